@@ -1,0 +1,1 @@
+"""The `zimg` command and a small Python client: HTTP only."""

@@ -1,0 +1,202 @@
+"""The job and everything that travels with it: frozen values, no I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class JobState(StrEnum):
+    """Where a stored job stands; only a JobStore script moves it (docs/architecture.md has the diagram)."""
+
+    QUEUED = "QUEUED"  # in its tenant's queue; the scheduler releases it
+    RELEASED = "RELEASED"  # a Celery message is out; a worker claims it, or the reaper queues it again
+    RUNNING = "RUNNING"  # a worker holds the lease; it completes or fails, or the reaper takes it back
+    RETRY = "RETRY"  # waits out its backoff; the reaper queues it when due
+    FOLLOWING = "FOLLOWING"  # mirrors the running job with the same fingerprint
+    SUCCEEDED = "SUCCEEDED"
+    DEAD = "DEAD"
+    CANCELED = "CANCELED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """No transition leaves a terminal state."""
+        return self in TERMINAL_STATES
+
+
+TERMINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.DEAD, JobState.CANCELED})
+
+#: state -> the states that one transition may lead to. The Lua scripts carry the same table in their conditions.
+TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.RELEASED, JobState.CANCELED, JobState.DEAD, JobState.SUCCEEDED}),
+    JobState.RELEASED: frozenset(
+        {JobState.RUNNING, JobState.QUEUED, JobState.CANCELED, JobState.DEAD, JobState.SUCCEEDED}
+    ),
+    JobState.RUNNING: frozenset(
+        {JobState.SUCCEEDED, JobState.RETRY, JobState.QUEUED, JobState.DEAD, JobState.CANCELED}
+    ),
+    JobState.RETRY: frozenset({JobState.QUEUED, JobState.CANCELED, JobState.DEAD, JobState.SUCCEEDED}),
+    JobState.FOLLOWING: frozenset({JobState.SUCCEEDED, JobState.DEAD, JobState.CANCELED, JobState.QUEUED}),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.DEAD: frozenset(),
+    JobState.CANCELED: frozenset(),
+}
+
+
+class Lane(StrEnum):
+    """Who waits: a person (interactive) or a list (batch)."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """All that determines the pixels. Sizes in pixels; `seed` is always set (the api draws one if the caller did not)."""
+
+    prompt: str
+    width: int
+    height: int
+    seed: int
+    preset: str
+    model: str
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> GenerationRequest:
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One stored PNG: its object key in the bucket and what can be checked about it."""
+
+    key: str
+    sha256: str
+    width: int
+    height: int
+    size_bytes: int
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Picture:
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a job did not succeed: a stable code, a sentence for a person, and whether another try may end better."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Failure:
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a running job is. `stage` is one of waiting, encode, denoise, decode, upload; steps are forwards."""
+
+    stage: str
+    step: int
+    steps: int
+
+    @property
+    def value(self) -> float:
+        """Share of the whole job that is done, 0 to 1; encode and decode together weigh one step."""
+        return min(1.0, self.step / (self.steps + 1)) if self.stage != "upload" else self.steps / (self.steps + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """What submit stores, in one script, with its reservation. Times in server milliseconds are the script's own."""
+
+    id: str
+    tenant: str
+    lane: Lane
+    request: GenerationRequest
+    fingerprint: str = ""  # "" = never deduplicated
+    idempotency_key: str = ""
+    body_hash: str = ""  # of the client's body: the same key with another body is refused
+    cost_units: int = 1
+    deadline_seconds: int = 3600
+    max_attempts: int = 5
+    priority_ms: int = 0  # a head start in the tenant's own queue
+    batch_id: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    retention_seconds: int = 0  # 0 = the service's default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A stored job as read back from Redis. Times are server milliseconds since the epoch, 0 = not yet."""
+
+    id: str
+    tenant: str
+    lane: Lane
+    state: JobState
+    request: GenerationRequest
+    fingerprint: str
+    cost_units: int
+    created_ms: int
+    deadline_ms: int
+    started_ms: int = 0
+    finished_ms: int = 0
+    epoch: int = 0  # counts releases; a message of an older epoch is void
+    attempt: int = 0  # claims so far
+    crashes: int = 0  # leases that ran out while the job ran alone
+    alone: bool = False  # the next claim runs by itself
+    cancel_requested: bool = False
+    leader: str = ""
+    worker: str = ""
+    batch_id: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress | None = None
+    picture: Picture | None = None
+    failure: Failure | None = None
+    expires_ms: int = 0  # when the picture is removed
+    picture_removed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A Celery message: the hint that a job may be claimed."""
+
+    job_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to run a job until it runs out; `token` is the fencing token that every write must carry."""
+
+    job_id: str
+    token: str
+    attempt: int
+    alone: bool
+    tenant: str
+    lane: Lane
+    created_ms: int
+    deadline_ms: int
+    request: GenerationRequest
+
+
+class LeaseStatus(StrEnum):
+    """What a renewal answers."""
+
+    HELD = "held"
+    LOST = "lost"  # somebody else has the job, or it ended: drop the work
+    CANCEL = "cancel"  # held, but its owner wants it stopped

@@ -1,0 +1,43 @@
+"""What the api must know of a model without loading it: its name, default size and the page's three shapes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Limits of every request, in pixels (the transformer patches 16 x 16 pixels into one token).
+SIZE_MULTIPLE, SIZE_LEAST, SIZE_MOST, PIXELS_MOST = 16, 256, 1536, 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProfile:
+    """`id` is what /v1/models lists; shapes are (width, height) for square, portrait and landscape."""
+
+    id: str
+    revision: str
+    square: tuple[int, int]
+    portrait: tuple[int, int]
+    landscape: tuple[int, int]
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        return self.square
+
+
+Z_IMAGE_TURBO = ModelProfile("z-image-turbo", "main", (1024, 1024), (864, 1152), (1152, 864))
+
+
+def read_profile(model: str) -> ModelProfile:
+    """The profile in `<folder>/zimg.json`, or Z-Image-Turbo's for a hub id or a folder without one."""
+    path = Path(model) / "zimg.json"
+    if not path.is_file():
+        return Z_IMAGE_TURBO
+    data = json.loads(path.read_text())
+    return ModelProfile(
+        id=data["id"],
+        revision=data["revision"],
+        square=tuple(data["square"]),
+        portrait=tuple(data["portrait"]),
+        landscape=tuple(data["landscape"]),
+    )

@@ -1,0 +1,115 @@
+"""All settings, read from the environment in one place.
+
+`Settings.from_env()` is the only reader of os.environ in zimg; everything else takes a Settings value.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import ConfigurationError
+from core.presets import find_preset
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One process's settings; checked when made, so a wrong value stops the start with a sentence."""
+
+    # The model and the card
+    model: str = "models/tiny"  # ZIMG_MODEL: a folder in diffusers format or a hub id
+    device: str = "auto"  # ZIMG_DEVICE: auto, cpu, cuda, cuda:1
+    cpu_dtype: str = "auto"  # ZIMG_CPU_DTYPE: auto, float32, bfloat16 (float16 is refused everywhere)
+    vram_budget_gib: float = 5.8  # ZIMG_VRAM_BUDGET_GIB: of the whole process, CUDA context included
+    concurrency: int = 4  # ZIMG_CONCURRENCY: jobs that ride at the same time
+    preset: str = "turbo"  # ZIMG_PRESET
+    compile: str = "auto"  # ZIMG_COMPILE: auto, on, off
+    offload_strategy: str = ""  # ZIMG_OFFLOAD_STRATEGY: a Python file with strategies of the user's own
+
+    # Where things are
+    host: str = "127.0.0.1"  # ZIMG_HOST
+    port: int = 8080  # ZIMG_PORT
+    data_dir: Path = Path("data")  # ZIMG_DATA_DIR
+    log_dir: str = ""  # ZIMG_LOG_DIR: "" = /var/log/z-image where writable, else data_dir/logs
+    log_level: str = "INFO"  # ZIMG_LOG_LEVEL
+    public_base_url: str = ""  # ZIMG_PUBLIC_BASE_URL: "" = taken from the request
+    redis_url: str = "redis://127.0.0.1:6379/0"  # REDIS_URL
+    s3_endpoint_url: str = ""  # S3_ENDPOINT_URL: "" = AWS
+    s3_bucket: str = "zimg"  # S3_BUCKET
+
+    # Who may do what
+    admin_key: str = ""  # ZIMG_ADMIN_KEY
+    min_workers: int = 1  # ZIMG_MIN_WORKERS: 0 where workers scale to zero
+    tenant_daily_units: int = 100_000  # ZIMG_TENANT_DAILY_UNITS: default limits of a tenant without its own
+    tenant_burst_per_second: float = 100.0  # ZIMG_TENANT_BURST_PER_SECOND
+    tenant_burst: int = 2_000  # ZIMG_TENANT_BURST
+    tenant_queued_jobs: int = 20_000  # ZIMG_TENANT_QUEUED_JOBS
+    tenant_running_jobs: int = 1_000  # ZIMG_TENANT_RUNNING_JOBS
+    queued_jobs: int = 200_000  # ZIMG_QUEUED_JOBS: of the whole service
+
+    # The life of a job
+    lease_seconds: float = 30.0  # ZIMG_LEASE_SECONDS: renewed at a third of it
+    claim_seconds: float = 60.0  # ZIMG_CLAIM_SECONDS: a released job nobody claimed is queued again
+    max_attempts: int = 5  # ZIMG_MAX_ATTEMPTS
+    max_crashes: int = 3  # ZIMG_MAX_CRASHES: leases that ran out while the job ran alone
+    interactive_deadline_seconds: int = 3_600  # ZIMG_INTERACTIVE_DEADLINE_SECONDS
+    batch_deadline_seconds: int = 86_400  # ZIMG_BATCH_DEADLINE_SECONDS
+    picture_retention_seconds: int = 30 * 86_400  # ZIMG_PICTURE_RETENTION_SECONDS
+    record_retention_seconds: int = 60 * 86_400  # ZIMG_RECORD_RETENTION_SECONDS
+    idempotency_seconds: int = 86_400  # ZIMG_IDEMPOTENCY_SECONDS
+
+    # The api
+    sync_wait_seconds: int = 120  # ZIMG_SYNC_WAIT_SECONDS: how long a synchronous picture may take
+    api_threads: int = 320  # ZIMG_API_THREADS
+    long_waits: int = 240  # ZIMG_LONG_WAITS: streams, ?wait and synchronous pictures open at once
+    cors_origins: tuple[str, ...] = ()  # ZIMG_CORS_ORIGINS: comma-separated
+
+    def __post_init__(self) -> None:
+        find_preset(self.preset)
+        if self.cpu_dtype not in ("auto", "float32", "bfloat16"):
+            raise ConfigurationError(
+                f"ZIMG_CPU_DTYPE={self.cpu_dtype!r}: use auto, float32 or bfloat16. float16 overflows in this model "
+                "and draws black pictures, so it is refused."
+            )
+        for name in ("concurrency", "port", "max_attempts", "max_crashes", "api_threads", "long_waits"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"ZIMG_{name.upper()}={getattr(self, name)}: must be 1 or more")
+        if self.lease_seconds <= 0 or self.claim_seconds <= 0:
+            raise ConfigurationError("ZIMG_LEASE_SECONDS and ZIMG_CLAIM_SECONDS must be more than 0")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Bound to this machine alone, so that requests without a key may belong to the tenant `local`."""
+        return self.host in ("127.0.0.1", "::1", "localhost")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the environment; raises ConfigurationError naming the variable that can not work."""
+        env = os.environ if environ is None else environ
+        values: dict[str, object] = {}
+        for name, field in cls.__dataclass_fields__.items():
+            variable = _VARIABLES.get(name, f"ZIMG_{name.upper()}")
+            if env.get(variable, "") != "":
+                values[name] = _parse(variable, env[variable], field.default)
+        return cls(**values)  # type: ignore[arg-type]
+
+
+_VARIABLES = {"redis_url": "REDIS_URL", "s3_endpoint_url": "S3_ENDPOINT_URL", "s3_bucket": "S3_BUCKET"}
+
+
+def _parse(variable: str, text: str, default: object) -> object:
+    """`text` as the type of `default`."""
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(default, Path):
+        return Path(text).expanduser()
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        try:
+            return type(default)(text)
+        except ValueError:
+            raise ConfigurationError(f"{variable}={text!r} is not a number") from None
+    return text
