@@ -55,7 +55,7 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """All that determines the pixels. Sizes in pixels; `seed` is always set (the api draws one if the caller did not)."""
+    """All that determines the pixels. Sizes in pixels; `seed` is always set (the api draws a missing one)."""
 
     prompt: str
     width: int

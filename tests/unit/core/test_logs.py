@@ -58,9 +58,7 @@ def test_four_processes_rotating_one_error_log_lose_no_line(tmp_path):
         f"logs.configure_logging(Settings(log_dir={str(tmp_path)!r}, data_dir=Path({str(tmp_path)!r})))\n"
         "for n in range(200): logs.get_logger('t').error('line', number=n, process=int(sys.argv[1]))\n"
     )
-    processes = [
-        subprocess.Popen([sys.executable, "-c", script, str(n)], stderr=subprocess.DEVNULL) for n in range(4)
-    ]
+    processes = [subprocess.Popen([sys.executable, "-c", script, str(n)], stderr=subprocess.DEVNULL) for n in range(4)]
     assert [p.wait(timeout=60) for p in processes] == [0, 0, 0, 0]
 
     lines = [json.loads(line) for path in tmp_path.glob("error.log*") for line in path.read_text().splitlines()]

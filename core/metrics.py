@@ -1,0 +1,107 @@
+"""Every metric that zimg exports: name, help, labels; the unit is in the name (Prometheus' base units).
+
+The api's `/metrics` also shows what Redis knows of the whole service (queue depth, workers, outcomes), read anew at
+each scrape by `ServiceCollector`, so that any api process answers the same and nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from core import __version__
+
+REGISTRY = CollectorRegistry(auto_describe=True)
+
+BUILD = Info("zimg_build", "Version of this process.", registry=REGISTRY)
+BUILD.info({"version": __version__})
+
+HTTP_REQUESTS = Counter("zimg_http_requests", "Requests answered.", ("method", "route", "code"), registry=REGISTRY)
+HTTP_SECONDS = Histogram(
+    "zimg_http_request_duration_seconds",
+    "Time to the end of the answer, event streams left out.",
+    ("method", "route"),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120),
+    registry=REGISTRY,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceReading:
+    """One look at the whole service, as Redis knows it."""
+
+    waiting: Mapping[str, int] = field(default_factory=dict)  # lane -> jobs queued or waiting for a retry
+    released: int = 0
+    running: int = 0
+    oldest_waiting_seconds: float = 0.0
+    dead_letters: int = 0
+    workers: int = 0
+    worker_slots: int = 0
+    outcomes: Mapping[str, int] = field(default_factory=dict)  # succeeded, dead, canceled -> jobs since ever
+    worker_gauges: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # worker -> gauge name -> value
+
+
+#: What a worker may report in its heartbeat, and the help of the gauge that shows it.
+WORKER_GAUGES = {
+    "gpu_memory_used_bytes": "GPU memory in use on the worker's card, by all processes.",
+    "gpu_memory_total_bytes": "GPU memory of the worker's card.",
+    "gpu_memory_reserved_bytes": "GPU memory that the worker's allocator holds.",
+    "gpu_memory_working_bytes": "GPU memory at the peak, less resident weights: it falls when the worker is idle.",
+    "jobs_in_flight": "Jobs that ride in the worker's engine.",
+    "black_images_total": "Pictures that the guard refused since the worker started.",
+    "out_of_memory_total": "Times that the card had no room since the worker started.",
+    "vram_watermark_total": "Times that the card was over the watermark since the worker started.",
+}
+
+
+class ServiceCollector(Collector):
+    """Turns a ServiceReading, taken at each scrape, into metrics; a failed reading shows `zimg_redis_up 0` alone."""
+
+    def __init__(self, read: Callable[[], ServiceReading | None]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        reading = self._read()
+        yield GaugeMetricFamily("zimg_redis_up", "1 while Redis answers.", value=1.0 if reading else 0.0)
+        if reading is None:
+            return
+        yield from _queue_metrics(reading)
+        yield from _worker_metrics(reading)
+
+
+def _queue_metrics(reading: ServiceReading) -> Iterator[Metric]:
+    waiting = GaugeMetricFamily("zimg_jobs_waiting", "Jobs that wait in Redis.", labels=("lane",))
+    for lane, count in reading.waiting.items():
+        waiting.add_metric((lane,), count)
+    yield waiting
+    yield GaugeMetricFamily("zimg_jobs_released", "Jobs on the way to a worker.", value=reading.released)
+    yield GaugeMetricFamily("zimg_jobs_running", "Jobs that a worker holds.", value=reading.running)
+    outstanding = sum(reading.waiting.values()) + reading.released + reading.running
+    yield GaugeMetricFamily("zimg_jobs_outstanding", "Accepted jobs not yet ended: scale on this.", value=outstanding)
+    yield GaugeMetricFamily(
+        "zimg_queue_oldest_job_age_seconds", "Age of the job that waits longest.", value=reading.oldest_waiting_seconds
+    )
+    yield GaugeMetricFamily("zimg_dead_letters", "Dead jobs kept for a person.", value=reading.dead_letters)
+    outcomes = CounterMetricFamily("zimg_jobs", "Jobs ended.", labels=("outcome",))
+    for outcome, count in reading.outcomes.items():
+        outcomes.add_metric((outcome,), count)
+    yield outcomes
+
+
+def _worker_metrics(reading: ServiceReading) -> Iterator[Metric]:
+    yield GaugeMetricFamily("zimg_workers", "Workers that live.", value=reading.workers)
+    yield GaugeMetricFamily("zimg_worker_slots", "Jobs that all live workers may carry.", value=reading.worker_slots)
+    for name, text in WORKER_GAUGES.items():
+        kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+        family = kind(f"zimg_{name.removesuffix('_total')}", text, labels=("worker",))
+        for worker, gauges in reading.worker_gauges.items():
+            if name in gauges:
+                family.add_metric((worker,), gauges[name])
+        yield family

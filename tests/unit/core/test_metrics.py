@@ -1,0 +1,38 @@
+"""The exported metrics: names, units, and what a dead Redis looks like."""
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from core.metrics import REGISTRY, ServiceCollector, ServiceReading
+
+
+def scrape(reading: ServiceReading | None) -> str:
+    registry = CollectorRegistry()
+    registry.register(ServiceCollector(lambda: reading))
+    return generate_latest(registry).decode()
+
+
+def test_outstanding_counts_waiting_released_and_running_jobs():
+    text = scrape(ServiceReading(waiting={"interactive": 2, "batch": 10}, released=3, running=4))
+
+    assert "zimg_jobs_outstanding 19.0" in text
+    assert 'zimg_jobs_waiting{lane="batch"} 10.0' in text
+
+
+def test_worker_gauges_are_labelled_by_worker_and_totals_are_counters():
+    text = scrape(
+        ServiceReading(workers=1, worker_gauges={"w1": {"gpu_memory_working_bytes": 5.0, "black_images_total": 1}})
+    )
+
+    assert 'zimg_gpu_memory_working_bytes{worker="w1"} 5.0' in text
+    assert 'zimg_black_images_total{worker="w1"} 1.0' in text
+
+
+def test_a_dead_redis_shows_as_down_instead_of_as_an_empty_queue():
+    text = scrape(None)
+
+    assert "zimg_redis_up 0.0" in text
+    assert "zimg_jobs_outstanding" not in text
+
+
+def test_every_process_says_its_version():
+    assert "zimg_build_info" in generate_latest(REGISTRY).decode()
