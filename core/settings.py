@@ -56,6 +56,7 @@ class Settings:
     claim_seconds: float = 60.0  # ZIMG_CLAIM_SECONDS: a released job nobody claimed is queued again
     max_attempts: int = 5  # ZIMG_MAX_ATTEMPTS
     max_crashes: int = 3  # ZIMG_MAX_CRASHES: leases that ran out while the job ran alone
+    drain_seconds: float = 15.0  # ZIMG_DRAIN_SECONDS: a stopping worker finishes what it can
     interactive_deadline_seconds: int = 3_600  # ZIMG_INTERACTIVE_DEADLINE_SECONDS
     batch_deadline_seconds: int = 86_400  # ZIMG_BATCH_DEADLINE_SECONDS
     picture_retention_seconds: int = 30 * 86_400  # ZIMG_PICTURE_RETENTION_SECONDS

@@ -1,0 +1,120 @@
+"""Kubernetes manifests: they render, validate, and agree with the code they run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jmespath
+import pytest
+import yaml
+
+from core.settings import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def rendered() -> str:
+    done = subprocess.run(
+        [BIN / "kubectl", "kustomize", "k8s/base"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def objects(rendered: str) -> list[dict]:
+    return [item for item in yaml.safe_load_all(rendered) if item]
+
+
+def find(objects: list[dict], kind: str, name: str) -> dict:
+    return next(item for item in objects if item["kind"] == kind and item["metadata"]["name"].startswith(name))
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.37"])
+def test_the_base_passes_strict_validation(rendered: str, version: str):
+    done = subprocess.run(
+        [BIN / "kubernetes-validate", "--strict", "-k", version, "-"],
+        input=rendered, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Deployment" in rendered
+
+
+def test_a_misspelt_field_would_be_refused(rendered: str):
+    done = subprocess.run(
+        [BIN / "kubernetes-validate", "--strict", "-"],
+        input=rendered.replace("terminationGracePeriodSeconds", "terminationGraceSeconds"),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode != 0
+
+
+def test_a_worker_has_one_card_and_as_much_memory_as_it_asks_for(objects):
+    container = find(objects, "Deployment", "zimg-worker")["spec"]["template"]["spec"]["containers"][0]
+
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"]
+
+
+def test_every_container_runs_unprivileged_and_without_a_token(objects):
+    for deployment in (item for item in objects if item["kind"] == "Deployment"):
+        pod = deployment["spec"]["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        for container in pod["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+
+
+def test_a_worker_gets_longer_to_stop_than_it_drains(objects):
+    grace = find(objects, "Deployment", "zimg-worker")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    drain = int(find(objects, "ConfigMap", "zimg-settings")["data"]["ZIMG_DRAIN_SECONDS"])
+
+    assert grace >= drain + 15
+
+
+def test_the_settings_are_ones_that_the_code_accepts(objects):
+    data = find(objects, "ConfigMap", "zimg-settings")["data"]
+
+    settings = Settings.from_env(data)
+
+    assert settings.model == "Tongyi-MAI/Z-Image-Turbo"
+    known = {f"ZIMG_{name.upper()}" for name in Settings.__dataclass_fields__} | {"S3_BUCKET"}
+    assert set(data) <= known
+
+
+def test_the_autoscaler_reads_metrics_that_the_code_exports(objects):
+    names = jmespath.search(
+        "spec.metrics[].external.metric.name", find(objects, "HorizontalPodAutoscaler", "zimg-worker")
+    )
+
+    exported = (ROOT / "core" / "metrics.py").read_text()
+    assert names
+    for name in names:
+        assert f'"{name}"' in exported or f'"{name.removeprefix("zimg_")}"' in exported
+
+
+def test_no_image_is_left_without_a_version(objects):
+    for deployment in (item for item in objects if item["kind"] == "Deployment"):
+        for image in jmespath.search("spec.template.spec.containers[].image", deployment):
+            assert ":" in image
+            assert not image.endswith(":latest")
+
+
+def test_the_dockerfile_passes_hadolint():
+    done = subprocess.run(
+        [BIN / "hadolint", "deploy/docker/Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_dockerfile_builds_an_api_and_a_worker():
+    text = (ROOT / "deploy/docker/Dockerfile").read_text()
+
+    assert " AS api\n" in text
+    assert " AS worker\n" in text
