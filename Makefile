@@ -1,0 +1,95 @@
+# zimg: `make run` starts the whole service, `make test` tests it, `make help` lists the rest.
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8080
+DATA_DIR ?= data
+TESTS ?= tests
+
+STAMPS := $(VENV)/.stamps
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --progress-bar=off --disable-pip-version-check
+PINS := requirements/constraints.txt requirements/core.txt requirements/api.txt requirements/scheduler.txt \
+	requirements/worker.txt requirements/client.txt requirements/run.txt
+TOOLS := chromium nginx redis-server
+
+# The model that draws: ZIMG_MODEL, else the starter model where it lies, else the tiny one, built here from a seed.
+ifdef ZIMG_MODEL
+MODEL := $(ZIMG_MODEL)
+else ifneq ($(wildcard models/starter/model_index.json),)
+MODEL := models/starter
+else
+MODEL := models/tiny
+endif
+TINY := models/tiny/model_index.json
+
+.DEFAULT_GOAL := help
+.PHONY: help run install test tools check format bench soak faults starter-model lock clean
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+
+run: install ## start the whole service on http://127.0.0.1:8080 (PORT= DATA_DIR= REDIS_URL= S3_ENDPOINT_URL= ZIMG_MODEL=)
+	@ZIMG_MODEL="$(MODEL)" exec $(BIN)/python -m deploy.local --port "$(PORT)" --data-dir "$(DATA_DIR)" --stop-with-parent
+
+install: $(STAMPS)/run $(TINY) ## install what `make run` needs into .venv
+
+test: $(STAMPS)/dev $(TINY) ## run all tests that need no GPU (TESTS= chooses)
+	@$(BIN)/python -m pytest $(TESTS)
+
+tools: ## install what tests need beside Python packages: Chromium, nginx, redis-server (Debian, Ubuntu)
+	@sh deploy/local/install_tools.sh $(TOOLS)
+
+check: $(STAMPS)/dev ## lint, formatting, types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(STAMPS)/dev ## format the code
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format --quiet .
+
+bench: $(STAMPS)/dev $(TINY) ## measure latency, throughput, start-up and memory (benchmarks/README.md)
+	@$(BIN)/python -m benchmarks
+
+soak: $(STAMPS)/dev $(TINY) ## the long tests
+	@$(BIN)/python -m pytest -m slow $(TESTS)
+
+faults: $(STAMPS)/dev $(TINY) ## kill, freeze and cut off every part, seeded
+	@$(BIN)/python -m pytest -m faults $(TESTS)
+
+starter-model: $(STAMPS)/run ## make the starter model anew
+	@$(BIN)/python -m models.starter
+
+lock: $(STAMPS)/dev ## write the versions that are installed to requirements/constraints.txt
+	@{ head -1 requirements/constraints.txt; $(BIN)/python -m pip freeze --exclude torch --exclude pip --exclude setuptools; } > $(STAMPS)/lock
+	@mv $(STAMPS)/lock requirements/constraints.txt
+
+clean: ## remove the environment, the tiny model and caches (never data/)
+	rm -rf "$(VENV)" models/tiny build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "zimg needs Python 3.11 or newer; say which with: make run PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv "$(VENV)" \
+		|| { echo "Python can not make virtual environments here; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/torch: $(STAMPS)/venv requirements/torch.txt deploy/local/install_torch.py
+	@$(BIN)/python deploy/local/install_torch.py requirements/torch.txt
+	@touch $@
+
+$(STAMPS)/run: $(STAMPS)/torch $(PINS)
+	@echo "zimg: installing the other packages into $(VENV) (once, about a minute)"
+	@$(PIP) -r requirements/run.txt
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/run requirements/dev.txt
+	@echo "zimg: installing what the tests need into $(VENV) (once)"
+	@$(PIP) -r requirements/dev.txt
+	@touch $@
+
+$(TINY): $(STAMPS)/run models/tiny.py
+	@echo "zimg: building the tiny model (once)"
+	@$(BIN)/python -m models.tiny
+	@touch $@
