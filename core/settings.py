@@ -56,6 +56,8 @@ class Settings:
     claim_seconds: float = 60.0  # ZIMG_CLAIM_SECONDS: a released job nobody claimed is queued again
     max_attempts: int = 5  # ZIMG_MAX_ATTEMPTS
     max_crashes: int = 3  # ZIMG_MAX_CRASHES: leases that ran out while the job ran alone
+    progress_file: str = ""  # ZIMG_PROGRESS_FILE: a worker touches it while it is well; "" = data_dir/worker.progress
+    progress_stale_seconds: float = 60.0  # ZIMG_PROGRESS_STALE_SECONDS: a worker whose file stands still is killed
     drain_seconds: float = 15.0  # ZIMG_DRAIN_SECONDS: a stopping worker finishes what it can
     interactive_deadline_seconds: int = 3_600  # ZIMG_INTERACTIVE_DEADLINE_SECONDS
     batch_deadline_seconds: int = 86_400  # ZIMG_BATCH_DEADLINE_SECONDS

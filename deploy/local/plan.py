@@ -1,0 +1,122 @@
+"""Which programs the local service runs, in which order they stop, and what stands in their environment. Pure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.settings import Settings
+from deploy.local import embedded
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRESS_FILE = "worker.progress"
+
+#: The whole stop takes less than 20 s: the services together, then storage, then Redis, each of them its seconds.
+DRAIN_SECONDS = 10.0  # a worker finishes what it can, and gives the rest back
+SERVICE_STOP_SECONDS = 12
+STORAGE_STOP_SECONDS = 2
+REDIS_STOP_SECONDS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One supervised process. Groups with a higher `stop_first` stop earlier; `start_seconds` makes it count as up."""
+
+    name: str
+    command: list[str]
+    group: str
+    stop_first: int
+    stop_seconds: int
+    start_seconds: int
+    signal_when_orphaned: str
+    environment: dict[str, str] = field(default_factory=dict)
+    is_listener: bool = False
+
+
+def embedded_environment(environ: Mapping[str, str], ports: Mapping[str, int], keys: Mapping[str, str]) -> dict[str, str]:
+    """REDIS_URL and S3 variables of the embedded parts, for those that `environ` does not replace by real ones."""
+    added: dict[str, str] = {}
+    if not environ.get("REDIS_URL"):
+        added["REDIS_URL"] = embedded.valkey_url(ports["redis"], password=keys["redis_password"])
+    if not environ.get("S3_ENDPOINT_URL"):
+        added |= embedded.seaweedfs_environment(
+            ports, access_key=keys["s3_access_key"], secret_key=keys["s3_secret_key"]
+        )
+    return added
+
+
+def make_programs(
+    settings: Settings, environ: Mapping[str, str], ports: Mapping[str, int], keys: Mapping[str, str]
+) -> list[Program]:
+    """All programs; the embedded Redis and storage only where `environ`, the caller's own, names no others."""
+    shared = embedded_environment(environ, ports, keys) | {
+        "ZIMG_DATA_DIR": str(settings.data_dir),
+        "ZIMG_PORT": str(settings.port),
+        "PYTHONUNBUFFERED": "1",
+    }
+    programs = [_service("api", shared), _service("scheduler", shared), _worker(settings, environ, shared)]
+    programs.append(_keeper(settings))
+    if not environ.get("S3_ENDPOINT_URL"):
+        programs.append(_storage(settings, ports, shared))
+    if not environ.get("REDIS_URL"):
+        programs.append(_redis(settings, ports, keys))
+    return programs
+
+
+def _service(module: str, shared: Mapping[str, str], **more: str) -> Program:
+    return Program(
+        name=module,
+        command=[sys.executable, "-m", module],
+        group="services",
+        stop_first=40,
+        stop_seconds=SERVICE_STOP_SECONDS,
+        start_seconds=3,
+        signal_when_orphaned="SIGKILL",  # nothing of theirs needs a farewell: Redis and S3 hold all there is
+        environment={**shared, **more},
+    )
+
+
+def _worker(settings: Settings, environ: Mapping[str, str], shared: Mapping[str, str]) -> Program:
+    drain = min(DRAIN_SECONDS, float(environ.get("ZIMG_DRAIN_SECONDS") or DRAIN_SECONDS))
+    progress_file = str(settings.data_dir / PROGRESS_FILE)
+    return _service("worker", shared, ZIMG_DRAIN_SECONDS=str(drain), ZIMG_PROGRESS_FILE=progress_file)
+
+
+def _keeper(settings: Settings) -> Program:
+    return Program(
+        name="keeper",
+        command=[sys.executable, "-m", "deploy.local.keeper", str(settings.data_dir / PROGRESS_FILE)],
+        group="keeper",
+        stop_first=50,  # first of all: it must not start again what is being stopped
+        stop_seconds=1,
+        start_seconds=1,
+        signal_when_orphaned="SIGKILL",
+        is_listener=True,
+    )
+
+
+def _storage(settings: Settings, ports: Mapping[str, int], shared: Mapping[str, str]) -> Program:
+    return Program(
+        name="storage",
+        command=embedded.seaweedfs_command(settings.data_dir, ports, bucket=settings.s3_bucket),
+        group="storage",
+        stop_first=20,
+        stop_seconds=STORAGE_STOP_SECONDS,
+        start_seconds=1,
+        signal_when_orphaned="SIGTERM",
+        environment=dict(shared),
+    )
+
+
+def _redis(settings: Settings, ports: Mapping[str, int], keys: Mapping[str, str]) -> Program:
+    return Program(
+        name="redis",
+        command=embedded.valkey_command(settings.data_dir, ports["redis"], password=keys["redis_password"]),
+        group="redis",
+        stop_first=10,  # last, so that every other part can still write its last words
+        stop_seconds=REDIS_STOP_SECONDS,
+        start_seconds=1,
+        signal_when_orphaned="SIGTERM",
+    )
