@@ -31,11 +31,11 @@ def main() -> None:
     os.chdir(program["directory"])
     os.environ.update(program["environment"])
     os.environ[PARENT] = str(os.getpid())  # an exec keeps the process id: this is the parent of what we start
-    os.execv(program["command"][0], program["command"])
+    os.execv(program["command"][0], program["command"])  # noqa: S606 - to become it is the point
 
 
 def die_with_parent(number: signal.Signals) -> None:
-    """Ask the kernel for `number` at the parent's death; first ask, then look whether it lives, else it slips through."""
+    """Ask the kernel for `number` at the parent's death; only then look whether the parent still lives."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:

@@ -45,7 +45,7 @@ def is_installed(requirement: str) -> bool:
         return False
     listed = subprocess.run([*PIP, "list", "--format=json"], check=True, capture_output=True, text=True)
     versions = {package["name"]: package["version"] for package in json.loads(listed.stdout)}
-    return versions.get("torch", "").partition("+")[0] == wanted
+    return str(versions.get("torch", "")).partition("+")[0] == wanted
 
 
 def choose_command(requirement: str, *, has_driver: bool) -> list[str]:

@@ -27,7 +27,7 @@ WORKER = "worker"
 
 @dataclass(slots=True)
 class ProgressWatch:
-    """Decides whether a worker hangs, from its file's time stamps and a clock that neither jumps nor runs in suspend."""
+    """Decides whether a worker hangs, by its file's time stamps and a clock that neither jumps nor runs in suspend."""
 
     stale_seconds: float
     start_seconds: float = START_SECONDS

@@ -35,7 +35,9 @@ class Program:
     is_listener: bool = False
 
 
-def embedded_environment(environ: Mapping[str, str], ports: Mapping[str, int], keys: Mapping[str, str]) -> dict[str, str]:
+def embedded_environment(
+    environ: Mapping[str, str], ports: Mapping[str, int], keys: Mapping[str, str]
+) -> dict[str, str]:
     """REDIS_URL and S3 variables of the embedded parts, for those that `environ` does not replace by real ones."""
     added: dict[str, str] = {}
     if not environ.get("REDIS_URL"):

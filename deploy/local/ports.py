@@ -26,7 +26,7 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def choose_ports(names: Iterable[str], *, offsets: Sequence[int] = (0,)) -> dict[str, int]:
-    """A free port for each name; `offsets` are distances from it that must be free as well. Raises OSError if none is."""
+    """A free port for each name; `offsets` are distances from it that must be free as well. Raises OSError if none."""
     chosen: dict[str, int] = {}
     taken: set[int] = set()
     for name in names:

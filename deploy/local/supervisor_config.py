@@ -34,7 +34,6 @@ logfile_maxbytes=5MB
 logfile_backups=2
 pidfile={run}/supervisord.pid
 childlogdir={logs}
-umask=077
 minfds={open_files}
 
 [unix_http_server]
