@@ -1,0 +1,188 @@
+"""Taking a pipeline apart for the carousel, and putting it together again exactly as it was."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from worker.offload.blocks import Block, Stop, collect_blocks, rest_of
+from worker.offload.device import Device
+from worker.offload.gates import Gates
+from worker.offload.host_weights import HostWeights, require_memory, store_key
+from worker.offload.plan import BlockFacts
+from worker.offload.strategies import Strategy
+from worker.offload.text import PromptCache, gather_from_host
+from worker.offload.turn import Route
+
+logger = logging.getLogger(__name__)
+
+#: Host memory kept free beside the weights.
+HOST_SLACK = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A parameter or buffer of a part that stays on the device, and what it was before."""
+
+    owner: nn.Module
+    name: str
+    is_parameter: bool
+    before: torch.Tensor
+
+
+class Assembly:
+    """A pipeline whose blocks are carried: its stages, gates, fixed parts and host weights."""
+
+    def __init__(self, pipe: Any, strategy: Strategy, device: Device) -> None:
+        self.pipe, self.strategy, self.device = pipe, strategy, device
+        _require_whole_precision(pipe)
+        self.stages = collect_blocks(pipe, strategy)
+        self.blocks = [block for blocks in self.stages for block in blocks if not block.unneeded]
+        self.cache = PromptCache(device)
+        self.gates = Gates(device, self.cache)
+        self.host: HostWeights | None = None
+        self.fixed_bytes = 0
+        self._moved: list[Moved] = []
+        self._tables: list[torch.Tensor] = []
+
+    @property
+    def route(self) -> Route:
+        stages = tuple(tuple(block.stop for block in blocks) for blocks in self.stages)
+        looping = next(index for index, stage in enumerate(self.strategy.stages) if stage.passes == 0)
+        return Route(stages, looping, self.decode_stop)
+
+    @property
+    def decode_stop(self) -> Stop:
+        return Stop(len(self.stages), 0)
+
+    @property
+    def never_loaded(self) -> list[str]:
+        skipped = [block.name for blocks in self.stages for block in blocks if block.unneeded]
+        unused = [f"{stage.component}.{path}" for stage in self.strategy.stages for path in stage.unused]
+        return [*skipped, *unused, *[f"{self.strategy.decoder}.{path}" for path in self.strategy.decoder_unused]]
+
+    def close_gates(self, compiled: Callable[[Block], Callable[..., Any] | None]) -> None:
+        """Put a gate before every block and before the decode."""
+        for block in (block for blocks in self.stages for block in blocks):
+            self.gates.guard_block(block, compiled(block) or block.module.forward)
+        self.gates.guard_decode(self._decoder(), self.decode_stop)
+
+    def move_fixed_parts(self) -> None:
+        """Bring everything that is neither carried nor unused to the device; tables are gathered from host memory."""
+        for index, stage in enumerate(self.strategy.stages):
+            component = getattr(self.pipe, stage.component)
+            tables = stage.host_tables if self.device.is_cuda else ()
+            for path in tables:
+                self._keep_table_on_host(component.get_submodule(path))
+            for module in rest_of(component, self.stages[index], (*stage.unused, *tables)):
+                self._move(module)
+            for block in self.stages[index]:
+                for module in block.module.modules():
+                    self._move(module, buffers_only=True)
+        for module in rest_of(self._decoder(), [], self.strategy.decoder_unused):
+            self._move(module)
+
+    def fill_host(self, packing: bool, identity: str) -> None:
+        """Bring every block's bytes into host memory in the form in which they travel, once."""
+        key = store_key(self.blocks, identity, packing) if identity else ""
+        require_memory(sum(block.raw_bytes for block in self.blocks) * (3 if packing else 4) // 4 + HOST_SLACK)
+        store = self.host = HostWeights(self.blocks, key=key)
+        pinned = True
+        for block in self.blocks:
+            if store.is_complete:
+                block.host = store.get(block)
+                pinned = self.device.pin(block.host) and pinned
+            else:
+                data = block.carry_form(self.device.where, packing)
+                block.host = store.put(block, data.numel())
+                pinned = self.device.pin(block.host) and pinned
+                block.host.copy_(data)
+            block.let_go()
+        if not store.is_complete:
+            store.seal()
+        if not pinned:
+            logger.warning("host memory could not be pinned (memlock or cgroup limit): copies will be slow")
+
+    def facts(self, steps: int) -> list[BlockFacts]:
+        """What the planner needs of every block."""
+        passes = [stage.passes or steps for stage in self.strategy.stages]
+        return [
+            BlockFacts(
+                name=block.name,
+                stage=block.stop.stage,
+                raw=block.raw_bytes,
+                carried=block.carried_bytes,
+                turns=1 if block.once else passes[block.stop.stage],
+            )
+            for block in self.blocks
+        ]
+
+    def put_together(self, weights_in_place: bool) -> None:
+        """Undo everything: gates, fixed parts, and every weight as it was, bit for bit."""
+        self.gates.remove()
+        if not weights_in_place:
+            for block in self.blocks:
+                self._restore(block)
+        for moved in reversed(self._moved):
+            _set_tensor(moved.owner, moved.name, moved.is_parameter, moved.before)
+        self._moved.clear()
+        for table in self._tables:
+            self.device.unpin(table)
+        if self.host is not None:
+            self.host.close()
+
+    def _restore(self, block: Block) -> None:
+        """Unpack from host memory."""
+        assert block.host is not None
+        flat = torch.empty(block.raw_bytes, dtype=torch.uint8)
+        if block.packed is None:
+            flat.copy_(block.host)
+        else:
+            Device(torch.device("cpu")).unpack(block.host, block.packed, flat.view(torch.int16))
+        block.restore(flat)
+        self.device.unpin(block.host)
+        block.host = None
+
+    def _keep_table_on_host(self, table: nn.Embedding) -> None:
+        """Leave an embedding table in pinned host memory; where pinning fails it moves like any other part."""
+        before = table.weight.data
+        weight = before.cpu().contiguous()
+        if not self.device.pin(weight):
+            self._move(table)
+            return
+        self._tables.append(weight)
+        self._moved.append(Moved(table, "weight", True, before))
+        table.weight.data = weight
+        self.gates.replace(table, "forward", gather_from_host(table, self.device))
+
+    def _move(self, module: nn.Module, buffers_only: bool = False) -> None:
+        named: Sequence[tuple[str, torch.Tensor | None]] = [] if buffers_only else list(module._parameters.items())
+        for is_parameter, tensors in ((True, named), (False, list(module._buffers.items()))):
+            for name, tensor in tensors:
+                if tensor is not None and tensor.device != self.device.where:
+                    self._moved.append(Moved(module, name, is_parameter, tensor.data))
+                    _set_tensor(module, name, is_parameter, tensor.data.to(self.device.where))
+                    self.fixed_bytes += tensor.numel() * tensor.element_size()
+
+    def _decoder(self) -> nn.Module:
+        decoder: nn.Module = getattr(self.pipe, self.strategy.decoder)
+        return decoder
+
+
+def _set_tensor(owner: nn.Module, name: str, is_parameter: bool, tensor: torch.Tensor) -> None:
+    if is_parameter:
+        owner._parameters[name].data = tensor  # type: ignore[union-attr]
+    else:
+        owner._buffers[name] = tensor
+
+
+def _require_whole_precision(pipe: Any) -> None:
+    """Refuse float16: it overflows in these models and draws black pictures."""
+    for name, component in pipe.components.items():
+        if isinstance(component, nn.Module) and any(p.dtype == torch.float16 for p in component.parameters()):
+            raise ValueError(f"{name} is in float16, which overflows and draws black pictures; load it in bfloat16")

@@ -1,0 +1,153 @@
+"""Blocks: the pieces of a pipeline that are carried, where their weights lie, and the gates before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from worker.offload.packing import Packed, encode
+from worker.offload.strategies import Stage, Strategy, modules_at
+
+#: Every tensor of a block starts at a multiple of this many bytes, as the allocator's own blocks do.
+ALIGNMENT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One parameter of a block and its place in the block's flat bytes."""
+
+    parameter: nn.Parameter
+    offset: int
+    shape: torch.Size
+    dtype: torch.dtype
+    home: torch.device  # where close() puts it back
+
+    @property
+    def nbytes(self) -> int:
+        return self.shape.numel() * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A place where riders wait: the `position`th block of the `stage`th stage, or the decode (no block)."""
+
+    stage: int
+    position: int
+    block: Block | None = None
+
+
+class Block:
+    """One carried module. `packed` is None while its bytes are kept as they are."""
+
+    def __init__(self, name: str, module: nn.Module, stage: int, position: int, *, once: bool, unneeded: bool) -> None:
+        self.name, self.module, self.once, self.unneeded = name, module, once, unneeded
+        self.stop = Stop(stage, position, self)
+        self.parts = _lay_out(module)
+        last = self.parts[-1] if self.parts else None
+        self.raw_bytes = _round_up(last.offset + last.nbytes) if last else 0
+        self.packed: Packed | None = None
+        self.host: torch.Tensor | None = None  # its bytes in host memory, as they travel
+
+    @property
+    def is_bf16(self) -> bool:
+        return all(part.dtype == torch.bfloat16 for part in self.parts)
+
+    @property
+    def carried_bytes(self) -> int:
+        """Bytes that cross the bus."""
+        return self.packed.nbytes if self.packed else self.raw_bytes
+
+    def flatten(self, where: torch.device) -> torch.Tensor:
+        """Its weights as one flat uint8 tensor on `where`; padding is zero."""
+        flat = torch.zeros(self.raw_bytes, dtype=torch.uint8, device=where)
+        for part in self.parts:
+            _view(flat, part).copy_(part.parameter.data)
+        return flat
+
+    def bind(self, flat: torch.Tensor) -> None:
+        """Let the module's parameters be views of `flat`."""
+        for part in self.parts:
+            part.parameter.data = _view(flat, part)
+
+    def let_go(self) -> None:
+        """Free the memory of the parameters until weights are placed for them."""
+        for part in self.parts:
+            part.parameter.data = torch.empty(0, dtype=part.dtype)
+
+    def carry_form(self, where: torch.device, packing: bool) -> torch.Tensor:
+        """Its bytes as they will travel, on `where`: packed when that is allowed and pays."""
+        flat = self.flatten(where)
+        if not (packing and self.is_bf16 and self.raw_bytes):
+            return flat
+        packed, data = encode(flat.view(torch.int16))
+        if packed.nbytes >= self.raw_bytes:
+            return flat
+        self.packed = packed
+        return data
+
+    def restore(self, unpacked: torch.Tensor) -> None:
+        """Give every parameter a tensor of its own again, where it was."""
+        for part in self.parts:
+            part.parameter.data = _view(unpacked, part).to(part.home, copy=True)
+
+
+def collect_blocks(pipe: Any, strategy: Strategy) -> list[list[Block]]:
+    """The blocks of every stage, in order; raises ValueError when one lies inside another or shares a weight."""
+    stages = [_stage_blocks(pipe, stage, index) for index, stage in enumerate(strategy.stages)]
+    owner: dict[int, str] = {}
+    for block in (block for blocks in stages for block in blocks):
+        for part in block.parts:
+            other = owner.setdefault(id(part.parameter), block.name)
+            if other != block.name:
+                raise ValueError(f"{block.name} and {other} share a weight, so they can not be carried separately")
+    return stages
+
+
+def _stage_blocks(pipe: Any, stage: Stage, index: int) -> list[Block]:
+    component = getattr(pipe, stage.component)
+    found = [(path, name, module) for path in stage.paths for name, module in modules_at(component, path)]
+    needed = len(found) - stage.unneeded_last
+    return [
+        Block(
+            f"{stage.component}.{name}",
+            module,
+            index,
+            position,
+            once=path in stage.once,
+            unneeded=position >= needed,
+        )
+        for position, (path, name, module) in enumerate(found)
+    ]
+
+
+def rest_of(component: nn.Module, carried: list[Block], unused: tuple[str, ...]) -> Iterator[nn.Module]:
+    """Every module of `component` that holds weights of its own and is neither in a block nor unused."""
+    skipped = {id(module) for block in carried for module in block.module.modules()}
+    for path in unused:
+        for name, module in component.named_modules():
+            if name == path:
+                skipped |= {id(inner) for inner in module.modules()}
+    for module in component.modules():
+        if id(module) not in skipped:
+            yield module
+
+
+def _lay_out(module: nn.Module) -> list[Part]:
+    parts, offset = [], 0
+    for parameter in module.parameters():
+        part = Part(parameter, offset, parameter.shape, parameter.dtype, parameter.device)
+        parts.append(part)
+        offset = _round_up(offset + part.nbytes)
+    return parts
+
+
+def _view(flat: torch.Tensor, part: Part) -> torch.Tensor:
+    return flat[part.offset : part.offset + part.nbytes].view(part.dtype).view(part.shape)
+
+
+def _round_up(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT

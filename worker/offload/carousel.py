@@ -1,0 +1,122 @@
+"""The carousel: a diffusers pipeline whose weights turn past the jobs that ride it.
+
+carousel = Carousel(pipe, vram_budget_gib=5.8)
+ticket = carousel.submit(prompt="a red mug", height=1024, width=1024, seed=7, steps=4)
+image = ticket.result(timeout=60)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worker.offload.device import open_device
+from worker.offload.engine import Engine
+from worker.offload.plan import GIB, Plan
+from worker.offload.strategies import Strategy
+from worker.offload.ticket import Lane, Order, Ticket
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a caller may fix; the defaults are the planner's and the device's choice."""
+
+    device: str = "auto"  # auto, cpu, cuda, cuda:1
+    packing: bool | None = None  # 12-bit weights; None: on the GPU
+    ring_slots: int | None = None
+    residents: int | None = None
+    compile: str = "auto"  # auto, on, off: torch.compile of blocks and decoder (auto: on the GPU)
+    seats: int = 4  # riders whose state lies on the device at the same time; further tickets wait in line
+    strategy: Strategy | None = None
+    strategy_file: str | Path = ""
+    identity: str = ""  # what the weights are (see folder_identity); "": they are not shared between processes
+    warm_up: tuple[tuple[int, int], ...] = ((1024, 1024),)  # (height, width), largest first; measured and compiled
+    steps: int = 4  # steps of a usual picture, for the planner
+    poison: bool = False  # tests: overwrite every slot and the scratch with NaN after use
+
+
+class Carousel:
+    """Rides pipelines within a byte budget; made and used from any thread, turned by one of its own."""
+
+    def __init__(self, pipe: Any, vram_budget_gib: float = 5.8, options: Options = Options(), **changes: Any) -> None:
+        """Take `pipe` apart; raises ImpossibleBudget, TooLittleMemory, or ValueError for pipelines it can not carry.
+
+        `changes` are Options by name: Carousel(pipe, device="cpu", residents=3).
+        """
+        options = Options(**{**{n: getattr(options, n) for n in Options.__dataclass_fields__}, **changes})
+        where = options.device if options.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        self._engine = Engine(pipe, int(vram_budget_gib * GIB), open_device(where), options)
+        self._engine.start()
+        logger.info("carousel ready\n%s", self.plan)
+
+    @property
+    def plan(self) -> Plan:
+        """What lies where; printable."""
+        return self._engine.plan
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Achieved figures since the start: peak bytes, bytes carried, turns, prompt-cache hits."""
+        return self._engine.report()
+
+    @property
+    def progress_stamp(self) -> float:
+        """time.monotonic() of the last progress: stands still while tickets ride only when the engine is stuck."""
+        return self._engine.progress_stamp
+
+    @property
+    def in_flight(self) -> int:
+        """Tickets that wait in line or ride."""
+        return self._engine.in_flight
+
+    def submit(
+        self,
+        *,
+        prompt: str,
+        height: int,
+        width: int,
+        seed: int,
+        steps: int = 4,
+        guidance_scale: float = 0.0,
+        lane: Lane = "interactive",
+        alone: bool = False,
+        on_step: Callable[[str, int, int], None] | None = None,
+        **extra: Any,
+    ) -> Ticket:
+        """Let a picture ride; returns at once. `on_step(stage, step, steps)` is called from a thread of the carousel's.
+
+        `extra` are further arguments of the pipeline's own. Raises TicketCanceled after close().
+        """
+        order = Order(
+            prompt=prompt,
+            height=height,
+            width=width,
+            seed=seed,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            lane=lane,
+            alone=alone,
+            extra=tuple(extra.items()),
+        )
+        return self._engine.enter(Ticket(order, on_step))
+
+    def refresh(self, timeout: float = 60.0) -> None:
+        """Upload every resident weight again between two turns (before a clean retry of a spoilt picture)."""
+        self._engine.refresh(timeout)
+
+    def close(self, timeout: float = 60.0) -> None:
+        """Cancel what rides, stop, and leave the pipeline exactly as it was; a second call does nothing."""
+        self._engine.stop(timeout)
+
+    def __enter__(self) -> Carousel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

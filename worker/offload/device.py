@@ -1,0 +1,278 @@
+"""What the engine needs of a device, in two flavours: CUDA with streams and events, and the CPU where all is at once.
+
+One compute stream (the engine thread's current one), one stream that carries weights in, one that carries pictures
+out. Nothing here ever waits on the host except `pace`, `synchronize` and `Landing.wait`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Any
+
+import torch
+
+from worker.offload import packing
+
+logger = logging.getLogger(__name__)
+
+
+class Mark:
+    """A point in a stream's work; the CPU's marks are always passed."""
+
+    def __init__(self, event: Any = None) -> None:
+        self.event = event
+
+    def passed(self) -> bool:
+        return self.event is None or bool(self.event.query())
+
+    def wait(self) -> None:
+        if self.event is not None:
+            self.event.synchronize()
+
+
+class Landing:
+    """A tensor on its way to host memory; any thread may wait for it."""
+
+    def __init__(self, host: torch.Tensor, mark: Mark, source: torch.Tensor | None) -> None:
+        self._host, self._mark, self._source = host, mark, source
+
+    def wait(self, timeout: float | None) -> torch.Tensor:
+        """The host tensor, once complete; raises TimeoutError."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._mark.passed():
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError("the picture did not arrive from the GPU in time")
+            time.sleep(0.001)
+        self._source = None
+        return self._host
+
+
+class Device:
+    """The CPU flavour, and the interface."""
+
+    def __init__(self, where: torch.device) -> None:
+        self.where = where
+
+    @property
+    def is_cuda(self) -> bool:
+        return False
+
+    def empty(self, nbytes: int) -> torch.Tensor:
+        return torch.empty(nbytes, dtype=torch.uint8, device=self.where)
+
+    def fetch(self, target: torch.Tensor, source: torch.Tensor, after: Mark) -> Mark:
+        """Copy weights into `target` once `after` has passed; returns when they are there."""
+        target.copy_(source)
+        return Mark()
+
+    def mark(self) -> Mark:
+        """Now, in the compute stream."""
+        return Mark()
+
+    def wait(self, mark: Mark) -> None:
+        """Let the compute stream, not the host, wait for `mark`."""
+
+    def unpack(self, source: torch.Tensor, packed: packing.Packed, target: torch.Tensor) -> None:
+        packing.decode(source, packed, target)
+
+    def gather(self, table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Rows `ids` of a table in host memory, on the device."""
+        return torch.nn.functional.embedding(ids, table)
+
+    def upload(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A small host tensor on the device, without a host wait."""
+        return tensor.to(self.where, copy=True)
+
+    def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A host copy ordered in the compute stream: only `upload` may read it."""
+        return tensor.detach().clone()
+
+    def land(self, tensor: torch.Tensor) -> Landing:
+        return Landing(tensor.detach().cpu(), Mark(), None)
+
+    def pin(self, tensor: torch.Tensor) -> bool:
+        """Register host memory for fast copies; False when the system refuses."""
+        return True
+
+    def unpin(self, tensor: torch.Tensor) -> None:
+        """Undo `pin`."""
+
+    def process_bytes(self) -> int:
+        """Device memory of this process, context included."""
+        return 0
+
+    def peak_bytes(self, reset: bool = False) -> int:
+        """Most bytes of tensors alive since the last reset."""
+        return 0
+
+    def synchronize(self) -> None:
+        """Wait for all work."""
+
+    def trim(self) -> None:
+        """Give unused cached memory back to the driver."""
+
+
+class CudaDevice(Device):
+    """One NVIDIA card."""
+
+    def __init__(self, where: torch.device) -> None:
+        super().__init__(where)
+        _use_expandable_segments()
+        self._before = _nvml_used(where)
+        torch.cuda.set_device(where)
+        self.carry_in = torch.cuda.Stream(where)
+        self.carry_out = torch.cuda.Stream(where)
+        self.paced_bytes_per_second = 0.0
+        self.fetched_bytes = 0
+        self.jitter_cycles = 0
+        if not torch.cuda.is_bf16_supported():
+            raise ValueError(f"{torch.cuda.get_device_name(where)} can not compute in bf16, which this engine needs")
+
+    @property
+    def is_cuda(self) -> bool:
+        return True
+
+    def fetch(self, target: torch.Tensor, source: torch.Tensor, after: Mark) -> Mark:
+        if after.event is not None:
+            self.carry_in.wait_event(after.event)
+        with torch.cuda.stream(self.carry_in):
+            self._delay()
+            target.copy_(source, non_blocking=True)
+            self._pace_copy(source.numel())
+            event = torch.cuda.Event()
+            event.record(self.carry_in)
+        self.fetched_bytes += source.numel()
+        return Mark(event)
+
+    def _pace_copy(self, nbytes: int) -> None:
+        """Hold the copy stream so that copies take as long as on a slower bus (for measurements)."""
+        if self.paced_bytes_per_second:
+            seconds = nbytes / self.paced_bytes_per_second - nbytes / 55e9
+            torch.cuda._sleep(int(max(seconds, 0.0) * 1.7e9))
+
+    def _delay(self) -> None:
+        """Random delays, for the test that events and not luck keep the order."""
+        if self.jitter_cycles:
+            torch.cuda._sleep(int(torch.randint(1, self.jitter_cycles, ()).item()))
+
+    def mark(self) -> Mark:
+        event = torch.cuda.Event()
+        event.record()
+        return Mark(event)
+
+    def wait(self, mark: Mark) -> None:
+        if mark.event is not None:
+            torch.cuda.current_stream().wait_event(mark.event)
+        self._delay()
+
+    def unpack(self, source: torch.Tensor, packed: packing.Packed, target: torch.Tensor) -> None:
+        from worker.offload import kernels
+
+        kernels.unpack(source, packed, target)
+
+    def gather(self, table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        from worker.offload import kernels
+
+        return kernels.gather_rows(table, ids)
+
+    def upload(self, tensor: torch.Tensor) -> torch.Tensor:
+        pinned = tensor if tensor.is_pinned() else tensor.contiguous().pin_memory()
+        return pinned.to(self.where, non_blocking=True)
+
+    def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        host.copy_(tensor, non_blocking=True)
+        return host
+
+    def land(self, tensor: torch.Tensor) -> Landing:
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        now = torch.cuda.Event()
+        now.record()
+        self.carry_out.wait_event(now)
+        with torch.cuda.stream(self.carry_out):
+            host.copy_(tensor, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record(self.carry_out)
+        return Landing(host, Mark(event), tensor)
+
+    def pin(self, tensor: torch.Tensor) -> bool:
+        result = torch.cuda.cudart().cudaHostRegister(tensor.data_ptr(), tensor.numel() * tensor.element_size(), 0)
+        return int(result) == 0
+
+    def unpin(self, tensor: torch.Tensor) -> None:
+        torch.cuda.cudart().cudaHostUnregister(tensor.data_ptr())
+
+    def process_bytes(self) -> int:
+        return _nvml_own(self.where) or max(_nvml_used(self.where) - self._before, 0)
+
+    def peak_bytes(self, reset: bool = False) -> int:
+        peak = torch.cuda.max_memory_allocated(self.where)
+        if reset:
+            torch.cuda.reset_peak_memory_stats(self.where)
+        return peak
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize(self.where)
+
+    def trim(self) -> None:
+        torch.cuda.synchronize(self.where)
+        torch.cuda.empty_cache()
+
+
+def open_device(where: str | torch.device) -> Device:
+    """The flavour for `where` ("cuda", "cuda:1", "cpu")."""
+    device = torch.device(where)
+    if device.type == "cuda":
+        return CudaDevice(torch.device("cuda", device.index or 0))
+    return Device(device)
+
+
+def _use_expandable_segments() -> None:
+    """Ask the allocator for growable segments, so that lent memory comes back whole; only before CUDA starts."""
+    if "expandable_segments" in os.environ.get("PYTORCH_ALLOC_CONF", "") + os.environ.get(
+        "PYTORCH_CUDA_ALLOC_CONF", ""
+    ):
+        return
+    try:
+        torch.cuda.memory._set_allocator_settings("expandable_segments:True")
+    except Exception as error:
+        logger.warning("expandable segments could not be switched on (%s): the memory peak may be higher", error)
+
+
+def _nvml_used(where: torch.device) -> int:
+    """Bytes in use on the card, by anybody; 0 when NVML can not be asked."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetMemoryInfo(_nvml_handle(where)).used)
+    except Exception:
+        return 0
+
+
+def _nvml_own(where: torch.device) -> int:
+    """Bytes NVML books on this process; 0 when it can not tell (containers often hide process ids)."""
+    try:
+        import pynvml
+
+        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(_nvml_handle(where)):
+            if process.pid == os.getpid() and process.usedGpuMemory:
+                return int(process.usedGpuMemory)
+    except Exception:
+        return 0
+    return 0
+
+
+def _nvml_handle(where: torch.device) -> Any:
+    """The card's NVML handle, found without starting CUDA (which would itself take memory)."""
+    import pynvml
+
+    if torch.cuda.is_initialized():
+        return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(where).uuid}")
+    visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
+    chosen = visible[where.index or 0] if visible else str(where.index or 0)
+    if chosen.isdigit():
+        return pynvml.nvmlDeviceGetHandleByIndex(int(chosen))
+    return pynvml.nvmlDeviceGetHandleByUUID(chosen)

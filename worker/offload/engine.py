@@ -1,0 +1,308 @@
+"""The engine's thread: sets up, turns the table, serves riders, and takes everything down."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from greenlet import getcurrent
+
+from worker.offload.assembly import Assembly
+from worker.offload.compiling import compile_decoder, compiled_block
+from worker.offload.device import Device, Mark
+from worker.offload.plan import Facts, Plan, Wishes, make_plan
+from worker.offload.rider import Rider, call_arguments, own_pipeline, to_pixels
+from worker.offload.strategies import find_strategy
+from worker.offload.ticket import Ticket, TicketCanceled
+from worker.offload.turn import Turntable
+from worker.offload.weights import Weights
+
+if TYPE_CHECKING:
+    from worker.offload.carousel import Options
+
+logger = logging.getLogger(__name__)
+
+#: Rides of blocks that the host may be ahead of the device: enough to hide launches, little enough to stay nimble.
+LEAD = 8
+#: Turns to look ahead for blocks to fetch.
+HORIZON = 12
+
+
+class Engine(threading.Thread):
+    """Everything that touches the pipeline or the device runs in this one thread."""
+
+    def __init__(self, pipe: Any, budget: int, device: Device, options: Options) -> None:
+        super().__init__(name="carousel", daemon=True)
+        self._pipe, self._budget, self._device, self._options = pipe, budget, device, options
+        self._change = threading.Condition()
+        self._line: list[Ticket] = []
+        self._riders: list[Rider] = []
+        self._errands: list[Callable[[], None]] = []
+        self._is_closing = False
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._messages: queue.SimpleQueue[tuple[Ticket, str, int, int] | None] = queue.SimpleQueue()
+        self._lead: deque[Mark] = deque()
+        self._turns = self._pictures = 0
+        self.plan: Plan
+        self.progress_stamp = time.monotonic()
+
+    # Called from other threads
+
+    def start(self) -> None:
+        """Start and wait until the carousel is ready; raises what went wrong."""
+        super().start()
+        self._ready.wait()
+        if self._failure is not None:
+            self.join()
+            raise self._failure
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._line) + len(self._riders)
+
+    def enter(self, ticket: Ticket) -> Ticket:
+        """Put a ticket in line."""
+        with self._change:
+            if self._is_closing:
+                raise TicketCanceled("the carousel is closed")
+            self._line.append(ticket)
+            ticket.when_canceled(self._wake)
+            self._change.notify()
+        return ticket
+
+    def refresh(self, timeout: float) -> None:
+        done = threading.Event()
+
+        def errand() -> None:
+            self._weights.refresh()
+            done.set()
+
+        with self._change:
+            self._errands.append(errand)
+            self._change.notify()
+        if not done.wait(timeout):
+            raise TimeoutError("the carousel did not come to a turn's end in time")
+
+    def stop(self, timeout: float) -> None:
+        with self._change:
+            self._is_closing = True
+            self._change.notify()
+        self.join(timeout)
+        if self.is_alive():
+            raise TimeoutError("the carousel's thread did not stop in time")
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "turns": self._turns,
+            "pictures": self._pictures,
+            "process_bytes": self._device.process_bytes(),
+            "prompt_cache_hits": self._assembly.cache.hits,
+        }
+
+    def _wake(self) -> None:
+        with self._change:
+            self._change.notify()
+
+    # The engine's own thread
+
+    def run(self) -> None:
+        torch.set_grad_enabled(False)  # of this thread, once: a rider's no_grad() then changes nothing for the others
+        herald = threading.Thread(target=self._herald, name="carousel-herald", daemon=True)
+        herald.start()
+        try:
+            self._set_up()
+        except BaseException as error:
+            self._failure = error
+            self._take_down()
+            self._ready.set()
+            return
+        finally:
+            if self._failure is not None:
+                self._messages.put(None)
+        self._ready.set()
+        self._turn_until_closed()
+        self._take_down()
+        self._messages.put(None)
+
+    def _turn_until_closed(self) -> None:
+        while not self._is_closing:
+            with self._change:
+                if not (self._line or self._riders or self._errands or self._is_closing):
+                    self._change.wait()
+                errands, self._errands = self._errands, []
+            for errand in errands:
+                errand()
+            self._turn_once()
+
+    def _turn_once(self) -> None:
+        """Admit, drop who cancelled, serve one stop."""
+        self._admit()
+        for rider in [rider for rider in self._riders if rider.ticket.canceled]:
+            self._resume(rider, TicketCanceled("the ticket was cancelled"))
+        group = self._table.turn(self._riders)
+        if group:
+            self._serve(group)
+        self.progress_stamp = time.monotonic()
+
+    def _serve(self, group: list[Rider]) -> None:
+        stop = group[0].stop
+        assert stop is not None
+        self._turns += 1
+        if stop.block is None:
+            self._weights.lend()
+        else:
+            self._weights.prepare(stop.block)
+        upcoming = [later.block for later in self._table.ahead(self._riders, group, HORIZON) if later.block]
+        self._weights.prefetch(upcoming)
+        for rider in group:
+            self._resume(rider)
+            self._pace()
+        if stop.block is None:
+            self._weights.retake()
+            self._weights.prefetch(upcoming)
+        self._weights.forget_scratch()
+
+    def _resume(self, rider: Rider, error: BaseException | None = None) -> None:
+        """Let a rider run to its next stop, or its end; throw `error` into it."""
+        rider.stop = None
+        try:
+            pixels = rider.throw(error) if error is not None else rider.switch()
+        except BaseException as failure:
+            if failure.__traceback__ is not None:
+                traceback.clear_frames(failure.__traceback__)  # they hold device memory
+            rider.ticket.fail(failure)
+        else:
+            if not rider.dead:
+                return
+            self._pictures += 1
+            rider.ticket.finish(self._device.land(pixels))
+        torch.set_grad_enabled(False)
+        with self._change:
+            self._riders.remove(rider)
+
+    def _pace(self) -> None:
+        """Keep the host at most LEAD rides ahead of the device."""
+        self._lead.append(self._device.mark())
+        if len(self._lead) > LEAD:
+            self._lead.popleft().wait()
+
+    def _admit(self) -> None:
+        """Seat the tickets whose turn it is: interactive ones first, then in order; one that must be alone, alone."""
+        while True:
+            with self._change:
+                ticket = self._next_in_line()
+                if ticket is None:
+                    return
+                self._line.remove(ticket)
+                if ticket.canceled:
+                    ticket.fail(TicketCanceled("the ticket was cancelled"))
+                    continue
+                rider = Rider(ticket, ticket.order.steps, self._draw, getcurrent())
+                self._riders.append(rider)
+            self._resume(rider)
+
+    def _next_in_line(self) -> Ticket | None:
+        if any(rider.ticket.order.alone for rider in self._riders):
+            return None
+        canceled = next((ticket for ticket in self._line if ticket.canceled), None)
+        if canceled is not None:
+            return canceled
+        first = min(self._line, key=lambda ticket: ticket.order.lane == "batch", default=None)
+        if first is None or (first.order.alone and self._riders):
+            return None
+        seats = self._options.seats
+        if first.order.lane != "batch" and all(rider.lane == "batch" for rider in self._riders):
+            seats += 1
+        return first if len(self._riders) < seats else None
+
+    def _draw(self, rider: Rider) -> torch.Tensor:
+        """A rider's whole life: its pipeline, and its pixels on the device."""
+        order, ticket = rider.ticket.order, rider.ticket
+        pipe = own_pipeline(self._pipe, self._device, self._assembly.cache, rider)
+
+        def on_step_end(_pipe: Any, step: int, _timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+            rider.passes_left = order.steps - step - 1
+            self._messages.put((ticket, "denoise", step + 1, order.steps))
+            return kwargs
+
+        self._messages.put((ticket, "text", 0, order.steps))
+        target = torch.empty(order.height * order.width * 3 + 1, dtype=torch.uint8, device=self._device.where)
+        images = pipe(**call_arguments(pipe, order, on_step_end)).images
+        self._messages.put((ticket, "decode", order.steps, order.steps))
+        assert rider.finite is not None
+        return to_pixels(images[0], rider.finite, target)
+
+    def _herald(self) -> None:
+        """Tell callers of progress, in a thread where they may take their time."""
+        while (message := self._messages.get()) is not None:
+            ticket, stage, step, steps = message
+            if ticket.on_step is not None:
+                try:
+                    ticket.on_step(stage, step, steps)
+                except Exception:
+                    logger.exception("on_step of a ticket failed")
+
+    # Setting up and taking down
+
+    def _set_up(self) -> None:
+        options, device = self._options, self._device
+        strategy = options.strategy or find_strategy(self._pipe, options.strategy_file)
+        self._assembly = Assembly(self._pipe, strategy, device)
+        self._table = Turntable(self._assembly.route)
+        self._assembly.move_fixed_parts()
+        facts = self._first_facts()
+        self.plan = self._make_plan(facts)
+        if not self.plan.in_place:
+            self._assembly.fill_host(self._packs, options.identity)
+            self.plan = self._make_plan(facts)
+        compiles = options.compile == "on" or (options.compile == "auto" and device.is_cuda)
+        self._assembly.close_gates(compiled_block(strategy) if compiles else lambda block: None)
+        if compiles:
+            compile_decoder(self._assembly)
+        self._weights = Weights(device, self.plan, self._assembly.blocks, options.poison)
+
+    @property
+    def _packs(self) -> bool:
+        return self._device.is_cuda if self._options.packing is None else self._options.packing
+
+    def _first_facts(self) -> Facts:
+        if not self._device.is_cuda:
+            return Facts(context=0, fixed=0, activations=0, decode=0, reserve=0)
+        return Facts(fixed=self._assembly.fixed_bytes)
+
+    def _make_plan(self, facts: Facts) -> Plan:
+        options, assembly = self._options, self._assembly
+        return make_plan(
+            assembly.strategy.name,
+            assembly.facts(options.steps),
+            [stage.name for stage in assembly.strategy.stages],
+            self._budget,
+            facts,
+            Wishes(packing=self._packs, ring_slots=options.ring_slots, residents=options.residents),
+            assembly.never_loaded,
+        )
+
+    def _take_down(self) -> None:
+        """Cancel everybody and restore the pipeline."""
+        closed = TicketCanceled("the carousel was closed")
+        for rider in list(self._riders):
+            self._resume(rider, closed)
+        with self._change:
+            self._is_closing = True
+            line, self._line = self._line, []
+        for ticket in line:
+            ticket.fail(closed)
+        with contextlib.suppress(AttributeError):
+            self._device.synchronize()
+            self._assembly.put_together(weights_in_place=bool(self.plan.in_place) and not self._device.is_cuda)
+            self._weights.drop()
+            self._device.trim()

@@ -1,0 +1,138 @@
+"""A rider: one job's unmodified pipeline as a coroutine that stops before each carried block and before the decode."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from greenlet import getcurrent, greenlet
+
+from worker.offload.blocks import Stop
+from worker.offload.device import Device
+from worker.offload.text import PromptCache, encode_without_waiting, remember_prompts
+from worker.offload.ticket import Order, Ticket
+
+
+class NotRiding(RuntimeError):
+    """Raised when a carried block is called outside a ride."""
+
+
+class Rider(greenlet):  # type: ignore[misc]
+    """The coroutine of one ticket; lives and is switched in the engine's thread only."""
+
+    def __init__(self, ticket: Ticket, passes: int, draw: Callable[[Rider], torch.Tensor], engine: greenlet) -> None:
+        super().__init__(parent=engine)
+        self.ticket = ticket
+        self.stop: Stop | None = None
+        self.lane = ticket.order.lane
+        self.waited = 0
+        self.passes_left = passes
+        self.prompt_key: Hashable | None = None
+        self.refined = False  # the parts that depend on the prompt alone are known
+        self.memo: dict[Hashable, torch.Tensor] = {}
+        self.finite: torch.Tensor | None = None
+        self.pixels: torch.Tensor | None = None
+        self._draw = draw
+
+    def run(self) -> torch.Tensor:
+        return self._draw(self)
+
+    def wait_at(self, stop: Stop) -> None:
+        """Called inside the pipeline: let others turn until it is this stop's turn."""
+        self.stop = stop
+        self.parent.switch()
+
+    def step_done(self) -> None:
+        self.passes_left -= 1
+
+
+def current_rider(where: str) -> Rider:
+    """The rider in whose pipeline this runs; raises NotRiding outside of one."""
+    rider = getcurrent()
+    if not isinstance(rider, Rider):
+        raise NotRiding(
+            f"{where} is carried by a Carousel: submit a ticket, or close() the carousel to use the pipeline"
+        )
+    return rider
+
+
+def own_pipeline(pipe: Any, device: Device, cache: PromptCache, rider: Rider) -> Any:
+    """A pipeline object of the rider's own over the shared modules, with its own noise scheduler."""
+    mine = copy.copy(pipe)
+    kind: Any = type(pipe)
+    mine.__class__ = _on_device(kind, device.where)
+    mine.__dict__["scheduler"] = copy.deepcopy(pipe.scheduler)
+    mine.__dict__["_progress_bar_config"] = {"disable": True}
+    if type(pipe).__name__ == "ZImagePipeline":
+        encode_without_waiting(mine, device)
+        _latents_without_waiting(mine, device)
+        _timesteps_without_waiting(mine.scheduler, device)
+
+    def note(key: Hashable) -> None:
+        rider.prompt_key = key
+
+    if hasattr(mine, "encode_prompt"):
+        remember_prompts(mine, cache, note)
+    return mine
+
+
+def call_arguments(pipe: Any, order: Order, on_step_end: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """The pipeline's arguments for an order; only those that its __call__ knows."""
+    arguments: dict[str, Any] = {
+        "prompt": order.prompt,
+        "height": order.height,
+        "width": order.width,
+        "num_inference_steps": order.steps,
+        "guidance_scale": order.guidance_scale,
+        "generator": torch.Generator("cpu").manual_seed(order.seed),
+        "output_type": "pt",
+        "callback_on_step_end": on_step_end,
+        **dict(order.extra),
+    }
+    known = inspect.signature(type(pipe).__call__).parameters
+    return {name: value for name, value in arguments.items() if name in known}
+
+
+def to_pixels(image: torch.Tensor, finite: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Round a (3, H, W) picture in 0..1 as diffusers does, into `target`: H x W x 3 bytes and the finite flag."""
+    values = image.permute(1, 2, 0).float()
+    target[:-1].copy_((values * 255).round().to(torch.uint8).flatten())
+    target[-1:].copy_((finite & torch.isfinite(values).all()).to(torch.uint8).reshape(1))
+    return target
+
+
+@functools.cache
+def _on_device(kind: Any, where: torch.device) -> type:
+    """The pipeline's class, sure of its device wherever its weights are."""
+    return type(
+        kind.__name__, (kind,), {"_execution_device": property(lambda self: where), "__module__": kind.__module__}
+    )
+
+
+def _latents_without_waiting(pipe: Any, device: Device) -> None:
+    """First noise drawn on the host and sent through pinned memory: the same values, no wait."""
+    original = pipe.prepare_latents
+
+    def prepare_latents(*args: Any, **kwargs: Any) -> torch.Tensor:
+        bound = inspect.signature(original).bind(*args, **kwargs)
+        bound.arguments["device"] = torch.device("cpu")
+        return device.upload(original(*bound.args, **bound.kwargs))
+
+    pipe.prepare_latents = prepare_latents
+
+
+def _timesteps_without_waiting(scheduler: Any, device: Device) -> None:
+    """Timesteps made on the host and sent through pinned memory."""
+    original = scheduler.set_timesteps
+
+    @functools.wraps(original)
+    def set_timesteps(num_inference_steps: int | None = None, device: Any = None, **kwargs: Any) -> None:
+        original(num_inference_steps, device=torch.device("cpu"), **kwargs)
+        scheduler.timesteps, scheduler.sigmas = upload(scheduler.timesteps), upload(scheduler.sigmas)
+
+    upload = device.upload
+    scheduler.set_timesteps = set_timesteps

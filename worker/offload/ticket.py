@@ -1,0 +1,91 @@
+"""A ticket: what a caller holds while its picture is being drawn."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from PIL import Image
+
+from worker.offload.device import Landing
+
+Lane = Literal["interactive", "batch"]
+
+
+class TicketCanceled(Exception):
+    """Raised by result() of a ticket that was cancelled or whose carousel was closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What to draw."""
+
+    prompt: str
+    height: int
+    width: int
+    seed: int
+    steps: int
+    guidance_scale: float = 0.0
+    lane: Lane = "interactive"
+    alone: bool = False
+    extra: tuple[tuple[str, Any], ...] = ()  # further arguments of the pipeline's own
+
+
+class Ticket:
+    """Handle of one picture; every method may be called from any thread."""
+
+    def __init__(self, order: Order, on_step: Callable[[str, int, int], None] | None = None) -> None:
+        self.order, self.on_step = order, on_step
+        self.canceled = False
+        self.finite = True  # False: the latents or the picture held NaN or infinities (known after result())
+        self._wake: Callable[[], None] = lambda: None
+        self._done = threading.Event()
+        self._landing: Landing | None = None
+        self._error: BaseException | None = None
+
+    def result(self, timeout: float | None = None) -> Image.Image:
+        """The picture; raises TimeoutError, TicketCanceled, or what the pipeline raised."""
+        started = time.monotonic()
+        if not self._done.wait(timeout):
+            raise TimeoutError(f"no picture after {timeout} s")
+        if self._error is not None:
+            raise self._error
+        assert self._landing is not None
+        left = None if timeout is None else max(timeout - (time.monotonic() - started), 0.001)
+        return self._picture(self._landing, left)
+
+    def cancel(self) -> None:
+        """Ask the ride to end at its next block; a finished ticket stays as it is."""
+        self.canceled = True
+        self._wake()
+
+    def done(self) -> bool:
+        return self._done.is_set()
+
+    def finish(self, landing: Landing) -> None:
+        """The engine: the picture is on its way to host memory."""
+        self._landing = landing
+        self._done.set()
+
+    def fail(self, error: BaseException) -> None:
+        """The engine: no picture will come."""
+        if not self._done.is_set():
+            self._error = error
+            self._done.set()
+
+    def when_canceled(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+
+    def _picture(self, landing: Landing, timeout: float | None) -> Image.Image:
+        """The landed bytes are height x width x 3 pixels and one flag: all values were finite."""
+        flat = landing.wait(timeout)
+        self.finite = bool(flat[-1])
+        pixels = flat[:-1].view(-1, self.shape[1], 3)
+        return Image.fromarray(pixels.numpy(), mode="RGB").copy()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.order.height, self.order.width

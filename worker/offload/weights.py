@@ -1,0 +1,176 @@
+"""Where every block's weights are on the device, and how they get ready for a turn.
+
+Four ways: *in place* (raw on the device, nothing to do), *resident* (packed on the device, unpacked into the scratch at
+its turn), *streamed* (through the ring, then unpacked), and *yielding* (resident, but its memory is lent to the decode
+and fetched again when its turn comes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from worker.offload.blocks import ALIGNMENT, Block
+from worker.offload.device import Device, Mark
+from worker.offload.plan import Plan
+from worker.offload.ring import Ring
+
+#: Poison for tests: 0xFF bytes are NaN in bf16 and in float32.
+POISON = 0xFF
+
+
+class Berth:
+    """A resident block's own place; an empty one is fetched before its next turn."""
+
+    def __init__(self, buffer: torch.Tensor) -> None:
+        self.buffer = buffer
+        self.filled = False
+        self.ready = Mark()
+        self.free = Mark()
+
+
+class Weights:
+    """Device memory for weights: one kept and one lendable allocation, made once."""
+
+    def __init__(self, device: Device, plan: Plan, blocks: Sequence[Block], poison: bool = False) -> None:
+        self._device, self._plan, self._poison = device, plan, poison
+        self._blocks = {block.name: block for block in blocks}
+        self._in_scratch: Block | None = None
+        self._berths: dict[Block, Berth] = {}
+        self._is_lent = False
+        self._kept: torch.Tensor | None = None
+        self._lent: torch.Tensor | None = None
+        moved = [block for block in blocks if block.name not in plan.in_place]
+        self._scratch = self._allocate(moved)
+        for block in moved:
+            block.bind(self._scratch)
+        self._in_place = self._place([block for block in blocks if block.name in plan.in_place])
+        self.refresh()
+
+    def prepare(self, block: Block) -> None:
+        """Put the block's weights where its parameters look; in the compute stream, after all earlier turns."""
+        if block.name in self._plan.in_place or self._in_scratch is block:
+            return
+        berth = self._berths.get(block)
+        source = self._from_berth(block, berth) if berth else self.ring.take(block)
+        self._unpack(block, source)
+        if self._poison and berth is None:
+            source.fill_(POISON)
+        if berth is None:
+            self.ring.give(block)
+        self._in_scratch = block
+
+    def prefetch(self, upcoming: Sequence[Block]) -> None:
+        """Start copies for the next turns, soonest first; none into memory that is lent."""
+        if self._is_lent and self._plan.lends_ring:
+            return
+        streamed = []
+        for block in upcoming:
+            berth = self._berths.get(block)
+            if berth is not None:
+                if not (self._is_lent and block.name in self._plan.yielding):
+                    self._fill(block, berth)
+            elif block.name not in self._plan.in_place:
+                streamed.append(block)
+        self.ring.prefetch(streamed)
+
+    def lend(self) -> None:
+        """Give the lendable memory to the allocator (for the decode that comes next in the compute stream)."""
+        if self._lent is None or self._is_lent:
+            return
+        if self._plan.lends_ring:
+            self.ring.clear()
+            self._in_scratch = None
+        for name in self._plan.yielding:
+            berth = self._berths[self._blocks[name]]
+            self._device.wait(berth.ready)
+            berth.filled = False
+        self._lent.untyped_storage().resize_(0)
+        self._is_lent = True
+
+    def retake(self) -> None:
+        """Take the lent memory back; every view of it is valid again and empty."""
+        if self._lent is None or not self._is_lent:
+            return
+        self._lent.untyped_storage().resize_(self._lent.numel())
+        self._is_lent = False
+        if self._plan.lends_ring:
+            self.ring.reopen()
+        for name in self._plan.yielding:
+            self._berths[self._blocks[name]].free = self._device.mark()
+
+    def refresh(self) -> None:
+        """Upload every resident again from host memory (after set-up, and before a clean retry)."""
+        self._in_scratch = None
+        for block, berth in self._berths.items():
+            berth.filled, berth.free = False, self._device.mark()
+            self._fill(block, berth)
+
+    def forget_scratch(self) -> None:
+        """After a turn of poisoned tests: nobody may rely on what the scratch held."""
+        if self._poison:
+            self._scratch.fill_(POISON)
+            self._in_scratch = None
+
+    def drop(self) -> None:
+        """Release all device memory of weights (the parameters must have been restored)."""
+        self._berths.clear()
+        self.ring = Ring(self._device, [])
+        self._kept = self._lent = None
+        self._in_place.clear()
+        self._scratch = self._device.empty(0)
+
+    def _place(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
+        """Bring these blocks to the device as they are; on the CPU they are there."""
+        flats = []
+        for block in blocks if self._device.is_cuda else ():
+            flats.append(block.flatten(self._device.where))
+            block.bind(flats[-1])
+        return flats
+
+    def _allocate(self, moved: Sequence[Block]) -> torch.Tensor:
+        """Make both allocations and share them out; returns the scratch."""
+        plan = self._plan
+        lent = [plan.scratch_bytes, *[plan.slot_bytes] * plan.ring_slots] if plan.lends_ring else []
+        kept = [] if plan.lends_ring else [plan.scratch_bytes, *[plan.slot_bytes] * plan.ring_slots]
+        yielding = [self._blocks[name] for name in plan.yielding]
+        resident = [block for block in moved if block.name in plan.residents and block not in yielding]
+        self._kept, kept_views = self._slice([*kept, *[block.carried_bytes for block in resident]])
+        self._lent, lent_views = self._slice([*lent, *[block.carried_bytes for block in yielding]])
+        floor = lent_views[: len(lent)] + kept_views[: len(kept)]
+        self.ring = Ring(self._device, floor[1:])
+        for block, view in zip(resident, kept_views[len(kept) :], strict=True):
+            self._berths[block] = Berth(view)
+        for block, view in zip(yielding, lent_views[len(lent) :], strict=True):
+            self._berths[block] = Berth(view)
+        return floor[0] if floor else self._device.empty(0)
+
+    def _slice(self, sizes: Sequence[int]) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+        """One allocation cut into aligned pieces."""
+        if not sizes:
+            return None, []
+        starts, end = [], 0
+        for size in sizes:
+            starts.append(end)
+            end += -(-size // ALIGNMENT) * ALIGNMENT
+        whole = self._device.empty(end)
+        return whole, [whole[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+
+    def _fill(self, block: Block, berth: Berth) -> None:
+        if not berth.filled:
+            assert block.host is not None
+            berth.ready = self._device.fetch(berth.buffer, block.host, berth.free)
+            berth.filled = True
+
+    def _from_berth(self, block: Block, berth: Berth) -> torch.Tensor:
+        self._fill(block, berth)
+        self._device.wait(berth.ready)
+        berth.ready = Mark()
+        return berth.buffer
+
+    def _unpack(self, block: Block, source: torch.Tensor) -> None:
+        if block.packed is None:
+            self._scratch[: source.numel()].copy_(source)
+        else:
+            self._device.unpack(source, block.packed, self._scratch[: block.packed.count * 2].view(torch.int16))
