@@ -132,6 +132,7 @@ class NewJob:
     idempotency_key: str = ""
     body_hash: str = ""  # of the client's body: the same key with another body is refused
     cost_units: int = 1
+    work: float = 0.0  # for fairness and ETA: 1 = a usual picture; 0 = as its cost
     deadline_seconds: int = 3600
     max_attempts: int = 5
     priority_ms: int = 0  # a head start in the tenant's own queue

@@ -1,0 +1,303 @@
+"""The reading half of the job store: jobs, lists, batches, workers, places and counts. Nothing here changes a job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import redis
+
+from core.job import Failure, GenerationRequest, Job, JobState, Lane, Picture, Progress
+from core.redis_client import PREFIX, redis_errors
+from core.scripts import Scripts
+from core.settings import Settings
+from core.workers import WorkerInfo
+
+#: Of a lease: a worker that was silent for this long counts as gone when jobs are released.
+LIVE_SHARE_OF_LEASE = 0.75
+LIST_PAGE = 200
+LIST_SCANNED_MOST = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantLimits:
+    """What one tenant may use; `weight` is its share of the service when all want more than there is."""
+
+    daily_units: int
+    burst_per_second: float
+    burst: int
+    queued_jobs: int
+    running_jobs: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitUse:
+    """How much of its limits a tenant has used; resets in seconds from now. For the RateLimit header fields."""
+
+    burst: int
+    burst_remaining: int
+    burst_reset_seconds: float
+    daily_limit: int
+    daily_used: int
+    daily_reserved: int
+    daily_reset_seconds: float
+
+    @property
+    def daily_remaining(self) -> int:
+        return max(0, self.daily_limit - self.daily_used - self.daily_reserved)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuePlace:
+    """Where a waiting job stands: 1 = next to be released; 0 = released, on its way to a worker."""
+
+    position: int
+    eta_seconds: float | None  # until its picture; None before anything was ever measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDepth:
+    """How full the service is, as plain numbers for metrics and readiness."""
+
+    waiting: Mapping[str, int] = field(default_factory=dict)  # lane -> jobs in a queue
+    retrying: int = 0
+    released: int = 0
+    running: int = 0
+    oldest_waiting_seconds: float = 0.0
+    dead_letters: int = 0
+    workers: int = 0
+    worker_slots: int = 0
+    outcomes: Mapping[str, int] = field(default_factory=dict)  # SUCCEEDED, DEAD, CANCELED -> jobs since ever
+    run_seconds: float = 0.0  # mean time of a run
+    gap_seconds: float = 0.0  # mean time between two ends while busy, per unit of work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCounts:
+    """How far the jobs of one batch are."""
+
+    id: str
+    tenant: str
+    total: int
+    succeeded: int
+    dead: int
+    canceled: int
+
+    @property
+    def open(self) -> int:
+        return self.total - self.succeeded - self.dead - self.canceled
+
+
+class JobReader:
+    """Reads what the scripts wrote. Every method raises RedisUnavailable on connection trouble."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self.redis = client
+        self.settings = settings
+        self._scripts = Scripts(client)
+
+    @property
+    def live_ms(self) -> int:
+        """How long a silent worker still counts as live."""
+        return round(self.settings.lease_seconds * 1000 * LIVE_SHARE_OF_LEASE)
+
+    def get(self, job_id: str) -> Job | None:
+        """The job, or None if there is no record of it (see `was_removed`)."""
+        return self.get_many([job_id])[0]
+
+    def get_many(self, ids: Sequence[str]) -> list[Job | None]:
+        """As many answers as ids, in their order."""
+        with redis_errors():
+            pipeline = self.redis.pipeline(transaction=False)
+            for job_id in ids:
+                pipeline.hgetall(f"{PREFIX}job:{job_id}")
+            rows = pipeline.execute()
+        return [job_from(job_id, row) if row.get("state") else None for job_id, row in zip(ids, rows, strict=True)]
+
+    def was_removed(self, job_id: str) -> bool:
+        """Whether the job existed and its record was removed (410), as opposed to never known (404)."""
+        with redis_errors():
+            return bool(self.redis.exists(f"{PREFIX}tombstone:{job_id}"))
+
+    def list_jobs(
+        self,
+        tenant: str,
+        *,
+        states: Collection[JobState] | None = None,
+        batch_id: str | None = None,
+        before: str | None = None,
+        limit: int = 20,
+    ) -> list[Job]:
+        """The tenant's jobs, newest first; `before` is the id of the last job of the page before."""
+        key = f"{PREFIX}batch_jobs:{batch_id}" if batch_id else f"{PREFIX}jobs:{tenant}"
+        start = self._rank_after(key, before)
+        found: list[Job] = []
+        while start is not None and start < LIST_SCANNED_MOST and len(found) < limit:
+            with redis_errors():
+                ids = [str(one) for one in self.redis.zrevrange(key, start, start + LIST_PAGE - 1)]
+            if not ids:
+                break
+            jobs = self.get_many(ids if states else ids[: limit - len(found)])
+            found += [job for job in jobs if job and job.tenant == tenant and (not states or job.state in states)]
+            start += len(jobs)
+        return found[:limit]
+
+    def _rank_after(self, key: str, before: str | None) -> int | None:
+        if before is None:
+            return 0
+        with redis_errors():
+            rank = self.redis.zrevrank(key, before)
+        return None if rank is None else int(rank) + 1
+
+    def get_batch(self, batch_id: str) -> BatchCounts | None:
+        """The batch's counts, or None if unknown."""
+        with redis_errors():
+            row = self.redis.hgetall(f"{PREFIX}batch:{batch_id}")
+        if not row:
+            return None
+        return BatchCounts(
+            id=batch_id,
+            tenant=row.get("tenant", ""),
+            total=int(row.get("total", 0)),
+            succeeded=int(row.get(JobState.SUCCEEDED, 0)),
+            dead=int(row.get(JobState.DEAD, 0)),
+            canceled=int(row.get(JobState.CANCELED, 0)),
+        )
+
+    def batch_job_ids(self, batch_id: str) -> list[str]:
+        """The batch's jobs in the order of submission."""
+        with redis_errors():
+            return [str(one) for one in self.redis.zrange(f"{PREFIX}batch_jobs:{batch_id}", 0, -1)]
+
+    def queue_place(self, job: Job) -> QueuePlace | None:
+        """Position and honest ETA of a waiting job, from virtual time order and the measured pace; else None."""
+        job_id = job.leader if job.state is JobState.FOLLOWING else job.id
+        answer = self._scripts.run("place", job_id, self.live_ms)
+        if not answer:
+            return None
+        ahead, work_ahead, busy, work, gap_ms, run_ms, slots = answer
+        waiting = job.state is JobState.QUEUED or job.state is JobState.FOLLOWING
+        eta = _eta_seconds(float(work_ahead) + float(work), int(busy), gap_ms, run_ms, int(slots))
+        return QueuePlace(position=int(ahead) + 1 if waiting else 0, eta_seconds=eta)
+
+    def usage(self, tenant: str, limits: TenantLimits) -> LimitUse:
+        """What the tenant has used of `limits` by now."""
+        emission_ms = emission_of(limits)
+        _now, debt_ms, used, reserved, day_ms = self._scripts.run("usage", tenant)
+        spent = int(-(-int(debt_ms) // emission_ms)) if emission_ms else 0
+        return LimitUse(
+            burst=limits.burst,
+            burst_remaining=max(0, limits.burst - spent),
+            burst_reset_seconds=int(debt_ms) / 1000,
+            daily_limit=limits.daily_units,
+            daily_used=int(used),
+            daily_reserved=int(reserved),
+            daily_reset_seconds=int(day_ms) / 1000,
+        )
+
+    def live_workers(self) -> list[WorkerInfo]:
+        """Workers that were heard of lately, by the server's clock."""
+        with redis_errors():
+            seconds, microseconds = self.redis.time()
+            now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+            names = self.redis.zrangebyscore(f"{PREFIX}workers", now_ms - self.live_ms, "+inf", withscores=True)
+            paused = self.redis.smembers(f"{PREFIX}paused") if names else set()
+            pipeline = self.redis.pipeline(transaction=False)
+            for name, _ in names:
+                pipeline.hgetall(f"{PREFIX}worker:{name}")
+            rows = pipeline.execute()
+        return [
+            WorkerInfo.from_fields(name, heartbeat, row, f"worker:{name}" in paused)
+            for (name, heartbeat), row in zip(names, rows, strict=True)
+        ]
+
+    def depth(self) -> QueueDepth:
+        """One reading of the whole queue, cheap enough for every scrape."""
+        workers = self.live_workers()
+        with redis_errors():
+            pipeline = self.redis.pipeline(transaction=False)
+            pipeline.hgetall(f"{PREFIX}nq")
+            for name in ("retry", "rel", "lease", "dlq"):
+                pipeline.zcard(PREFIX + name)
+            pipeline.hgetall(f"{PREFIX}outcomes")
+            pipeline.hgetall(f"{PREFIX}pace")
+            pipeline.zrange(f"{PREFIX}act", 0, -1)
+            pipeline.smembers(f"{PREFIX}parked")
+            waiting, retry, rel, lease, dlq, outcomes, pace, act, parked = pipeline.execute()
+            oldest = self._oldest_waiting_seconds({*act, *parked})
+        return QueueDepth(
+            waiting={lane.value: int(waiting.get(lane.value, 0)) for lane in Lane},
+            retrying=retry,
+            released=rel,
+            running=lease,
+            oldest_waiting_seconds=oldest,
+            dead_letters=dlq,
+            workers=len(workers),
+            worker_slots=sum(worker.slots for worker in workers),
+            outcomes={name: int(count) for name, count in outcomes.items()},
+            run_seconds=float(pace.get("run_ms", 0)) / 1000,
+            gap_seconds=float(pace.get("gap_ms", 0)) / 1000,
+        )
+
+    def _oldest_waiting_seconds(self, entities: Iterable[str]) -> float:
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.time()
+        for entity in entities:
+            pipeline.zrange(f"{PREFIX}tq:{entity}", 0, 0, withscores=True)
+        (seconds, microseconds), *heads = pipeline.execute()
+        now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+        oldest = min((score for head in heads for _, score in head), default=now_ms)
+        return max(0.0, (now_ms - oldest) / 1000)
+
+
+#: Nothing draws yet: what a worker's start takes, added to every ETA while none lives.
+WORKER_START_SECONDS = 60.0
+
+
+def _eta_seconds(work: float, busy: int, gap_ms: str, run_ms: str, slots: int) -> float | None:
+    """Seconds until a job with `work` (its own and that before it) and `busy` jobs in flight ends."""
+    if not run_ms:
+        return None
+    run_seconds = float(run_ms) / 1000
+    queue_seconds = (work + busy) * float(gap_ms or 0) / 1000
+    start_seconds = 0.0 if slots else WORKER_START_SECONDS
+    return round(max(run_seconds, queue_seconds) + start_seconds, 1)
+
+
+def emission_of(limits: TenantLimits) -> float:
+    """Milliseconds of the burst that one request uses up; 0 = not limited."""
+    return 1000 / limits.burst_per_second if limits.burst_per_second > 0 else 0.0
+
+
+def job_from(job_id: str, row: Mapping[str, str]) -> Job:
+    """A job as its hash says."""
+    flag, number = (lambda name: row.get(name) == "1"), (lambda name: int(row.get(name, 0) or 0))
+    return Job(
+        id=job_id,
+        tenant=row["tenant"],
+        lane=Lane(row["lane"]),
+        state=JobState(row["state"]),
+        request=GenerationRequest.from_json(row["request"]),
+        fingerprint=row.get("fingerprint", ""),
+        cost_units=number("cost"),
+        created_ms=number("created"),
+        deadline_ms=number("deadline"),
+        started_ms=number("started"),
+        finished_ms=number("finished"),
+        epoch=number("epoch"),
+        attempt=number("attempt"),
+        crashes=number("crashes"),
+        alone=flag("alone"),
+        cancel_requested=flag("cancel"),
+        leader=row.get("leader", ""),
+        worker=row.get("worker", ""),
+        batch_id=row.get("batch", ""),
+        metadata=json.loads(row.get("metadata", "{}")),
+        progress=Progress(**json.loads(row["progress"])) if "progress" in row else None,
+        picture=Picture.from_json(row["picture"]) if "picture" in row else None,
+        failure=Failure.from_json(row["failure"]) if "failure" in row else None,
+        expires_ms=number("expires"),
+        picture_removed=flag("picture_removed"),
+    )

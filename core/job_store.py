@@ -1,0 +1,259 @@
+"""The job store: each method is one arrow of the state diagram, carried out by one Lua script on the server."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NoReturn
+
+from core.errors import IdempotencyMismatch, Overloaded, QueueFull, QuotaExceeded, RateLimited
+from core.job import Failure, GenerationRequest, JobState, Lane, Lease, LeaseStatus, NewJob, Picture, Progress, Release
+from core.job_reader import (
+    BatchCounts,
+    JobReader,
+    LimitUse,
+    QueueDepth,
+    QueuePlace,
+    TenantLimits,
+    emission_of,
+)
+from core.redis_client import PREFIX, redis_errors
+from core.retry_policy import RetryPolicy
+from core.workers import WorkerInfo
+
+__all__ = [
+    "BatchCounts",
+    "JobStore",
+    "LimitUse",
+    "QueueDepth",
+    "QueuePlace",
+    "ReapReport",
+    "Submitted",
+    "TenantLimits",
+    "WorkerInfo",
+]
+
+#: The reaper runs each second: a longer gap between two runs means that it, or Redis, stood still.
+STALL_SECONDS = 3.0
+REAPED_AT_ONCE = 100
+TOMBSTONE_SECONDS = 30 * 86_400
+RETRY_AFTER_MOST = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """The answer to a submit. `replayed`: the same id or idempotency key came before; `leader`: "" or who is mirrored."""
+
+    job_id: str
+    state: JobState
+    replayed: bool
+    leader: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReapReport:
+    """What one run of the reaper took back."""
+
+    stalled: bool = False  # it, or Redis, had stood still: every lease got one more period
+    leases: int = 0
+    poisoned: int = 0
+    unclaimed: int = 0
+    retries: int = 0
+    deadlines: int = 0
+    mirrored: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.leases + self.unclaimed + self.retries + self.deadlines + self.mirrored
+
+    @property
+    def is_full(self) -> bool:
+        """There may be more: run again at once."""
+        counts = (self.leases, self.unclaimed, self.retries, self.deadlines, self.mirrored)
+        return max(counts) >= REAPED_AT_ONCE
+
+
+class JobStore(JobReader):
+    """Moves jobs. All methods raise RedisUnavailable on connection trouble, and all may be called again after it."""
+
+    def submit(self, job: NewJob, limits: TenantLimits) -> Submitted:
+        """Store one job; see `submit_many`."""
+        return self.submit_many([job], limits)[0]
+
+    def submit_many(self, jobs: Sequence[NewJob], limits: TenantLimits) -> list[Submitted]:
+        """Store jobs of one tenant, all or none, in their order.
+
+        Raises IdempotencyMismatch, RateLimited, QuotaExceeded, QueueFull or Overloaded; then nothing was stored.
+        """
+        if not jobs:
+            return []
+        tenant = jobs[0].tenant
+        if any(job.tenant != tenant for job in jobs):
+            raise ValueError("submit_many takes the jobs of one tenant")
+        interactive = sum(job.lane is Lane.INTERACTIVE for job in jobs)
+        header = (
+            tenant,
+            limits.weight,
+            limits.running_jobs,
+            limits.daily_units,
+            emission_of(limits),
+            limits.burst,
+            limits.queued_jobs,
+            self.settings.queued_jobs,
+            self.settings.idempotency_seconds * 1000,
+            self.settings.record_retention_seconds * 1000,
+            # The burst counts pictures that a person asks for; a batch is one call, bounded by the other limits.
+            interactive + (interactive < len(jobs)),
+        )
+        rows = [value for job in jobs for value in self._submit_fields(job)]
+        answer = self._scripts.run("submit", *header, *rows)
+        if answer[0] != "ok":
+            self._refuse(answer[0], answer[1], limits)
+        return [
+            Submitted(job_id=job_id, state=JobState(state), replayed=replayed == "1", leader=leader)
+            for job_id, state, replayed, leader in zip(*[iter(answer[1:])] * 4, strict=True)
+        ]
+
+    def _submit_fields(self, job: NewJob) -> tuple[Any, ...]:
+        """In the order that submit.lua reads them."""
+        retention = job.retention_seconds or self.settings.picture_retention_seconds
+        return (
+            job.id,
+            job.lane.value,
+            job.fingerprint,
+            job.idempotency_key,
+            job.body_hash,
+            job.cost_units,
+            job.work or job.cost_units,
+            job.deadline_seconds * 1000,
+            job.max_attempts,
+            job.priority_ms,
+            job.batch_id,
+            job.request.to_json(),
+            json.dumps(dict(job.metadata), ensure_ascii=False, separators=(",", ":")),
+            retention * 1000,
+        )
+
+    def _refuse(self, reason: str, detail: str, limits: TenantLimits) -> NoReturn:
+        if reason == "idempotency_mismatch":
+            raise IdempotencyMismatch("This Idempotency-Key was used before with another body; send a new key.")
+        if reason == "rate_limited":
+            raise RateLimited(
+                f"More than {limits.burst_per_second:g} pictures a second; wait and send again.",
+                retry_after_seconds=max(1, math.ceil(int(detail) / 1000)),
+            )
+        if reason == "quota_exceeded":
+            raise QuotaExceeded(
+                f"The day's {limits.daily_units} units are used or reserved; they return at 00:00 UTC.",
+                retry_after_seconds=max(1, math.ceil(int(detail) / 1000)),
+            )
+        seconds = self._seconds_per_job()
+        if reason == "queue_full":
+            raise QueueFull(
+                f"{detail} jobs of yours wait already, {limits.queued_jobs} may; send again when some have ended.",
+                retry_after_seconds=seconds,
+            )
+        raise Overloaded("The service's queue is full; try again later.", retry_after_seconds=seconds)
+
+    def _seconds_per_job(self) -> int:
+        """When one place in the queue comes free, at the measured pace."""
+        with redis_errors():
+            gap_ms = self.redis.hget(f"{PREFIX}pace", "gap_ms")
+        return min(RETRY_AFTER_MOST, max(1, math.ceil(float(gap_ms or 0) / 1000)))
+
+    def release(self, limit: int) -> list[Release]:
+        """Mark up to `limit` jobs RELEASED, in fair order, as far as the window of the live workers allows."""
+        claim_ms = round(self.settings.claim_seconds * 1000)
+        answer = self._scripts.run("release", limit, claim_ms, self.live_ms)
+        return [
+            Release(job_id=job_id, epoch=int(epoch)) for job_id, epoch in zip(answer[::2], answer[1::2], strict=True)
+        ]
+
+    def claim(self, job_id: str, epoch: int, token: str, worker: str) -> Lease | None:
+        """Take a released job under a lease; None for a duplicate, stale or canceled message: drop it."""
+        answer = self._scripts.run("claim", job_id, epoch, token, worker, self._lease_ms)
+        if not answer:
+            return None
+        attempt, alone, tenant, lane, created, deadline, request = answer
+        return Lease(
+            job_id=job_id,
+            token=token,
+            attempt=int(attempt),
+            alone=alone == "1",
+            tenant=tenant,
+            lane=Lane(lane),
+            created_ms=int(created),
+            deadline_ms=int(deadline),
+            request=GenerationRequest.from_json(request),
+        )
+
+    def renew(self, leases: Sequence[tuple[str, str]]) -> list[LeaseStatus]:
+        """Lengthen the leases of (job id, token) pairs; one answer for each, in their order."""
+        if not leases:
+            return []
+        pairs = [value for lease in leases for value in lease]
+        return [LeaseStatus(status) for status in self._scripts.run("renew", self._lease_ms, *pairs)]
+
+    def report_progress(self, job_id: str, token: str, progress: Progress) -> bool:
+        """Keep and publish how far a job is; False if fenced off. The caller sends at most two a second."""
+        kept = asdict(progress)
+        told = {**kept, "value": round(progress.value, 4)}
+        return bool(self._scripts.run("progress", job_id, token, json.dumps(kept), json.dumps(told)))
+
+    def complete(self, job_id: str, token: str, picture: Picture) -> bool:
+        """The picture is stored: SUCCEEDED and charged once. False if somebody else holds the job, or it ended."""
+        return bool(self._scripts.run("complete", job_id, token, picture.to_json()))
+
+    def fail(self, job_id: str, token: str, failure: Failure) -> JobState | None:
+        """RETRY or DEAD (CANCELED where the owner had asked); None if fenced off."""
+        delays = RetryPolicy(max_attempts=self.settings.max_attempts).delays_ms()
+        state = self._scripts.run("fail", job_id, token, failure.to_json(), int(failure.retryable), *delays)
+        return JobState(state) if state else None
+
+    def give_back(self, job_id: str, token: str) -> bool:
+        """A draining worker returns a job: queued again, without costing an attempt. False if fenced off."""
+        return bool(self._scripts.run("give_back", job_id, token))
+
+    def cancel(self, job_id: str) -> JobState | None:
+        """Stop a job for its owner; the state it is in now (RUNNING: asked to stop), None if unknown."""
+        state = self._scripts.run("cancel", job_id)
+        return JobState(state) if state else None
+
+    def reap(self) -> ReapReport:
+        """Take back leases, unclaimed releases, due retries and deadlines; at most 100 of each."""
+        stalled, *counts = self._scripts.run(
+            "reap", REAPED_AT_ONCE, self.settings.max_crashes, round(STALL_SECONDS * 1000), self._lease_ms
+        )
+        leases, poisoned, unclaimed, retries, deadlines, mirrored = counts
+        return ReapReport(
+            stalled=bool(stalled),
+            leases=leases,
+            poisoned=poisoned,
+            unclaimed=unclaimed,
+            retries=retries,
+            deadlines=deadlines,
+            mirrored=mirrored,
+        )
+
+    def remove(self, job_id: str) -> bool:
+        """Forget an ended job; its tombstone answers `was_removed` for 30 days. False if it has not ended or is unknown."""
+        return self._scripts.run("remove", job_id, TOMBSTONE_SECONDS * 1000) == 1
+
+    def heartbeat(self, worker: WorkerInfo) -> None:
+        """Say that a worker lives; at least every fifth of a lease."""
+        fields = [value for pair in worker.to_fields().items() for value in pair]
+        self._scripts.run("heartbeat", worker.name, worker.started_ms, *fields)
+
+    def forget_worker(self, name: str) -> None:
+        """A worker says goodbye; jobs it still holds are taken back when their leases run out."""
+        with redis_errors():
+            pipeline = self.redis.pipeline(transaction=True)
+            pipeline.zrem(f"{PREFIX}workers", name)
+            pipeline.delete(f"{PREFIX}worker:{name}", f"{PREFIX}held:{name}")
+            pipeline.execute()
+
+    @property
+    def _lease_ms(self) -> int:
+        return round(self.settings.lease_seconds * 1000)

@@ -1,0 +1,47 @@
+-- Where a waiting job stands. ARGV: id, worker_live_ms. Answer: nil if it does not wait, else
+-- {jobs released before it, work of those, jobs released or running, their share of work, gap_ms, run_ms, live slots}.
+-- Position follows the virtual start times that release.lua will use, not the time of submission.
+local job = read_job(ARGV[1])
+if not job or (job.state ~= 'QUEUED' and job.state ~= 'RELEASED' and job.state ~= 'RETRY') then return false end
+local now = server_ms()
+local ahead, work_ahead = 0, 0
+local entity = entity_of(job.tenant, job.lane)
+
+local function virtual_of(name)
+  return tonumber(redis.call('ZSCORE', PREFIX .. 'act', name) or redis.call('HGET', PREFIX .. 'vt', name)
+    or redis.call('GET', PREFIX .. 'V') or '0')
+end
+
+local function weight_of(name)
+  local tenant, lane = string.match(name, '^(.*)|([^|]*)$')
+  return tonumber(redis.call('HGET', PREFIX .. 'lim:' .. tenant, 'weight') or '1') * WORK_WEIGHT[lane]
+end
+
+-- Of a queue of `length` jobs: how many start before the virtual time `tag`, and their mean work.
+local function before(name, tag)
+  local length = redis.call('ZCARD', PREFIX .. 'tq:' .. name)
+  if length == 0 then return 0, 1 end
+  local mean = tonumber(redis.call('HGET', PREFIX .. 'queued_work', name) or length) / length
+  local step = math.max(1e-9, mean) / weight_of(name)
+  return math.max(0, math.min(length, math.ceil((tag - virtual_of(name)) / step - 1e-6))), mean
+end
+
+if job.state == 'QUEUED' then
+  local rank = redis.call('ZRANK', PREFIX .. 'tq:' .. entity, job.id) or 0
+  local _, mean = before(entity, 0)
+  local tag = virtual_of(entity) + rank * mean / weight_of(entity)
+  ahead, work_ahead = rank, rank * mean
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'act', '-inf', '(' .. exact(tag))) do
+    if name ~= entity then
+      local count, mean_work = before(name, tag)
+      ahead, work_ahead = ahead + count, work_ahead + count * mean_work
+    end
+  end
+end
+local slots = 0
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'workers', now - tonumber(ARGV[2]), '+inf')) do
+  slots = slots + tonumber(redis.call('HGET', PREFIX .. 'worker:' .. name, 'slots') or '0')
+end
+local pace = redis.call('HMGET', PREFIX .. 'pace', 'gap_ms', 'run_ms', 'mean_work')
+local busy = redis.call('ZCARD', PREFIX .. 'rel') + redis.call('ZCARD', PREFIX .. 'lease')
+return {ahead, exact(work_ahead), busy, job.work, pace[1] or '', pace[2] or '', slots}

@@ -1,0 +1,152 @@
+-- Store one job or several of one tenant, all or none: idempotency, limits, reservation, job, queue in one step.
+-- ARGV: tenant, weight, running_jobs, daily_units, emission_ms, burst, queued_jobs, service_queued_jobs,
+--       idempotency_ms, record_retention_ms, burst_cost, then per job 14 values (FIELD_COUNT below).
+-- Answer: {'ok', (id, state, replayed, leader)*} or {refusal, detail}.
+local FIELD_COUNT = 14
+local HEADER = 11
+local REUSE_MARGIN_MS = 300000
+local USE_KEPT_SECONDS = 3456000
+local tenant = ARGV[1]
+local now = server_ms()
+local day = day_of(now)
+
+local function job_at(index)
+  local at = HEADER + (index - 1) * FIELD_COUNT
+  return {
+    id = ARGV[at + 1], lane = ARGV[at + 2], fingerprint = ARGV[at + 3], idempotency_key = ARGV[at + 4],
+    body_hash = ARGV[at + 5], cost = tonumber(ARGV[at + 6]), work = ARGV[at + 7], deadline_ms = tonumber(ARGV[at + 8]),
+    max_attempts = ARGV[at + 9], head_start = ARGV[at + 10], batch = ARGV[at + 11], request = ARGV[at + 12],
+    metadata = ARGV[at + 13], retention = ARGV[at + 14],
+  }
+end
+
+local function idempotency_name(new) return PREFIX .. 'idem:' .. tenant .. ':' .. new.idempotency_key end
+
+-- The job that this very call, or an earlier one with the same key, made: id and state; or 'mismatch'.
+local function earlier(new)
+  local state = redis.call('HGET', job_key(new.id), 'state')
+  if state then return new.id, state end
+  if new.idempotency_key == '' then return nil end
+  local kept = redis.call('GET', idempotency_name(new))
+  if not kept then return nil end
+  local body_hash, id = string.match(kept, '^([^|]*)|(.*)$')
+  if body_hash ~= new.body_hash then return id, 'mismatch' end
+  state = redis.call('HGET', job_key(id), 'state')
+  if state then return id, state end
+  return nil
+end
+
+local count = (#ARGV - HEADER) / FIELD_COUNT
+local news, replays = {}, {}
+local cost, queued = 0, {interactive = 0, batch = 0}
+for index = 1, count do
+  local new = job_at(index)
+  local id, state = earlier(new)
+  if state == 'mismatch' then return {'idempotency_mismatch', id} end
+  if id then
+    replays[index] = {id, state}
+  else
+    news[#news + 1] = new
+    cost = cost + new.cost
+    queued[new.lane] = queued[new.lane] + 1
+  end
+end
+
+local gcra = PREFIX .. 'gcra:' .. tenant
+local emission, burst = tonumber(ARGV[5]), tonumber(ARGV[6])
+local burst_cost = math.min(#news, tonumber(ARGV[11]))
+local arrival = math.max(tonumber(redis.call('GET', gcra) or '0'), now) + emission * burst_cost
+if #news > 0 then
+  -- More than a whole burst at once passes when nothing else was used: it then waits out its own debt.
+  local most = now + emission * math.max(burst, burst_cost)
+  if emission > 0 and arrival > most then return {'rate_limited', tostring(math.ceil(arrival - most))} end
+  local use = redis.call('HMGET', PREFIX .. 'use:' .. tenant .. ':' .. day, 'used', 'reserved')
+  if (tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost > tonumber(ARGV[4]) then
+    return {'quota_exceeded', tostring(86400000 - now % 86400000)}
+  end
+  local waiting = 0
+  for _, lane in ipairs(LANES) do waiting = waiting + redis.call('ZCARD', PREFIX .. 'tq:' .. entity_of(tenant, lane)) end
+  if waiting + #news > tonumber(ARGV[7]) then return {'queue_full', tostring(waiting)} end
+  local all = redis.call('HMGET', PREFIX .. 'nq', 'interactive', 'batch')
+  if (tonumber(all[1]) or 0) + (tonumber(all[2]) or 0) + #news > tonumber(ARGV[8]) then return {'overloaded', '0'} end
+end
+
+-- All checks passed: writes only from here on.
+if #news > 0 then
+  if emission > 0 then redis.call('SET', gcra, exact(arrival), 'PX', math.ceil(arrival - now + emission)) end
+  local use = PREFIX .. 'use:' .. tenant .. ':' .. day
+  redis.call('HINCRBY', use, 'reserved', cost)
+  redis.call('EXPIRE', use, USE_KEPT_SECONDS)
+  redis.call('HSET', PREFIX .. 'lim:' .. tenant, 'weight', ARGV[2], 'running', ARGV[3])
+end
+
+local function leader_of(new)
+  if new.fingerprint == '' then return nil end
+  local leader = redis.call('GET', PREFIX .. 'fp:' .. tenant .. ':' .. new.fingerprint)
+  local job = leader and read_job(leader)
+  if not job or job.state == 'DEAD' or job.state == 'CANCELED' then return nil end
+  if job.state == 'SUCCEEDED' and (job.picture_removed or tonumber(job.expires) < now + REUSE_MARGIN_MS) then return nil end
+  return job
+end
+
+local function store(new)
+  local key = job_key(new.id)
+  redis.call('HSET', key, 'state', 'QUEUED', 'tenant', tenant, 'lane', new.lane, 'cost', new.cost, 'work', new.work,
+    'head_start', new.head_start, 'created', now, 'deadline', now + new.deadline_ms, 'day', day, 'epoch', 0,
+    'max_attempts', new.max_attempts, 'request', new.request, 'retention', new.retention,
+    'record_retention', ARGV[10])
+  if new.fingerprint ~= '' then redis.call('HSET', key, 'fingerprint', new.fingerprint) end
+  if new.metadata ~= '{}' then redis.call('HSET', key, 'metadata', new.metadata) end
+  if new.idempotency_key ~= '' then
+    redis.call('SET', idempotency_name(new), new.body_hash .. '|' .. new.id, 'PX', ARGV[9])
+  end
+  redis.call('ZADD', PREFIX .. 'jobs:' .. tenant, now, new.id)
+  if new.batch ~= '' then
+    redis.call('HSET', key, 'batch', new.batch)
+    redis.call('HINCRBY', PREFIX .. 'batch:' .. new.batch, 'total', 1)
+    redis.call('HSET', PREFIX .. 'batch:' .. new.batch, 'tenant', tenant)
+    redis.call('ZADD', PREFIX .. 'batch_jobs:' .. new.batch, redis.call('ZCARD', PREFIX .. 'batch_jobs:' .. new.batch), new.id)
+  end
+end
+
+local function follow(job, leader)
+  local flight = leader.flight or leader.id
+  redis.call('HSET', job_key(leader.id), 'flight', flight)
+  redis.call('HSET', job_key(job.id), 'state', 'FOLLOWING', 'leader', leader.id, 'flight', flight)
+  redis.call('ZADD', PREFIX .. 'fol:' .. flight, job.created, job.id)
+  redis.call('ZADD', PREFIX .. 'deadline', job.deadline, job.id)
+end
+
+local function start(new)
+  store(new)
+  local job = read_job(new.id)
+  local leader = leader_of(new)
+  emit_status(new.id, 'queued')
+  if not leader then
+    if new.fingerprint ~= '' then redis.call('SET', PREFIX .. 'fp:' .. tenant .. ':' .. new.fingerprint, new.id) end
+    enqueue(job)
+    return {new.id, 'QUEUED', '0', ''}
+  end
+  if leader.state ~= 'SUCCEEDED' then
+    follow(job, leader)
+    return {new.id, 'FOLLOWING', '0', leader.id}
+  end
+  redis.call('HSET', job_key(new.id), 'leader', leader.id)
+  share_picture(leader.picture, leader.id, new.id)
+  succeed(job, leader.picture)
+  return {new.id, 'SUCCEEDED', '0', leader.id}
+end
+
+local answer = {'ok'}
+local at = 0
+for index = 1, count do
+  local one
+  if replays[index] then
+    one = {replays[index][1], replays[index][2], '1', redis.call('HGET', job_key(replays[index][1]), 'leader') or ''}
+  else
+    at = at + 1
+    one = start(news[at])
+  end
+  for _, value in ipairs(one) do answer[#answer + 1] = value end
+end
+return answer
