@@ -148,13 +148,13 @@ class JobReader:
         if before is None:
             return 0
         with redis_errors():
-            rank = self.redis.zrevrank(key, before)
-        return None if rank is None else int(rank) + 1
+            rank: int | None = self.redis.zrevrank(key, before)  # type: ignore[assignment]
+        return None if rank is None else rank + 1
 
     def get_batch(self, batch_id: str) -> BatchCounts | None:
         """The batch's counts, or None if unknown."""
         with redis_errors():
-            row = self.redis.hgetall(f"{PREFIX}batch:{batch_id}")
+            row: dict[str, str] = self.redis.hgetall(f"{PREFIX}batch:{batch_id}")  # type: ignore[assignment]
         if not row:
             return None
         return BatchCounts(
@@ -202,7 +202,9 @@ class JobReader:
         with redis_errors():
             seconds, microseconds = self.redis.time()
             now_ms = int(seconds) * 1000 + int(microseconds) // 1000
-            names = self.redis.zrangebyscore(f"{PREFIX}workers", now_ms - self.live_ms, "+inf", withscores=True)
+            names: list[tuple[str, float]] = self.redis.zrangebyscore(  # type: ignore[assignment]
+                f"{PREFIX}workers", now_ms - self.live_ms, "+inf", withscores=True
+            )
             paused = self.redis.smembers(f"{PREFIX}paused") if names else set()
             pipeline = self.redis.pipeline(transaction=False)
             for name, _ in names:
@@ -273,7 +275,13 @@ def emission_of(limits: TenantLimits) -> float:
 
 def job_from(job_id: str, row: Mapping[str, str]) -> Job:
     """A job as its hash says."""
-    flag, number = (lambda name: row.get(name) == "1"), (lambda name: int(row.get(name, 0) or 0))
+
+    def flag(name: str) -> bool:
+        return row.get(name) == "1"
+
+    def number(name: str) -> int:
+        return int(row.get(name) or 0)
+
     return Job(
         id=job_id,
         tenant=row["tenant"],

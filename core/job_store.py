@@ -44,7 +44,7 @@ RETRY_AFTER_MOST = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """The answer to a submit. `replayed`: the same id or idempotency key came before; `leader`: "" or who is mirrored."""
+    """The answer to a submit. `replayed`: the same id or key came before; `leader`: "" or the job that is mirrored."""
 
     job_id: str
     state: JobState
@@ -238,8 +238,8 @@ class JobStore(JobReader):
         )
 
     def remove(self, job_id: str) -> bool:
-        """Forget an ended job; its tombstone answers `was_removed` for 30 days. False if it has not ended or is unknown."""
-        return self._scripts.run("remove", job_id, TOMBSTONE_SECONDS * 1000) == 1
+        """Forget an ended job; `was_removed` knows it for 30 days. False if it has not ended or is unknown."""
+        return bool(self._scripts.run("remove", job_id, TOMBSTONE_SECONDS * 1000))
 
     def heartbeat(self, worker: WorkerInfo) -> None:
         """Say that a worker lives; at least every fifth of a lease."""

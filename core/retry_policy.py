@@ -18,8 +18,8 @@ class RetryPolicy:
 
     def delay_seconds(self, failures: int, *, rng: random.Random | None = None) -> float:
         """The wait after the `failures`-th failure, counted from 1."""
-        plain = min(self.most_seconds, self.first_seconds * 2 ** min(failures - 1, 32))
-        spread = (rng or random).uniform(-self.jitter, self.jitter)
+        plain: float = min(self.most_seconds, self.first_seconds * 2.0 ** min(failures - 1, 32))
+        spread: float = (rng or random).uniform(-self.jitter, self.jitter)
         return plain * (1.0 + spread)
 
     def delays_ms(self, *, rng: random.Random | None = None) -> Sequence[int]:

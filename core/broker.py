@@ -1,0 +1,86 @@
+"""Celery as zimg uses it: a queue of hints. A message says "job X may be claimed"; the job's state is in Redis.
+
+So a lost message costs a claim deadline, a doubled one nothing, and no message is ever delayed or retried by Celery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import CeleryError
+from kombu import Queue
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
+
+from core.job import Release
+from core.logs import get_logger
+from core.settings import Settings
+
+QUEUE = "zimg"
+TASK = "zimg.generate"
+#: Threads beyond the engine's seats, so that encoding and upload never empty one.
+SPARE_THREADS = 2
+
+log = get_logger(__name__)
+
+
+def make_celery(settings: Settings) -> Celery:
+    """The Celery app of the api, scheduler and worker; makes no connection."""
+    app = Celery("zimg", broker=settings.redis_url, set_as_current=False)
+    app.conf.update(
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_ignore_result=True,
+        task_publish_retry=False,  # a release that was not published is released again
+        task_create_missing_queues=False,
+        task_default_queue=QUEUE,
+        # The anonymous exchange needs no binding in Redis, so nothing is lost when that is flushed.
+        task_queues=[Queue(QUEUE, routing_key=QUEUE)],
+        task_serializer="json",
+        accept_content=["json"],
+        worker_prefetch_multiplier=1,
+        worker_pool="threads",
+        worker_concurrency=settings.concurrency + SPARE_THREADS,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # threads can not be stopped; leases decide
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # a full or read-only Redis must not end a worker
+        broker_transport_options={
+            "visibility_timeout": 900,  # a second net only: duplicates are dropped by claim
+            "unacked_restore_interval": 30,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": 5,
+            "socket_connect_timeout": 3,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "max_connections": 32,
+            "global_keyprefix": "celery:",
+        },
+    )
+    return app
+
+
+def publish(app: Celery, releases: Sequence[Release]) -> int:
+    """Send one message for each release; answers how many were sent.
+
+    Errors are logged and forgotten: a release that nobody claims is queued again by the reaper.
+    """
+    if not releases:
+        return 0
+    try:
+        with app.producer_or_acquire() as producer, producer.batch():
+            for release in releases:
+                _send(app, producer, release)
+    except (KombuError, CeleryError, RedisError, OSError) as error:
+        log.warning("publish failed", action="publish", jobs=len(releases), error=type(error).__name__)
+        return 0
+    return len(releases)
+
+
+def _send(app: Celery, producer: Any, release: Release) -> None:
+    app.send_task(TASK, args=(release.job_id, release.epoch), queue=QUEUE, producer=producer, ignore_result=True)

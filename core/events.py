@@ -1,0 +1,139 @@
+"""Events of a job: a short capped stream per job for resume, and one wake-up subscription per process."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.exceptions import RedisError
+
+from core.logs import get_logger
+from core.redis_client import PREFIX, redis_errors
+
+CHANNEL = f"{PREFIX}events"
+POLL_SECONDS = 1.0  # how soon a closing hub notices; a message wakes it at once
+RECONNECT_SECONDS = 0.5
+_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event; `id` is its stream id (resume after it). Types:
+
+    status {status, queue_position?} · progress {stage, step, steps, value} · output {images} · error {code, message}.
+    """
+
+    id: str
+    type: str
+    data: Mapping[str, Any]
+
+
+class JobEvents:
+    """Reads the streams that the scripts write."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    def read(self, job_id: str, after_id: str = "") -> list[Event]:
+        """Events after `after_id`, oldest first; all that are kept if it is "" or not an id of ours.
+
+        Raises RedisUnavailable.
+        """
+        start = f"({after_id}" if _ID.fullmatch(after_id) else "-"
+        with redis_errors():
+            entries: list[tuple[str, dict[str, str]]] = self._redis.xrange(  # type: ignore[assignment]
+                f"{PREFIX}ev:{job_id}", min=start
+            )
+        return [
+            Event(id=entry_id, type=fields["type"], data=json.loads(fields["data"])) for entry_id, fields in entries
+        ]
+
+
+class EventHub:
+    """Lets many threads wait for events of many jobs with one subscription. Starts its thread at the first wait."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        self._events = JobEvents(client)
+        self._lock = threading.Lock()
+        self._waiters: defaultdict[str, set[threading.Event]] = defaultdict(set)
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    def wait(self, job_id: str, after_id: str, timeout_seconds: float) -> list[Event]:
+        """Events after `after_id` as soon as there are any; [] when the time is over. Raises RedisUnavailable."""
+        deadline = time.monotonic() + timeout_seconds
+        bell = threading.Event()
+        self._enter(job_id, bell)
+        try:
+            while True:
+                bell.clear()
+                found = self._events.read(job_id, after_id)
+                left = deadline - time.monotonic()
+                if found or left <= 0 or self._closed.is_set():
+                    return found
+                bell.wait(left)
+        finally:
+            self._leave(job_id, bell)
+
+    def close(self) -> None:
+        """End the subscription and every wait."""
+        self._closed.set()
+        self._ring_all()
+        if self._thread is not None:
+            self._thread.join(timeout=2 * POLL_SECONDS)
+
+    def _enter(self, job_id: str, bell: threading.Event) -> None:
+        with self._lock:
+            self._waiters[job_id].add(bell)
+            if self._thread is None and not self._closed.is_set():
+                self._thread = threading.Thread(target=self._listen, name="event-hub", daemon=True)
+                self._thread.start()
+
+    def _leave(self, job_id: str, bell: threading.Event) -> None:
+        with self._lock:
+            bells = self._waiters[job_id]
+            bells.discard(bell)
+            if not bells:
+                del self._waiters[job_id]
+
+    def _ring(self, job_id: str) -> None:
+        with self._lock:
+            for bell in self._waiters.get(job_id, ()):
+                bell.set()
+
+    def _ring_all(self) -> None:
+        with self._lock:
+            for bells in self._waiters.values():
+                for bell in bells:
+                    bell.set()
+
+    def _listen(self) -> None:
+        while not self._closed.is_set():
+            try:
+                with self._redis.pubsub() as subscription:  # type: ignore[no-untyped-call]
+                    self._follow(subscription)
+            except (RedisError, OSError) as error:
+                log.warning("events: subscription lost", action="resubscribe", error=type(error).__name__)
+                self._ring_all()  # waiters learn of the outage from their own read
+                self._closed.wait(RECONNECT_SECONDS)
+
+    def _follow(self, subscription: Any) -> None:
+        subscription.subscribe(CHANNEL)
+        while not self._closed.is_set():
+            message = subscription.get_message(timeout=POLL_SECONDS)
+            if message is None:
+                continue
+            if message["type"] == "subscribe":
+                self._ring_all()  # whatever was published before is in the streams
+            elif message["type"] == "message":
+                self._ring(str(message["data"]))
