@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +27,13 @@ HOST_SLACK = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A parameter or buffer of a part that stays on the device, and what it was before."""
+    """A parameter or buffer that changed its place; `before` is kept while it lies in host memory."""
 
     owner: nn.Module
     name: str
     is_parameter: bool
-    before: torch.Tensor
+    home: torch.device
+    before: torch.Tensor | None
 
 
 class Assembly:
@@ -86,6 +87,20 @@ class Assembly:
                     self._move(module, buffers_only=True)
         for module in rest_of(self._decoder(), [], self.strategy.decoder_unused):
             self._move(module)
+        for module in self._left_behind():
+            self._move(module, torch.device("cpu"))
+
+    def _left_behind(self) -> Iterator[nn.Module]:
+        """Modules that nothing will ever run."""
+        for blocks in self.stages:
+            for block in blocks:
+                if block.unneeded:
+                    yield from block.module.modules()
+        roots = [(getattr(self.pipe, stage.component), stage.unused) for stage in self.strategy.stages]
+        for root, paths in (*roots, (self._decoder(), self.strategy.decoder_unused)):
+            for name, module in root.named_modules():
+                if name in paths:
+                    yield from module.modules()
 
     def fill_host(self, packing: bool, identity: str) -> None:
         """Bring every block's bytes into host memory in the form in which they travel, once."""
@@ -129,22 +144,28 @@ class Assembly:
             for block in self.blocks:
                 self._restore(block)
         for moved in reversed(self._moved):
-            _set_tensor(moved.owner, moved.name, moved.is_parameter, moved.before)
+            before = moved.before
+            if before is None:
+                tensors = moved.owner._parameters if moved.is_parameter else moved.owner._buffers
+                before = tensors[moved.name].data.to(moved.home)  # type: ignore[union-attr]
+            _set_tensor(moved.owner, moved.name, moved.is_parameter, before)
         self._moved.clear()
         for table in self._tables:
             self.device.unpin(table)
+        self.cache.close()
         if self.host is not None:
             self.host.close()
 
     def _restore(self, block: Block) -> None:
-        """Unpack from host memory."""
+        """Unpack from host memory, on the device."""
         assert block.host is not None
-        flat = torch.empty(block.raw_bytes, dtype=torch.uint8)
-        if block.packed is None:
-            flat.copy_(block.host)
-        else:
-            Device(torch.device("cpu")).unpack(block.host, block.packed, flat.view(torch.int16))
+        source = block.host.to(self.device.where)
+        flat = source
+        if block.packed is not None:
+            flat = self.device.empty(block.raw_bytes)
+            self.device.unpack(source, block.packed, flat.view(torch.int16))
         block.restore(flat)
+        self.device.synchronize()
         self.device.unpin(block.host)
         block.host = None
 
@@ -156,18 +177,26 @@ class Assembly:
             self._move(table)
             return
         self._tables.append(weight)
-        self._moved.append(Moved(table, "weight", True, before))
+        self._note(table, "weight", True, before)
         table.weight.data = weight
         self.gates.replace(table, "forward", gather_from_host(table, self.device))
 
-    def _move(self, module: nn.Module, buffers_only: bool = False) -> None:
+    def _note(self, owner: nn.Module, name: str, is_parameter: bool, before: torch.Tensor) -> None:
+        on_host = before.device.type == "cpu"
+        self._moved.append(Moved(owner, name, is_parameter, before.device, before if on_host else None))
+
+    def _move(self, module: nn.Module, where: torch.device | None = None, *, buffers_only: bool = False) -> None:
+        where = where or self.device.where
         named: Sequence[tuple[str, torch.Tensor | None]] = [] if buffers_only else list(module._parameters.items())
         for is_parameter, tensors in ((True, named), (False, list(module._buffers.items()))):
             for name, tensor in tensors:
-                if tensor is not None and tensor.device != self.device.where:
-                    self._moved.append(Moved(module, name, is_parameter, tensor.data))
-                    _set_tensor(module, name, is_parameter, tensor.data.to(self.device.where))
+                if tensor is None:
+                    continue
+                if where == self.device.where:
                     self.fixed_bytes += tensor.numel() * tensor.element_size()
+                if tensor.device != where:
+                    self._note(module, name, is_parameter, tensor.data)
+                    _set_tensor(module, name, is_parameter, tensor.data.to(where))
 
     def _decoder(self) -> nn.Module:
         decoder: nn.Module = getattr(self.pipe, self.strategy.decoder)

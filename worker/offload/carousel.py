@@ -111,6 +111,10 @@ class Carousel:
         """Upload every resident weight again between two turns (before a clean retry of a spoilt picture)."""
         self._engine.refresh(timeout)
 
+    def rebudget(self, vram_budget_gib: float, timeout: float = 600.0) -> None:
+        """Plan anew for another budget, as soon as nobody rides; raises ImpossibleBudget and then changes nothing."""
+        self._engine.rebudget(int(vram_budget_gib * GIB), timeout)
+
     def close(self, timeout: float = 60.0) -> None:
         """Cancel what rides, stop, and leave the pipeline exactly as it was; a second call does nothing."""
         self._engine.stop(timeout)

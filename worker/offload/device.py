@@ -54,6 +54,7 @@ class Device:
 
     def __init__(self, where: torch.device) -> None:
         self.where = where
+        self.fetched_bytes = 0  # weights carried in so far
 
     @property
     def is_cuda(self) -> bool:
@@ -65,6 +66,7 @@ class Device:
     def fetch(self, target: torch.Tensor, source: torch.Tensor, after: Mark) -> Mark:
         """Copy weights into `target` once `after` has passed; returns when they are there."""
         target.copy_(source)
+        self.fetched_bytes += source.numel()
         return Mark()
 
     def mark(self) -> Mark:
@@ -85,9 +87,12 @@ class Device:
         """A small host tensor on the device, without a host wait."""
         return tensor.to(self.where, copy=True)
 
-    def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A host copy ordered in the compute stream: only `upload` may read it."""
-        return tensor.detach().clone()
+    def to_host(self, tensor: torch.Tensor, target: torch.Tensor) -> None:
+        """Copy into pinned `target`, ordered in the compute stream: only `upload` may read it."""
+        target.copy_(tensor)
+
+    def enter_thread(self) -> None:
+        """Make this the thread's device."""
 
     def land(self, tensor: torch.Tensor) -> Landing:
         return Landing(tensor.detach().cpu(), Mark(), None)
@@ -107,6 +112,26 @@ class Device:
         """Most bytes of tensors alive since the last reset."""
         return 0
 
+    def allocated_bytes(self) -> int:
+        """Bytes of tensors alive now."""
+        return 0
+
+    def reserved_bytes(self) -> int:
+        """Bytes that the allocator holds, cached ones included."""
+        return 0
+
+    def timed_mark(self) -> Mark:
+        """A mark that `seconds_between` understands."""
+        return Mark()
+
+    def seconds_between(self, first: Mark, second: Mark) -> float:
+        """Device time between two timed marks that have passed."""
+        return 0.0
+
+    def measure_bandwidth(self, source: torch.Tensor) -> float:
+        """Host-to-device bytes per second, by copying pinned `source` a few times."""
+        return 50e9
+
     def synchronize(self) -> None:
         """Wait for all work."""
 
@@ -120,12 +145,11 @@ class CudaDevice(Device):
     def __init__(self, where: torch.device) -> None:
         super().__init__(where)
         _use_expandable_segments()
-        self._before = _nvml_used(where)
+        note_memory_before(where)
         torch.cuda.set_device(where)
         self.carry_in = torch.cuda.Stream(where)
         self.carry_out = torch.cuda.Stream(where)
         self.paced_bytes_per_second = 0.0
-        self.fetched_bytes = 0
         self.jitter_cycles = 0
         if not torch.cuda.is_bf16_supported():
             raise ValueError(f"{torch.cuda.get_device_name(where)} can not compute in bf16, which this engine needs")
@@ -181,10 +205,11 @@ class CudaDevice(Device):
         pinned = tensor if tensor.is_pinned() else tensor.contiguous().pin_memory()
         return pinned.to(self.where, non_blocking=True)
 
-    def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
-        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        host.copy_(tensor, non_blocking=True)
-        return host
+    def to_host(self, tensor: torch.Tensor, target: torch.Tensor) -> None:
+        target.copy_(tensor, non_blocking=True)
+
+    def enter_thread(self) -> None:
+        torch.cuda.set_device(self.where)
 
     def land(self, tensor: torch.Tensor) -> Landing:
         host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
@@ -205,13 +230,37 @@ class CudaDevice(Device):
         torch.cuda.cudart().cudaHostUnregister(tensor.data_ptr())
 
     def process_bytes(self) -> int:
-        return _nvml_own(self.where) or max(_nvml_used(self.where) - self._before, 0)
+        return _nvml_own(self.where) or max(_nvml_used(self.where) - _BEFORE.get(self.where, 0), 0)
 
     def peak_bytes(self, reset: bool = False) -> int:
         peak = torch.cuda.max_memory_allocated(self.where)
         if reset:
             torch.cuda.reset_peak_memory_stats(self.where)
         return peak
+
+    def allocated_bytes(self) -> int:
+        return torch.cuda.memory_allocated(self.where)
+
+    def reserved_bytes(self) -> int:
+        return torch.cuda.memory_reserved(self.where)
+
+    def timed_mark(self) -> Mark:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return Mark(event)
+
+    def seconds_between(self, first: Mark, second: Mark) -> float:
+        return float(first.event.elapsed_time(second.event)) / 1e3
+
+    def measure_bandwidth(self, source: torch.Tensor) -> float:
+        target = self.empty(source.numel())
+        self.fetch(target, source, self.mark())
+        self.synchronize()
+        start = time.perf_counter()
+        for _ in range(4):
+            self.fetch(target, source, Mark())
+        self.synchronize()
+        return 4 * source.numel() / (time.perf_counter() - start)
 
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.where)
@@ -227,6 +276,15 @@ def open_device(where: str | torch.device) -> Device:
     if device.type == "cuda":
         return CudaDevice(torch.device("cuda", device.index or 0))
     return Device(device)
+
+
+#: Bytes in use on each card before this process started CUDA there.
+_BEFORE: dict[torch.device, int] = {}
+
+
+def note_memory_before(where: torch.device) -> None:
+    """Remember the card's memory in use; call it before anything else touches the card, if anything else does."""
+    _BEFORE.setdefault(where, _nvml_used(where))
 
 
 def _use_expandable_segments() -> None:

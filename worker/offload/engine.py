@@ -10,6 +10,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,10 +19,11 @@ from greenlet import getcurrent
 from worker.offload.assembly import Assembly
 from worker.offload.compiling import compile_decoder, compiled_block
 from worker.offload.device import Device, Mark
-from worker.offload.plan import Facts, Plan, Wishes, make_plan
+from worker.offload.gauge import Gauge
+from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, Wishes, bare_plan, fits_in_place, make_plan
 from worker.offload.rider import Rider, call_arguments, own_pipeline, to_pixels
 from worker.offload.strategies import find_strategy
-from worker.offload.ticket import Ticket, TicketCanceled
+from worker.offload.ticket import Order, Ticket, TicketCanceled
 from worker.offload.turn import Turntable
 from worker.offload.weights import Weights
 
@@ -45,13 +47,16 @@ class Engine(threading.Thread):
         self._change = threading.Condition()
         self._line: list[Ticket] = []
         self._riders: list[Rider] = []
-        self._errands: list[Callable[[], None]] = []
+        self._errands: list[Callable[[], None]] = []  # between turns
+        self._quiet_errands: list[Callable[[], None]] = []  # when nobody rides
+        self._gauge: Gauge | None = None
         self._is_closing = False
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._messages: queue.SimpleQueue[tuple[Ticket, str, int, int] | None] = queue.SimpleQueue()
         self._lead: deque[Mark] = deque()
-        self._turns = self._pictures = 0
+        self._turns = self._pictures = self._rides = 0
+        self._weights: Weights | None = None
         self.plan: Plan
         self.progress_stamp = time.monotonic()
 
@@ -83,7 +88,8 @@ class Engine(threading.Thread):
         done = threading.Event()
 
         def errand() -> None:
-            self._weights.refresh()
+            if self._weights is not None:
+                self._weights.refresh()
             done.set()
 
         with self._change:
@@ -91,6 +97,29 @@ class Engine(threading.Thread):
             self._change.notify()
         if not done.wait(timeout):
             raise TimeoutError("the carousel did not come to a turn's end in time")
+
+    def rebudget(self, budget: int, timeout: float) -> None:
+        """Plan anew for `budget` bytes as soon as nobody rides; raises ImpossibleBudget and keeps the old plan."""
+        outcome: list[BaseException | None] = []
+        done = threading.Event()
+
+        def errand() -> None:
+            before, self._budget = self._budget, budget
+            try:
+                self._place(self._make_plan(self.plan.facts))
+                outcome.append(None)
+            except ImpossibleBudget as error:
+                self._budget = before
+                outcome.append(error)
+            done.set()
+
+        with self._change:
+            self._quiet_errands.append(errand)
+            self._change.notify()
+        if not done.wait(timeout):
+            raise TimeoutError("the rides did not end in time")
+        if outcome[0] is not None:
+            raise outcome[0]
 
     def stop(self, timeout: float) -> None:
         with self._change:
@@ -105,6 +134,7 @@ class Engine(threading.Thread):
             "turns": self._turns,
             "pictures": self._pictures,
             "process_bytes": self._device.process_bytes(),
+            "fetched_bytes": self._device.fetched_bytes,
             "prompt_cache_hits": self._assembly.cache.hits,
         }
 
@@ -115,6 +145,7 @@ class Engine(threading.Thread):
     # The engine's own thread
 
     def run(self) -> None:
+        self._device.enter_thread()
         torch.set_grad_enabled(False)  # of this thread, once: a rider's no_grad() then changes nothing for the others
         herald = threading.Thread(target=self._herald, name="carousel-herald", daemon=True)
         herald.start()
@@ -136,9 +167,12 @@ class Engine(threading.Thread):
     def _turn_until_closed(self) -> None:
         while not self._is_closing:
             with self._change:
-                if not (self._line or self._riders or self._errands or self._is_closing):
+                if not (self._line or self._riders or self._errands or self._quiet_errands or self._is_closing):
                     self._change.wait()
                 errands, self._errands = self._errands, []
+                if not self._riders:
+                    quiet, self._quiet_errands = self._quiet_errands, []
+                    errands = errands + quiet
             for errand in errands:
                 errand()
             self._turn_once()
@@ -156,20 +190,26 @@ class Engine(threading.Thread):
     def _serve(self, group: list[Rider]) -> None:
         stop = group[0].stop
         assert stop is not None
+        weights = self._weights
+        assert weights is not None
         self._turns += 1
         if stop.block is None:
-            self._weights.lend()
+            weights.lend()
         else:
-            self._weights.prepare(stop.block)
+            weights.prepare(stop.block)
         upcoming = [later.block for later in self._table.ahead(self._riders, group, HORIZON) if later.block]
-        self._weights.prefetch(upcoming)
+        weights.prefetch(upcoming)
+        if self._gauge is not None:
+            self._gauge.before(stop)
         for rider in group:
             self._resume(rider)
             self._pace()
+        if self._gauge is not None:
+            self._gauge.after(stop)
         if stop.block is None:
-            self._weights.retake()
-            self._weights.prefetch(upcoming)
-        self._weights.forget_scratch()
+            weights.retake()
+            weights.prefetch(upcoming)
+        weights.forget_scratch()
 
     def _resume(self, rider: Rider, error: BaseException | None = None) -> None:
         """Let a rider run to its next stop, or its end; throw `error` into it."""
@@ -211,7 +251,7 @@ class Engine(threading.Thread):
             self._resume(rider)
 
     def _next_in_line(self) -> Ticket | None:
-        if any(rider.ticket.order.alone for rider in self._riders):
+        if self._quiet_errands or any(rider.ticket.order.alone for rider in self._riders):
             return None
         canceled = next((ticket for ticket in self._line if ticket.canceled), None)
         if canceled is not None:
@@ -260,15 +300,62 @@ class Engine(threading.Thread):
         self._table = Turntable(self._assembly.route)
         self._assembly.move_fixed_parts()
         facts = self._first_facts()
-        self.plan = self._make_plan(facts)
-        if not self.plan.in_place:
+        in_place = fits_in_place(self._assembly.facts(options.steps), self._budget, facts, self._wishes)
+        if not in_place:
             self._assembly.fill_host(self._packs, options.identity)
-            self.plan = self._make_plan(facts)
         compiles = options.compile == "on" or (options.compile == "auto" and device.is_cuda)
         self._assembly.close_gates(compiled_block(strategy) if compiles else lambda block: None)
         if compiles:
             compile_decoder(self._assembly)
-        self._weights = Weights(device, self.plan, self._assembly.blocks, options.poison)
+        if in_place or not device.is_cuda:
+            self._place(self._make_plan(facts))
+        else:
+            self._measure(facts)
+        if device.is_cuda:
+            self._warm_up()
+
+    def _measure(self, facts: Facts) -> None:
+        """Ride once with nothing resident, measure, and plan from what was seen."""
+        self._place(bare_plan(self._make_plan(facts, budget=UNLIMITED, residents=0)))
+        self._warm_up()
+        assert self._weights is not None
+        gauge = self._gauge = Gauge(self._device, self._weights.arena_bytes, self._weights.lent_bytes)
+        gauge.begin()
+        self._ride(*self._options.warm_up[0])
+        self._gauge = None
+        sample = max(self._assembly.blocks, key=lambda block: block.carried_bytes).host
+        assert sample is not None
+        bandwidth = self._device.measure_bandwidth(sample)
+        self._place(self._make_plan(gauge.facts(self._options.seats, bandwidth)))
+
+    def _place(self, plan: Plan) -> None:
+        """Put weights where `plan` says."""
+        if self._weights is not None:
+            if self._weights is not None:
+                self._weights.drop()
+            self._device.trim()
+        self.plan = plan
+        self._weights = Weights(self._device, plan, self._assembly.blocks, self._options.poison)
+
+    def _warm_up(self) -> None:
+        """Ride every size that was named: loads and compiles kernels, and shows the peak before anybody waits."""
+        for height, width in self._options.warm_up:
+            self._ride(height, width)
+
+    def _ride(self, height: int, width: int) -> None:
+        """One picture with the longest caption, here and now, its text not taken from the cache."""
+        self._rides += 1
+        prompt = f"{self._rides} " + "a long caption " * 200
+        ticket = Ticket(Order(prompt=prompt, height=height, width=width, seed=0, steps=2))
+        self._line.append(ticket)
+        while not ticket.done():
+            self._turn_once()
+        ticket.result(60)
+
+    @property
+    def _wishes(self) -> Wishes:
+        options = self._options
+        return Wishes(packing=self._packs, ring_slots=options.ring_slots, residents=options.residents)
 
     @property
     def _packs(self) -> bool:
@@ -279,15 +366,16 @@ class Engine(threading.Thread):
             return Facts(context=0, fixed=0, activations=0, decode=0, reserve=0)
         return Facts(fixed=self._assembly.fixed_bytes)
 
-    def _make_plan(self, facts: Facts) -> Plan:
+    def _make_plan(self, facts: Facts, budget: int = 0, residents: int | None = None) -> Plan:
         options, assembly = self._options, self._assembly
+        wishes = self._wishes if residents is None else replace(self._wishes, residents=residents)
         return make_plan(
             assembly.strategy.name,
             assembly.facts(options.steps),
             [stage.name for stage in assembly.strategy.stages],
-            self._budget,
+            budget or self._budget,
             facts,
-            Wishes(packing=self._packs, ring_slots=options.ring_slots, residents=options.residents),
+            wishes,
             assembly.never_loaded,
         )
 
@@ -304,5 +392,6 @@ class Engine(threading.Thread):
         with contextlib.suppress(AttributeError):
             self._device.synchronize()
             self._assembly.put_together(weights_in_place=bool(self.plan.in_place) and not self._device.is_cuda)
-            self._weights.drop()
+            if self._weights is not None:
+                self._weights.drop()
             self._device.trim()

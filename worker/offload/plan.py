@@ -7,10 +7,11 @@ block), the ring, residents, activations, and the decode, for which memory is le
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 GIB = 1 << 30
 MIB = 1 << 20
+UNLIMITED = 1 << 50
 
 
 class ImpossibleBudget(ValueError):
@@ -104,7 +105,7 @@ def make_plan(  # noqa: PLR0917 - a pure function of plain facts
     never_loaded: Sequence[str] = (),
 ) -> Plan:
     """The best plan within `budget` bytes; raises ImpossibleBudget."""
-    if _all_in_place(blocks, budget, facts, wishes):
+    if fits_in_place(blocks, budget, facts, wishes):
         return _in_place_plan(strategy, blocks, stage_names, budget, facts, wishes, never_loaded)
     scratch = max((block.raw for block in blocks), default=0)
     slot = max((block.carried for block in blocks), default=0)
@@ -186,7 +187,13 @@ def predicted_seconds(blocks: Sequence[BlockFacts], residents: Sequence[BlockFac
     return sum(max(copied[stage], computed[stage]) for stage in copied)
 
 
-def _all_in_place(blocks: Sequence[BlockFacts], budget: int, facts: Facts, wishes: Wishes) -> bool:
+def bare_plan(plan: Plan) -> Plan:
+    """`plan` with everything that can be lent lent to the decode: for the ride that measures."""
+    return replace(plan, lends_ring=True)
+
+
+def fits_in_place(blocks: Sequence[BlockFacts], budget: int, facts: Facts, wishes: Wishes) -> bool:
+    """Everything fits unpacked, so nothing need be carried."""
     if wishes.ring_slots is not None or wishes.residents is not None:
         return False
     peak = facts.context + facts.fixed + facts.reserve + max(facts.activations, facts.decode)

@@ -10,9 +10,12 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
+
+#: Not at all; once for the one length that the stage always has; once for all lengths.
+Compiled = Literal["no", "fixed", "any length"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,7 @@ class Stage:
     unused: tuple[str, ...] = ()  # modules that text-to-image never runs: left where they are
     host_tables: tuple[str, ...] = ()  # embedding tables gathered from host memory
     passes: int = 1  # passes per picture; 0: one per step
-    compiled: bool = True  # torch.compile of its blocks is worth while
+    compiled: Compiled = "no"  # how torch.compile takes its blocks, where the caller allows it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +48,21 @@ Z_IMAGE = Strategy(
     name="z-image",
     pipelines=("ZImagePipeline",),
     stages=(
-        Stage(name="text", component="text_encoder", paths=("layers",), unneeded_last=1, host_tables=("embed_tokens",)),
+        Stage(
+            name="text",
+            component="text_encoder",
+            paths=("layers",),
+            unneeded_last=1,
+            host_tables=("embed_tokens",),
+            compiled="fixed",
+        ),
         Stage(
             name="denoise",
             component="transformer",
             paths=("noise_refiner", "context_refiner", "layers"),
             once=("context_refiner",),
             passes=0,
+            compiled="any length",
         ),
     ),
 )
@@ -60,14 +71,13 @@ SDXL = Strategy(
     name="sdxl",
     pipelines=("StableDiffusionXLPipeline",),
     stages=(
-        Stage(name="text", component="text_encoder", paths=("encoder.layers",), compiled=False),
-        Stage(name="text_2", component="text_encoder_2", paths=("text_model.encoder.layers",), compiled=False),
+        Stage(name="text", component="text_encoder", paths=("encoder.layers",)),
+        Stage(name="text_2", component="text_encoder_2", paths=("text_model.encoder.layers",)),
         Stage(
             name="denoise",
             component="unet",
             paths=("down_blocks", "mid_block", "up_blocks"),
             passes=0,
-            compiled=False,
         ),
     ),
 )
@@ -76,13 +86,14 @@ FLUX = Strategy(
     name="flux",
     pipelines=("FluxPipeline",),
     stages=(
-        Stage(name="text", component="text_encoder", paths=("encoder.layers",), compiled=False),
-        Stage(name="text_2", component="text_encoder_2", paths=("encoder.block",), compiled=False),
+        Stage(name="text", component="text_encoder", paths=("encoder.layers",)),
+        Stage(name="text_2", component="text_encoder_2", paths=("encoder.block",)),
         Stage(
             name="denoise",
             component="transformer",
             paths=("transformer_blocks", "single_transformer_blocks"),
             passes=0,
+            compiled="any length",
         ),
     ),
 )
@@ -97,7 +108,6 @@ QWEN_IMAGE = Strategy(
             paths=("model.language_model.layers",),
             unused=("model.visual", "lm_head"),
             host_tables=("model.language_model.embed_tokens",),
-            compiled=False,
         ),
         Stage(name="denoise", component="transformer", paths=("transformer_blocks",), passes=0),
     ),
@@ -142,9 +152,7 @@ def automatic_strategy(pipe: Any) -> Strategy:
         if paths:
             denoises = component in _DENOISERS
             name = "denoise" if denoises else component.replace("text_encoder", "text")
-            stages.append(
-                Stage(name=name, component=component, paths=paths, passes=0 if denoises else 1, compiled=False)
-            )
+            stages.append(Stage(name=name, component=component, paths=paths, passes=0 if denoises else 1))
     if not stages:
         raise ValueError(f"{type(pipe).__name__} has no ModuleList to stream; write a strategy (docs/adapt-a-model.md)")
     return Strategy(name="automatic", pipelines=(type(pipe).__name__,), stages=tuple(stages))

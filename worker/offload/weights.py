@@ -100,6 +100,16 @@ class Weights:
         for name in self._plan.yielding:
             self._berths[self._blocks[name]].free = self._device.mark()
 
+    @property
+    def arena_bytes(self) -> int:
+        """All device memory of weights."""
+        return self.lent_bytes + (0 if self._kept is None else self._kept.numel())
+
+    @property
+    def lent_bytes(self) -> int:
+        """What the decode borrows."""
+        return 0 if self._lent is None else self._lent.numel()
+
     def refresh(self) -> None:
         """Upload every resident again from host memory (after set-up, and before a clean retry)."""
         self._in_scratch = None

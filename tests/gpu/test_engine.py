@@ -1,0 +1,143 @@
+"""The engine on a card: the kernels, equality with the plain pipeline, order of streams, memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.unit.offload.tiny import FAMILIES
+from worker.offload import Carousel, packing
+
+ARRANGEMENTS = [
+    {"residents": 0, "ring_slots": 2},
+    {"residents": 3, "ring_slots": 1},
+    {"residents": 99, "ring_slots": 2},
+    {"residents": 2, "ring_slots": 3, "packing": False},
+]
+
+
+def plain(pipe: Any, seed: int, steps: int = 3, size: int = 128) -> bytes:
+    generator = torch.Generator("cpu").manual_seed(seed)
+    arguments = {"height": size, "width": size, "num_inference_steps": steps, "generator": generator}
+    if type(pipe).__name__ != "QwenImagePipeline":
+        arguments["guidance_scale"] = 0.0
+    return bytes(pipe(prompt=f"mug {seed}", **arguments).images[0].tobytes())
+
+
+def ride(carousel: Carousel, seeds: list[int], steps: int = 3, size: int = 128) -> list[bytes]:
+    tickets = [carousel.submit(prompt=f"mug {seed}", height=size, width=size, seed=seed, steps=steps) for seed in seeds]
+    return [ticket.result(120).tobytes() for ticket in tickets]
+
+
+@pytest.fixture(scope="module")
+def reference() -> tuple[Any, list[bytes]]:
+    pipe = FAMILIES["z-image"]().to("cuda")
+    return pipe, [plain(pipe, seed) for seed in range(4)]
+
+
+def test_the_kernel_unpacks_every_bit_pattern_as_torch_does() -> None:
+    generator = torch.Generator().manual_seed(0)
+    patterns = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16).repeat(3)
+    tame = torch.randn(1 << 20, generator=generator).to(torch.bfloat16).view(torch.int16)
+    for values in (patterns, tame, torch.cat([tame, patterns])):
+        from worker.offload import kernels
+
+        packed, data = packing.encode(values.cuda())
+        target = torch.full_like(values, 0x5A5A, device="cuda")
+        kernels.unpack(data, packed, target)
+        assert torch.equal(target.cpu(), values)
+
+
+def test_packing_on_the_card_gives_the_same_bytes_as_on_the_host() -> None:
+    values = torch.randn(1 << 16).to(torch.bfloat16).view(torch.int16)
+    on_card, on_host = packing.encode(values.cuda()), packing.encode(values)
+    assert on_card[0] == on_host[0]
+    assert torch.equal(on_card[1].cpu(), on_host[1])
+
+
+@pytest.mark.parametrize("options", ARRANGEMENTS, ids=str)
+def test_pictures_in_company_are_the_plain_pipelines(
+    reference: tuple[Any, list[bytes]], options: dict[str, Any]
+) -> None:
+    pipe, pictures = reference
+    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), poison=True, **options) as carousel:
+        assert ride(carousel, [0]) == pictures[:1]
+        assert ride(carousel, [0, 1, 2, 3]) == pictures
+    assert plain(pipe, 2) == pictures[2], "close() restores the pipeline"
+
+
+@pytest.mark.parametrize("family", ["sdxl", "flux", "qwen-image"])
+def test_other_families_ride_equally(family: str) -> None:
+    pipe = FAMILIES[family]().to("cuda")
+    picture = plain(pipe, 1)
+    options = {"residents": 1, "ring_slots": 2, "poison": True}
+    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), **options) as carousel:
+        assert ride(carousel, [1]) == [picture]
+
+
+def test_random_delays_on_either_stream_change_nothing(reference: tuple[Any, list[bytes]]) -> None:
+    pipe, pictures = reference
+    options = {"residents": 2, "ring_slots": 2, "poison": True}
+    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), **options) as carousel:
+        carousel._engine._device.jitter_cycles = 3_000_000  # type: ignore[attr-defined]
+        for _ in range(3):
+            assert ride(carousel, [0, 1, 2, 3]) == pictures
+
+
+def test_a_small_budget_lends_the_ring_to_the_decode_and_memory_stays_flat(
+    reference: tuple[Any, list[bytes]],
+) -> None:
+    pipe, pictures = reference
+    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), residents=2) as carousel:
+        assert carousel.plan.predicted_peak > 0
+    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), residents=2) as carousel:
+        least = carousel.plan.least_budget / 2**30
+        carousel.rebudget(least + 0.001)
+        assert ride(carousel, [0, 1, 2, 3]) == pictures
+        reserved = torch.cuda.memory_reserved()
+        retries = torch.cuda.memory_stats()["num_device_alloc"]
+        for _ in range(20):
+            assert ride(carousel, [0, 1, 2, 3]) == pictures
+        assert torch.cuda.memory_reserved() == reserved
+        assert torch.cuda.memory_stats()["num_device_alloc"] == retries
+
+
+def test_no_weight_goes_back_to_the_host_and_copies_match_the_plan(reference: tuple[Any, list[bytes]]) -> None:
+    pipe, _ = reference
+    options = {"residents": 3, "ring_slots": 2}
+    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), **options) as carousel:
+        ride(carousel, [7], steps=2)
+        before = carousel.report["fetched_bytes"]
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            ride(carousel, [8], steps=4)
+        carried = carousel.report["fetched_bytes"] - before
+        plan = carousel.plan
+        once = sum(b.carried_bytes for b in _once_blocks(carousel) if b.name not in plan.residents)
+        least = plan.sweep_bytes["text"] + 4 * (plan.sweep_bytes["denoise"] - once) + once
+        assert least <= carried <= least + 2 * plan.ring_slots * plan.slot_bytes, "what the ring fetched ahead at most"
+        back = [event for event in profile.events() if "DtoH" in event.name or "DtoH" in str(event.key)]
+        assert len(back) <= 8, "the prompt's cached parts, two flags and the picture, no weights"
+
+
+def _once_blocks(carousel: Carousel) -> list[Any]:
+    return [block for block in carousel._engine._assembly.blocks if block.once]  # type: ignore[attr-defined]
+
+
+def test_an_error_or_cancel_in_mid_ride_leaves_memory_flat(reference: tuple[Any, list[bytes]]) -> None:
+    pipe, pictures = reference
+    options = {"residents": 2, "ring_slots": 2, "poison": True}
+    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), **options) as carousel:
+        ride(carousel, [0, 1, 2, 3])
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        for seed in range(6):
+            long = carousel.submit(prompt=f"long {seed}", height=128, width=128, seed=seed, steps=100)
+            wrong = carousel.submit(prompt="wrong", height=100, width=128, seed=0, steps=2)
+            long.cancel()
+            with pytest.raises(ValueError, match="divisible"):
+                wrong.result(60)
+        assert ride(carousel, [0, 1, 2, 3]) == pictures
+        torch.cuda.synchronize()
+        assert torch.cuda.memory_allocated() <= before + (1 << 20)
