@@ -1,1 +1,1 @@
-"""Decides whether, when and again: submission, quota, fingerprint, fair release, reaper. Never imports torch or Flask."""
+"""Decides whether, when and again: submission, quota, fingerprint, fair release, reaper. No torch, no Flask."""

@@ -1,0 +1,42 @@
+"""The limits of a tenant: its own where it has some, the service's defaults else. submit.lua keeps to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from core.errors import InvalidRequest
+from core.job_store import TenantLimits
+from core.settings import Settings
+
+LEAST_WEIGHT, MOST_WEIGHT = 0.01, 1000.0
+
+
+def default_limits(settings: Settings) -> TenantLimits:
+    """What a tenant without limits of its own may use."""
+    return TenantLimits(
+        daily_units=settings.tenant_daily_units,
+        burst_per_second=settings.tenant_burst_per_second,
+        burst=settings.tenant_burst,
+        queued_jobs=settings.tenant_queued_jobs,
+        running_jobs=settings.tenant_running_jobs,
+        weight=1.0,
+    )
+
+
+def limits_from(stored: Mapping[str, str], defaults: TenantLimits) -> TenantLimits:
+    """The stored limits over the defaults; fields it does not have keep their default."""
+    values = {name: type(value)(stored[name]) if name in stored else value for name, value in asdict(defaults).items()}
+    return TenantLimits(**values)
+
+
+def check_limits(limits: TenantLimits) -> TenantLimits:
+    """The same limits; raises InvalidRequest naming the one that can not work."""
+    for name, value in asdict(limits).items():
+        if value < 0:
+            raise InvalidRequest(f"{name} must be 0 or more.", field=name)
+    if not LEAST_WEIGHT <= limits.weight <= MOST_WEIGHT:
+        raise InvalidRequest(f"weight must be from {LEAST_WEIGHT} to {MOST_WEIGHT}.", field="weight")
+    if limits.burst_per_second > 0 and limits.burst < 1:
+        raise InvalidRequest("burst must be 1 or more.", field="burst")
+    return limits

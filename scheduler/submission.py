@@ -1,0 +1,134 @@
+"""A caller's wish becomes a stored job, in one step with deduplication, quota and its place in the queue."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.errors import Forbidden, NoWorker
+from core.job import GenerationRequest, Lane, NewJob
+from core.job_store import JobStore, Submitted
+from core.model_profile import ModelProfile, read_profile
+from core.presets import find_preset
+from core.redis_client import PREFIX, redis_errors
+from core.settings import Settings
+from scheduler.fingerprint import derive_seed, fingerprint_of
+from scheduler.tenants import Tenant
+
+SEED_LIMIT = 1 << 32  # exclusive
+#: One unit of work: four forwards of a 1024 x 1024 picture. Fair shares and ETAs are counted in it.
+USUAL_PIXEL_FORWARDS = 1024 * 1024 * 4
+NO_WORKER_SECONDS = 600.0
+LOOK_FOR_WORKERS_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a caller asks for, checked for form, before defaults. `seed` None = a fresh picture, never an old one."""
+
+    prompt: str
+    width: int
+    height: int
+    seed: int | None = None
+    preset: str = ""  # "" = the tenant's, else the service's
+    lane: Lane = Lane.INTERACTIVE
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    batch_id: str = ""
+    idempotency_key: str = ""
+    body_hash: str = ""
+    priority_ms: int = 0
+    retention_seconds: int = 0
+
+
+class Submission:
+    """The door into the queue. Thread-safe."""
+
+    def __init__(self, store: JobStore, settings: Settings, profile: ModelProfile | None = None) -> None:
+        self._store = store
+        self._settings = settings
+        self._profile = profile or read_profile(settings.model)
+        self._workers_seen_until = 0.0
+
+    def submit(self, tenant: Tenant, wish: Wish) -> Submitted:
+        """Store one job; see `submit_many`."""
+        return self.submit_many(tenant, [wish])[0]
+
+    def submit_pictures(self, tenant: Tenant, wish: Wish, count: int) -> list[Submitted]:
+        """Store `count` jobs of one wish, all or none, their seeds derived from the first; the key covers them all."""
+        first = wish.seed if wish.seed is not None else draw_seed()
+        keys = [f"{wish.idempotency_key}#{index}" if index else wish.idempotency_key for index in range(count)]
+        jobs = [
+            self._job(tenant, wish, derive_seed(first, index), keys[index] if wish.idempotency_key else "")
+            for index in range(count)
+        ]
+        return self._store_jobs(tenant, jobs)
+
+    def submit_many(self, tenant: Tenant, wishes: Sequence[Wish]) -> list[Submitted]:
+        """Store a job for each wish, all or none, in their order.
+
+        Raises Forbidden (a lane that is not the tenant's), IdempotencyMismatch, RateLimited, QuotaExceeded, QueueFull,
+        Overloaded, NoWorker or RedisUnavailable; then nothing was stored and nothing charged.
+        """
+        jobs = [
+            self._job(tenant, wish, draw_seed() if wish.seed is None else wish.seed, wish.idempotency_key)
+            for wish in wishes
+        ]
+        return self._store_jobs(tenant, jobs)
+
+    def _store_jobs(self, tenant: Tenant, jobs: Sequence[NewJob]) -> list[Submitted]:
+        for job in jobs:
+            if job.lane not in tenant.lanes:
+                raise Forbidden(f"This key may not use the {job.lane.value} lane.")
+        self._require_worker()
+        return self._store.submit_many(jobs, tenant.limits)
+
+    def _job(self, tenant: Tenant, wish: Wish, seed: int, idempotency_key: str) -> NewJob:
+        preset = find_preset(wish.preset or tenant.preset or self._settings.preset)
+        request = GenerationRequest(
+            prompt=wish.prompt,
+            width=wish.width,
+            height=wish.height,
+            seed=seed,
+            preset=preset.name,
+            model=self._profile.id,
+        )
+        is_batch = wish.lane is Lane.BATCH
+        deadline = self._settings.batch_deadline_seconds if is_batch else self._settings.interactive_deadline_seconds
+        explicit = wish.seed is not None
+        return NewJob(
+            id=secrets.token_hex(16),
+            tenant=tenant.name,
+            lane=wish.lane,
+            request=request,
+            fingerprint=fingerprint_of(tenant.name, request, preset, self._profile.revision) if explicit else "",
+            idempotency_key=idempotency_key,
+            body_hash=wish.body_hash,
+            cost_units=1,
+            work=round(wish.width * wish.height * preset.forwards / USUAL_PIXEL_FORWARDS, 4),
+            deadline_seconds=deadline,
+            max_attempts=self._settings.max_attempts,
+            priority_ms=wish.priority_ms,
+            batch_id=wish.batch_id,
+            metadata=wish.metadata,
+            retention_seconds=wish.retention_seconds,
+        )
+
+    def _require_worker(self) -> None:
+        """Refuse where workers are required and the last was heard of long ago; a first start gets its time."""
+        now = time.monotonic()
+        if self._settings.min_workers < 1 or now < self._workers_seen_until:
+            return
+        with redis_errors():
+            last = self._store.redis.zrange(f"{PREFIX}workers", -1, -1, withscores=True)
+            seconds, _ = self._store.redis.time()
+        if last and int(seconds) - float(last[0][1]) / 1000 > NO_WORKER_SECONDS:
+            raise NoWorker("No worker has been alive for ten minutes; the operator must start one.")
+        self._workers_seen_until = now + LOOK_FOR_WORKERS_SECONDS
+
+
+def draw_seed() -> int:
+    """A seed for a caller who gave none."""
+    return secrets.randbelow(SEED_LIMIT)

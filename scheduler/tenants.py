@@ -1,0 +1,236 @@
+"""Tenants and their keys. A key is shown once and kept as its SHA-256; a revoked one stops with the next request."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import redis
+
+from core.errors import Forbidden, InvalidRequest
+from core.job import Lane
+from core.job_store import TenantLimits
+from core.presets import find_preset
+from core.redis_client import PREFIX, redis_errors
+from core.settings import Settings
+from scheduler.quota import check_limits, default_limits, limits_from
+
+KEY_PREFIX = "zimg_"
+LOCAL, ADMIN = "local", "admin"
+LAST_USED_STEP_MS = 60_000  # how exact `last used` is, so that reading a key is not a write each time
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """Who pays. `preset` "" = the service's; `ban_reason` "" = welcome."""
+
+    name: str
+    limits: TenantLimits
+    preset: str = ""
+    lanes: tuple[Lane, ...] = (Lane.INTERACTIVE, Lane.BATCH)
+    is_admin: bool = False  # by the key that named it
+    ban_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """What may be shown of a key. `id` is its SHA-256; times are milliseconds, 0 = never."""
+
+    id: str
+    tenant: str
+    hint: str  # its last four characters
+    label: str = ""
+    is_admin: bool = False
+    created_ms: int = 0
+    last_used_ms: int = 0
+    expires_ms: int = 0
+    revoked_ms: int = 0
+
+    def is_open(self, now_ms: int) -> bool:
+        """Whether it still opens the door."""
+        return not self.revoked_ms and not (self.expires_ms and self.expires_ms <= now_ms)
+
+
+def hash_key(key: str) -> str:
+    """How a key is kept and looked up. Keys are 256 random bits, so one round of SHA-256 is enough."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def check_tenant_name(name: str) -> str:
+    """The name; raises InvalidRequest if it could not be part of a Redis key or an object's key."""
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest("A tenant's name is a-z, 0-9, '_', '.', '-', at most 63 characters.", field="tenant")
+    return name
+
+
+class Tenants:
+    """Tenants and keys in Redis. Every method raises RedisUnavailable on connection trouble."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._redis = client
+        self._defaults = default_limits(settings)
+
+    # Tenants
+
+    def local(self) -> Tenant:
+        """Whoever sits at this machine, where no key is needed."""
+        return self.get(LOCAL)
+
+    def admin(self) -> Tenant:
+        """The operator."""
+        return self._tenant(ADMIN, self._read(f"tenant:{ADMIN}"), is_admin=True)
+
+    def get(self, name: str) -> Tenant:
+        """The tenant with its own limits, or with the defaults if nothing was ever set for it."""
+        return self._tenant(name, self._read(f"tenant:{name}"), is_admin=False)
+
+    def save(self, tenant: Tenant) -> None:
+        """Keep a tenant's limits, weight, preset, lanes and ban. They hold from the next submit and release on."""
+        check_tenant_name(tenant.name)
+        check_limits(tenant.limits)
+        if tenant.preset:
+            find_preset(tenant.preset)
+        limits: dict[Any, Any] = {name: str(value) for name, value in asdict(tenant.limits).items()}
+        more: dict[Any, Any] = {
+            "preset": tenant.preset,
+            "lanes": ",".join(tenant.lanes),
+            "ban_reason": tenant.ban_reason,
+        }
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.hset(f"{PREFIX}tenant:{tenant.name}", mapping={**limits, **more})
+            now: dict[Any, Any] = {"weight": str(tenant.limits.weight), "running": str(tenant.limits.running_jobs)}
+            pipeline.hset(f"{PREFIX}lim:{tenant.name}", mapping=now)
+            pipeline.execute()
+
+    # Keys
+
+    def any_key(self) -> bool:
+        """Whether a key was ever made: from then on one is needed everywhere."""
+        with redis_errors():
+            return bool(self._redis.exists(f"{PREFIX}keys"))
+
+    def create_key(
+        self, tenant: str, *, label: str = "", is_admin: bool = False, expires_ms: int = 0
+    ) -> tuple[str, ApiKey]:
+        """A new key of the tenant: the key itself, which nobody can read again, and what may be shown of it."""
+        check_tenant_name(tenant)
+        key = KEY_PREFIX + secrets.token_urlsafe(32)
+        shown = ApiKey(
+            id=hash_key(key),
+            tenant=tenant,
+            hint=key[-4:],
+            label=label,
+            is_admin=is_admin,
+            created_ms=_now_ms(),
+            expires_ms=expires_ms,
+        )
+        fields: dict[Any, Any] = {
+            name: str(int(value) if isinstance(value, bool) else value) for name, value in asdict(shown).items()
+        }
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.hset(f"{PREFIX}key:{shown.id}", mapping=fields)
+            pipeline.zadd(f"{PREFIX}keys", {shown.id: shown.created_ms})
+            pipeline.execute()
+        return key, shown
+
+    def first_admin_key(self) -> str | None:
+        """An admin key if no key exists yet, made by exactly one of the processes that ask; None otherwise."""
+        if self.any_key():
+            return None
+        with redis_errors():
+            is_first = self._redis.set(f"{PREFIX}first_admin_key", "1", nx=True, ex=60)
+        return self.create_key(ADMIN, label="first start", is_admin=True)[0] if is_first else None
+
+    def find(self, key_hash: str) -> Tenant | None:
+        """The tenant of a key; None if the key is unknown, revoked or expired. Raises Forbidden for a banned tenant."""
+        stored = self._read(f"key:{key_hash}")
+        if not stored or not hmac.compare_digest(stored["id"], key_hash):
+            return None
+        key = _api_key(stored)
+        now_ms = _now_ms()
+        if not key.is_open(now_ms):
+            return None
+        tenant = self._tenant(key.tenant, self._read(f"tenant:{key.tenant}"), is_admin=key.is_admin)
+        if tenant.ban_reason:
+            raise Forbidden(f"This account was stopped: {tenant.ban_reason}")
+        if now_ms - key.last_used_ms >= LAST_USED_STEP_MS:
+            with redis_errors():
+                self._redis.hset(f"{PREFIX}key:{key_hash}", "last_used_ms", str(now_ms))
+        return tenant
+
+    def list_keys(self, tenant: str | None = None) -> list[ApiKey]:
+        """All keys, oldest first, revoked ones too; those of one tenant if it is named."""
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=False)
+            hashes: list[str] = self._redis.zrange(f"{PREFIX}keys", 0, -1)  # type: ignore[assignment]
+            for key_hash in hashes:
+                pipeline.hgetall(f"{PREFIX}key:{key_hash}")
+            rows = pipeline.execute()
+        keys = [_api_key(row) for row in rows if row]
+        return [key for key in keys if tenant is None or key.tenant == tenant]
+
+    def revoke_key(self, key_id: str) -> bool:
+        """Close a key for ever, by its id or the start of it (at least 8 characters). False if there is no such key."""
+        found = self._find_id(key_id)
+        if found is None:
+            return False
+        with redis_errors():
+            self._redis.hset(f"{PREFIX}key:{found}", "revoked_ms", str(_now_ms()))
+        return True
+
+    def rotate_key(self, key_id: str, *, overlap_seconds: int = 0) -> tuple[str, ApiKey] | None:
+        """A new key for the same tenant; the old one works for `overlap_seconds` more. None if there is no such key."""
+        found = self._find_id(key_id)
+        if found is None:
+            return None
+        old = _api_key(self._read(f"key:{found}"))
+        made = self.create_key(old.tenant, label=old.label, is_admin=old.is_admin)
+        with redis_errors():
+            self._redis.hset(f"{PREFIX}key:{found}", "expires_ms", str(_now_ms() + overlap_seconds * 1000))
+        return made
+
+    def _find_id(self, start: str) -> str | None:
+        matches = [key.id for key in self.list_keys() if len(start) >= 8 and key.id.startswith(start)]
+        return matches[0] if len(matches) == 1 else None
+
+    def _read(self, name: str) -> dict[str, str]:
+        with redis_errors():
+            return self._redis.hgetall(PREFIX + name)  # type: ignore[return-value]
+
+    def _tenant(self, name: str, stored: Mapping[str, str], *, is_admin: bool) -> Tenant:
+        lanes = stored.get("lanes") or ",".join(Lane)
+        return Tenant(
+            name=name,
+            limits=limits_from(stored, self._defaults),
+            preset=stored.get("preset", ""),
+            lanes=tuple(Lane(lane) for lane in lanes.split(",")),
+            is_admin=is_admin,
+            ban_reason=stored.get("ban_reason", ""),
+        )
+
+
+def _api_key(stored: Mapping[str, str]) -> ApiKey:
+    return ApiKey(
+        id=stored["id"],
+        tenant=stored["tenant"],
+        hint=stored["hint"],
+        label=stored.get("label", ""),
+        is_admin=stored.get("is_admin") == "1",
+        created_ms=int(stored.get("created_ms", 0)),
+        last_used_ms=int(stored.get("last_used_ms", 0)),
+        expires_ms=int(stored.get("expires_ms", 0)),
+        revoked_ms=int(stored.get("revoked_ms", 0)),
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
