@@ -1,0 +1,50 @@
+"""The Flask application: which routes there are, and what holds for all of them."""
+
+from __future__ import annotations
+
+from flask_openapi import OpenAPI
+
+from api import docs, errors, security
+from api.accounts import keys, session, usage
+from api.batches import batches
+from api.context import Services
+from api.docs import docs as docs_routes
+from api.images import images
+from api.jobs import jobs
+from api.models import models
+from api.ops import ops, service_registry
+from api.page import page
+from api.pictures import pictures
+from api.schema import ProblemObject
+from api.strict_json import JSON_BYTES_MOST, ZimgRequest
+
+FORM_PARTS_MOST = 32
+
+
+def create_app(parts: Services) -> OpenAPI:
+    """The application around the parts of one process."""
+    app = OpenAPI(
+        "api",
+        info=docs.INFO,
+        security_schemes=docs.SECURITY_SCHEMES,
+        doc_ui=False,
+        static_folder=None,
+        validation_error_status=400,
+        validation_error_model=ProblemObject,
+        validation_error_callback=errors.refuse_invalid,
+    )
+    app.request_class = ZimgRequest
+    app.config.update(
+        MAX_CONTENT_LENGTH=JSON_BYTES_MOST, MAX_FORM_MEMORY_SIZE=JSON_BYTES_MOST, MAX_FORM_PARTS=FORM_PARTS_MOST
+    )
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["zimg"] = parts
+    app.extensions["zimg-registry"] = service_registry(parts)
+    security.install(app, parts.settings.cors_origins)
+    errors.install(app)
+    for blueprint in (jobs, images, models, batches, keys, session, usage, ops):
+        app.register_api(blueprint)
+    for plain in (pictures, page, docs_routes):
+        app.register_blueprint(plain)
+    return app

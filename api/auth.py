@@ -1,0 +1,132 @@
+"""Whose request it is: a key in `Authorization: Bearer`, a session of the page, or the tenant `local`.
+
+Without keys on a loopback address everybody on this machine is `local`; then the Host header must be loopback (a page
+that rebinds its DNS name to 127.0.0.1 can not read anything) and cross-origin requests are refused (no page on the web
+can draw here).
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from flask import g, request
+
+from api.context import Services, services
+from api.sessions import COOKIE, find_session
+from core.errors import Forbidden, Unauthenticated
+from scheduler.tenants import Tenant, hash_key
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+KEY_PREFIX = "zimg_"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the tenant, the hash of the key that said so ("" for `local`), and whether it is the admin key."""
+
+    tenant: Tenant
+    key_hash: str = ""
+    is_admin: bool = False
+    by_cookie: bool = False
+
+
+def require_tenant() -> None:
+    """before_request of every route that belongs to somebody: sets `g.tenant`, or raises Unauthenticated, Forbidden."""
+    if request.method == "OPTIONS":
+        return
+    caller = find_caller(services())
+    if caller is None:
+        raise Unauthenticated(_what_to_send())
+    g.caller, g.tenant = caller, caller.tenant
+
+
+def require_admin() -> None:
+    """before_request of the operator's routes: only the admin key opens them."""
+    require_tenant()
+    if not g.caller.is_admin:
+        raise Forbidden("This needs the admin key (ZIMG_ADMIN_KEY).")
+
+
+def find_caller(parts: Services) -> Caller | None:
+    """Who asks, None for nobody we know. Raises Unauthenticated for a wrong key, Forbidden for a wrong origin."""
+    key = _sent_key()
+    if key and (key.startswith(KEY_PREFIX) or is_admin_key(parts, key) or not keyless(parts)):
+        caller = caller_of_key(parts, key)
+        if caller is None:
+            raise Unauthenticated("This API key is not known here; it may have been revoked.")
+        return caller
+    # Here any other key is a placeholder, which OpenAI's clients insist on, for a service without keys.
+    caller = _caller_of_session(parts)
+    if caller is None and keyless(parts):
+        _require_local_host(parts)
+        caller = Caller(parts.tenants.local())
+    if caller is not None:
+        require_same_origin(parts)
+    return caller
+
+
+def keyless(parts: Services) -> bool:
+    """Whether requests without a key are served: bound to loopback, and nobody made a key yet."""
+    return parts.settings.is_loopback and not parts.tenants.any_key()
+
+
+def caller_of_key(parts: Services, key: str) -> Caller | None:
+    """The caller that a key names, None for an unknown one."""
+    if is_admin_key(parts, key):
+        return Caller(parts.tenants.admin(), hash_key(key), is_admin=True)
+    return _caller_of_hash(parts, hash_key(key))
+
+
+def is_admin_key(parts: Services, key: str) -> bool:
+    """Compared in a time that tells nothing."""
+    admin_key = parts.settings.admin_key
+    return bool(admin_key) and hmac.compare_digest(key.encode(), admin_key.encode())
+
+
+def require_same_origin(parts: Services) -> None:
+    """Refuse what another site's page sends with our cookie, or to a service without keys."""
+    origin = request.headers.get("Origin", "")
+    if request.headers.get("Sec-Fetch-Site") == "cross-site" and request.method not in SAFE_METHODS and not origin:
+        raise Forbidden("Requests from other sites need a key in the Authorization header.")
+    if origin and not is_own_origin(parts, origin) and (origin == "null" or origin not in parts.settings.cors_origins):
+        raise Forbidden("Requests from other origins need a key in the Authorization header.")
+
+
+def is_own_origin(parts: Services, origin: str) -> bool:
+    """Whether a page of our own sent it; the scheme is left out, since a proxy may have ended TLS."""
+    return urlsplit(origin).netloc in {request.host, urlsplit(parts.settings.public_base_url).netloc} - {""}
+
+
+def _caller_of_hash(parts: Services, key_hash: str) -> Caller | None:
+    tenant = parts.tenants.find(key_hash)
+    return None if tenant is None else Caller(tenant, key_hash)
+
+
+def _caller_of_session(parts: Services) -> Caller | None:
+    token = request.cookies.get(COOKIE, "")
+    key_hash = find_session(parts.redis, token) if token else None
+    if key_hash is None:
+        return None
+    if parts.settings.admin_key and hmac.compare_digest(key_hash, hash_key(parts.settings.admin_key)):
+        return Caller(parts.tenants.admin(), key_hash, is_admin=True, by_cookie=True)
+    tenant = parts.tenants.find(key_hash)
+    return None if tenant is None else Caller(tenant, key_hash, by_cookie=True)
+
+
+def _sent_key() -> str:
+    """The key in the Authorization header; "" without one."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _require_local_host(parts: Services) -> None:
+    host = urlsplit(f"//{request.host}").hostname or ""
+    if host not in LOOPBACK_NAMES and host != urlsplit(parts.settings.public_base_url).hostname:
+        raise Forbidden("Without keys zimg answers only to localhost. Make a key to reach it by another name.")
+
+
+def _what_to_send() -> str:
+    return "Send a key as `Authorization: Bearer KEY`. The operator makes keys with `zimg keys create`."

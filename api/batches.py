@@ -1,0 +1,276 @@
+"""/v1/batches: a product list becomes pictures in the batch lane, and comes back as the same list with links.
+
+A list is taken whole or refused whole, with one error for each wrong cell. Rows draw from seeds that follow from sku,
+variant and prompt, so sending the list again gives the same pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response, jsonify, make_response, request
+from flask_openapi import APIBlueprint, RequestBody
+from pydantic import ValidationError
+
+from api import schema
+from api.auth import require_tenant
+from api.context import Services, base_url, services, tenant
+from api.errors import FieldError, InvalidFields, UnsupportedMediaType
+from api.headers import body_hash, idempotency_key
+from api.job_json import picture_url, status_of
+from api.limits import tell_limits
+from api.openapi_parts import BATCHES, COMMON, SECURITY, problems
+from api.product_sheet import Sheet, fill, read_sheet, template_fields, write_sheet
+from core.batch_store import Batch
+from core.errors import InvalidRequest, NotFound, ZimgError
+from core.job import Job, Lane
+from core.job_store import BatchCounts
+from scheduler.submission import Wish
+
+batches = APIBlueprint("batches", __name__, abp_tags=[BATCHES], abp_security=SECURITY, abp_responses=problems(*COMMON))
+batches.before_request(require_tenant)
+
+FILE_BYTES_MOST = 16 * 1024 * 1024
+ERRORS_SHOWN_MOST = 100
+BATCH_ID = re.compile(r"batch_[0-9a-f]{24}")
+
+#: The two pictures that a shop wants of a product.
+DEFAULT_TEMPLATES = {
+    "white": "{title}, product photo, whole product in the frame, centered, pure white background, studio light",
+    "scene": "{title}, product photo in a bright modern home, natural light, shallow depth of field",
+}
+FORM = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "CSV with columns sku and title, up to 10,000 rows",
+        },
+        "white": {"type": "string", "description": "Prompt template of the white picture; {column} is filled in"},
+        "scene": {"type": "string", "description": "Prompt template of the scene picture"},
+        "size": {"type": "string", "description": "WIDTHxHEIGHT, or auto"},
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row and variant, ready to draw."""
+
+    index: int
+    sku: str
+    variant: str
+    prompt: str
+
+
+@batches.post(
+    "/v1/batches",
+    summary="Draw a product list",
+    description="multipart/form-data. Two pictures a row: one on white, one in a scene.",
+    request_body=RequestBody(content={"multipart/form-data": {"schema": FORM}}, required=True),
+    responses={202: schema.BatchObject, **problems(413, 415, 422, 429)},
+)
+def create() -> Response:
+    parts, owner = services(), tenant()
+    data, name = _sent_file()
+    sheet, templates = read_sheet(data), _templates()
+    width, height = _pixels(parts)
+    rows = plan_rows(sheet, templates)
+    batch = _keep(parts, owner.name, name, sheet, templates)
+    hashed = body_hash({"file": hashlib.sha256(data).hexdigest(), "templates": templates, "size": f"{width}x{height}"})
+    key = idempotency_key("batches")
+    wishes = [
+        Wish(
+            prompt=row.prompt,
+            width=width,
+            height=height,
+            seed=row_seed(row),
+            lane=Lane.BATCH,
+            metadata={"sku": row.sku, "variant": row.variant, "row": row.index},
+            batch_id=batch.id,
+            idempotency_key=f"{key}#{number}" if key else "",
+            body_hash=hashed,
+        )
+        for number, row in enumerate(rows)
+    ]
+    try:
+        submitted = parts.submission.submit_many(owner, wishes)
+    except ZimgError:
+        parts.batches.forget(batch.id)
+        raise
+    batch_id = _batch_of(parts, batch.id, submitted[0].job_id) if submitted[0].replayed else batch.id
+    response = make_response(jsonify(batch_object(parts, find_batch(batch_id))), 202)
+    response.headers["Location"] = f"{base_url()}/v1/batches/{batch_id}"
+    if submitted[0].replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    tell_limits(response, parts, owner)
+    return response
+
+
+@batches.get("/v1/batches/<batch_id>", summary="Look at a batch", responses={200: schema.BatchObject, **problems(404)})
+def look(path: schema.BatchPath) -> Response:
+    return jsonify(batch_object(services(), find_batch(path.batch_id)))
+
+
+@batches.get(
+    "/v1/batches/<batch_id>/manifest.csv",
+    summary="The same list with links to the pictures",
+    description="The columns as they were sent, in their order, and for each variant its status and its URL.",
+    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}, **problems(404)},
+)
+def manifest(path: schema.BatchPath) -> Response:
+    parts, batch = services(), find_batch(path.batch_id)
+    sheet = Sheet(batch.delimiter, batch.header, batch.rows)
+    text = write_sheet(sheet, result_columns(batch, _jobs_of(parts, batch)))
+    # The byte order mark makes Excel read it as UTF-8, whatever the machine's own encoding.
+    response = Response("\ufeff" + text, mimetype="text/csv")
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", batch.name.rsplit(".", 1)[0])[:60] or "products"
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}-with-pictures.csv"'
+    return response
+
+
+def plan_rows(sheet: Sheet, templates: Mapping[str, str]) -> list[Row]:
+    """Every row and variant with its prompt. Raises InvalidFields with all that is wrong, so one round is enough."""
+    wanted = {variant: template_fields(template, name=variant) for variant, template in templates.items()}
+    missing = [meaning for meaning in ("sku", "title") if sheet.column(meaning) is None]
+    if missing:
+        message = f"The header has no column named {' or '.join(missing)}."
+        raise InvalidRequest(message, field="file", code="invalid_sheet")
+    known = set(sheet.fields(sheet.rows[0]))
+    for variant, fields in wanted.items():
+        if fields - known:
+            raise InvalidRequest(f"The sheet has no column {sorted(fields - known)[0]}.", field=variant)
+    rows: list[Row] = []
+    errors: list[FieldError] = []
+    for index, cells in enumerate(sheet.rows):
+        fields = sheet.fields(cells)
+        empty = sorted(name for name in {"sku", "title"}.union(*wanted.values()) if not fields[name])
+        errors += [
+            FieldError(f"/rows/{index + 2}/{name}", "invalid_sheet", f"row {index + 2}: {name} is empty")
+            for name in empty
+        ]
+        if not empty:
+            rows += _variants(index, fields, templates, errors)
+    if errors:
+        raise InvalidFields(errors[:ERRORS_SHOWN_MOST])
+    return rows
+
+
+def _variants(
+    index: int, fields: Mapping[str, str], templates: Mapping[str, str], errors: list[FieldError]
+) -> list[Row]:
+    made = []
+    for variant, template in templates.items():
+        prompt = fill(template, fields)
+        try:
+            schema.JobCreate(prompt=prompt)
+        except ValidationError as wrong:
+            reason = wrong.errors(include_url=False, include_input=False)[0]["msg"]
+            errors.append(FieldError(f"/rows/{index + 2}/{variant}", "invalid_sheet", f"row {index + 2}: {reason}"))
+            continue
+        made.append(Row(index, fields["sku"], variant, prompt))
+    return made
+
+
+def row_seed(row: Row) -> int:
+    """The same for the same sku, variant and prompt, so that a list sent again gives the same pictures."""
+    text = "\x1f".join((row.sku, row.variant, row.prompt))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def result_columns(batch: Batch, made: Sequence[Job]) -> dict[str, list[str]]:
+    """`<variant>_status` and `<variant>_url` for each row."""
+    columns: dict[str, list[str]] = {}
+    for variant in batch.templates:
+        columns[f"{variant}_status"] = [""] * len(batch.rows)
+        columns[f"{variant}_url"] = [""] * len(batch.rows)
+    for job in made:
+        variant, index = str(job.metadata.get("variant")), int(job.metadata.get("row", -1))
+        if f"{variant}_status" in columns and 0 <= index < len(batch.rows):
+            status = status_of(job)
+            columns[f"{variant}_status"][index] = status
+            columns[f"{variant}_url"][index] = picture_url(job.id) if status == "succeeded" else ""
+    return columns
+
+
+def find_batch(batch_id: str) -> Batch:
+    """The tenant's own batch; raises NotFound for another's as well."""
+    batch = services().batches.get(batch_id) if BATCH_ID.fullmatch(batch_id) else None
+    if batch is None or batch.tenant != tenant().name:
+        raise NotFound("There is no batch with this id.")
+    return batch
+
+
+def batch_object(parts: Services, batch: Batch) -> dict[str, Any]:
+    """The batch as JSON."""
+    counts = parts.jobs.get_batch(batch.id) or BatchCounts(batch.id, batch.tenant, 0, 0, 0, 0)
+    own = f"{base_url()}/v1/batches/{batch.id}"
+    shown = schema.BatchObject(
+        id=batch.id,
+        status="in_progress" if counts.open else ("canceled" if counts.canceled else "completed"),
+        created_at=batch.created_ms // 1000,
+        name=batch.name,
+        rows=len(batch.rows),
+        variants=list(batch.templates),
+        request_counts=schema.BatchCountsObject(
+            total=counts.total, completed=counts.succeeded, failed=counts.dead, canceled=counts.canceled
+        ),
+        urls=schema.BatchUrls(self=own, manifest=f"{own}/manifest.csv", jobs=f"{base_url()}/v1/jobs?batch={batch.id}"),
+    )
+    return shown.model_dump(mode="json")
+
+
+def _sent_file() -> tuple[bytes, str]:
+    request.max_content_length = FILE_BYTES_MOST
+    if request.mimetype != "multipart/form-data":
+        raise UnsupportedMediaType("Send the list as multipart/form-data with the CSV in the field `file`.")
+    upload = request.files.get("file")
+    if upload is None:
+        raise InvalidRequest("Send the CSV in the field `file`.", field="file", code="missing_field")
+    return upload.read(), (upload.filename or "products.csv")[:120]
+
+
+def _templates() -> dict[str, str]:
+    return {variant: request.form.get(variant, "").strip() or default for variant, default in DEFAULT_TEMPLATES.items()}
+
+
+def _pixels(parts: Services) -> tuple[int, int]:
+    size = request.form.get("size", "").strip() or "auto"
+    try:
+        return schema.SizeOnly(size=size).pixels(parts.profile)
+    except ValidationError as wrong:
+        raise InvalidRequest(wrong.errors()[0]["msg"], field="size", code="invalid_size") from wrong
+
+
+def _keep(parts: Services, owner: str, name: str, sheet: Sheet, templates: Mapping[str, str]) -> Batch:
+    batch = Batch(
+        id=f"batch_{secrets.token_hex(12)}",
+        tenant=owner,
+        created_ms=time.time_ns() // 1_000_000,
+        name=name,
+        delimiter=sheet.delimiter,
+        header=sheet.header,
+        rows=sheet.rows,
+        templates=dict(templates),
+    )
+    parts.batches.save(batch)
+    return batch
+
+
+def _batch_of(parts: Services, new_id: str, job_id: str) -> str:
+    """The batch that an earlier call with the same Idempotency-Key made; the new one is not needed."""
+    parts.batches.forget(new_id)
+    job = parts.jobs.get(job_id)
+    return job.batch_id if job else ""
+
+
+def _jobs_of(parts: Services, batch: Batch) -> list[Job]:
+    return [job for job in parts.jobs.get_many(parts.jobs.batch_job_ids(batch.id)) if job is not None]

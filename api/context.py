@@ -1,0 +1,54 @@
+"""What a request handler may reach: the parts of this process, the tenant of the request, the public address."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import cast
+
+import redis
+from core.image_store import ImageStore
+from flask import current_app, g, request
+
+from api.waiting import LongWaits
+from core.batch_store import BatchStore
+from core.events import EventHub, JobEvents
+from core.job_store import JobStore
+from core.model_profile import ModelProfile
+from core.settings import Settings
+from scheduler.submission import Submission
+from scheduler.tenants import Tenant, Tenants
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The parts of one api process, built once in wsgi.py; handlers reach them with `services()`."""
+
+    settings: Settings
+    profile: ModelProfile
+    redis: redis.Redis
+    jobs: JobStore
+    batches: BatchStore
+    events: JobEvents
+    hub: EventHub
+    images: ImageStore
+    submission: Submission
+    tenants: Tenants
+    long_waits: LongWaits
+    started_monotonic: float = field(default_factory=time.monotonic)
+
+
+def services() -> Services:
+    """This process's parts."""
+    return cast(Services, current_app.extensions["zimg"])
+
+
+def tenant() -> Tenant:
+    """Whose request this is; set by auth.py before any handler of /v1 runs."""
+    return cast(Tenant, g.tenant)
+
+
+def base_url() -> str:
+    """The address under which the caller reaches us, without a slash at the end."""
+    configured = services().settings.public_base_url
+    return (configured or request.host_url).rstrip("/")

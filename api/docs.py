@@ -1,0 +1,98 @@
+"""/docs (Swagger UI, all files local), /openapi.json and /problems (the table of errors for people)."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import flask_openapi_swagger
+from flask import Blueprint, Response, current_app, jsonify, redirect, send_from_directory
+from flask.typing import ResponseReturnValue
+from flask_openapi import Info, OpenAPI
+
+from api.errors import PROBLEM_JSON
+from api.page import CACHE_CONTROL, STATIC
+from api.problems import PROBLEMS
+from api.security import CONTENT_SECURITY_POLICY
+from core import __version__
+
+docs = Blueprint("docs", __name__)
+
+SWAGGER = Path(flask_openapi_swagger.__file__).parent / "templates" / "swagger"
+INFO = Info(
+    title="zimg",
+    version=__version__,
+    description="Z-Image-Turbo as a service. A request is a prompt, a size, perhaps a seed; everything else is a named "
+    "preset.\n\nErrors are RFC 9457 problems with a stable `code` (see [/problems](/problems)) and OpenAI's `error` "
+    "member, in English or Chinese by `Accept-Language`. Every answer carries `X-Request-Id`.",
+)
+SECURITY_SCHEMES: dict[str, Any] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key of `zimg keys create`; none needed on localhost without keys.",
+    },
+    "session": {"type": "apiKey", "in": "cookie", "name": "zimg_session", "description": "The page's session."},
+}
+
+#: Swagger UI sets styles on elements and shows icons from data: URLs; scripts stay ours alone.
+DOCS_POLICY = CONTENT_SECURITY_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+
+
+@docs.get("/openapi.json")
+def document() -> Response:
+    """The OpenAPI document."""
+    app = current_app
+    assert isinstance(app, OpenAPI)
+    return jsonify(app.api_doc)
+
+
+@docs.get("/docs")
+def swagger() -> Response:
+    """The documentation page."""
+    response = send_from_directory(STATIC, "docs.html")
+    response.headers["Content-Security-Policy"] = DOCS_POLICY
+    response.headers["Cache-Control"] = CACHE_CONTROL
+    return response
+
+
+@docs.get("/docs/")
+def swagger_with_slash() -> ResponseReturnValue:
+    """For those who type a slash."""
+    return redirect("/docs", 308)
+
+
+@docs.get("/docs/assets/<path:name>")
+def asset(name: str) -> Response:
+    """Swagger UI's own files, from its package."""
+    return send_from_directory(SWAGGER, name, max_age=86_400)
+
+
+@docs.get("/problems")
+def problems() -> Response:
+    """Every error code, in both languages."""
+    rows = "".join(
+        f'<tr id="{code}"><td><code>{code}</code></td><td>{problem.status}</td><td>{escape(problem.title)}</td>'
+        f'<td lang="zh-CN">{escape(problem.title_zh)}。{escape(problem.advice_zh)}</td></tr>'
+        for code, problem in PROBLEMS.items()
+    )
+    return Response(_PROBLEMS_PAGE.format(rows=rows, media_type=PROBLEM_JSON), mimetype="text/html")
+
+
+_PROBLEMS_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>zimg: problems</title>
+<link rel="stylesheet" href="/static/table.css">
+</head>
+<body><main>
+<h1>Problems</h1>
+<p>The <code>code</code> of an error never changes its meaning.
+Errors are sent as <code>{media_type}</code> (RFC 9457).</p>
+<table>
+<thead><tr><th>code</th><th>status</th><th>meaning</th><th lang="zh-CN">中文</th></tr></thead>
+<tbody>{rows}</tbody>
+</table>
+</main></body></html>
+"""

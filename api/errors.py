@@ -1,0 +1,218 @@
+"""How an exception becomes an answer, by the table in problems.py.
+
+Every error answer is RFC 9457 `application/problem+json` with a stable `code`, and carries OpenAI's `error` member so
+that its clients raise their own exceptions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from flask import Flask, Response, g, json, request
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from api.context import base_url
+from api.language import Language, preferred_language
+from api.problems import PROBLEMS, Problem
+from core import errors
+
+PROBLEM_JSON = "application/problem+json"
+
+#: The openai client retries a 429 by itself; when the wait is longer than this, tell it not to (it gives up anyway).
+LONGEST_CLIENT_RETRY_SECONDS = 120
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One wrong member of a request: a JSON pointer (RFC 6901), or `?name` for a query parameter."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class InvalidFields(errors.InvalidRequest):
+    """Raised for a body or query that fails the schema; carries every wrong member, and is named after the first."""
+
+    def __init__(self, fields: Sequence[FieldError]) -> None:
+        first = fields[0]
+        super().__init__(first.detail, field=first.pointer.lstrip("/?").replace("/", ".") or None, code=first.code)
+        self.fields = tuple(fields)
+
+
+class TooLarge(errors.Refusal):
+    """Raised for a body above its bound."""
+
+    code = "body_too_large"
+
+
+class UnsupportedMediaType(errors.Refusal):
+    """Raised for a body that is not of the content type that the route takes."""
+
+    code = "unsupported_media_type"
+
+
+class GenerationFailed(errors.ZimgError):
+    """Raised by a synchronous call whose job ended badly; the service tried again already, so the client should not."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+#: werkzeug's own refusals, by status.
+HTTP_CODES = {
+    400: "invalid_request", 401: "invalid_api_key", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
+    410: "gone", 413: "body_too_large", 415: "unsupported_media_type", 416: "range_not_satisfiable", 503: "unavailable",
+}  # fmt: skip
+
+#: pydantic's error types that have a code of their own; the others are `invalid_request`.
+PYDANTIC_CODES = {
+    "missing": "missing_field",
+    **dict.fromkeys(
+        ("string_type", "int_type", "int_from_float", "int_parsing", "bool_type", "bool_parsing", "dict_type",
+         "list_type", "model_type", "model_attributes_type"),
+        "invalid_type",
+    ),
+    **dict.fromkeys(
+        ("literal_error", "greater_than_equal", "less_than_equal", "less_than", "greater_than", "too_short",
+         "string_too_short"),
+        "out_of_range",
+    ),
+    **dict.fromkeys(("string_too_long", "too_long"), "too_long"),
+}  # fmt: skip
+
+
+def problem_for(code: str, error: BaseException | None = None) -> tuple[str, Problem]:
+    """The row of `code`; an unknown code falls back to those of the error's base classes."""
+    classes = type(error).__mro__ if error is not None else ()
+    for candidate in (code, *(str(getattr(cls, "code", "")) for cls in classes)):
+        if candidate in PROBLEMS:
+            return candidate, PROBLEMS[candidate]
+    return "internal_error", PROBLEMS["internal_error"]
+
+
+def refuse_invalid(error: ValidationError) -> Response:
+    """flask-openapi's callback: raises our own error for pydantic's."""
+    raise invalid_fields(error) from error
+
+
+def invalid_fields(error: ValidationError, *, prefix: str = "/") -> InvalidFields:
+    """Our error for pydantic's; never repeats what was sent."""
+    prefix = "?" if getattr(error, "title", "").endswith("Query") else prefix
+    return InvalidFields([_field_error(item, prefix) for item in error.errors(include_input=False, include_url=False)])
+
+
+def _field_error(item: Any, prefix: str) -> FieldError:
+    location: Iterable[Any] = item["loc"] or ("",)
+    pointer = prefix + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    kind = str(item["type"])
+    code = kind if kind in PROBLEMS else PYDANTIC_CODES.get(kind, "invalid_request")
+    name = ".".join(str(part) for part in location)
+    message = item["msg"] if kind in PROBLEMS else f"{name}: {item['msg'][:1].lower()}{item['msg'][1:]}"
+    return FieldError(pointer, code, "is required" if not name else message)
+
+
+def install(app: Flask) -> None:
+    """Answer every exception of `app` from the table."""
+    app.register_error_handler(errors.ZimgError, _answer_ours)
+    app.register_error_handler(HTTPException, _answer_http)
+    app.register_error_handler(Exception, _answer_unforeseen)
+
+
+def _answer_ours(error: Exception) -> Response:
+    assert isinstance(error, errors.ZimgError)
+    if isinstance(error, errors.Unavailable):
+        log.warning("unavailable", action="answer", code=error.code)
+    return answer(error.code, str(error), error=error)
+
+
+def _answer_http(error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.response is not None or (error.code or 500) < 400:
+        return Response.force_type(error.get_response(), request.environ)  # a redirect, or an answer made on purpose
+    code = HTTP_CODES.get(error.code or 500, "invalid_request" if (error.code or 500) < 500 else "internal_error")
+    made = answer(code, error.description or "", error=error)
+    for name, value in error.get_headers():
+        if name in ("Allow", "Content-Range"):
+            made.headers[name] = value
+    return made
+
+
+def _answer_unforeseen(error: Exception) -> Response:
+    log.error("unforeseen error", action="answer", request_id=g.get("request_id", ""), exc_info=error)
+    return answer("internal_error", "The error was recorded; tell the operator the request_id.", error=error)
+
+
+def answer(code: str, detail: str, *, error: BaseException | None = None) -> Response:
+    """The problem as a response, in the language that the caller reads."""
+    code, problem = problem_for(code, error)
+    retry_after = getattr(error, "retry_after_seconds", None)
+    language = preferred_language()
+    body = problem_body(
+        code, problem, detail, language=language, field=getattr(error, "field", None), retry_after=retry_after
+    )
+    if isinstance(error, InvalidFields):
+        body["errors"] = [
+            {"pointer": field.pointer, "code": field.code, "detail": field.detail} for field in error.fields
+        ]
+    body |= getattr(error, "extra", {})
+    response = Response(json.dumps(body), status=problem.status, content_type=PROBLEM_JSON)
+    response.headers["Content-Language"] = language
+    response.headers["Cache-Control"] = "no-store"
+    _add_retry_headers(response, error, retry_after)
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="zimg"'
+    return response
+
+
+def problem_body(
+    code: str,
+    problem: Problem,
+    detail: str,
+    *,
+    language: Language,
+    field: str | None = None,
+    retry_after: float | None = None,
+) -> dict[str, Any]:
+    """RFC 9457 members, ours, and OpenAI's `error`."""
+    title = problem.title_zh if language == "zh-CN" else problem.title
+    if language == "zh-CN":
+        detail = f"{field}：{problem.advice_zh}" if field else problem.advice_zh
+    body: dict[str, Any] = {
+        "type": problem.type_uri or f"{base_url()}/problems#{code}",
+        "title": title,
+        "status": problem.status,
+        "detail": detail or title,
+        "instance": request.path,
+        "code": code,
+        "request_id": g.get("request_id", ""),
+        "error": {
+            "message": f"{title}: {detail}" if detail else title,
+            "type": problem.openai_type,
+            "param": field,
+            "code": code,
+        },
+    }
+    if field:
+        body["field"] = field
+    if retry_after is not None:
+        body["retry_after_seconds"] = math.ceil(retry_after)
+    return body
+
+
+def _add_retry_headers(response: Response, error: BaseException | None, retry_after: float | None) -> None:
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+        if retry_after > LONGEST_CLIENT_RETRY_SECONDS:
+            response.headers["x-should-retry"] = "false"
+    if isinstance(error, GenerationFailed):
+        response.headers["x-should-retry"] = "false"

@@ -1,0 +1,108 @@
+"""GET /v1/jobs/{id}/events: a job's life as server-sent events, resumed by `Last-Event-ID`.
+
+Each event has the id of its entry in the job's Redis stream, and each `progress` is a whole snapshot, so one frame is
+enough to catch up. While a job waits, its place in the queue comes as `status` frames without an id: they are not part
+of the stream and must not move the point of resumption.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Response, stream_with_context
+
+from api.context import Services
+from api.job_json import image_objects, status_of
+from core.events import Event
+from core.job import Job, JobState
+
+PING_SECONDS = 15.0
+PLACE_SECONDS = 2.0
+#: A stream ends after this and the browser opens it again, so none holds a thread for ever.
+STREAM_SECONDS_MOST = 30 * 60
+TERMINAL_STATUSES = frozenset({"succeeded", "failed", "canceled", "expired"})
+EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
+
+SSE_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def frame(kind: str, data: dict[str, Any], event_id: str = "") -> str:
+    """One server-sent event."""
+    head = f"id: {event_id}\n" if event_id else ""
+    return f"{head}event: {kind}\ndata: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+def stream(parts: Services, job: Job, last_event_id: str) -> Response:
+    """The job's events from `last_event_id` on, until it has ended. Raises Overloaded when too many wait already.
+
+    204 for a job that has ended and whose last event the caller has: it tells a browser not to come back.
+    """
+    after_id = last_event_id if EVENT_ID.fullmatch(last_event_id) else ""
+    if job.state.is_terminal and after_id and not parts.events.read(job.id, after_id):
+        return Response(status=204)
+    leave = parts.long_waits.enter()
+    response = Response(
+        stream_with_context(_frames(parts, job, after_id)), mimetype="text/event-stream", headers=SSE_HEADERS
+    )
+    response.call_on_close(leave)
+    return response
+
+
+def _frames(parts: Services, job: Job | None, after_id: str) -> Iterator[str]:
+    assert job is not None
+    job_id, place, told_end = job.id, "", False
+    ends, quiet_since = time.monotonic() + STREAM_SECONDS_MOST, time.monotonic()
+    yield "retry: 1000\n\n"
+    while time.monotonic() < ends:
+        over = job is None or job.state.is_terminal
+        events = parts.hub.wait(job_id, after_id, timeout_seconds=0.0 if over else PLACE_SECONDS)
+        job = parts.jobs.get(job_id)  # after the events: an `output` needs the picture
+        for event in events:
+            yield event_frame(job, event)
+            after_id, quiet_since = event.id, time.monotonic()
+            told_end = told_end or (event.type == "status" and event.data.get("status") in TERMINAL_STATUSES)
+        if over:
+            if job is not None and not told_end:
+                yield from summary(job)
+            return
+        new_place = _place(parts, job)
+        if new_place and new_place != place:
+            place, quiet_since = new_place, time.monotonic()
+            yield new_place
+        if time.monotonic() - quiet_since >= PING_SECONDS:
+            quiet_since = time.monotonic()
+            yield ": ping\n\n"
+
+
+def event_frame(job: Job | None, event: Event) -> str:
+    """A stored event as the API shows it: no object keys, no internals."""
+    data = dict(event.data)
+    if event.type == "output":
+        data = {"images": [image.model_dump(mode="json") for image in image_objects(job)] if job else []}
+    elif event.type == "error":
+        data = {"code": data.get("code"), "message": data.get("message")}
+    return frame(event.type, data, event.id)
+
+
+def _place(parts: Services, job: Job | None) -> str:
+    """The job's place in the queue as a frame, "" when it does not wait."""
+    if job is None or job.state is JobState.RUNNING or job.state.is_terminal:
+        return ""
+    place = parts.jobs.queue_place(job)
+    if place is None:
+        return ""
+    data = {"status": status_of(job), "queue_position": place.position, "eta_seconds": place.eta_seconds}
+    return frame("status", data)
+
+
+def summary(job: Job) -> Iterator[str]:
+    """How an ended job ended, for a stream that is no longer there (it is kept for an hour)."""
+    if job.state is JobState.SUCCEEDED and not job.picture_removed:
+        yield frame("output", {"images": [image.model_dump(mode="json") for image in image_objects(job)]})
+    if job.state is JobState.DEAD and job.failure:
+        yield frame("error", {"code": job.failure.code, "message": job.failure.message})
+    yield frame("status", {"status": status_of(job)})

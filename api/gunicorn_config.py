@@ -1,0 +1,26 @@
+"""How gunicorn serves the api: one process, many plain threads, bounded heads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.settings import Settings
+
+_settings = Settings.from_env()
+
+bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
+workers = 1
+worker_class = "gthread"
+threads = _settings.api_threads
+worker_connections = 2_000  # open connections, idle kept-alive ones included
+keepalive = 30
+timeout = 60  # of the worker's own heartbeat, not of requests
+graceful_timeout = 8
+limit_request_line = 8_190
+limit_request_fields = 64
+limit_request_field_size = 8_190
+if Path("/dev/shm").is_dir():  # noqa: S108 - gunicorn's heartbeat file must not wait for a disk
+    worker_tmp_dir = "/dev/shm"  # noqa: S108
+accesslog = None
+loglevel = "warning"
+proc_name = "zimg-api"

@@ -1,0 +1,64 @@
+"""Request headers that carry meaning of ours: Idempotency-Key, Prefer, and the limits told in answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response, request
+
+from api.schema import WAIT_SECONDS_MOST
+from core.errors import InvalidRequest
+
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+QUOTE = '"'
+_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})\"?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """What `Prefer` asks for (RFC 7240): seconds to wait for the result, and what is said to have been applied."""
+
+    wait_seconds: int = 0
+    applied: str = ""
+
+
+def idempotency_key(route: str) -> str:
+    """The caller's key, made separate for each route; "" without one. Raises InvalidRequest for a malformed one."""
+    sent = request.headers.get("Idempotency-Key", "").strip()
+    if not sent:
+        return ""
+    if not _IDEMPOTENCY_KEY.fullmatch(sent):
+        message = "Idempotency-Key must have 1 to 255 printable ASCII characters without spaces."
+        raise InvalidRequest(message, field="Idempotency-Key")
+    return f"{route}:{sent.strip(QUOTE)}"  # the draft's form is a quoted string; most clients send it bare
+
+
+def body_hash(body: Mapping[str, Any]) -> str:
+    """The same for two bodies that mean the same, whatever the order of their members."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def preference() -> Preference:
+    """`Prefer: wait=N`, cut to what we grant, or `respond-async`."""
+    sent = ", ".join(request.headers.getlist("Prefer"))
+    if "respond-async" in sent.lower():
+        return Preference(0, "respond-async")
+    match = _PREFER_WAIT.search(sent)
+    seconds = min(int(match[1]), WAIT_SECONDS_MOST) if match else 0
+    return Preference(seconds, f"wait={seconds}" if seconds else "")
+
+
+def name_ignored(response: Response, names: list[str]) -> None:
+    """Name the parameters that changed nothing; a name that a header can't hold is made printable."""
+    if names:
+        response.headers["X-Zimg-Ignored"] = ", ".join(_header_safe(name) for name in names[:50])
+
+
+def _header_safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.\-]", "?", name[:64])

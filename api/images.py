@@ -1,0 +1,221 @@
+"""POST /v1/images/generations: OpenAI's call. It waits for the pictures, or streams OpenAI's own events.
+
+OpenAI's client repeats a call that took too long, by itself and without a key of its own. Such a retry (it says
+`x-stainless-retry-count`) joins the jobs of the call before it: each call without an Idempotency-Key is given one, kept
+under the tenant and the body, and a retry takes the kept one instead of a new one.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from flask import Response, jsonify, request, stream_with_context
+from flask_openapi import APIBlueprint
+
+from api import schema
+from api.auth import require_tenant
+from api.context import Services, base_url, services, tenant
+from api.errors import GenerationFailed, problem_body, problem_for
+from api.events import PING_SECONDS, SSE_HEADERS
+from api.headers import body_hash, idempotency_key, name_ignored
+from api.job_json import effective_parameters, picture_url
+from api.language import preferred_language
+from api.limits import tell_limits
+from api.openapi_parts import COMMON, OPENAI, SECURITY, problems
+from api.pictures import read_picture
+from api.submitting import submit
+from api.waiting import wait_for_end, wait_until
+from core.errors import Unavailable
+from core.job import Job, JobState
+from core.job_store import Submitted
+from core.redis_client import PREFIX, redis_errors
+
+images = APIBlueprint("images", __name__, abp_tags=[OPENAI], abp_security=SECURITY, abp_responses=problems(*COMMON))
+images.before_request(require_tenant)
+
+ROUTE = "images"
+RETRY_COUNT = "x-stainless-retry-count"
+#: Longer than any client waits before its retry.
+JOIN_SECONDS = 900
+STILL_RUNNING_RETRY_SECONDS = 2
+
+
+class StillRunning(Unavailable):
+    """Raised when the pictures are not ready within the time that a synchronous call may take; the jobs go on."""
+
+    code = "still_running"
+
+    def __init__(self, job_ids: Sequence[str]) -> None:
+        message = "The jobs go on: send the same request again with the same Idempotency-Key, or look at the job."
+        super().__init__(message, retry_after_seconds=STILL_RUNNING_RETRY_SECONDS)
+        self.extra: dict[str, Any] = {
+            "job_ids": list(job_ids),
+            "job_urls": [f"{base_url()}/v1/jobs/{job_id}" for job_id in job_ids],
+        }
+
+
+@images.post(
+    "/v1/images/generations",
+    summary="Draw pictures and wait for them (OpenAI)",
+    description="OpenAI's images endpoint. Parameters that the preset decides are accepted, ignored and named in "
+    "`X-Zimg-Ignored`. With `stream: true` the answer is OpenAI's event stream.",
+    responses={200: schema.ImagesResponse, **problems(409, 413, 415, 422, 429, 500)},
+)
+def generate(body: schema.ImageCreate) -> Response:
+    parts, owner = services(), tenant()
+    hashed = body_hash(request.get_json())
+    submitted = submit(parts, owner, body, key=_key(parts, owner.name, hashed), body_hash=hashed)
+    if body.stream:
+        response = _stream(parts, submitted)
+    else:
+        made = _finished(parts, submitted)
+        response = jsonify(_answer(parts, body, made))
+    response.headers["X-Zimg-Job-Id"] = ",".join(one.job_id for one in submitted)
+    if all(one.replayed for one in submitted):
+        response.headers["Idempotency-Replayed"] = "true"
+    name_ignored(response, _ignored(body))
+    tell_limits(response, parts, owner)
+    return response
+
+
+def _key(parts: Services, owner: str, hashed: str) -> str:
+    """The caller's Idempotency-Key, the one of the call that this retries, or a new one kept for a retry to come."""
+    given = idempotency_key(ROUTE)
+    if given:
+        return given
+    name = f"{PREFIX}retry_of:{owner}:{hashed}"
+    with redis_errors():
+        kept = parts.redis.get(name) if _is_retry() else None
+        if kept:
+            return str(kept)
+        made = f"{ROUTE}:auto-{secrets.token_hex(16)}"
+        parts.redis.set(name, made, ex=JOIN_SECONDS)
+    return made
+
+
+def _is_retry() -> bool:
+    count = request.headers.get(RETRY_COUNT, "0")
+    return count.isascii() and count.isdigit() and int(count[:6]) > 0
+
+
+def _ignored(body: schema.ImageCreate) -> list[str]:
+    """`output_format: png` is what one gets; every other unknown name changes nothing."""
+    return [name for name in body.ignored if (name, (body.model_extra or {}).get(name)) != ("output_format", "png")]
+
+
+def _finished(parts: Services, submitted: Sequence[Submitted]) -> list[Job]:
+    """The jobs, all succeeded. Raises StillRunning, or GenerationFailed for the first that did not succeed."""
+    ids = [one.job_id for one in submitted]
+    found = wait_for_end(parts, ids, parts.settings.sync_wait_seconds)
+    made = [job for job in found if job is not None]
+    if len(made) < len(ids):
+        raise GenerationFailed("The job was deleted while it was waited for.", code="gone")
+    for job in made:
+        _check(job)
+    if not all(job.state.is_terminal for job in made):
+        raise StillRunning(ids)
+    return made
+
+
+def _check(job: Job) -> None:
+    if job.state is JobState.CANCELED:
+        raise GenerationFailed("The job was canceled.", code="canceled")
+    if job.state is JobState.DEAD:
+        failure = job.failure
+        raise GenerationFailed(
+            failure.message if failure else "The picture could not be made.",
+            code=failure.code if failure else "generation_failed",
+        )
+
+
+def _answer(parts: Services, body: schema.ImageCreate, made: Sequence[Job]) -> dict[str, Any]:
+    shown = schema.ImagesResponse(
+        created=made[0].created_ms // 1000,
+        data=[schema.OpenAIImage(**_image(parts, body, job)) for job in made],
+        size=f"{made[0].request.width}x{made[0].request.height}",
+        effective_parameters=effective_parameters(made[0]),
+        job_ids=[job.id for job in made],
+    )
+    return shown.model_dump(mode="json", exclude_none=True)
+
+
+def _image(parts: Services, body: schema.ImageCreate, job: Job) -> dict[str, str]:
+    """Either of the two, never both: some clients prefer the one that they did not ask for."""
+    if body.response_format == "b64_json":
+        return {"b64_json": base64.b64encode(read_picture(parts, job)).decode()}
+    return {"url": picture_url(job.id)}
+
+
+def _stream(parts: Services, submitted: Sequence[Submitted]) -> Response:
+    leave = parts.long_waits.enter()
+    frames = stream_with_context(_frames(parts, [one.job_id for one in submitted]))
+    response = Response(frames, mimetype="text/event-stream", headers=SSE_HEADERS)
+    response.call_on_close(leave)
+    return response
+
+
+def _frames(parts: Services, ids: Sequence[str]) -> Iterator[str]:
+    """OpenAI's `image_generation.completed` for each finished picture; never a partial one that is not true."""
+    deadline = time.monotonic() + parts.settings.sync_wait_seconds
+    for job_id in ids:
+        job = parts.jobs.get(job_id)
+        while job is not None and not job.state.is_terminal and time.monotonic() < deadline:
+            yield ": waiting\n\n"  # also finds out whether anybody still listens
+            job = wait_until(parts, job_id, _has_ended, min(deadline, time.monotonic() + PING_SECONDS))
+        if (error := _why_not(job)) is not None:
+            yield error
+            return
+        assert job is not None
+        yield _frame(_completed(parts, job))
+
+
+def _has_ended(job: Job | None) -> bool:
+    return job is None or job.state.is_terminal
+
+
+def _why_not(job: Job | None) -> str | None:
+    """The error frame of a job without a picture, None for one that has its picture."""
+    if job is None:
+        return _error_frame("gone", "The job was deleted while it was waited for.")
+    if not job.state.is_terminal:
+        return _error_frame("still_running", "The job goes on; look at it under /v1/jobs.")
+    try:
+        _check(job)
+    except GenerationFailed as failed:
+        return _error_frame(failed.code, str(failed))
+    return None
+
+
+def _completed(parts: Services, job: Job) -> dict[str, Any]:
+    return {
+        "type": "image_generation.completed",
+        "b64_json": base64.b64encode(read_picture(parts, job)).decode(),
+        "created_at": job.created_ms // 1000,
+        "size": f"{job.request.width}x{job.request.height}",
+        "quality": "auto",
+        "background": "opaque",
+        "output_format": "png",
+        "usage": {
+            "input_tokens": 0,
+            "output_tokens": 0,
+            "total_tokens": 0,
+            "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+        },
+        "job_id": job.id,
+        "url": picture_url(job.id),
+    }
+
+
+def _error_frame(code: str, detail: str) -> str:
+    code, problem = problem_for(code)
+    shown = problem_body(code, problem, detail, language=preferred_language())
+    return _frame({"type": "error", "error": shown["error"], "code": code})
+
+
+def _frame(data: dict[str, Any]) -> str:
+    return f"event: {data['type']}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"

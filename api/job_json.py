@@ -1,0 +1,126 @@
+"""A stored job as the API shows it."""
+
+from __future__ import annotations
+
+from api import schema
+from api.context import Services, base_url
+from core.job import Job, JobState
+from core.presets import find_preset
+
+_WAITING = frozenset({JobState.QUEUED, JobState.RELEASED, JobState.RETRY, JobState.FOLLOWING})
+_STATUS = {JobState.DEAD: "failed", JobState.CANCELED: "canceled"}
+
+#: status of the API → the stored states that it may come from.
+STATES_OF_STATUS: dict[str, frozenset[JobState]] = {
+    "queued": _WAITING,
+    "running": frozenset({JobState.RUNNING}),
+    "canceling": frozenset({JobState.RUNNING}),
+    "succeeded": frozenset({JobState.SUCCEEDED}),
+    "expired": frozenset({JobState.SUCCEEDED}),
+    "failed": frozenset({JobState.DEAD}),
+    "canceled": frozenset({JobState.CANCELED}),
+}
+
+
+def status_of(job: Job) -> str:
+    """The API's word for where the job stands."""
+    if job.state in _WAITING:
+        return "queued"
+    if job.state is JobState.RUNNING:
+        return "canceling" if job.cancel_requested else "running"
+    if job.state is JobState.SUCCEEDED:
+        return "expired" if job.picture_removed else "succeeded"
+    return _STATUS[job.state]
+
+
+def job_object(parts: Services, job: Job, *, with_place: bool = True) -> dict[str, object]:
+    """The job as JSON; its place in the queue costs a look at the queue and can be left out."""
+    place = parts.jobs.queue_place(job) if with_place and job.state in _WAITING else None
+    status = status_of(job)
+    shown = schema.JobObject(
+        id=job.id,
+        status=status,  # type: ignore[arg-type]
+        created_at=job.created_ms // 1000,
+        started_at=_seconds(job.started_ms),
+        completed_at=_seconds(job.finished_ms),
+        expires_at=_seconds(job.expires_ms),
+        queue_position=place.position if place else None,
+        eta_seconds=place.eta_seconds if place else None,
+        progress=_progress(job),
+        attempts=job.attempt,
+        lane=job.lane.value,
+        prompt=job.request.prompt,
+        seed=job.request.seed,
+        preset=job.request.preset,
+        effective_parameters=effective_parameters(job),
+        model=schema.ModelRef(id=parts.profile.id, revision=parts.profile.revision),
+        dedup=schema.DedupObject(hit=bool(job.leader), of=job.leader or None),
+        images=image_objects(job) if status == "succeeded" else [],
+        error=_error(job),
+        metadata=dict(job.metadata),
+        batch=job.batch_id or None,
+        urls=_urls(job, status),
+    )
+    return shown.model_dump(mode="json")
+
+
+def effective_parameters(job: Job) -> schema.EffectiveParameters:
+    """What the picture is made with, whatever the request said."""
+    request, preset = job.request, find_preset(job.request.preset)
+    return schema.EffectiveParameters(
+        prompt=request.prompt,
+        size=f"{request.width}x{request.height}",
+        seed=request.seed,
+        preset=request.preset,
+        steps=preset.forwards,
+        guidance_scale=preset.guidance_scale,
+        model=request.model,
+    )
+
+
+def image_objects(job: Job) -> list[schema.ImageObject]:
+    """The finished picture, if there is one."""
+    if job.picture is None:
+        return []
+    picture = job.picture
+    return [
+        schema.ImageObject(
+            url=picture_url(job.id),
+            sha256=picture.sha256,
+            width=picture.width,
+            height=picture.height,
+            bytes=picture.size_bytes,
+            expires_at=_seconds(job.expires_ms),
+        )
+    ]
+
+
+def picture_url(job_id: str) -> str:
+    """The address that lasts: it needs no key, and never changes."""
+    return f"{base_url()}/i/{job_id}.png"
+
+
+def _seconds(milliseconds: int) -> int | None:
+    return milliseconds // 1000 if milliseconds else None
+
+
+def _progress(job: Job) -> schema.ProgressObject | None:
+    if job.state is JobState.SUCCEEDED:
+        steps = find_preset(job.request.preset).forwards
+        return schema.ProgressObject(value=1.0, step=steps, steps=steps, stage="done")
+    if job.progress is None or job.state is not JobState.RUNNING:
+        return None
+    made = job.progress
+    return schema.ProgressObject(value=round(made.value, 3), step=made.step, steps=made.steps, stage=made.stage)
+
+
+def _error(job: Job) -> schema.JobErrorObject | None:
+    if job.failure is None or job.state is not JobState.DEAD:
+        return None
+    return schema.JobErrorObject(code=job.failure.code, message=job.failure.message)
+
+
+def _urls(job: Job, status: str) -> schema.JobUrls:
+    own = f"{base_url()}/v1/jobs/{job.id}"
+    image = picture_url(job.id) if status == "succeeded" else None
+    return schema.JobUrls(self=own, events=f"{own}/events", cancel=f"{own}/cancel", image=image)

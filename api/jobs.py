@@ -1,0 +1,197 @@
+"""/v1/jobs: hand in, look, wait, list, cancel, delete, follow."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+
+from flask import Response, g, jsonify, make_response, request
+from flask_openapi import APIBlueprint
+
+from api import events, schema
+from api.auth import require_tenant
+from api.context import Services, base_url, services, tenant
+from api.headers import Preference, body_hash, idempotency_key, name_ignored, preference
+from api.job_json import STATES_OF_STATUS, job_object, status_of
+from api.limits import tell_limits
+from api.openapi_parts import COMMON, EVENT_STREAM, JOBS, SECURITY, problems
+from api.submitting import submit
+from api.waiting import wait_for_end, wait_until
+from core.errors import Gone, InvalidRequest, NotFound, Refusal
+from core.job import Job
+
+jobs = APIBlueprint("jobs", __name__, abp_tags=[JOBS], abp_security=SECURITY, abp_responses=problems(*COMMON))
+jobs.before_request(require_tenant)
+
+JOB_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class Conflict(Refusal):
+    """Raised when the job's state does not allow what was asked."""
+
+    code = "conflict"
+
+
+@jobs.post(
+    "/v1/jobs",
+    summary="Hand in a picture to draw",
+    description="Answers 202 at once; `Prefer: wait=N` waits for the end. With `n` above 1 the answer is a list. "
+    "An `Idempotency-Key` makes it safe to send the same request again.",
+    responses={202: schema.JobObject, 200: schema.JobObject, **problems(413, 415, 422, 429)},
+)
+def create(body: schema.JobCreate) -> Response:
+    parts, wish = services(), preference()
+    submitted = submit(parts, tenant(), body, key=idempotency_key("jobs"), body_hash=body_hash(request.get_json()))
+    ids = [one.job_id for one in submitted]
+    found = wait_for_end(parts, ids, wish.wait_seconds) if wish.wait_seconds else parts.jobs.get_many(ids)
+    made = [job for job in found if job is not None]
+    response = _created(parts, made, is_list=(body.n or 1) > 1)
+    if all(one.replayed for one in submitted):
+        response.headers["Idempotency-Replayed"] = "true"
+    _name_preference(response, wish)
+    name_ignored(response, body.ignored)
+    tell_limits(response, parts, tenant())
+    return response
+
+
+def _created(parts: Services, made: Sequence[Job], *, is_list: bool) -> Response:
+    objects = [job_object(parts, job) for job in made]
+    body = {"object": "list", "data": objects, "has_more": False, "next_cursor": None} if is_list else objects[0]
+    done = all(job.state.is_terminal for job in made)
+    response = make_response(jsonify(body), 200 if done and preference().wait_seconds else 202)
+    ids = ",".join(job.id for job in made)
+    response.headers["Location"] = f"{base_url()}/v1/jobs" + (f"?ids={ids}" if is_list else f"/{ids}")
+    return response
+
+
+def _name_preference(response: Response, wish: Preference) -> None:
+    if wish.applied:
+        response.headers["Preference-Applied"] = wish.applied
+
+
+@jobs.get("/v1/jobs", summary="List jobs, newest first", responses={200: schema.JobList})
+def list_jobs(query: schema.ListQuery) -> Response:
+    parts = services()
+    if query.ids is not None:
+        return _several(parts, query.ids)
+    if query.cursor is not None and not JOB_ID.fullmatch(query.cursor):
+        raise InvalidRequest("cursor must be the next_cursor of an earlier answer", field="cursor")
+    states = STATES_OF_STATUS[query.status] if query.status else None
+    page = parts.jobs.list_jobs(
+        tenant().name, states=states, batch_id=query.batch, before=query.cursor, limit=query.limit + 1
+    )
+    has_more, page = len(page) > query.limit, page[: query.limit]
+    shown = [job_object(parts, job) for job in page if not query.status or status_of(job) == query.status]
+    cursor = page[-1].id if has_more else None
+    return jsonify({"object": "list", "data": shown, "has_more": has_more, "next_cursor": cursor})
+
+
+def _several(parts: Services, text: str) -> Response:
+    """The jobs with these ids, in their order; ids that are not the tenant's are left out."""
+    ids = [part for part in text.split(",") if JOB_ID.fullmatch(part)]
+    found = [job for job in parts.jobs.get_many(ids) if job is not None and job.tenant == tenant().name]
+    shown = [job_object(parts, job) for job in found]
+    return jsonify({"object": "list", "data": shown, "has_more": False, "next_cursor": None})
+
+
+@jobs.get(
+    "/v1/jobs/<job_id>",
+    summary="Look at a job, or wait for its end",
+    description="`wait` holds the answer until the job has ended. With `If-None-Match` it holds it until the job "
+    "looks different, and answers 304 when it does not.",
+    responses={200: schema.JobObject, 304: {"description": "Not changed"}, **problems(404, 410)},
+)
+def look(path: schema.JobPath, query: schema.JobQuery) -> Response:
+    parts, job = services(), find_job(path.job_id)
+    seconds = query.wait or preference().wait_seconds
+    if seconds and not job.state.is_terminal:
+        job = _wait(parts, job, seconds)
+    response = _tagged(job_object(parts, job))
+    if preference().wait_seconds:
+        _name_preference(response, preference())
+    return response.make_conditional(request)
+
+
+def _tagged(shown: dict[str, object]) -> Response:
+    response = jsonify(shown)
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.add_etag()
+    return response
+
+
+def _wait(parts: Services, job: Job, seconds: int) -> Job:
+    """The job at its end; or, for a caller that shows an ETag, as soon as it looks different."""
+    seen = request.if_none_match
+
+    def is_done(now: Job | None) -> bool:
+        if now is None or now.state.is_terminal:
+            return True
+        return bool(seen) and not seen.contains(_tagged(job_object(parts, now)).get_etag()[0] or "")
+
+    with parts.long_waits.place():
+        return wait_until(parts, job.id, is_done, time.monotonic() + seconds) or find_job(job.id)
+
+
+@jobs.delete(
+    "/v1/jobs/<job_id>",
+    summary="Delete an ended job: record, prompt and picture",
+    responses={204: None, **problems(404, 409, 410)},
+)
+def delete(path: schema.JobPath) -> Response:
+    parts, job = services(), find_job(path.job_id)
+    if not job.state.is_terminal:
+        raise Conflict("The job has not ended; cancel it first.")
+    if job.picture is not None and not job.picture_removed:
+        parts.images.delete(job.picture.key)
+    parts.jobs.remove(job.id)
+    return Response(status=204)
+
+
+@jobs.post(
+    "/v1/jobs/<job_id>/cancel",
+    summary="Cancel a job",
+    description="Safe to repeat. A running job stops within one step and reads `canceling` until then.",
+    responses={200: schema.JobObject, **problems(404, 410)},
+)
+def cancel(path: schema.JobPath) -> Response:
+    parts, job = services(), find_job(path.job_id)
+    parts.jobs.cancel(job.id)
+    return jsonify(job_object(parts, find_job(job.id)))
+
+
+@jobs.post(
+    "/v1/jobs/cancel",
+    summary="Cancel several jobs, all or none",
+    description="If one of the ids is not a job of yours, nothing is canceled.",
+    responses={200: schema.JobList, **problems(404, 410, 415)},
+)
+def cancel_many(body: schema.CancelMany) -> Response:
+    parts = services()
+    chosen = [find_job(job_id) for job_id in dict.fromkeys(body.ids)]
+    for job in chosen:
+        parts.jobs.cancel(job.id)
+    shown = [job_object(parts, job) for job in parts.jobs.get_many([job.id for job in chosen]) if job is not None]
+    return jsonify({"object": "list", "data": shown, "has_more": False, "next_cursor": None})
+
+
+@jobs.get(
+    "/v1/jobs/<job_id>/events",
+    summary="Follow a job as server-sent events",
+    description="`status`, `progress`, `output`, `error`; resume with `Last-Event-ID`; ends with the job.",
+    responses={200: EVENT_STREAM, 204: None, **problems(404, 410)},
+)
+def follow(path: schema.JobPath) -> Response:
+    job = find_job(path.job_id)
+    return events.stream(services(), job, request.headers.get("Last-Event-ID", ""))
+
+
+def find_job(job_id: str) -> Job:
+    """The tenant's own job. Raises NotFound for another's as well, so that ids tell nothing; Gone for a removed one."""
+    parts = services()
+    job = parts.jobs.get(job_id) if JOB_ID.fullmatch(job_id) else None
+    if job is not None and job.tenant == g.tenant.name:
+        return job
+    if job is None and JOB_ID.fullmatch(job_id) and parts.jobs.was_removed(job_id):
+        raise Gone("This job was deleted, or its record expired.")
+    raise NotFound("There is no job with this id.")

@@ -1,0 +1,54 @@
+"""GET /v1/models: the one model, in OpenAI's form, with the sizes that suit it."""
+
+from __future__ import annotations
+
+from flask import Response, jsonify
+from flask_openapi import APIBlueprint
+from pydantic import BaseModel
+
+from api import schema
+from api.auth import require_tenant
+from api.context import Services, services
+from api.openapi_parts import COMMON, OPENAI, SECURITY, problems
+from core.errors import NotFound
+
+models = APIBlueprint("models", __name__, abp_tags=[OPENAI], abp_security=SECURITY, abp_responses=problems(*COMMON))
+models.before_request(require_tenant)
+
+#: OpenAI's field is when a model was made; this is when Z-Image-Turbo was published.
+CREATED = 1_764_115_200
+
+
+class ModelPath(BaseModel):
+    """A model's id."""
+
+    model_id: str
+
+
+@models.get("/v1/models", summary="List models", responses={200: schema.ModelList})
+def list_models() -> Response:
+    return jsonify(schema.ModelList(data=[model_object(services())]).model_dump())
+
+
+@models.get("/v1/models/<model_id>", summary="Look at a model", responses={200: schema.ModelObject, **problems(404)})
+def look(path: ModelPath) -> Response:
+    parts = services()
+    if path.model_id != parts.profile.id:
+        raise NotFound(f"The model here is {parts.profile.id}.")
+    return jsonify(model_object(parts).model_dump())
+
+
+def model_object(parts: Services) -> schema.ModelObject:
+    """The model that this service draws with."""
+    profile = parts.profile
+    shapes = {"square": profile.square, "portrait": profile.portrait, "landscape": profile.landscape}
+    written = {name: f"{width}x{height}" for name, (width, height) in shapes.items()}
+    return schema.ModelObject(
+        id=profile.id,
+        created=CREATED,
+        owned_by="zimg",
+        revision=profile.revision,
+        default_size=written["square"],
+        shapes=written,
+        preset=parts.settings.preset,
+    )

@@ -1,0 +1,34 @@
+"""Pieces of the OpenAPI document that routes share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask_openapi import Tag
+
+from api.errors import PROBLEM_JSON
+from api.schema import ProblemObject
+
+JOBS = Tag(name="Jobs", description="Pictures as jobs: hand in, look, wait, cancel.")
+OPENAI = Tag(name="OpenAI", description="Works with OpenAI's own clients: change `base_url` and nothing else.")
+BATCHES = Tag(name="Batches", description="A product list in, the same list with links out.")
+ACCOUNT = Tag(name="Account", description="Keys, sessions, usage.")
+OPERATIONS = Tag(name="Operations", description="Probes and metrics.")
+
+#: Either a key or, for the page, a session; a service without keys on localhost asks for neither.
+SECURITY: list[dict[str, list[Any]]] = [{"bearer": []}, {"session": []}, {}]
+ADMIN_SECURITY: list[dict[str, list[Any]]] = [{"bearer": []}]
+
+
+def problems(*statuses: int) -> dict[int, Any]:
+    """Error answers of a route, each as problem+json."""
+    return {status: {"content": {PROBLEM_JSON: {"schema": _problem_reference()}}} for status in statuses}
+
+
+def _problem_reference() -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{ProblemObject.__name__}"}
+
+
+#: What any route under /v1 may answer.
+COMMON = (400, 401, 403, 503)
+EVENT_STREAM = {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events"}

@@ -1,0 +1,399 @@
+"""The forms of requests and answers, and the only validation. Unknown members are ignored and named, never an error."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, field_validator
+from pydantic_core import PydanticCustomError
+
+from core.errors import InvalidRequest
+from core.model_profile import PIXELS_MOST, SIZE_LEAST, SIZE_MOST, SIZE_MULTIPLE, ModelProfile
+
+PROMPT_CHARACTERS_MOST = 4_000
+SEED_LIMIT = 2**32
+PICTURES_MOST = 10
+METADATA_BYTES_MOST = 4_096
+WAIT_SECONDS_MOST = 60
+
+_SIZE = re.compile(r"(\d{2,4})x(\d{2,4})")
+#: Control characters have no business in a prompt, except line feeds, carriage returns and tabs.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def _check_prompt(prompt: str) -> str:
+    if not prompt.strip():
+        raise PydanticCustomError("empty_prompt", "prompt must say what to draw")
+    if len(prompt) > PROMPT_CHARACTERS_MOST:
+        message = "prompt has {length} characters; at most {most} are read"
+        raise PydanticCustomError("too_long", message, {"length": len(prompt), "most": PROMPT_CHARACTERS_MOST})
+    if _CONTROL.search(prompt):
+        raise PydanticCustomError("invalid_character", "prompt holds a control character, such as NUL")
+    return prompt
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """(width, height) in pixels, or None for `auto`; raises PydanticCustomError saying the rule that it breaks."""
+    if text == "auto":
+        return None
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise PydanticCustomError("invalid_size", "size must be written WIDTHxHEIGHT, such as 1024x1024, or auto")
+    width, height = int(match[1]), int(match[2])
+    if any(side % SIZE_MULTIPLE or not SIZE_LEAST <= side <= SIZE_MOST for side in (width, height)):
+        message = "each side of size must be a multiple of {multiple} from {least} to {most}"
+        values = {"multiple": SIZE_MULTIPLE, "least": SIZE_LEAST, "most": SIZE_MOST}
+        raise PydanticCustomError("invalid_size", message, values)
+    if width * height > PIXELS_MOST:
+        message = "size has {pixels} pixels; at most {most} are drawn"
+        raise PydanticCustomError("invalid_size", message, {"pixels": width * height, "most": PIXELS_MOST})
+    return width, height
+
+
+def _check_size(text: str) -> str:
+    parse_size(text)
+    return text
+
+
+def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(metadata, ensure_ascii=False).encode()) > METADATA_BYTES_MOST:
+        raise PydanticCustomError("too_long", "metadata has more than {most} bytes", {"most": METADATA_BYTES_MOST})
+    return metadata
+
+
+class Body(BaseModel):
+    """Base of JSON bodies: members we don't know are kept aside, to be named in X-Zimg-Ignored."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def ignored(self) -> list[str]:
+        """Names that were sent and change nothing, sorted."""
+        return sorted(self.model_extra or ())
+
+
+class Drawing(Body):
+    """What both ways of asking for a picture have in common."""
+
+    prompt: Annotated[StrictStr, Field(description="What to draw, in any language.", examples=["a red mug on white"])]
+    size: Annotated[StrictStr | None, Field(description="WIDTHxHEIGHT in pixels, or auto.", examples=["1024x1024"])] = (
+        None
+    )
+    seed: Annotated[
+        StrictInt | None,
+        Field(ge=0, lt=SEED_LIMIT, description="Same seed, same picture. Drawn at random when absent."),
+    ] = None
+    n: Annotated[
+        StrictInt | None,
+        Field(
+            ge=1,
+            le=PICTURES_MOST,
+            description="How many pictures; the first has `seed`, the others seeds derived from it.",
+        ),
+    ] = None
+    metadata: Annotated[
+        dict[str, Any] | None, Field(description="Yours; comes back with the job. At most 4,096 bytes of JSON.")
+    ] = None
+    expires_in: Annotated[
+        StrictInt | None, Field(ge=60, description="Seconds to keep the picture, within the service's own bound.")
+    ] = None
+
+    _prompt = field_validator("prompt")(_check_prompt)
+
+    @field_validator("size")
+    @classmethod
+    def _size(cls, text: str | None) -> str | None:
+        return None if text is None else _check_size(text)
+
+    @field_validator("metadata")
+    @classmethod
+    def _metadata(cls, metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+        return None if metadata is None else _check_metadata(metadata)
+
+    def pixels(self, profile: ModelProfile) -> tuple[int, int]:
+        """(width, height): the size asked for, or the model's own default."""
+        return (parse_size(self.size) if self.size else None) or profile.default_size
+
+
+class JobCreate(Drawing):
+    """A picture to draw."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={"example": {"prompt": "a red mug on a white background", "size": "512x512", "seed": 7}},
+    )
+
+
+class ImageCreate(Drawing):
+    """OpenAI's body of POST /v1/images/generations."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={"example": {"model": "z-image-turbo", "prompt": "a red mug on a white background", "n": 1}},
+    )
+
+    model: Annotated[StrictStr | None, Field(description="Any name is taken; there is one model.")] = None
+    response_format: Literal["url", "b64_json"] | None = None
+    stream: Annotated[bool | None, Field(strict=True, description="Answer with server-sent events.")] = None
+
+
+class SizeOnly(BaseModel):
+    """A size by itself, from a form."""
+
+    size: str
+
+    _size = field_validator("size")(_check_size)
+
+    def pixels(self, profile: ModelProfile) -> tuple[int, int]:
+        """(width, height), the model's default for `auto`."""
+        return parse_size(self.size) or profile.default_size
+
+
+class CancelMany(Body):
+    """Jobs to cancel, all or none."""
+
+    ids: Annotated[list[StrictStr], Field(min_length=1, max_length=1_000)]
+
+
+class JobPath(BaseModel):
+    """A job's id."""
+
+    job_id: Annotated[str, Field(description="32 hexadecimal digits.", examples=["9f2c41d0b7e84a7c8d5e6f0a1b2c3d4e"])]
+
+
+class JobQuery(BaseModel):
+    """How long to wait for the end."""
+
+    wait: Annotated[int, Field(ge=0, le=WAIT_SECONDS_MOST, description="Seconds to wait for the job to end.")] = 0
+
+
+class ListQuery(BaseModel):
+    """Which jobs, and where to go on."""
+
+    status: Annotated[
+        Literal["queued", "running", "canceling", "succeeded", "failed", "canceled", "expired"] | None,
+        Field(description="Only jobs of this status."),
+    ] = None
+    batch: Annotated[str | None, Field(max_length=64, description="Only jobs of this batch.")] = None
+    cursor: Annotated[str | None, Field(max_length=128, description="`next_cursor` of the page before.")] = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    ids: Annotated[
+        str | None, Field(max_length=100 * 33, description="Just these jobs, separated by commas; at most 100.")
+    ] = None
+
+
+class ProgressObject(BaseModel):
+    """How far a running job is; value is the share of the whole that is done."""
+
+    value: float
+    step: int
+    steps: int
+    stage: str
+
+
+class ImageObject(BaseModel):
+    """A finished picture. The URL needs no key, answers GET, HEAD and Range, and lives until `expires_at`."""
+
+    url: str
+    sha256: str
+    width: int
+    height: int
+    bytes: int
+    expires_at: int | None
+
+
+class JobErrorObject(BaseModel):
+    """Why a job did not succeed."""
+
+    code: str
+    message: str
+
+
+class ModelRef(BaseModel):
+    """Which model drew."""
+
+    id: str
+    revision: str
+
+
+class EffectiveParameters(BaseModel):
+    """What the picture was really made with."""
+
+    prompt: str
+    size: str
+    seed: int
+    preset: str
+    steps: int
+    guidance_scale: float
+    model: str
+
+
+class DedupObject(BaseModel):
+    """Whether another job's work answered this one, and whose."""
+
+    hit: bool
+    of: str | None
+
+
+class JobUrls(BaseModel):
+    """Where to go on from here."""
+
+    self: str
+    events: str
+    cancel: str
+    image: str | None
+
+
+class JobObject(BaseModel):
+    """A job. Times are Unix seconds; `eta_seconds` counts from now."""
+
+    id: str
+    object: Literal["job"] = "job"
+    status: Literal["queued", "running", "succeeded", "failed", "canceling", "canceled", "expired"]
+    created_at: int
+    started_at: int | None
+    completed_at: int | None
+    expires_at: int | None
+    queue_position: int | None
+    eta_seconds: float | None
+    progress: ProgressObject | None
+    attempts: int
+    lane: str
+    prompt: str
+    seed: int
+    preset: str
+    effective_parameters: EffectiveParameters
+    model: ModelRef
+    dedup: DedupObject
+    images: list[ImageObject]
+    error: JobErrorObject | None
+    metadata: dict[str, Any]
+    batch: str | None
+    urls: JobUrls
+
+
+class JobList(BaseModel):
+    """A page of jobs, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[JobObject]
+    has_more: bool = False
+    next_cursor: str | None = None
+
+
+class BatchPath(BaseModel):
+    """A batch's id."""
+
+    batch_id: Annotated[str, Field(examples=["batch_9f2c41d0b7e84a7c8d5e6f0a"])]
+
+
+class BatchCountsObject(BaseModel):
+    """Pictures of a batch by how they ended; the rest of `total` is still open."""
+
+    total: int
+    completed: int
+    failed: int
+    canceled: int
+
+
+class BatchUrls(BaseModel):
+    """Where to go on from here."""
+
+    self: str
+    manifest: str
+    jobs: str
+
+
+class BatchObject(BaseModel):
+    """A product list on its way."""
+
+    id: str
+    object: Literal["batch"] = "batch"
+    status: Literal["in_progress", "completed", "canceled"]
+    created_at: int
+    name: str
+    rows: int
+    variants: list[str]
+    request_counts: BatchCountsObject
+    urls: BatchUrls
+
+
+class OpenAIImage(BaseModel):
+    """One picture, as `url` or as base64."""
+
+    url: str | None = None
+    b64_json: str | None = None
+    revised_prompt: str | None = None
+
+
+class ImagesResponse(BaseModel):
+    """OpenAI's answer, and what it was made with."""
+
+    created: int
+    data: list[OpenAIImage]
+    size: str
+    output_format: Literal["png"] = "png"
+    effective_parameters: EffectiveParameters
+    job_ids: list[str]
+
+
+class ModelObject(BaseModel):
+    """OpenAI's model, and the sizes that suit it."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    revision: str
+    default_size: str
+    shapes: dict[str, str]
+    preset: str
+
+
+class ModelList(BaseModel):
+    """OpenAI's list of models."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelObject]
+
+
+class FieldProblem(BaseModel):
+    """One wrong member."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class OpenAIError(BaseModel):
+    """OpenAI's error member."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ProblemObject(BaseModel):
+    """RFC 9457 problem details with a stable `code`, and OpenAI's `error`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    field: str | None = None
+    retry_after_seconds: int | None = None
+    errors: list[FieldProblem] | None = None
+    error: OpenAIError
+
+
+def check_retention(expires_in: int | None, most: int) -> int:
+    """`expires_in`, 0 when absent; raises InvalidRequest above the service's bound."""
+    if expires_in is not None and expires_in > most:
+        raise InvalidRequest(f"expires_in may be at most {most} seconds here", field="expires_in", code="out_of_range")
+    return expires_in or 0

@@ -1,0 +1,89 @@
+"""What every answer carries: a request id, security headers, CORS as configured, and one short log line."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+from flask import Flask, Response, g, request
+from flask_cors import CORS
+
+from core.logs import get_logger, log_request
+from core.metrics import HTTP_REQUESTS, HTTP_SECONDS
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+#: Everything the page needs is served by us; `blob:` is for a picture that the page itself unpacks.
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' blob: data:",
+        "connect-src 'self'", "font-src 'self'", "manifest-src 'self'", "form-action 'self'", "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)  # fmt: skip
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+CORS_REQUEST_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer"]
+CORS_EXPOSED_HEADERS = [
+    "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Id", "X-Zimg-Ignored", "X-Zimg-Job-Id",
+    "Idempotency-Replayed", "Preference-Applied", "ETag",
+]  # fmt: skip
+
+log = get_logger(__name__)
+
+
+def install(app: Flask, cors_origins: tuple[str, ...]) -> None:
+    """Hook the above into `app`. Pictures may be used by any page; the API by `cors_origins` only."""
+    app.before_request(_start)
+    resources: dict[str, dict[str, object]] = {r"/i/.*": {"origins": "*", "methods": ["GET", "HEAD"]}}
+    if cors_origins:
+        resources[r"/v1/.*"] = {"origins": list(cors_origins)}
+    CORS(
+        app,
+        resources=resources,
+        allow_headers=CORS_REQUEST_HEADERS,
+        expose_headers=CORS_EXPOSED_HEADERS,
+        max_age=600,
+        vary_header=True,
+    )
+    app.after_request(_finish)
+
+
+def _start() -> None:
+    g.started = time.monotonic()
+    sent = request.headers.get("X-Request-Id", "")
+    g.request_id = sent if _REQUEST_ID.fullmatch(sent) else f"req_{secrets.token_hex(12)}"
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    if request.path.startswith("/v1/"):
+        response.headers.setdefault("Cache-Control", "no-store")
+    _count(response)
+    return response
+
+
+def _count(response: Response) -> None:
+    route = request.url_rule.rule if request.url_rule else "none"
+    request_id, started, method = g.request_id, g.started, request.method
+
+    def finished() -> None:
+        seconds = time.monotonic() - started
+        HTTP_REQUESTS.labels(method, route, str(response.status_code)).inc()
+        if response.mimetype != "text/event-stream":
+            HTTP_SECONDS.labels(method, route).observe(seconds)
+        log_request(log, request_id=request_id, seconds=seconds)
+
+    response.call_on_close(finished)

@@ -1,0 +1,64 @@
+// The page's words, English and Chinese. `%name` is filled in by `say`.
+const EN = {
+  skip: 'Skip to the prompt', docs: 'API', theme: 'Light or dark', signOut: 'Sign out', promptLabel: 'What do you want to see?',
+  shape: 'Shape', square: 'Square', portrait: 'Portrait', landscape: 'Landscape', count: 'Number of pictures', one: 'One picture',
+  four: 'Four pictures', hint: 'Enter draws · Shift+Enter for a new line', go: 'Go', history: 'Your pictures', starredOnly: 'Starred',
+  select: 'Select', selectDone: 'Done', empty: 'Nothing here yet. What you draw stays here, also after a reload.', more: 'Show older ones',
+  close: 'Close', download: 'Download', copyPicture: 'Copy picture', copyLink: 'Copy link', star: 'Star', again: 'Again', vary: 'Vary',
+  delete: 'Delete', newer: 'Newer picture', older: 'Older picture', signInTitle: 'Your key, once',
+  signInText: 'This service asks for an API key. It is exchanged for a session that no script can read.', key: 'API key', signIn: 'Sign in',
+  queued: 'Waiting', place: 'Place %position in the queue', next: 'Next in the queue', onItsWay: 'On its way to a worker', eta: 'about %time',
+  running: 'Drawing', step: 'Step %step of %steps', encode: 'Reading the prompt', decode: 'Developing', upload: 'Saving', waiting: 'Getting ready',
+  canceling: 'Stopping', canceled: 'Canceled', failed: 'Did not work', expired: 'Expired', cancel: 'Cancel', seconds: '%n s', minutes: '%n min',
+  hours: '%n h', linkCopied: 'Link copied', pictureCopied: 'Picture copied', notCopied: 'The browser does not allow copying here', deleted: 'Deleted',
+  confirmDelete: 'Delete this picture for good?', sizeFact: 'Size', seedFact: 'Seed', presetFact: 'Preset', modelFact: 'Model', madeFact: 'Made',
+  tookFact: 'Took', announceDone: 'Picture ready: %prompt', announceRunning: 'Drawing: %prompt', announceQueued: 'Waiting: %prompt',
+  announceFailed: 'Did not work: %prompt', announceCanceled: 'Canceled: %prompt', offline: 'No answer from the service. Trying again…',
+  downloadSelection: 'Download %n as ZIP', selectPicture: 'Select: %prompt', open: 'Open: %prompt', quota: '%left of %limit left today',
+  emptyPrompt: 'Write what you want to see.', repeated: 'Parameters taken from the picture', notOurs: 'This picture carries no zimg parameters',
+};
+const ZH = {
+  skip: '跳到提示词', docs: 'API', theme: '浅色或深色', signOut: '退出', promptLabel: '你想看到什么？', shape: '形状', square: '方形',
+  portrait: '竖版', landscape: '横版', count: '张数', one: '一张', four: '四张', hint: '回车生成 · Shift+回车换行', go: '生成', history: '我的图片',
+  starredOnly: '收藏', select: '选择', selectDone: '完成', empty: '这里还没有图片。生成的图片会一直留在这里，刷新也不会丢。', more: '显示更早的',
+  close: '关闭', download: '下载', copyPicture: '复制图片', copyLink: '复制链接', star: '收藏', again: '再来一张', vary: '变化', delete: '删除',
+  newer: '较新的图片', older: '较早的图片', signInTitle: '输入密钥', signInText: '本服务需要 API 密钥。密钥只换取一次会话，任何脚本都读不到它。',
+  key: 'API 密钥', signIn: '登录', queued: '排队中', place: '排在第 %position 位', next: '下一个就是它', onItsWay: '正在交给工作进程', eta: '约 %time',
+  running: '正在生成', step: '第 %step 步，共 %steps 步', encode: '理解提示词', decode: '显影', upload: '保存', waiting: '准备中', canceling: '正在停止',
+  canceled: '已取消', failed: '没有成功', expired: '已过期', cancel: '取消', seconds: '%n 秒', minutes: '%n 分钟', hours: '%n 小时', linkCopied: '链接已复制',
+  pictureCopied: '图片已复制', notCopied: '浏览器不允许复制', deleted: '已删除', confirmDelete: '永久删除这张图片？', sizeFact: '尺寸', seedFact: '种子',
+  presetFact: '预设', modelFact: '模型', madeFact: '时间', tookFact: '用时', announceDone: '图片完成：%prompt', announceRunning: '正在生成：%prompt',
+  announceQueued: '排队中：%prompt', announceFailed: '没有成功：%prompt', announceCanceled: '已取消：%prompt', offline: '服务没有回应，正在重试…',
+  downloadSelection: '打包下载 %n 张', selectPicture: '选择：%prompt', open: '打开：%prompt', quota: '今日剩余 %left / %limit', emptyPrompt: '请写下想看到的内容。',
+  repeated: '已读取图片中的参数', notOurs: '这张图片没有 zimg 参数',
+};
+
+const stored = localStorage.getItem('zimg.language');
+export let language = stored ?? (navigator.language.toLowerCase().startsWith('zh') ? 'zh-CN' : 'en');
+
+export function say(key, values = {}) {
+  const text = (language === 'zh-CN' ? ZH : EN)[key] ?? key;
+  return text.replace(/%(\w+)/g, (whole, name) => (name in values ? String(values[name]) : whole));
+}
+
+export function sayTime(seconds) {
+  if (seconds < 60) return say('seconds', { n: Math.max(1, Math.round(seconds)) });
+  if (seconds < 5400) return say('minutes', { n: Math.round(seconds / 60) });
+  return say('hours', { n: Math.round(seconds / 3600) });
+}
+
+export function switchLanguage() {
+  language = language === 'en' ? 'zh-CN' : 'en';
+  localStorage.setItem('zimg.language', language);
+  applyWords();
+}
+
+export function applyWords(root = document) {
+  document.documentElement.lang = language;
+  for (const element of root.querySelectorAll('[data-i18n]')) element.textContent = say(element.dataset.i18n);
+  for (const element of root.querySelectorAll('[data-i18n-placeholder]')) element.placeholder = say(element.dataset.i18nPlaceholder);
+  for (const element of root.querySelectorAll('[data-i18n-label]')) {
+    element.setAttribute('aria-label', say(element.dataset.i18nLabel));
+    element.title = say(element.dataset.i18nLabel);
+  }
+}

@@ -1,0 +1,97 @@
+"""A request whose JSON is read strictly: bounded, UTF-8, one object, no member twice, no NaN, no broken characters."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Request
+
+from api.errors import FieldError, InvalidFields, TooLarge, UnsupportedMediaType
+from core.errors import InvalidRequest
+
+#: Of a JSON body. A prompt has at most 4,000 characters; the rest is room for clients' own extras.
+JSON_BYTES_MOST = 256 * 1024
+DEPTH_MOST = 32
+
+
+class ZimgRequest(Request):
+    """Flask's request with a strict `get_json`, which raises our errors whatever its arguments."""
+
+    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
+        if not hasattr(self, "_strict_json"):
+            self._strict_json = self._read_json()
+        return self._strict_json
+
+    def _read_json(self) -> dict[str, Any]:
+        if not self.is_json:
+            raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
+        return parse_object(self.read_bounded(JSON_BYTES_MOST))
+
+    def read_bounded(self, most: int) -> bytes:
+        """The body, refused above `most` bytes before it is read where its length is told."""
+        if self.content_length is not None and self.content_length > most:
+            raise TooLarge(f"The body has {self.content_length} bytes; at most {most} are read.")
+        self.max_content_length = most
+        return self.get_data(cache=True)
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """The JSON object in `data`; raises InvalidRequest saying what is wrong with it, without repeating it."""
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise InvalidRequest("The body is not UTF-8.", code="invalid_json") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InvalidRequest(f"The body is not valid JSON ({where}: {error.msg}).", code="invalid_json") from None
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.", code="invalid_json") from None
+    except ValueError:  # Python refuses to read integers of more than 4,300 digits
+        raise InvalidRequest("The body holds a number with too many digits.", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    _check_text(value, "", 0)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidFields([FieldError(f"/{printable(twice)}", "duplicate_field", "A member may occur once only.")])
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise InvalidRequest(f"{name} is not a JSON value.", code="invalid_json")
+
+
+def _check_text(value: Any, pointer: str, depth: int) -> None:
+    """Refuse lone surrogates (half of a character, which no UTF-8 can hold) anywhere, names of members included."""
+    if depth > DEPTH_MOST:
+        raise InvalidRequest("The body is nested too deeply.", code="invalid_json")
+    if isinstance(value, str) and not _is_encodable(value):
+        message = "Half of a surrogate pair is not a character."
+        raise InvalidFields([FieldError(printable(pointer) or "/", "invalid_character", message)])
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _check_text(name, f"{pointer}/{printable(name)}", depth + 1)
+            _check_text(item, f"{pointer}/{printable(name)}", depth + 1)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_text(item, f"{pointer}/{index}", depth + 1)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(name: str) -> str:
+    """A client's own name, bounded and safe to repeat in a header or an error."""
+    return "".join(character if character.isascii() and character.isprintable() else "?" for character in name[:64])

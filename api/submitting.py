@@ -1,0 +1,25 @@
+"""From a checked body to stored jobs: the one way in for /v1/jobs and /v1/images/generations."""
+
+from __future__ import annotations
+
+from api.context import Services
+from api.schema import Drawing, check_retention
+from core.job_store import Submitted
+from scheduler.submission import Wish
+from scheduler.tenants import Tenant
+
+
+def submit(parts: Services, owner: Tenant, body: Drawing, *, key: str, body_hash: str) -> list[Submitted]:
+    """Store `n` jobs, all or none. Raises InvalidRequest, and whatever Submission does; then nothing was stored."""
+    width, height = body.pixels(parts.profile)
+    wish = Wish(
+        prompt=body.prompt,
+        width=width,
+        height=height,
+        seed=body.seed,
+        metadata=body.metadata or {},
+        idempotency_key=key,
+        body_hash=body_hash,
+        retention_seconds=check_retention(body.expires_in, parts.settings.picture_retention_seconds),
+    )
+    return parts.submission.submit_pictures(owner, wish, body.n or 1)
