@@ -254,6 +254,16 @@ class JobStore(JobReader):
             pipeline.delete(f"{PREFIX}worker:{name}", f"{PREFIX}held:{name}")
             pipeline.execute()
 
+    def wait_for_wake(self, timeout_seconds: float) -> bool:
+        """Wait until a submit or an end asks for a release; False when the time is over."""
+        with redis_errors():
+            return self.redis.blpop([f"{PREFIX}wake"], timeout=timeout_seconds) is not None
+
+    def expire(self, limit: int) -> tuple[int, list[str]]:
+        """Mark pictures past their retention (`picture_removed`); how many, and the ids of records due for `remove`."""
+        expired, *records = self._scripts.run("expire", limit)
+        return int(expired), [str(job_id) for job_id in records]
+
     @property
     def _lease_ms(self) -> int:
         return round(self.settings.lease_seconds * 1000)

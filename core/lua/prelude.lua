@@ -4,6 +4,7 @@ local PREFIX = '{zimg}:'
 local EVENTS_KEPT = 64                 -- per job, enough to resume a stream
 local EVENTS_AFTER_END_MS = 3600000
 local MIRRORED_AT_ONCE = 100           -- followers ended per script call, so that no call blocks the server for long
+local ORPHAN_AFTER_MS = 600000         -- long after the last lease of a job that ended without a picture
 local WORK_WEIGHT = {interactive = 4, batch = 1}
 local LANES = {'interactive', 'batch'}
 local TERMINAL = {SUCCEEDED = true, DEAD = true, CANCELED = true}
@@ -154,6 +155,9 @@ local function finish(job, state, kind)
   redis.call('HINCRBY', PREFIX .. 'outcomes', state, 1)
   if job.batch then redis.call('HINCRBY', PREFIX .. 'batch:' .. job.batch, state, 1) end
   redis.call('ZADD', PREFIX .. 'records', now + tonumber(job.record_retention), job.id)
+  if state ~= 'SUCCEEDED' and job.attempt then  -- a run may have stored a picture that nobody will ever see
+    redis.call('ZADD', PREFIX .. 'trash', now + ORPHAN_AFTER_MS, 'job:' .. job.id .. ':' .. job.created .. ':' .. job.tenant)
+  end
   job.state = state
 end
 

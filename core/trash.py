@@ -1,0 +1,55 @@
+"""Objects that no record shows any more, waiting to be deleted from the storage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import redis
+
+from core.redis_client import PREFIX, redis_errors
+
+
+@dataclass(frozen=True, slots=True)
+class Trash:
+    """One thing to delete: `entry` as it stands in Redis, `key` of the object in the bucket."""
+
+    entry: str
+    key: str
+
+
+class TrashBin:
+    """What expire.lua, remove.lua and jobs that ended without a picture left behind."""
+
+    def __init__(self, client: redis.Redis, object_key: Callable[[str, str, int], str]) -> None:
+        """`object_key(tenant, job_id, created_ms)` names the object that a run of the job may have stored."""
+        self._redis = client
+        self._object_key = object_key
+
+    def due(self, limit: int) -> list[Trash]:
+        """What may be deleted now. Raises RedisUnavailable."""
+        with redis_errors():
+            seconds, _ = self._redis.time()
+            entries: list[str] = self._redis.zrangebyscore(  # type: ignore[assignment]
+                f"{PREFIX}trash", "-inf", int(seconds) * 1000, start=0, num=limit
+            )
+            trash = [Trash(entry, self._key_of(entry)) for entry in entries]
+            pipeline = self._redis.pipeline(transaction=False)
+            for one in trash:
+                pipeline.exists(f"{PREFIX}ref:{one.key}")
+            shown = pipeline.execute()
+        self.forget([one for one, is_shown in zip(trash, shown, strict=True) if is_shown])
+        return [one for one, is_shown in zip(trash, shown, strict=True) if not is_shown]
+
+    def forget(self, trash: Sequence[Trash]) -> None:
+        """These objects are gone, or in use after all. Raises RedisUnavailable."""
+        if trash:
+            with redis_errors():
+                self._redis.zrem(f"{PREFIX}trash", *[one.entry for one in trash])
+
+    def _key_of(self, entry: str) -> str:
+        kind, _, rest = entry.partition(":")
+        if kind != "job":
+            return entry
+        job_id, created, tenant = rest.split(":", 2)
+        return self._object_key(tenant, job_id, int(created))

@@ -1,0 +1,62 @@
+"""Retention: pictures and records expire on their own clocks, and what nobody can see any more is deleted."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from core.errors import StorageFailure, StorageUnavailable
+from core.job_store import JobStore
+from core.logs import get_logger
+from core.redis_client import PREFIX, redis_errors
+from core.trash import TrashBin
+
+PERIOD_SECONDS = 5.0
+AT_ONCE = 200
+WORKER_FORGOTTEN_MS = 86_400_000
+LEDGER_DAYS = 400  # the bill; export it before that
+
+log = get_logger(__name__)
+
+
+class Objects(Protocol):
+    """What retention needs of the image store."""
+
+    def delete(self, key: str) -> None:
+        """Delete an object; no error if it is not there."""
+
+
+class Retention:
+    """Expires pictures and records and deletes objects. Any number may run at once."""
+
+    def __init__(self, store: JobStore, trash: TrashBin, objects: Objects) -> None:
+        self._store = store
+        self._trash = trash
+        self._objects = objects
+        self.expired = 0
+        self.deleted = 0
+
+    def turn(self) -> None:
+        """One sweep. Raises RedisUnavailable; storage trouble is logged and tried again next time."""
+        expired, records = self._store.expire(AT_ONCE)
+        self.expired += expired
+        for job_id in records:
+            self._store.remove(job_id)
+        self._empty_trash()
+        self._forget_old()
+
+    def _empty_trash(self) -> None:
+        for one in self._trash.due(AT_ONCE):
+            try:
+                self._objects.delete(one.key)
+            except (StorageFailure, StorageUnavailable) as error:
+                log.warning("deletion waits for the storage", action="retention", error=type(error).__name__)
+                return
+            self._trash.forget([one])
+            self.deleted += 1
+
+    def _forget_old(self) -> None:
+        with redis_errors():
+            seconds, _ = self._store.redis.time()
+            now_ms = int(seconds) * 1000
+            self._store.redis.zremrangebyscore(f"{PREFIX}workers", "-inf", now_ms - WORKER_FORGOTTEN_MS)
+            self._store.redis.xtrim(f"{PREFIX}ledger", minid=str(now_ms - LEDGER_DAYS * 86_400_000))
