@@ -6,7 +6,7 @@ import time
 from typing import Annotated, Any, Literal
 
 from flask import Response, jsonify, make_response, request
-from flask_openapi import APIBlueprint
+from flask_openapi.blueprint import APIBlueprint
 from pydantic import BaseModel, Field, StrictInt, StrictStr
 
 from api import schema

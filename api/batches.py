@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, jsonify, make_response, request
-from flask_openapi import APIBlueprint, RequestBody
+from flask_openapi.blueprint import APIBlueprint
+from flask_openapi.models.media_type import MediaType
+from flask_openapi.models.request_body import RequestBody
+from flask_openapi.models.schema import Schema
 from pydantic import ValidationError
 
 from api import schema
@@ -75,7 +78,9 @@ class Row:
     "/v1/batches",
     summary="Draw a product list",
     description="multipart/form-data. Two pictures a row: one on white, one in a scene.",
-    request_body=RequestBody(content={"multipart/form-data": {"schema": FORM}}, required=True),
+    request_body=RequestBody(
+        content={"multipart/form-data": MediaType(schema=Schema.model_validate(FORM))}, required=True
+    ),
     responses={202: schema.BatchObject, **problems(413, 415, 422, 429)},
 )
 def create() -> Response:
@@ -145,9 +150,9 @@ def plan_rows(sheet: Sheet, templates: Mapping[str, str]) -> list[Row]:
         message = f"The header has no column named {' or '.join(missing)}."
         raise InvalidRequest(message, field="file", code="invalid_sheet")
     known = set(sheet.fields(sheet.rows[0]))
-    for variant, fields in wanted.items():
-        if fields - known:
-            raise InvalidRequest(f"The sheet has no column {sorted(fields - known)[0]}.", field=variant)
+    for variant, names in wanted.items():
+        if names - known:
+            raise InvalidRequest(f"The sheet has no column {sorted(names - known)[0]}.", field=variant)
     rows: list[Row] = []
     errors: list[FieldError] = []
     for index, cells in enumerate(sheet.rows):
@@ -211,7 +216,9 @@ def find_batch(batch_id: str) -> Batch:
 
 def batch_object(parts: Services, batch: Batch) -> dict[str, Any]:
     """The batch as JSON."""
-    counts = parts.jobs.get_batch(batch.id) or BatchCounts(batch.id, batch.tenant, 0, 0, 0, 0)
+    counts = parts.jobs.get_batch(batch.id) or BatchCounts(
+        id=batch.id, tenant=batch.tenant, total=0, succeeded=0, dead=0, canceled=0
+    )
     own = f"{base_url()}/v1/batches/{batch.id}"
     shown = schema.BatchObject(
         id=batch.id,

@@ -10,6 +10,7 @@ import redis
 from core.image_store import ImageStore
 from flask import current_app, g, request
 
+from api.thumbnails import Thumbnails
 from api.waiting import LongWaits
 from core.batch_store import BatchStore
 from core.events import EventHub, JobEvents
@@ -35,6 +36,7 @@ class Services:
     submission: Submission
     tenants: Tenants
     long_waits: LongWaits
+    thumbnails: Thumbnails = field(default_factory=Thumbnails)
     started_monotonic: float = field(default_factory=time.monotonic)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import flask_openapi_swagger
 from flask import Blueprint, Response, current_app, jsonify, redirect, send_from_directory
 from flask.typing import ResponseReturnValue
-from flask_openapi import Info, OpenAPI
+from flask_openapi.models.info import Info
+from flask_openapi.openapi import OpenAPI
 
 from api.errors import PROBLEM_JSON
 from api.page import CACHE_CONTROL, STATIC

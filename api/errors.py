@@ -138,7 +138,9 @@ def _answer_ours(error: Exception) -> Response:
 def _answer_http(error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.response is not None or (error.code or 500) < 400:
-        return Response.force_type(error.get_response(), request.environ)  # a redirect, or an answer made on purpose
+        return Response.force_type(
+            error.get_response(request.environ), request.environ
+        )  # a redirect, or an answer made on purpose
     code = HTTP_CODES.get(error.code or 500, "invalid_request" if (error.code or 500) < 500 else "internal_error")
     made = answer(code, error.description or "", error=error)
     for name, value in error.get_headers():

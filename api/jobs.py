@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from flask import Response, g, jsonify, make_response, request
-from flask_openapi import APIBlueprint
+from flask_openapi.blueprint import APIBlueprint
 
 from api import events, schema
 from api.auth import require_tenant
@@ -110,7 +110,8 @@ def look(path: schema.JobPath, query: schema.JobQuery) -> Response:
     response = _tagged(job_object(parts, job))
     if preference().wait_seconds:
         _name_preference(response, preference())
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def _tagged(shown: dict[str, object]) -> Response:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
-from flask_openapi import Tag
+from flask_openapi.models.tag import Tag
 
 from api.errors import PROBLEM_JSON
 from api.schema import ProblemObject
@@ -20,7 +21,7 @@ SECURITY: list[dict[str, list[Any]]] = [{"bearer": []}, {"session": []}, {}]
 ADMIN_SECURITY: list[dict[str, list[Any]]] = [{"bearer": []}]
 
 
-def problems(*statuses: int) -> dict[int, Any]:
+def problems(*statuses: int) -> dict[str | int | HTTPStatus, Any]:
     """Error answers of a route, each as problem+json."""
     return {status: {"content": {PROBLEM_JSON: {"schema": _problem_reference()}}} for status in statuses}
 

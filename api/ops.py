@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 from flask import Response, current_app, jsonify
-from flask_openapi import APIBlueprint
+from flask_openapi.blueprint import APIBlueprint
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, jsonify, request
 
 from api.context import Services, services
-from core.errors import Gone, NotFound
+from api.job_json import effective_parameters
+from api.thumbnails import WIDTHS, snap
+from core import __version__
+from core.errors import Gone, InvalidRequest, NotFound
 from core.job import Job
 
 pictures = Blueprint("pictures", __name__)
 
+#: IPTC's term for a picture that a trained model drew.
+TRAINED_ALGORITHMIC_MEDIA = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 #: The bytes under an id never change; a year is HTTP's longest useful age.
 CACHE_CONTROL = "public, max-age=31536000, immutable"
@@ -30,10 +35,58 @@ def picture(job_id: str) -> Response:
     if request.method == "HEAD" or request.if_none_match.contains(job.picture.sha256):
         response.headers["Accept-Ranges"] = "bytes"
         response.content_length = job.picture.size_bytes
-        return response.make_conditional(request)
+        response.make_conditional(request)
+        return response
     data = read_picture(parts, job)
     response.set_data(data)
-    return response.make_conditional(request, accept_ranges=True, complete_length=len(data))
+    response.make_conditional(request, accept_ranges=True, complete_length=len(data))
+    return response
+
+
+@pictures.get("/i/<job_id>.webp")
+def thumbnail(job_id: str) -> Response:
+    """A small copy, `w` pixels wide (160, 320, 640 or 1024), for lists of pictures."""
+    parts = services()
+    job = find_finished(parts, job_id)
+    assert job.picture is not None
+    width, sha256 = snap(_width()), job.picture.sha256
+    response = Response(mimetype="image/webp", headers=_headers(job, suffix="webp"))
+    response.set_etag(f"{sha256}-{width}")
+    if not request.if_none_match.contains(f"{sha256}-{width}"):
+        response.set_data(parts.thumbnails.get(sha256, width, lambda: read_picture(parts, job)))
+    response.make_conditional(request)
+    return response
+
+
+@pictures.get("/i/<job_id>.json")
+def provenance(job_id: str) -> Response:
+    """What made the picture: parameters, model and version, and that a machine drew it."""
+    parts = services()
+    job = find_finished(parts, job_id)
+    assert job.picture is not None
+    response = jsonify(
+        {
+            "object": "provenance",
+            "id": job.id,
+            "sha256": job.picture.sha256,
+            "width": job.picture.width,
+            "height": job.picture.height,
+            "created_at": job.created_ms // 1000,
+            "parameters": effective_parameters(job).model_dump(mode="json"),
+            "model": {"id": parts.profile.id, "revision": parts.profile.revision},
+            "software": f"zimg {__version__}",
+            "digital_source_type": TRAINED_ALGORITHMIC_MEDIA,
+        }
+    )
+    response.headers["Cache-Control"] = "public, no-cache"
+    return response
+
+
+def _width() -> int:
+    sent = request.args.get("w", "320")
+    if not (sent.isascii() and sent.isdigit() and 1 <= int(sent[:6]) <= WIDTHS[-1]):
+        raise InvalidRequest(f"w must be a number of pixels from 1 to {WIDTHS[-1]}", field="w", code="out_of_range")
+    return int(sent)
 
 
 def find_finished(parts: Services, job_id: str) -> Job:

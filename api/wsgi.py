@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.image_store import ImageStore
-from flask_openapi import OpenAPI
+from flask_openapi.openapi import OpenAPI
 
 from api.app import create_app
 from api.context import Services

@@ -1,0 +1,121 @@
+// One card for each job: what it waits for, how far it is, or its picture.
+import { say, sayTime } from './words.js';
+
+export const ENDED = new Set(['succeeded', 'failed', 'canceled', 'expired']);
+export const isOpen = (job) => !ENDED.has(job.status);
+
+export function make(tag, className, text) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+export function icon(name) {
+  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
+  const use = document.createElementNS('http://www.w3.org/2000/svg', 'use');
+  use.setAttribute('href', `/static/icons.svg#${name}`);
+  svg.setAttribute('aria-hidden', 'true');
+  svg.append(use);
+  return svg;
+}
+
+const ratio = (job) => job.effective_parameters.size.replace('x', ' / ');
+const short = (text) => (text.length > 90 ? `${text.slice(0, 90)}…` : text);
+
+export function waitingText(job) {
+  if (job.status === 'canceling') return [say('canceling'), ''];
+  if (job.status === 'running') {
+    const made = job.progress;
+    if (!made) return [say('running'), say('waiting')];
+    const detail = made.stage === 'denoise' || made.step > 0 && made.stage !== 'decode' && made.stage !== 'upload'
+      ? say('step', { step: made.step, steps: made.steps }) : say(made.stage);
+    return [say('running'), detail];
+  }
+  const place = job.queue_position;
+  const head = place === null || place === undefined ? say('queued') : place === 0 ? say('onItsWay') : place === 1 ? say('next') : say('place', { position: place });
+  return [head, job.eta_seconds ? say('eta', { time: sayTime(job.eta_seconds) }) : ''];
+}
+
+// The card is built anew only when its kind changes, so focus and pictures stay.
+export function drawCard(card, job, { isStarred, isSelecting, isSelected, onOpen, onCancel, onAgain, onSelect }) {
+  const kind = job.status === 'succeeded' ? 'picture' : isOpen(job) ? 'open' : 'ended';
+  const look = `${kind}:${isStarred}:${isSelecting}:${document.documentElement.lang}:${kind === 'ended' ? job.status : ''}`;
+  if (card.dataset.look !== look) {
+    card.dataset.look = look;
+    card.replaceChildren(...(kind === 'picture' ? pictureParts(job, { isStarred, isSelecting, onOpen, onSelect })
+      : kind === 'open' ? openParts(job, onCancel) : endedParts(job, onAgain)));
+  }
+  card.dataset.status = job.status;
+  card.classList.toggle('selected', isSelecting && isSelected);
+  const check = card.querySelector('.card-check');
+  if (check) check.checked = isSelected;
+  if (kind === 'open') updateOpen(card, job);
+}
+
+function pictureParts(job, { isStarred, isSelecting, onOpen, onSelect }) {
+  const button = make('button', 'card-open');
+  button.type = 'button';
+  button.setAttribute('aria-label', say(isSelecting ? 'selectPicture' : 'open', { prompt: short(job.prompt) }));
+  button.addEventListener('click', () => (isSelecting ? onSelect() : onOpen()));
+  const frame = make('span', 'card-picture');
+  frame.style.setProperty('--ratio', ratio(job));
+  const image = make('img');
+  image.loading = 'lazy';
+  image.decoding = 'async';
+  image.alt = job.prompt;
+  image.sizes = '(max-width: 760px) 50vw, 280px';
+  image.srcset = [320, 640].map((width) => `/i/${job.id}.webp?w=${width} ${width}w`).join(', ');
+  image.src = `/i/${job.id}.webp?w=320`;
+  frame.append(image);
+  button.append(frame, make('span', 'card-text', job.prompt));
+  const parts = [button];
+  if (isStarred) {
+    const star = make('span', 'card-star');
+    star.append(icon('star'));
+    parts.push(star);
+  }
+  if (isSelecting) {
+    const check = make('input', 'card-check');
+    check.type = 'checkbox';
+    check.setAttribute('aria-label', say('selectPicture', { prompt: short(job.prompt) }));
+    check.addEventListener('change', onSelect);
+    parts.push(check);
+  }
+  return parts;
+}
+
+function openParts(job, onCancel) {
+  const box = make('div', 'waiting');
+  box.style.setProperty('--ratio', ratio(job));
+  const progress = make('progress');
+  progress.max = 1;
+  progress.setAttribute('aria-label', short(job.prompt));
+  const cancel = make('button', 'quiet', say('cancel'));
+  cancel.type = 'button';
+  cancel.addEventListener('click', onCancel);
+  box.append(make('strong'), make('span'), progress, cancel);
+  return [box, make('p', 'card-text', job.prompt)];
+}
+
+function updateOpen(card, job) {
+  const [head, detail] = waitingText(job);
+  card.querySelector('strong').textContent = head;
+  card.querySelector('.waiting > span').textContent = detail;
+  const value = job.progress?.value ?? 0;
+  card.querySelector('progress').value = value;
+  card.querySelector('progress').hidden = job.status !== 'running';
+  card.querySelector('.quiet').disabled = job.status === 'canceling';
+  card.querySelector('.waiting').style.setProperty('--done', `${Math.round(value * 100)}%`);
+}
+
+function endedParts(job, onAgain) {
+  const box = make('div', 'waiting');
+  box.style.setProperty('--ratio', ratio(job));
+  box.append(make('strong', job.status === 'failed' ? 'problem' : '', say(job.status)), make('span', '', job.error?.message ?? ''));
+  const again = make('button', 'quiet', say('again'));
+  again.type = 'button';
+  again.addEventListener('click', onAgain);
+  box.append(again);
+  return [box, make('p', 'card-text', job.prompt)];
+}

@@ -1,0 +1,296 @@
+// The page: a prompt goes out as jobs, each job is a card, and open cards are looked at until they end.
+import { drawCard, isOpen, make } from './cards.js';
+import * as service from './service.js';
+import { openViewer, refreshViewer, setUpViewer } from './viewer.js';
+import { applyWords, language, say, switchLanguage } from './words.js';
+import { saveAsZip } from './zip.js';
+
+const $ = (id) => document.getElementById(id);
+const PAGE = 48;
+const LOOK_MS = 700;      // at the jobs that come next
+const LOOK_ALL_MS = 4000; // at all open ones
+const NEAR = 16;
+
+const jobs = new Map();   // id -> job, as last seen
+const cards = new Map();  // id -> li
+const starred = new Set(JSON.parse(localStorage.getItem('zimg.starred') ?? '[]'));
+const selected = new Set();
+let shapes = null;
+let cursor = null;
+let isSelecting = false;
+let lookTimer = 0;
+let lastFullLook = 0;
+
+const newestFirst = () => [...jobs.values()].sort((a, b) => b.created_at - a.created_at || b.order - a.order);
+const isShown = (job) => job.status !== 'expired' && (!$('starred-only').checked || starred.has(job.id));
+const pictures = () => newestFirst().filter((job) => job.status === 'succeeded' && isShown(job));
+
+function toast(text) {
+  const element = $('toast');
+  element.textContent = text;
+  element.classList.add('shown');
+  clearTimeout(toast.timer);
+  toast.timer = setTimeout(() => element.classList.remove('shown'), 2600);
+}
+
+// Cards ---------------------------------------------------------------------------------------------------------------
+
+let order = 0;
+
+function take(job) {
+  const before = jobs.get(job.id);
+  jobs.set(job.id, { ...job, order: before?.order ?? order++ });
+  if (before && before.status !== job.status) announce(job);
+  drawOne(jobs.get(job.id));
+}
+
+function announce(job) {
+  const words = { succeeded: 'announceDone', running: 'announceRunning', failed: 'announceFailed', canceled: 'announceCanceled' };
+  if (words[job.status]) $('status').textContent = say(words[job.status], { prompt: job.prompt.slice(0, 80) });
+  if (job.status === 'succeeded') refreshQuota();
+}
+
+function drawOne(job) {
+  let card = cards.get(job.id);
+  if (!card) {
+    card = make('li', 'card');
+    card.dataset.id = job.id;
+    cards.set(job.id, card);
+  }
+  drawCard(card, job, {
+    isStarred: starred.has(job.id), isSelecting, isSelected: selected.has(job.id),
+    onOpen: () => openViewer(jobs.get(job.id)), onCancel: () => cancel(job.id), onAgain: () => again(jobs.get(job.id)),
+    onSelect: () => toggleSelected(job.id),
+  });
+}
+
+function arrange() {
+  const grid = $('grid');
+  const shown = newestFirst().filter(isShown);
+  let at = grid.firstElementChild;
+  for (const job of shown) {
+    const card = cards.get(job.id);
+    if (at === card) at = at.nextElementSibling;
+    else grid.insertBefore(card, at);
+  }
+  while (at) { const next = at.nextElementSibling; at.remove(); at = next; }
+  $('empty').hidden = shown.length > 0;
+  $('tools').hidden = jobs.size === 0;
+  $('more').hidden = cursor === null;
+}
+
+function redraw() {
+  for (const job of jobs.values()) drawOne(job);
+  arrange();
+  refreshViewer();
+}
+
+function forget(id) {
+  jobs.delete(id);
+  cards.delete(id);
+  selected.delete(id);
+  arrange();
+}
+
+// Looking at open jobs ------------------------------------------------------------------------------------------------
+
+async function look() {
+  const open = newestFirst().filter(isOpen).reverse();
+  if (!open.length) return;
+  const isFull = Date.now() - lastFullLook > LOOK_ALL_MS;
+  if (isFull) lastFullLook = Date.now();
+  const running = open.filter((job) => job.status !== 'queued');
+  const near = [...running, ...open.filter((job) => job.status === 'queued')].slice(0, isFull ? 100 : NEAR);
+  const answer = await service.look(near.map((job) => job.id));
+  const found = new Set(answer.data.map((job) => job.id));
+  for (const job of answer.data) take(job);
+  for (const job of near) if (!found.has(job.id)) forget(job.id);
+  $('composer-error').textContent === say('offline') && ($('composer-error').textContent = '');
+}
+
+function keepLooking(delay = LOOK_MS) {
+  clearTimeout(lookTimer);
+  lookTimer = setTimeout(async () => {
+    try {
+      await look();
+      if (newestFirst().some(isOpen)) keepLooking();
+    } catch (problem) {
+      if (problem.status === 401) return askForKey();
+      $('composer-error').textContent = say('offline');
+      keepLooking(3000);
+    }
+  }, delay);
+}
+
+// Drawing -------------------------------------------------------------------------------------------------------------
+
+async function submit(request) {
+  try {
+    const made = await service.draw(request);
+    $('composer-error').textContent = '';
+    $('status').textContent = say('announceQueued', { prompt: request.prompt.slice(0, 80) });
+    for (const job of [...made].reverse()) take(job);
+    arrange();
+    refreshQuota();
+    keepLooking(150);
+  } catch (problem) {
+    if (problem.status === 401) askForKey();
+    else $('composer-error').textContent = problem.status ? problem.message : say('offline');
+  }
+}
+
+function go() {
+  const prompt = $('prompt').value;
+  if (!prompt.trim()) {
+    $('composer-error').textContent = say('emptyPrompt');
+    return $('prompt').focus();
+  }
+  const form = new FormData($('composer'));
+  const count = Number(form.get('count'));
+  submit({ prompt, ...(shapes ? { size: shapes[form.get('shape')] } : {}), ...(count > 1 ? { n: count } : {}) });
+  $('prompt').focus();
+  $('prompt').select();
+}
+
+const again = (job) => submit({ prompt: job.prompt, size: job.effective_parameters.size });
+
+// The model changes little between seeds, so a variation changes the words; what was changed stands in the metadata.
+const TURNS = {
+  en: ['seen from another side', 'in different light', 'from further away', 'closer, in detail', 'at another time of day', 'with other colors'],
+  'zh-CN': ['换一个角度', '换一种光线', '拉远镜头', '近景细节', '换一个时刻', '换一组颜色'],
+};
+function vary(job) {
+  const base = job.metadata?.varied_from ?? job.prompt;
+  const isChinese = /[\u4e00-\u9fff]/.test(base);
+  const turns = TURNS[isChinese ? 'zh-CN' : 'en'];
+  const turn = turns[Math.floor(Math.random() * turns.length)];
+  submit({ prompt: `${base}${isChinese ? '，' : ', '}${turn}`, size: job.effective_parameters.size, metadata: { varied_from: base, variation: turn } });
+}
+
+async function cancel(id) {
+  try { take(await service.cancel(id)); } catch (problem) { toast(problem.message); }
+}
+
+async function remove(job) {
+  try { await service.remove(job.id); forget(job.id); toast(say('deleted')); } catch (problem) { toast(problem.message); }
+}
+
+function star(job) {
+  if (!starred.delete(job.id)) starred.add(job.id);
+  localStorage.setItem('zimg.starred', JSON.stringify([...starred]));
+  drawOne(jobs.get(job.id));
+  arrange();
+}
+
+// Selection -----------------------------------------------------------------------------------------------------------
+
+function toggleSelected(id) {
+  if (!selected.delete(id)) selected.add(id);
+  showSelection();
+}
+
+function showSelection() {
+  for (const job of pictures()) drawOne(job);
+  $('select').setAttribute('aria-pressed', String(isSelecting));
+  $('select').textContent = say(isSelecting ? 'selectDone' : 'select');
+  $('download-selection').hidden = !isSelecting || selected.size === 0;
+  $('download-selection').textContent = say('downloadSelection', { n: selected.size });
+}
+
+async function downloadSelection() {
+  const chosen = pictures().filter((job) => selected.has(job.id));
+  try { await saveAsZip(chosen.map((job) => ({ name: `zimg-${job.seed}-${job.id.slice(0, 8)}.png`, url: `/i/${job.id}.png` }))); } catch { toast(say('offline')); }
+}
+
+// History, account ----------------------------------------------------------------------------------------------------
+
+async function loadHistory() {
+  const answer = await service.history(cursor, PAGE);
+  cursor = answer.next_cursor;
+  for (const job of answer.data) jobs.has(job.id) || jobs.set(job.id, { ...job, order: -order++ });
+  redraw();
+  keepLooking(100);
+}
+
+async function refreshQuota() {
+  const use = await service.usage().catch(() => null);
+  if (!use) return;
+  const left = use.daily_remaining;
+  $('quota').hidden = left > use.daily_limit * 0.5 && use.daily_limit >= 100000;
+  $('quota-meter').value = use.daily_limit ? 1 - left / use.daily_limit : 1;
+  const written = new Intl.NumberFormat(language);
+  $('quota-text').textContent = say('quota', { left: written.format(left), limit: written.format(use.daily_limit) });
+}
+
+function askForKey() {
+  if (!$('sign-in').open) $('sign-in').showModal();
+}
+
+async function signIn(event) {
+  event.preventDefault();
+  try {
+    await service.signIn($('key').value);
+    $('key').value = '';
+    $('sign-in').close();
+    await start();
+  } catch (problem) {
+    $('sign-in-error').textContent = problem.message;
+  }
+}
+
+async function start() {
+  const who = await service.session();
+  $('sign-out').hidden = !(who.key_required && who.signed_in);
+  if (!who.signed_in) return askForKey();
+  const model = await service.model();
+  shapes = model.shapes;
+  refreshQuota();
+  await loadHistory();
+}
+
+// Wiring --------------------------------------------------------------------------------------------------------------
+
+function theme() {
+  const root = document.documentElement;
+  const isDark = root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
+  root.dataset.theme = isDark ? 'light' : 'dark';
+  localStorage.setItem('zimg.theme', root.dataset.theme);
+}
+
+function showLanguage() {
+  $('language').textContent = language === 'en' ? '中文' : 'English';
+  $('language').lang = language === 'en' ? 'zh-CN' : 'en';
+}
+
+function wire() {
+  $('composer').addEventListener('submit', (event) => { event.preventDefault(); go(); });
+  $('prompt').addEventListener('keydown', (event) => {
+    // Enter that ends an input method's composition is part of typing, not a wish to draw.
+    if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    event.preventDefault();
+    go();
+  });
+  $('language').addEventListener('click', () => { switchLanguage(); showLanguage(); showSelection(); redraw(); refreshQuota(); });
+  $('theme').addEventListener('click', theme);
+  $('more').addEventListener('click', () => loadHistory().catch((problem) => toast(problem.message)));
+  $('starred-only').addEventListener('change', arrange);
+  $('select').addEventListener('click', () => { isSelecting = !isSelecting; selected.clear(); showSelection(); });
+  $('download-selection').addEventListener('click', downloadSelection);
+  $('sign-in-form').addEventListener('submit', signIn);
+  $('sign-in').addEventListener('cancel', (event) => event.preventDefault());
+  $('sign-out').addEventListener('click', async () => { await service.signOut(); location.reload(); });
+  document.addEventListener('keydown', (event) => {
+    if (event.key === '/' && !/^(TEXTAREA|INPUT)$/.test(event.target.tagName)) { event.preventDefault(); $('prompt').focus(); }
+  });
+  setUpViewer({
+    cardOf: (id) => cards.get(id), isStarred: (job) => starred.has(job.id), onStar: star, onAgain: again, onVary: vary, onDelete: remove, onToast: toast,
+    neighbor: (id, step) => { const all = pictures(); const at = all.findIndex((job) => job.id === id); return at < 0 ? null : all[at + step] ?? null; },
+  });
+}
+
+const storedTheme = localStorage.getItem('zimg.theme');
+if (storedTheme) document.documentElement.dataset.theme = storedTheme;
+applyWords();
+showLanguage();
+wire();
+start().catch((problem) => { $('composer-error').textContent = problem.status ? problem.message : say('offline'); });

@@ -1,0 +1,70 @@
+// The large view of one picture, with everything one can do with it.
+import { make } from './cards.js';
+import { language, say, sayTime } from './words.js';
+
+const $ = (id) => document.getElementById(id);
+const dialog = $('viewer');
+let shown = null;
+let hooks = {};
+
+const localUrl = (job) => job.images[0].url.replace(/^https?:\/\/[^/]+/, '');
+
+export function setUpViewer(given) {
+  hooks = given;
+  $('viewer-close').addEventListener('click', () => dialog.close());
+  dialog.addEventListener('click', (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener('close', () => { const card = hooks.cardOf(shown?.id); shown = null; card?.querySelector('button')?.focus(); });
+  dialog.addEventListener('keydown', (event) => {
+    if (event.key === 'ArrowLeft') turn(-1);
+    if (event.key === 'ArrowRight') turn(1);
+  });
+  $('newer').addEventListener('click', () => turn(-1));
+  $('older').addEventListener('click', () => turn(1));
+  $('copy-link').addEventListener('click', () => copy(() => navigator.clipboard.writeText(shown.images[0].url), 'linkCopied'));
+  $('copy-picture').addEventListener('click', () => copy(copyPicture, 'pictureCopied'));
+  $('star').addEventListener('click', () => { hooks.onStar(shown); fill(); });
+  $('again').addEventListener('click', () => { const job = shown; dialog.close(); hooks.onAgain(job); });
+  $('vary').addEventListener('click', () => { const job = shown; dialog.close(); hooks.onVary(job); });
+  $('delete').addEventListener('click', () => { if (window.confirm(say('confirmDelete'))) { const job = shown; dialog.close(); hooks.onDelete(job); } });
+}
+
+export function openViewer(job) {
+  shown = job;
+  fill();
+  if (!dialog.open) dialog.showModal();
+}
+
+export const isViewerOpen = () => dialog.open;
+export function refreshViewer() { if (shown) fill(); }
+
+function turn(step) {
+  const next = hooks.neighbor(shown.id, step);
+  if (next) { shown = next; fill(); }
+}
+
+async function copyPicture() {
+  const png = fetch(localUrl(shown)).then((answer) => answer.blob());
+  await navigator.clipboard.write([new ClipboardItem({ 'image/png': png })]);
+}
+
+async function copy(action, word) {
+  try { await action(); hooks.onToast(say(word)); } catch { hooks.onToast(say('notCopied')); }
+}
+
+function fill() {
+  const url = localUrl(shown);
+  const image = $('viewer-image');
+  if (image.getAttribute('src') !== url) image.src = url;
+  image.alt = shown.prompt;
+  [image.width, image.height] = [shown.images[0].width, shown.images[0].height];
+  $('viewer-prompt').textContent = shown.prompt;
+  $('download').href = `${url}?download`;
+  $('star').setAttribute('aria-pressed', String(hooks.isStarred(shown)));
+  $('newer').disabled = !hooks.neighbor(shown.id, -1);
+  $('older').disabled = !hooks.neighbor(shown.id, 1);
+  const made = shown.effective_parameters;
+  const rows = [['sizeFact', made.size.replace('x', ' × ')], ['seedFact', made.seed], ['presetFact', made.preset], ['modelFact', shown.model.id],
+    ['tookFact', sayTime(Math.max(1, shown.completed_at - shown.created_at))],
+    ['madeFact', new Date(shown.created_at * 1000).toLocaleString(language, { dateStyle: 'medium', timeStyle: 'short' })]];
+  $('facts').replaceChildren(...rows.flatMap(([key, value]) => [make('dt', '', say(key)), make('dd', '', String(value))]));
+}
