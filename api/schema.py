@@ -18,7 +18,7 @@ PICTURES_MOST = 10
 METADATA_BYTES_MOST = 4_096
 WAIT_SECONDS_MOST = 60
 
-_SIZE = re.compile(r"(\d{2,4})x(\d{2,4})")
+_SIZE = re.compile(r"([0-9]{2,4})x([0-9]{2,4})")
 #: Control characters have no business in a prompt, except line feeds, carriage returns and tabs.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 

@@ -1,0 +1,139 @@
+"""Product lists as people's programs write them."""
+
+import csv
+import io
+
+import pytest
+
+from api.batches import DEFAULT_TEMPLATES, plan_rows, row_seed
+from api.errors import InvalidFields
+from api.product_sheet import Sheet, decode, escape, read_sheet, write_sheet
+from core.errors import InvalidRequest
+
+CHINESE = "货号,商品名称,颜色\nA-1,陶瓷马克杯，手工制作,红色\nA-2,实木书架，三层,原木色\nA-3,不锈钢保温杯,黑色\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
+def test_chinese_lists_are_read_in_the_encodings_of_excel(encoding):
+    sheet = read_sheet(CHINESE.encode(encoding))
+
+    assert sheet.header == ("货号", "商品名称", "颜色")
+    assert sheet.rows[0] == ("A-1", "陶瓷马克杯，手工制作", "红色")
+    assert sheet.fields(sheet.rows[1])["title"] == "实木书架，三层"
+
+
+def test_western_lists_with_semicolons_in_windows_1252_are_read():
+    text = "SKU;Title;Price\nK-1;Café-Tasse für Gäste;12,50\nK-2;Crème brûlée Schälchen;8,00\nK-3;Gläser, groß;9,90\n"
+
+    sheet = read_sheet(text.encode("cp1252"))
+
+    assert sheet.delimiter == ";"
+    assert sheet.rows[0] == ("K-1", "Café-Tasse für Gäste", "12,50")
+
+
+def test_quoted_cells_with_delimiters_and_line_ends_stay_whole():
+    sheet = read_sheet(b'sku,title,note\nA,"mug, red","two\nlines"\n')
+
+    assert sheet.rows == (("A", "mug, red", "two\nlines"),)
+
+
+def test_shopify_headers_are_known_and_unknown_columns_kept():
+    sheet = read_sheet(b"Handle,Title,Variant SKU,Vendor\nred-mug,Red mug,M-1,Acme\n")
+
+    assert sheet.fields(sheet.rows[0])["sku"] == "M-1"
+    assert sheet.header == ("Handle", "Title", "Variant SKU", "Vendor")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"sku,title\n",
+        b"\n\n",
+        b"sku,title\nA,\x00\n",
+        b"sku,title\n" + b"A,B\n" * 10_001,
+        b"sku,title\nA," + b"x" * 30_000,
+    ],
+)
+def test_what_is_not_a_list_is_refused_naming_the_file(data):
+    with pytest.raises(InvalidRequest) as refused:
+        read_sheet(data)
+
+    assert refused.value.field == "file"
+
+
+def test_the_same_sheet_comes_back_with_columns_added():
+    sheet = read_sheet(b"sku,title,extra\nA,mug,x\nB,bowl\n")
+
+    text = write_sheet(sheet, {"white_url": ["u1", "u2"]})
+
+    assert list(csv.reader(io.StringIO(text))) == [
+        ["sku", "title", "extra", "white_url"],
+        ["A", "mug", "x", "u1"],
+        ["B", "bowl", "", "u2"],
+    ]
+
+
+def test_a_sheet_that_has_the_columns_already_is_filled_not_widened():
+    sheet = Sheet(",", ("sku", "title", "white_url"), (("A", "mug", "old"),))
+
+    assert write_sheet(sheet, {"white_url": ["new"]}).splitlines() == ["sku,title,white_url", "A,mug,new"]
+
+
+@pytest.mark.parametrize("cell", ['=HYPERLINK("http://evil")', "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_formulas_are_made_text(cell):
+    assert escape(cell) == f"'{cell}"
+
+
+@pytest.mark.parametrize("cell", ["-5", "+3.5", "-1,200.00", "-12%", "plain", "1=1", ""])
+def test_numbers_and_plain_cells_stay_as_they_are(cell):
+    assert escape(cell) == cell
+
+
+def test_each_row_gets_both_variants_with_its_own_words():
+    sheet = read_sheet(b"sku,title,color\nA,mug,red\n")
+
+    rows = plan_rows(sheet, {"white": "{color} {title} on white", "scene": "{title} in a kitchen"})
+
+    assert [(row.sku, row.variant, row.prompt) for row in rows] == [
+        ("A", "white", "red mug on white"),
+        ("A", "scene", "mug in a kitchen"),
+    ]
+
+
+def test_all_wrong_rows_are_told_at_once_by_their_line_in_the_sheet():
+    sheet = read_sheet(b"sku,title\nA,mug\n,bowl\nC,\n")
+
+    with pytest.raises(InvalidFields) as refused:
+        plan_rows(sheet, DEFAULT_TEMPLATES)
+
+    assert [field.pointer for field in refused.value.fields] == ["/rows/3/sku", "/rows/4/title"]
+
+
+@pytest.mark.parametrize(
+    "template", ["{nothing}", "{title!r}", "{title:>10}", "{title.__class__}", "{0[x]}", "{", "{}"]
+)
+def test_a_template_holds_columns_and_nothing_else(template):
+    sheet = read_sheet(b"sku,title\nA,mug\n")
+
+    with pytest.raises(InvalidRequest) as refused:
+        plan_rows(sheet, {"white": template})
+
+    assert refused.value.field == "white"
+
+
+def test_a_list_without_the_needed_columns_is_refused():
+    with pytest.raises(InvalidRequest, match="sku"):
+        plan_rows(read_sheet(b"name,price\nmug,3\n"), DEFAULT_TEMPLATES)
+
+
+def test_the_seed_of_a_row_follows_from_what_is_drawn():
+    first, again = (plan_rows(read_sheet(b"sku,title\nA,mug\n"), DEFAULT_TEMPLATES) for _ in range(2))
+
+    assert [row_seed(row) for row in first] == [row_seed(row) for row in again]
+    assert row_seed(first[0]) != row_seed(first[1])
+    assert all(0 <= row_seed(row) < 2**32 for row in first)
+
+
+def test_bytes_that_are_no_text_are_refused_or_read_but_never_crash():
+    assert isinstance(decode(b"sku;title\nA;caf\xe9 au lait\n"), str)

@@ -1,0 +1,86 @@
+"""What a request may say, and which member is named when it may not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from api.errors import invalid_fields
+from api.schema import PROMPT_CHARACTERS_MOST, JobCreate
+from core.model_profile import PIXELS_MOST, Z_IMAGE_TURBO
+
+
+def refusal_of(**body):
+    with pytest.raises(ValidationError) as refused:
+        JobCreate.model_validate(body)
+    error = invalid_fields(refused.value)
+    return error.field, error.code
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "code"),
+    [
+        ({}, "prompt", "missing_field"),
+        ({"prompt": ""}, "prompt", "empty_prompt"),
+        ({"prompt": " \n\t "}, "prompt", "empty_prompt"),
+        ({"prompt": "a" * 100_000}, "prompt", "too_long"),
+        ({"prompt": "a\x00b"}, "prompt", "invalid_character"),
+        ({"prompt": ["a"]}, "prompt", "invalid_type"),
+        ({"prompt": 7}, "prompt", "invalid_type"),
+        ({"prompt": None}, "prompt", "invalid_type"),
+        ({"prompt": "a", "size": "17x5000"}, "size", "invalid_size"),
+        ({"prompt": "a", "size": "1536x1536"}, "size", "invalid_size"),
+        ({"prompt": "a", "size": "1000x1000"}, "size", "invalid_size"),
+        ({"prompt": "a", "size": "240x512"}, "size", "invalid_size"),
+        ({"prompt": "a", "size": "512 x 512"}, "size", "invalid_size"),
+        ({"prompt": "a", "size": "５１２x５１２"}, "size", "invalid_size"),
+        ({"prompt": "a", "size": 512}, "size", "invalid_type"),
+        ({"prompt": "a", "seed": -1}, "seed", "out_of_range"),
+        ({"prompt": "a", "seed": 2**32}, "seed", "out_of_range"),
+        ({"prompt": "a", "seed": 1.5}, "seed", "invalid_type"),
+        ({"prompt": "a", "seed": "7"}, "seed", "invalid_type"),
+        ({"prompt": "a", "seed": True}, "seed", "invalid_type"),
+        ({"prompt": "a", "n": 0}, "n", "out_of_range"),
+        ({"prompt": "a", "n": 11}, "n", "out_of_range"),
+        ({"prompt": "a", "metadata": [1]}, "metadata", "invalid_type"),
+        ({"prompt": "a", "metadata": {"k": "v" * 5_000}}, "metadata", "too_long"),
+        ({"prompt": "a", "expires_in": 5}, "expires_in", "out_of_range"),
+    ],
+)
+def test_a_wrong_member_is_named_with_a_stable_code(body, field, code):
+    assert refusal_of(**body) == (field, code)
+
+
+def test_a_prompt_is_kept_letter_for_letter():
+    prompt = '  霓虹灯，暗夜雨景 🌃\r\n"quoted" \\ back\tslash  '
+
+    assert JobCreate(prompt=prompt).prompt == prompt
+
+
+def test_the_longest_prompt_is_taken():
+    assert JobCreate(prompt="猫" * PROMPT_CHARACTERS_MOST)
+
+
+def test_members_we_do_not_know_are_kept_aside_and_named():
+    body = JobCreate.model_validate({"prompt": "a", "steps": 50, "guidance_scale": 7, "seed": 1})
+
+    assert body.ignored == ["guidance_scale", "steps"]
+
+
+@pytest.mark.parametrize("size", [None, "auto"])
+def test_no_size_and_auto_mean_the_models_own(size):
+    assert JobCreate(prompt="a", size=size).pixels(Z_IMAGE_TURBO) == (1024, 1024)
+
+
+@given(width=st.integers(1, 2000), height=st.integers(1, 2000))
+def test_exactly_the_sizes_of_the_rule_are_taken(width, height):
+    def is_side(side):
+        return side % 16 == 0 and 256 <= side <= 1536
+
+    may = is_side(width) and is_side(height) and width * height <= PIXELS_MOST
+    try:
+        taken = JobCreate(prompt="a", size=f"{width}x{height}").pixels(Z_IMAGE_TURBO) == (width, height)
+    except ValidationError:
+        taken = False
+
+    assert taken == may

@@ -1,0 +1,46 @@
+"""Reading a JSON body: what is refused, and that nothing sent is repeated."""
+
+import pytest
+
+from api.strict_json import parse_object
+from core.errors import InvalidRequest
+
+
+def test_an_object_is_read_as_python_would():
+    assert parse_object('{"prompt": "一只猫 🐈", "n": 1}'.encode()) == {"prompt": "一只猫 🐈", "n": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "invalid_json"),
+        (b"{", "invalid_json"),
+        (b"[1]", "invalid_json"),
+        (b'"prompt"', "invalid_json"),
+        (b"null", "invalid_json"),
+        (b"{'prompt': 'cat'}", "invalid_json"),
+        (b'{"seed": NaN}', "invalid_json"),
+        (b'{"seed": Infinity}', "invalid_json"),
+        (b'{"prompt": "\xff"}', "invalid_json"),
+        (b'{"prompt": "a", "prompt": "b"}', "duplicate_field"),
+        (b'{"metadata": {"a": 1, "a": 2}}', "duplicate_field"),
+        (b'{"prompt": "\\ud83d"}', "invalid_character"),
+        (b'{"metadata": {"\\ud83d": 1}}', "invalid_character"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "invalid_json"),
+        (b'{"a": ' * 50 + b"1" + b"}" * 50, "invalid_json"),
+        (b'{"a": ' + b"[" * 100_000, "invalid_json"),
+    ],
+)
+def test_a_body_that_is_not_one_clean_object_is_refused(body, code):
+    with pytest.raises(InvalidRequest) as refused:
+        parse_object(body)
+
+    assert refused.value.code == code
+
+
+def test_a_member_that_occurs_twice_is_named():
+    with pytest.raises(InvalidRequest) as refused:
+        parse_object(b'{"prompt": "secret words", "seed": 1, "seed": 2}')
+
+    assert refused.value.field == "seed"
+    assert "secret words" not in str(refused.value)
