@@ -254,6 +254,20 @@ class JobStore(JobReader):
             pipeline.delete(f"{PREFIX}worker:{name}", f"{PREFIX}held:{name}")
             pipeline.execute()
 
+    def pause(self, kind: str, name: str) -> None:
+        """Release no more of a `lane` or `tenant`, or nothing more for a `worker`; what runs goes on."""
+        with redis_errors():
+            self.redis.sadd(f"{PREFIX}paused", f"{kind}:{name}")
+
+    def resume(self, kind: str, name: str) -> None:
+        """End a pause."""
+        self._scripts.run("resume", kind, name)
+
+    def paused(self) -> list[str]:
+        """What is paused, as kind:name."""
+        with redis_errors():
+            return sorted(str(one) for one in self.redis.smembers(f"{PREFIX}paused"))
+
     def wait_for_wake(self, timeout_seconds: float) -> bool:
         """Wait until a submit or an end asks for a release; False when the time is over."""
         with redis_errors():

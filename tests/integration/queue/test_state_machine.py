@@ -1,0 +1,10 @@
+"""The whole state machine on a real Valkey and on Debian's Redis: the double's tests, word for word."""
+
+from tests.unit.core.queue.test_cancel import *  # noqa: F403
+from tests.unit.core.queue.test_followers import *  # noqa: F403
+from tests.unit.core.queue.test_place import *  # noqa: F403
+from tests.unit.core.queue.test_reap import *  # noqa: F403
+from tests.unit.core.queue.test_records import *  # noqa: F403
+from tests.unit.core.queue.test_release import *  # noqa: F403
+from tests.unit.core.queue.test_runs import *  # noqa: F403
+from tests.unit.core.queue.test_submit import *  # noqa: F403

@@ -1,0 +1,273 @@
+"""Single flight: followers mirror the job with the same fingerprint, and take its place when it ends through us."""
+
+import pytest
+
+from core.job import JobState, LeaseStatus
+from core.redis_client import PREFIX
+from tests.queue_kit import CRASHED, REFUSED, make_picture, violations
+
+
+def test_a_job_with_a_fingerprint_in_flight_follows(kit):
+    leader = kit.queued(fingerprint="f")
+
+    follower = kit.submit(fingerprint="f")
+
+    assert (follower.state, follower.leader) == (JobState.FOLLOWING, leader)
+    assert kit.use() == {"reserved": 2}
+    assert [one.job_id for one in kit.store.release(10)] == [leader]
+
+
+def test_a_follower_gets_the_picture_its_own_charge_and_its_own_events(kit):
+    run = kit.running(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+
+    kit.complete(run)
+
+    assert kit.job(follower).picture == make_picture(run.id)
+    assert kit.ledger(follower) == ["charge"]
+    assert [kind for kind, _ in kit.events(follower)] == ["status", "output", "status"]
+    assert violations(kit.redis, [run.id, follower]) == []
+
+
+def test_other_tenants_never_share(kit):
+    kit.queued(fingerprint="f")
+
+    assert kit.submit(tenant="b", fingerprint="f").state is JobState.QUEUED
+
+
+def test_a_job_without_a_fingerprint_is_never_shared(kit):
+    kit.queued()
+
+    assert kit.submit().state is JobState.QUEUED
+
+
+def test_two_equal_jobs_in_one_call_run_once(kit):
+    from tests.queue_kit import GENEROUS, make_job
+
+    done = kit.store.submit_many([make_job(fingerprint="f"), make_job(fingerprint="f")], GENEROUS)
+
+    assert [one.state for one in done] == [JobState.QUEUED, JobState.FOLLOWING]
+
+
+def test_a_finished_picture_answers_at_once(kit):
+    first = kit.succeeded(fingerprint="f")
+
+    again = kit.submit(fingerprint="f")
+
+    assert (again.state, again.leader) == (JobState.SUCCEEDED, first)
+    assert kit.ledger(again.job_id) == ["charge"]
+    assert violations(kit.redis, [first, again.job_id]) == []
+
+
+def test_a_removed_picture_is_drawn_again(kit):
+    first = kit.succeeded(fingerprint="f")
+    kit.let_run_out("pictures", first)
+    kit.store.expire(10)
+
+    assert kit.submit(fingerprint="f").state is JobState.QUEUED
+
+
+def test_a_picture_about_to_expire_is_drawn_again(kit):
+    kit.succeeded(fingerprint="f", retention_seconds=60)
+
+    assert kit.submit(fingerprint="f").state is JobState.QUEUED
+
+
+def test_the_fingerprint_of_a_dead_job_is_free_again(kit):
+    kit.dead(fingerprint="f")
+
+    assert kit.submit(fingerprint="f").state is JobState.QUEUED
+
+
+def test_the_fingerprint_of_a_canceled_job_is_free_again(kit):
+    kit.store.cancel(kit.queued(fingerprint="f"))
+
+    assert kit.submit(fingerprint="f").state is JobState.QUEUED
+
+
+def test_followers_of_a_permanently_failed_leader_fail_with_it(kit):
+    run = kit.running(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+
+    kit.store.fail(run.id, run.token, REFUSED)
+
+    assert (kit.state(follower), kit.job(follower).failure) == (JobState.DEAD, REFUSED)
+    assert violations(kit.redis, [run.id, follower]) == []
+
+
+def test_the_oldest_follower_takes_over_when_the_leader_died_through_us(kit):
+    run = kit.running(fingerprint="f", max_attempts=1)
+    first, second = kit.queued(fingerprint="f"), kit.queued(fingerprint="f")
+
+    kit.store.fail(run.id, run.token, CRASHED)
+
+    assert (kit.state(first), kit.state(second)) == (JobState.QUEUED, JobState.FOLLOWING)
+    assert kit.submit(fingerprint="f").leader == first
+    kit.complete(kit.claim_again(first))
+    assert kit.state(second) is JobState.SUCCEEDED
+
+
+def test_nobody_takes_over_twice(kit):
+    run = kit.running(fingerprint="f", max_attempts=1)
+    first, second = kit.queued(fingerprint="f", max_attempts=1), kit.queued(fingerprint="f")
+    kit.store.fail(run.id, run.token, CRASHED)
+    heir = kit.claim_again(first)
+
+    kit.store.fail(heir.id, heir.token, CRASHED)
+
+    assert kit.state(second) is JobState.DEAD
+    assert violations(kit.redis, [run.id, first, second]) == []
+
+
+def test_a_follower_takes_over_from_a_leader_canceled_before_it_ran(kit):
+    leader, follower = kit.queued(fingerprint="f"), kit.queued(fingerprint="f")
+
+    kit.store.cancel(leader)
+
+    assert (kit.state(leader), kit.state(follower)) == (JobState.CANCELED, JobState.QUEUED)
+
+
+def test_cancels_hand_over_as_often_as_they_happen(kit):
+    ids = [kit.queued(fingerprint="f") for _ in range(4)]
+
+    for job_id in ids[:3]:
+        kit.store.cancel(job_id)
+
+    assert kit.state(ids[3]) is JobState.QUEUED
+
+
+def test_canceling_a_follower_leaves_the_leader_alone(kit):
+    run = kit.running(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+
+    kit.store.cancel(follower)
+    kit.complete(run)
+
+    assert (kit.state(run.id), kit.state(follower)) == (JobState.SUCCEEDED, JobState.CANCELED)
+    assert violations(kit.redis, [run.id, follower]) == []
+
+
+def test_a_canceled_running_leader_goes_on_for_its_followers(kit):
+    run = kit.running(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+    kit.store.cancel(run.id)
+
+    assert kit.store.renew([(run.id, run.token)]) == [LeaseStatus.HELD]
+    assert kit.complete(run)
+
+    assert (kit.state(run.id), kit.state(follower)) == (JobState.CANCELED, JobState.SUCCEEDED)
+    assert (kit.ledger(run.id), kit.ledger(follower)) == (["refund"], ["charge"])
+    assert violations(kit.redis, [run.id, follower]) == []
+
+
+def test_a_canceled_leader_whose_followers_left_is_stopped(kit):
+    run = kit.running(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+    kit.store.cancel(run.id)
+    kit.store.cancel(follower)
+
+    assert kit.store.renew([(run.id, run.token)]) == [LeaseStatus.CANCEL]
+
+
+def test_a_canceled_leader_that_fails_hands_over(kit):
+    run = kit.running(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+    kit.store.cancel(run.id)
+
+    assert kit.store.fail(run.id, run.token, CRASHED) is JobState.CANCELED
+    assert kit.state(follower) is JobState.QUEUED
+
+
+def test_a_canceled_leader_given_back_stays_for_its_followers(kit):
+    run = kit.running(fingerprint="f")
+    kit.queued(fingerprint="f")
+    kit.store.cancel(run.id)
+
+    kit.store.give_back(run.id, run.token)
+
+    assert kit.state(run.id) is JobState.QUEUED
+
+
+def test_many_followers_end_in_portions(kit):
+    run = kit.running(fingerprint="f")
+    followers = [kit.queued(fingerprint="f") for _ in range(250)]
+
+    kit.complete(run)
+    ended = [kit.state(job_id) for job_id in followers].count(JobState.SUCCEEDED)
+    assert ended == 100
+
+    reports = [kit.store.reap().mirrored for _ in range(3)]
+
+    assert reports == [100, 50, 0]
+    assert violations(kit.redis, [run.id, *followers]) == []
+
+
+def test_followers_that_still_wait_for_their_end_do_not_miss_their_deadline(kit):
+    run = kit.running(fingerprint="f")
+    followers = [kit.queued(fingerprint="f") for _ in range(150)]
+    kit.complete(run)
+    late = next(job_id for job_id in followers if kit.state(job_id) is JobState.FOLLOWING)
+    kit.let_run_out("deadline", late)
+
+    kit.store.reap()
+
+    assert kit.state(late) is JobState.SUCCEEDED
+
+
+def test_a_followers_deadline_is_its_own(kit):
+    leader = kit.queued(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+    kit.let_run_out("deadline", follower)
+
+    kit.store.reap()
+
+    assert (kit.state(leader), kit.state(follower)) == (JobState.QUEUED, JobState.DEAD)
+    assert kit.job(follower).failure.code == "deadline_exceeded"
+
+
+def test_a_follower_outlives_its_leaders_deadline(kit):
+    leader, follower = kit.queued(fingerprint="f"), kit.queued(fingerprint="f")
+    kit.let_run_out("deadline", leader)
+
+    kit.store.reap()
+
+    assert (kit.state(leader), kit.state(follower)) == (JobState.DEAD, JobState.QUEUED)
+
+
+def test_a_follower_of_a_poison_job_is_tried_once_more(kit):
+    run = kit.running(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+    for _ in range(4):
+        kit.let_run_out("lease", run.id)
+        kit.store.reap()
+        if kit.state(run.id) is JobState.QUEUED:
+            kit.claim_again(run.id)
+
+    assert (kit.state(run.id), kit.state(follower)) == (JobState.DEAD, JobState.QUEUED)
+
+
+def test_a_shared_object_is_deleted_with_its_last_record(kit):
+    first = kit.succeeded(fingerprint="f")
+    again = kit.queued(fingerprint="f")
+
+    kit.store.remove(first)
+    assert kit.redis.zcard(f"{PREFIX}trash") == 0
+    kit.store.remove(again)
+
+    assert kit.redis.zrange(f"{PREFIX}trash", 0, -1) == [make_picture(first).key]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_shared_picture_expires_for_each_record_on_its_own_clock(kit, order):
+    ids = [kit.succeeded(fingerprint="f"), kit.queued(fingerprint="f")]
+    first, last = ids[order[0]], ids[order[1]]
+    kit.let_run_out("pictures", first)
+    kit.store.expire(10)
+
+    assert kit.job(first).picture_removed
+    assert not kit.job(last).picture_removed
+    assert kit.redis.zcard(f"{PREFIX}trash") == 0
+
+    kit.let_run_out("pictures", last)
+    kit.store.expire(10)
+    assert kit.redis.zcard(f"{PREFIX}trash") == 1

@@ -1,0 +1,184 @@
+"""Reading, listing, removing and expiring records; workers; counts."""
+
+import pytest
+
+from core.job import JobState, Lane
+from core.job_store import TOMBSTONE_SECONDS
+from core.redis_client import PREFIX
+from core.settings import Settings
+from core.trash import TrashBin
+from tests.queue_kit import Kit, make_picture
+
+
+def test_an_unknown_job_reads_as_none(kit):
+    job_id = kit.queued()
+
+    assert kit.store.get("no-such-job") is None
+    assert [job and job.id for job in kit.store.get_many(["no-such-job", job_id])] == [None, job_id]
+
+
+def test_jobs_are_listed_newest_first_in_pages(kit):
+    ids = [kit.queued() for _ in range(5)]
+    for score, job_id in enumerate(ids):
+        kit.redis.zadd(f"{PREFIX}jobs:a", {job_id: score})
+    kit.queued(tenant="b")
+
+    first = kit.store.list_jobs("a", limit=2)
+    rest = kit.store.list_jobs("a", before=first[-1].id, limit=10)
+
+    assert [job.id for job in first + rest] == ids[::-1]
+
+
+def test_jobs_are_listed_by_state(kit):
+    kit.queued()
+    done = kit.succeeded()
+
+    assert [job.id for job in kit.store.list_jobs("a", states={JobState.SUCCEEDED})] == [done]
+
+
+def test_jobs_are_listed_by_batch_and_never_another_tenants(kit):
+    kit.queued()
+    job_id = kit.queued(batch_id="b1", lane=Lane.BATCH)
+
+    assert [job.id for job in kit.store.list_jobs("a", batch_id="b1")] == [job_id]
+    assert kit.store.list_jobs("b", batch_id="b1") == []
+
+
+def test_a_page_after_a_removed_job_is_empty(kit):
+    kit.queued()
+
+    assert kit.store.list_jobs("a", before="no-such-job") == []
+
+
+def test_a_batch_counts_its_ends(kit):
+    kit.succeeded(batch_id="b1")
+    kit.dead(batch_id="b1")
+    kit.store.cancel(kit.queued(batch_id="b1"))
+    kit.queued(batch_id="b1")
+
+    counts = kit.store.get_batch("b1")
+
+    assert (counts.total, counts.succeeded, counts.dead, counts.canceled, counts.open) == (4, 1, 1, 1, 1)
+    assert kit.store.get_batch("no-such-batch") is None
+
+
+def test_a_removed_job_is_gone_and_known_to_have_been(kit):
+    job_id = kit.succeeded(batch_id="b1")
+
+    assert kit.store.remove(job_id)
+
+    assert (kit.store.get(job_id), kit.store.was_removed(job_id)) == (None, True)
+    assert kit.store.list_jobs("a") == []
+    assert kit.redis.zrange(f"{PREFIX}trash", 0, -1) == [make_picture(job_id).key]
+    assert 0 < kit.redis.ttl(f"{PREFIX}tombstone:{job_id}") <= TOMBSTONE_SECONDS
+    assert [key for key in kit.redis.scan_iter(f"{PREFIX}*") if job_id in key] == [f"{PREFIX}tombstone:{job_id}"]
+
+
+def test_a_job_that_has_not_ended_is_not_removed(kit):
+    job_id = kit.queued()
+
+    assert not kit.store.remove(job_id)
+    assert kit.state(job_id) is JobState.QUEUED
+
+
+def test_removing_twice_changes_nothing(kit):
+    job_id = kit.succeeded()
+    kit.store.remove(job_id)
+    before = kit.snapshot()
+
+    assert kit.store.remove(job_id)
+    assert kit.snapshot() == before
+
+
+def test_an_unknown_job_was_not_removed(kit):
+    assert not kit.store.remove("no-such-job")
+    assert not kit.store.was_removed("no-such-job")
+
+
+def test_a_picture_past_its_retention_says_so_before_its_object_goes(kit):
+    job_id = kit.succeeded()
+    kit.let_run_out("pictures", job_id)
+
+    assert kit.store.expire(10) == (1, [])
+
+    assert (kit.state(job_id), kit.job(job_id).picture_removed) == (JobState.SUCCEEDED, True)
+    assert kit.redis.zrange(f"{PREFIX}trash", 0, -1) == [make_picture(job_id).key]
+    assert kit.store.expire(10) == (0, [])
+
+
+def test_a_picture_is_kept_as_long_as_its_job_asked(kit):
+    job_id = kit.succeeded(retention_seconds=100)
+
+    job = kit.job(job_id)
+    assert job.expires_ms == pytest.approx(job.finished_ms + 100_000, abs=100)
+    assert kit.store.expire(10) == (0, [])
+
+
+def test_a_record_is_due_after_its_own_retention(queue_redis):
+    kit = Kit(queue_redis, Settings(record_retention_seconds=100))
+    job_id = kit.succeeded()
+    finished_ms = kit.job(job_id).finished_ms
+    assert kit.redis.zscore(f"{PREFIX}records", job_id) == pytest.approx(finished_ms + 100_000, abs=100)
+    kit.let_run_out("records", job_id)
+
+    assert kit.store.expire(10) == (0, [job_id])
+
+
+def test_the_trash_spares_objects_that_another_record_shows(kit):
+    bin_ = TrashBin(kit.redis, lambda tenant, job_id, _created: f"{tenant}/{job_id}")
+    kit.redis.zadd(
+        f"{PREFIX}trash", {"a/shown.png": 1, "a/gone.png": 1, "job:j1:1700000000000:a": 1, "a/not-yet": 9e15}
+    )
+    kit.redis.sadd(f"{PREFIX}ref:a/shown.png", "j2")
+
+    due = bin_.due(10)
+    bin_.forget(due)
+
+    assert sorted(one.key for one in due) == ["a/gone.png", "a/j1"]
+    assert kit.redis.zrange(f"{PREFIX}trash", 0, -1) == ["a/not-yet"]
+
+
+def test_a_worker_is_listed_with_what_it_said(kit):
+    kit.add_worker("w2", slots=4, host="h", model="m", device="cuda:0", started_ms=5, gauges={"jobs_in_flight": 2.0})
+
+    worker = next(one for one in kit.store.live_workers() if one.name == "w2")
+
+    assert (worker.slots, worker.host, worker.device, worker.started_ms) == (4, "h", "cuda:0", 5)
+    assert worker.gauges == {"jobs_in_flight": 2.0}
+    assert worker.heartbeat_ms > 0
+
+
+def test_a_silent_or_forgotten_worker_is_not_listed(kit):
+    kit.add_worker("w2", slots=1)
+    kit.redis.zadd(f"{PREFIX}workers", {"w2": 1})
+    kit.store.forget_worker("w1")
+
+    assert kit.store.live_workers() == []
+
+
+def test_the_depth_counts_every_kind(kit):
+    kit.queued(lane=Lane.BATCH)
+    kit.store.pause("lane", "batch")
+    kit.released()
+    kit.running()
+    kit.waiting_to_retry()
+    kit.dead()
+    kit.succeeded()
+    kit.queued()
+
+    depth = kit.store.depth()
+
+    assert depth.waiting == {"interactive": 1, "batch": 1}
+    assert (depth.released, depth.running, depth.retrying, depth.dead_letters) == (1, 1, 1, 1)
+    assert (depth.workers, depth.worker_slots) == (1, 1000)
+    assert depth.outcomes == {"DEAD": 1, "SUCCEEDED": 1}
+
+
+def test_the_oldest_waiting_job_is_seen_even_in_a_parked_queue(kit):
+    job_id = kit.queued(lane=Lane.BATCH)
+    kit.store.pause("lane", "batch")
+    kit.store.release(1)
+    seconds, _ = kit.redis.time()
+    kit.redis.zadd(f"{PREFIX}tq:a|batch", {job_id: (int(seconds) - 100) * 1000})
+
+    assert kit.store.depth().oldest_waiting_seconds == pytest.approx(100, abs=3)

@@ -1,0 +1,222 @@
+"""submit.lua: idempotency, limits, reservation, job and queue in one step."""
+
+import pytest
+
+from core.errors import IdempotencyMismatch, Overloaded, QueueFull, QuotaExceeded, RateLimited
+from core.job import JobState, Lane
+from core.redis_client import PREFIX
+from core.settings import Settings
+from tests.queue_kit import GENEROUS, Kit, limits, make_job
+
+
+def test_a_submitted_job_is_queued_reserved_and_readable(kit):
+    job = make_job(metadata={"sku": "A1"}, deadline_seconds=100)
+
+    done = kit.store.submit(job, GENEROUS)
+
+    stored = kit.job(job.id)
+    assert (done.state, done.replayed, done.leader) == (JobState.QUEUED, False, "")
+    assert (stored.request, stored.metadata, stored.tenant) == (job.request, {"sku": "A1"}, "a")
+    assert stored.deadline_ms == stored.created_ms + 100_000
+    assert kit.use() == {"reserved": 1}
+    assert kit.events(job.id) == [("status", '{"status":"queued"}')]
+
+
+def test_the_same_submit_again_changes_nothing(kit):
+    job = make_job(idempotency_key="k", body_hash="h", fingerprint="f")
+    kit.store.submit(job, GENEROUS)
+    before = kit.snapshot()
+
+    again = kit.store.submit(job, GENEROUS)
+
+    assert (again.job_id, again.replayed) == (job.id, True)
+    assert kit.snapshot() == before
+
+
+def test_the_same_idempotency_key_answers_the_first_job(kit):
+    first = kit.submit(idempotency_key="k", body_hash="h")
+
+    again = kit.submit(idempotency_key="k", body_hash="h")
+
+    assert (again.job_id, again.replayed) == (first.job_id, True)
+    assert kit.use() == {"reserved": 1}
+
+
+def test_an_idempotency_key_with_another_body_is_refused(kit):
+    kit.submit(idempotency_key="k", body_hash="h")
+
+    with pytest.raises(IdempotencyMismatch):
+        kit.submit(idempotency_key="k", body_hash="other")
+
+    assert kit.use() == {"reserved": 1}
+
+
+def test_an_idempotency_key_belongs_to_its_tenant(kit):
+    first = kit.submit(idempotency_key="k", body_hash="h")
+
+    other = kit.submit(tenant="b", idempotency_key="k", body_hash="other")
+
+    assert other.job_id != first.job_id
+
+
+def test_an_idempotency_key_is_kept_as_long_as_the_setting_says(queue_redis):
+    kit = Kit(queue_redis, Settings(idempotency_seconds=100))
+
+    kit.submit(idempotency_key="k", body_hash="h")
+
+    assert 99_000 < queue_redis.pttl(f"{PREFIX}idem:a:k") <= 100_000
+
+
+def test_an_idempotency_key_of_a_removed_job_is_free_again(kit):
+    first = kit.succeeded(idempotency_key="k", body_hash="h")
+    kit.store.remove(first)
+
+    again = kit.submit(idempotency_key="k", body_hash="h")
+
+    assert (again.replayed, again.job_id == first) == (False, False)
+
+
+def test_the_burst_is_not_exceeded_and_says_when_to_come_back(kit):
+    allowed = limits(burst_per_second=0.1, burst=3)
+    for _ in range(3):
+        kit.submit(allowed=allowed)
+
+    with pytest.raises(RateLimited) as refusal:
+        kit.submit(allowed=allowed)
+
+    assert 1 <= refusal.value.retry_after_seconds <= 10
+    assert kit.use() == {"reserved": 3}
+
+
+def test_a_replay_costs_no_burst(kit):
+    allowed = limits(burst_per_second=0.1, burst=1)
+    job = make_job()
+    kit.store.submit(job, allowed)
+
+    assert kit.store.submit(job, allowed).replayed
+
+
+def test_pictures_of_one_call_each_count_against_the_burst(kit):
+    allowed = limits(burst_per_second=0.1, burst=3)
+    kit.store.submit_many([make_job(), make_job()], allowed)
+
+    with pytest.raises(RateLimited):
+        kit.store.submit_many([make_job(), make_job()], allowed)
+
+
+def test_a_batch_counts_as_one_call_against_the_burst(kit):
+    allowed = limits(burst_per_second=0.1, burst=2)
+
+    kit.store.submit_many([make_job(lane=Lane.BATCH) for _ in range(50)], allowed)
+
+    assert kit.submit(allowed=allowed).state is JobState.QUEUED
+
+
+def test_reserved_and_used_units_of_the_day_are_not_exceeded(kit):
+    allowed = limits(daily_units=2)
+    kit.succeeded(allowed=allowed)
+    kit.submit(allowed=allowed)
+
+    with pytest.raises(QuotaExceeded) as refusal:
+        kit.submit(allowed=allowed)
+
+    assert 1 <= refusal.value.retry_after_seconds <= 86_400
+    assert kit.use() == {"reserved": 1, "used": 1}
+
+
+def test_a_refund_makes_room_in_the_day(kit):
+    allowed = limits(daily_units=1)
+    kit.store.cancel(kit.queued(allowed=allowed))
+
+    assert kit.submit(allowed=allowed).state is JobState.QUEUED
+
+
+def test_a_tenant_may_not_have_more_jobs_waiting_than_its_cap(kit):
+    allowed = limits(queued_jobs=2)
+    kit.submit(allowed=allowed)
+    kit.submit(allowed=allowed, lane=Lane.BATCH)
+
+    with pytest.raises(QueueFull) as refusal:
+        kit.submit(allowed=allowed)
+
+    assert refusal.value.retry_after_seconds >= 1
+
+
+def test_another_tenants_queue_does_not_count(kit):
+    kit.submit(tenant="b")
+
+    assert kit.submit(allowed=limits(queued_jobs=1)).state is JobState.QUEUED
+
+
+def test_the_whole_service_takes_no_more_than_its_cap(queue_redis):
+    kit = Kit(queue_redis, Settings(queued_jobs=1))
+    kit.submit(tenant="b")
+
+    with pytest.raises(Overloaded):
+        kit.submit()
+
+
+@pytest.mark.parametrize(
+    "allowed", [limits(daily_units=2), limits(queued_jobs=2), limits(burst_per_second=0.1, burst=2)]
+)
+def test_several_jobs_are_stored_all_or_none(kit, allowed):
+    kit.submit(allowed=allowed)
+    before = kit.snapshot()
+
+    with pytest.raises((QuotaExceeded, QueueFull, RateLimited)):
+        kit.store.submit_many([make_job(), make_job()], allowed)
+
+    assert kit.snapshot() == before
+
+
+def test_several_jobs_with_one_mismatching_key_are_all_refused(kit):
+    kit.submit(idempotency_key="k#1", body_hash="h")
+
+    with pytest.raises(IdempotencyMismatch):
+        kit.store.submit_many([make_job(), make_job(idempotency_key="k#1", body_hash="x")], GENEROUS)
+
+    assert kit.use() == {"reserved": 1}
+
+
+def test_several_jobs_keep_their_order(kit):
+    jobs = [make_job(batch_id="b1", lane=Lane.BATCH) for _ in range(30)]
+
+    kit.store.submit_many(jobs, GENEROUS)
+
+    assert kit.store.batch_job_ids("b1") == [job.id for job in jobs]
+
+
+def test_a_half_known_list_stores_the_other_half(kit):
+    jobs = [make_job(), make_job()]
+    kit.store.submit(jobs[0], GENEROUS)
+
+    done = kit.store.submit_many(jobs, GENEROUS)
+
+    assert [one.replayed for one in done] == [True, False]
+    assert kit.use() == {"reserved": 2}
+
+
+def test_jobs_of_two_tenants_do_not_go_together(kit):
+    with pytest.raises(ValueError, match="one tenant"):
+        kit.store.submit_many([make_job(), make_job(tenant="b")], GENEROUS)
+
+
+def test_usage_tells_what_is_left_of_the_limits(kit):
+    allowed = limits(daily_units=10, burst_per_second=0.1, burst=5)
+    kit.succeeded(allowed=allowed)
+    kit.submit(allowed=allowed)
+
+    use = kit.store.usage("a", allowed)
+
+    assert (use.daily_used, use.daily_reserved, use.daily_remaining, use.burst_remaining) == (1, 1, 8, 3)
+    assert 0 < use.daily_reset_seconds <= 86_400
+    assert 10 < use.burst_reset_seconds <= 20
+
+
+def test_the_day_is_the_servers_utc_date(kit):
+    from datetime import UTC, datetime
+
+    kit.submit()
+
+    seconds, _ = kit.redis.time()
+    assert kit.redis.exists(f"{PREFIX}use:a:{datetime.fromtimestamp(seconds, UTC):%Y%m%d}")
