@@ -11,6 +11,7 @@ import pytest
 
 from deploy.local.ports import choose_ports, is_free
 from tests.fixtures.stack import wait_until
+from tests.fixtures.tools import require_tool
 
 CONFIG = Path(__file__).parents[3] / "deploy" / "nginx" / "nginx.conf"
 
@@ -36,8 +37,9 @@ class Upstream(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def door(tmp_path, nginx):
+def door(tmp_path):
     """The URL of a running nginx in front of an upstream."""
+    nginx = require_tool("nginx")
     ports = choose_ports(["nginx", "api"])
     upstream = http.server.ThreadingHTTPServer(("127.0.0.1", ports["api"]), Upstream)
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
