@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from api import schema
 from api.context import Services, base_url
-from core.job import Job, JobState
+from api.errors import problem_for
+from api.language import preferred_language
+from core.job import Failure, Job, JobState
 from core.presets import find_preset
 
 _WAITING = frozenset({JobState.QUEUED, JobState.RELEASED, JobState.RETRY, JobState.FOLLOWING})
@@ -117,7 +119,13 @@ def _progress(job: Job) -> schema.ProgressObject | None:
 def _error(job: Job) -> schema.JobErrorObject | None:
     if job.failure is None or job.state is not JobState.DEAD:
         return None
-    return schema.JobErrorObject(code=job.failure.code, message=job.failure.message)
+    return schema.JobErrorObject(code=job.failure.code, message=failure_message(job.failure))
+
+
+def failure_message(failure: Failure) -> str:
+    """Why a job failed, in the language that the caller reads."""
+    _, problem = problem_for(failure.code)
+    return f"{problem.title_zh}。{problem.advice_zh}" if preferred_language() == "zh-CN" else failure.message
 
 
 def _urls(job: Job, status: str) -> schema.JobUrls:

@@ -20,7 +20,10 @@ export function icon(name) {
   return svg;
 }
 
-const ratio = (job) => job.effective_parameters.size.replace('x', ' / ');
+function shapeOf(job) {
+  const [width, height] = job.effective_parameters.size.split('x').map(Number);
+  return (width / height).toFixed(4);
+}
 const short = (text) => (text.length > 90 ? `${text.slice(0, 90)}…` : text);
 
 export function waitingText(job) {
@@ -47,6 +50,7 @@ export function drawCard(card, job, { isStarred, isSelecting, isSelected, onOpen
       : kind === 'open' ? openParts(job, onCancel) : endedParts(job, onAgain)));
   }
   card.dataset.status = job.status;
+  card.style.setProperty('--shape', shapeOf(job));
   card.classList.toggle('selected', isSelecting && isSelected);
   const check = card.querySelector('.card-check');
   if (check) check.checked = isSelected;
@@ -59,7 +63,6 @@ function pictureParts(job, { isStarred, isSelecting, onOpen, onSelect }) {
   button.setAttribute('aria-label', say(isSelecting ? 'selectPicture' : 'open', { prompt: short(job.prompt) }));
   button.addEventListener('click', () => (isSelecting ? onSelect() : onOpen()));
   const frame = make('span', 'card-picture');
-  frame.style.setProperty('--ratio', ratio(job));
   const image = make('img');
   image.loading = 'lazy';
   image.decoding = 'async';
@@ -87,7 +90,6 @@ function pictureParts(job, { isStarred, isSelecting, onOpen, onSelect }) {
 
 function openParts(job, onCancel) {
   const box = make('div', 'waiting');
-  box.style.setProperty('--ratio', ratio(job));
   const progress = make('progress');
   progress.max = 1;
   progress.setAttribute('aria-label', short(job.prompt));
@@ -111,7 +113,6 @@ function updateOpen(card, job) {
 
 function endedParts(job, onAgain) {
   const box = make('div', 'waiting');
-  box.style.setProperty('--ratio', ratio(job));
   box.append(make('strong', job.status === 'failed' ? 'problem' : '', say(job.status)), make('span', '', job.error?.message ?? ''));
   const again = make('button', 'quiet', say('again'));
   again.type = 'button';
