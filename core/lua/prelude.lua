@@ -10,7 +10,7 @@ local LANES = {'interactive', 'batch'}
 local TERMINAL = {SUCCEEDED = true, DEAD = true, CANCELED = true}
 local unpack = unpack or table.unpack
 local FIELDS = {
-  'state', 'tenant', 'lane', 'token', 'epoch', 'created', 'deadline', 'cost', 'work', 'head_start', 'day', 'batch',
+  'state', 'tenant', 'lane', 'token', 'epoch', 'created', 'arrival', 'deadline', 'cost', 'work', 'head_start', 'day', 'batch',
   'fingerprint', 'flight', 'worker', 'attempt', 'failures', 'max_attempts', 'crashes', 'alone', 'ran_alone', 'cancel',
   'promoted', 'retention', 'record_retention', 'started', 'picture', 'picture_removed', 'expires',
 }
@@ -83,7 +83,7 @@ end
 
 local function enqueue(job)
   local entity = entity_of(job.tenant, job.lane)
-  local score = tonumber(job.created) - tonumber(job.head_start)
+  local score = exact(tonumber(job.arrival) - tonumber(job.head_start))
   if redis.call('ZADD', PREFIX .. 'tq:' .. entity, score, job.id) == 1 then count_queued(job, entity, 1) end
   redis.call('ZADD', PREFIX .. 'deadline', job.deadline, job.id)
   activate(entity)

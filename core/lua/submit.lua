@@ -55,11 +55,11 @@ end
 local gcra = PREFIX .. 'gcra:' .. tenant
 local emission, burst = tonumber(ARGV[5]), tonumber(ARGV[6])
 local burst_cost = math.min(#news, tonumber(ARGV[11]))
-local arrival = math.max(tonumber(redis.call('GET', gcra) or '0'), now) + emission * burst_cost
+local burst_until = math.max(tonumber(redis.call('GET', gcra) or '0'), now) + emission * burst_cost
 if #news > 0 then
   -- More than a whole burst at once passes when nothing else was used: it then waits out its own debt.
   local most = now + emission * math.max(burst, burst_cost)
-  if emission > 0 and arrival > most then return {'rate_limited', tostring(math.ceil(arrival - most))} end
+  if emission > 0 and burst_until > most then return {'rate_limited', tostring(math.ceil(burst_until - most))} end
   local use = redis.call('HMGET', PREFIX .. 'use:' .. tenant .. ':' .. day, 'used', 'reserved')
   if (tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost > tonumber(ARGV[4]) then
     return {'quota_exceeded', tostring(86400000 - now % 86400000)}
@@ -73,7 +73,7 @@ end
 
 -- All checks passed: writes only from here on.
 if #news > 0 then
-  if emission > 0 then redis.call('SET', gcra, exact(arrival), 'PX', math.ceil(arrival - now + emission)) end
+  if emission > 0 then redis.call('SET', gcra, exact(burst_until), 'PX', math.ceil(burst_until - now + emission)) end
   local use = PREFIX .. 'use:' .. tenant .. ':' .. day
   redis.call('HINCRBY', use, 'reserved', cost)
   redis.call('EXPIRE', use, USE_KEPT_SECONDS)
@@ -89,10 +89,20 @@ local function leader_of(new)
   return job
 end
 
+-- Order among jobs of the same millisecond: each arrives 1/1024 ms after the one before, which a double holds exactly.
+local arrival_key = PREFIX .. 'arrival'
+local last_arrival = tonumber(redis.call('GET', arrival_key) or '0')
+
+local function next_arrival()
+  last_arrival = math.max(now, last_arrival + 1 / 1024)
+  return exact(last_arrival)
+end
+
 local function store(new)
   local key = job_key(new.id)
+  local arrival = next_arrival()
   redis.call('HSET', key, 'state', 'QUEUED', 'tenant', tenant, 'lane', new.lane, 'cost', new.cost, 'work', new.work,
-    'head_start', new.head_start, 'created', now, 'deadline', now + new.deadline_ms, 'day', day, 'epoch', 0,
+    'head_start', new.head_start, 'created', now, 'arrival', arrival, 'deadline', now + new.deadline_ms, 'day', day, 'epoch', 0,
     'max_attempts', new.max_attempts, 'request', new.request, 'retention', new.retention,
     'record_retention', ARGV[10])
   if new.fingerprint ~= '' then redis.call('HSET', key, 'fingerprint', new.fingerprint) end
@@ -100,7 +110,7 @@ local function store(new)
   if new.idempotency_key ~= '' then
     redis.call('SET', idempotency_name(new), new.body_hash .. '|' .. new.id, 'PX', ARGV[9])
   end
-  redis.call('ZADD', PREFIX .. 'jobs:' .. tenant, now, new.id)
+  redis.call('ZADD', PREFIX .. 'jobs:' .. tenant, arrival, new.id)
   if new.batch ~= '' then
     redis.call('HSET', key, 'batch', new.batch)
     redis.call('HINCRBY', PREFIX .. 'batch:' .. new.batch, 'total', 1)
@@ -113,7 +123,7 @@ local function follow(job, leader)
   local flight = leader.flight or leader.id
   redis.call('HSET', job_key(leader.id), 'flight', flight)
   redis.call('HSET', job_key(job.id), 'state', 'FOLLOWING', 'leader', leader.id, 'flight', flight)
-  redis.call('ZADD', PREFIX .. 'fol:' .. flight, job.created, job.id)
+  redis.call('ZADD', PREFIX .. 'fol:' .. flight, job.arrival, job.id)
   redis.call('ZADD', PREFIX .. 'deadline', job.deadline, job.id)
 end
 
@@ -149,4 +159,5 @@ for index = 1, count do
   end
   for _, value in ipairs(one) do answer[#answer + 1] = value end
 end
+if #news > 0 then redis.call('SET', arrival_key, exact(last_arrival)) end
 return answer

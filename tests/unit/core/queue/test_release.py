@@ -5,7 +5,7 @@ import pytest
 from core.job import JobState, Lane
 from core.job_store import WorkerInfo
 from core.redis_client import PREFIX
-from tests.queue_kit import Kit, limits
+from tests.queue_kit import GENEROUS, Kit, limits, make_job
 
 
 @pytest.fixture
@@ -100,6 +100,14 @@ def test_a_tenant_is_served_first_come_first_served_but_for_a_head_start(kit):
     urgent = kit.queued(priority_ms=60_000)
 
     assert [one.job_id for one in kit.store.release(4)] == [urgent, *ids]
+
+
+def test_jobs_of_one_call_keep_their_order(kit):
+    jobs = [make_job(lane=Lane.BATCH) for _ in range(300)]
+    kit.store.submit_many(jobs, GENEROUS)
+    last = kit.queued(lane=Lane.BATCH)
+
+    assert [one.job_id for one in kit.store.release(1000)] == [*[job.id for job in jobs], last]
 
 
 def test_tenants_take_turns_however_many_jobs_they_have(kit):
