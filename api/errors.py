@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
@@ -19,7 +20,7 @@ from werkzeug.exceptions import HTTPException
 
 from api.context import base_url
 from api.language import Language, preferred_language
-from api.problems import PROBLEMS, Problem
+from api.problems import PROBLEMS, VIOLATED_POLICY, Problem
 from core import errors
 
 PROBLEM_JSON = "application/problem+json"
@@ -208,6 +209,10 @@ def problem_body(
         body["field"] = field
     if retry_after is not None:
         body["retry_after_seconds"] = math.ceil(retry_after)
+        moment = datetime.now(UTC) + timedelta(seconds=math.ceil(retry_after))
+        body["retry_at"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if code in VIOLATED_POLICY:
+        body["violated-policies"] = [VIOLATED_POLICY[code]]
     return body
 
 

@@ -10,8 +10,6 @@ from api.context import Services
 from core.job_store import LimitUse
 from scheduler.tenants import Tenant
 
-#: Which limit each refusal violates, for the problem's `violated-policies`.
-VIOLATED_POLICY = {"rate_limit_exceeded": "burst", "quota_exceeded": "daily", "queue_full": "queue"}
 DAY_SECONDS = 86_400
 
 

@@ -120,3 +120,6 @@ PROBLEMS: dict[str, Problem] = {
         503, SERVER, "The picture is not ready yet", "图片尚未完成", "任务仍在进行，请重试同一请求或查询任务。"
     ),
 }
+
+#: Which limit each refusal violates, for the problem's `violated-policies`.
+VIOLATED_POLICY = {"rate_limit_exceeded": "burst", "quota_exceeded": "daily", "queue_full": "queue"}

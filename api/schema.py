@@ -388,6 +388,7 @@ class ProblemObject(BaseModel):
     request_id: str
     field: str | None = None
     retry_after_seconds: int | None = None
+    retry_at: str | None = None
     errors: list[FieldProblem] | None = None
     error: OpenAIError
 

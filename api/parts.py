@@ -1,0 +1,35 @@
+"""The parts of one api process, built from its settings."""
+
+from __future__ import annotations
+
+from core.image_store import ImageStore
+
+from api.context import Services
+from api.waiting import LongWaits
+from core.batch_store import BatchStore
+from core.events import EventHub, JobEvents
+from core.job_store import JobStore
+from core.model_profile import read_profile
+from core.redis_client import connect
+from core.settings import Settings
+from scheduler.submission import Submission
+from scheduler.tenants import Tenants
+
+
+def build_services(settings: Settings) -> Services:
+    """The parts of one api process. Connects to nothing yet: Redis and storage may come up later."""
+    client, profile = connect(settings.redis_url), read_profile(settings.model)
+    store = JobStore(client, settings)
+    return Services(
+        settings=settings,
+        profile=profile,
+        redis=client,
+        jobs=store,
+        batches=BatchStore(client, settings),
+        events=JobEvents(client),
+        hub=EventHub(client),
+        images=ImageStore(settings),
+        submission=Submission(store, settings, profile),
+        tenants=Tenants(client, settings),
+        long_waits=LongWaits(settings.long_waits),
+    )
