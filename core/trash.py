@@ -29,9 +29,10 @@ class TrashBin:
     def due(self, limit: int) -> list[Trash]:
         """What may be deleted now. Raises RedisUnavailable."""
         with redis_errors():
-            seconds, _ = self._redis.time()
+            seconds, microseconds = self._redis.time()
+            now_ms = int(seconds) * 1000 + int(microseconds) // 1000
             entries: list[str] = self._redis.zrangebyscore(  # type: ignore[assignment]
-                f"{PREFIX}trash", "-inf", int(seconds) * 1000, start=0, num=limit
+                f"{PREFIX}trash", "-inf", now_ms, start=0, num=limit
             )
             trash = [Trash(entry, self._key_of(entry)) for entry in entries]
             pipeline = self._redis.pipeline(transaction=False)

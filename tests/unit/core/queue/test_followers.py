@@ -271,3 +271,24 @@ def test_a_shared_picture_expires_for_each_record_on_its_own_clock(kit, order):
     kit.let_run_out("pictures", last)
     kit.store.expire(10)
     assert kit.redis.zcard(f"{PREFIX}trash") == 1
+
+
+def point_fingerprint_at(kit, job_id):
+    """As an older version, or a lost write of a failover, might have left it."""
+    kit.redis.set(f"{PREFIX}fp:a:f", job_id)
+
+
+@pytest.mark.parametrize("ending", ["dead", "canceled", "removed"])
+def test_a_fingerprint_that_points_at_a_job_without_a_picture_leads_nobody(kit, ending):
+    job_id = kit.succeeded(fingerprint="f") if ending == "removed" else kit.queued(fingerprint="f")
+    if ending == "dead":
+        run = kit.claim_again(job_id)
+        kit.store.fail(run.id, run.token, REFUSED)
+    elif ending == "canceled":
+        kit.store.cancel(job_id)
+    else:
+        kit.let_run_out("pictures", job_id)
+        kit.store.expire(10)
+    point_fingerprint_at(kit, job_id)
+
+    assert kit.submit(fingerprint="f").state is JobState.QUEUED

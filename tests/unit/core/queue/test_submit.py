@@ -220,3 +220,13 @@ def test_the_day_is_the_servers_utc_date(kit):
 
     seconds, _ = kit.redis.time()
     assert kit.redis.exists(f"{PREFIX}use:a:{datetime.fromtimestamp(seconds, UTC):%Y%m%d}")
+
+
+def test_only_the_new_jobs_of_a_list_count_against_the_burst(kit):
+    allowed = limits(burst_per_second=0.01, burst=3)
+    known = make_job()
+    kit.store.submit(known, allowed)
+
+    done = kit.store.submit_many([known, make_job(), make_job()], allowed)
+
+    assert [one.replayed for one in done] == [True, False, False]

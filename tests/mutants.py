@@ -1,0 +1,187 @@
+# ruff: noqa: E501
+"""Guards taken out of the Lua scripts one by one: a test fails for each. `python -m tests.mutants [NAME]`.
+
+As a pytest plugin (`-p tests.mutants --mutant NAME`) it changes the scripts' text at load and touches no file.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import core.scripts
+
+ROOT = Path(__file__).parent.parent
+TESTS = "tests/unit/core/queue/test_"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old` becomes `new` everywhere in the scripts; `tests` names the files that must notice."""
+
+    name: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = [
+    Mutant("submit-replay-by-id", "if state then return new.id, state end", "", "submit"),
+    Mutant("submit-idempotency-key", "if new.idempotency_key == '' then return nil end", "if true then return nil end", "submit"),
+    Mutant("submit-idempotency-body", "if body_hash ~= new.body_hash then", "if false then", "submit"),
+    Mutant("submit-idempotency-removed", "state = redis.call('HGET', job_key(id), 'state')\n  if state then return id, state end\n  return nil", "return id, 'QUEUED'", "submit"),
+    Mutant("submit-idempotency-tenant", "PREFIX .. 'idem:' .. tenant .. ':' .. new", "PREFIX .. 'idem:' .. new", "submit"),
+    Mutant("submit-burst", "if emission > 0 and burst_until > most then", "if false then", "submit"),
+    Mutant("submit-burst-replay", "math.min(#news, tonumber(ARGV[11]))", "tonumber(ARGV[11])", "submit"),
+    Mutant("submit-daily", "+ cost > tonumber(ARGV[4]) then", "+ cost > 1e18 then", "submit"),
+    Mutant("submit-daily-reserved", "(tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost", "(tonumber(use[1]) or 0) + cost", "submit"),
+    Mutant("submit-tenant-cap", "if waiting + #news > tonumber(ARGV[7]) then", "if false then", "submit"),
+    Mutant("submit-service-cap", "if (tonumber(all[1]) or 0) + (tonumber(all[2]) or 0) + #news > tonumber(ARGV[8]) then", "if false then", "submit"),
+    Mutant("submit-arrival", "last_arrival + 1 / 1024", "now", "release"),
+    Mutant("leader-tenant", "PREFIX .. 'fp:' .. tenant .. ':' .. new.fingerprint", "PREFIX .. 'fp:' .. new.fingerprint", "followers"),
+    Mutant("leader-ended", "if not job or job.state == 'DEAD' or job.state == 'CANCELED' then return nil end", "if not job then return nil end", "followers"),
+    Mutant("leader-removed-picture", "(job.picture_removed or tonumber(job.expires)", "(tonumber(job.expires)", "followers"),
+    Mutant("leader-expiring-picture", "tonumber(job.expires) < now + REUSE_MARGIN_MS", "false", "followers"),
+    Mutant("release-no-worker", "if slots == 0 then return {} end", "", "release"),
+    Mutant("release-live-workers", "redis.call('ZRANGEBYSCORE', PREFIX .. 'workers', now - tonumber(ARGV[3]), '+inf')", "redis.call('ZRANGE', PREFIX .. 'workers', 0, -1)", "release"),
+    Mutant("release-window", "local window = math.floor(1.5 * slots) + 2", "local window = 1000", "release"),
+    Mutant("release-window-held", "- redis.call('ZCARD', PREFIX .. 'rel') - held)", "- redis.call('ZCARD', PREFIX .. 'rel'))", "release"),
+    Mutant("release-window-released", "window - redis.call('ZCARD', PREFIX .. 'rel') - held", "window - held", "release"),
+    Mutant("release-new-start", "if started and started ~= ARGV[2] then", "if false then", "release"),
+    Mutant("release-cap", "if running >= tonumber(limits[2] or '1000000') or", "if", "release"),
+    Mutant("release-cap-unpark", "if redis.call('SREM', PREFIX .. 'parked', entity) == 1 and", "if false and", "release"),
+    Mutant("release-paused-tenant", "or is_paused('tenant', tenant)", "", "release"),
+    Mutant("release-paused-lane", "or is_paused('lane', lane)", "", "release"),
+    Mutant("release-paused-worker", "if not is_paused('worker', name) then", "if true then", "release"),
+    Mutant("claim-paused-worker", "if redis.call('SISMEMBER', PREFIX .. 'paused', 'worker:' .. worker) == 1 then", "if false then", "release"),
+    Mutant("release-weight", "tonumber(limits[1] or '1') * WORK_WEIGHT[lane]", "1", "release"),
+    Mutant("release-work", "virtual + tonumber(job.work) / weight", "virtual + 1 / weight", "release"),
+    Mutant("release-idle-credit", "exact(math.max(present, own))", "exact(own)", "release"),
+    Mutant("release-own-virtual-time", "exact(math.max(present, own))", "exact(present)", "release"),
+    Mutant("release-lanes", "{interactive = 4, batch = 1}", "{interactive = 1, batch = 1}", "place model release"),
+    Mutant("release-claim-deadline", "math.max(tonumber(ARGV[2]), 3 * measured)", "tonumber(ARGV[2])", "runs"),
+    Mutant("release-wake", "if redis.call('LLEN', PREFIX .. 'wake') == 0 then", "if true then", "release"),
+    Mutant("claim-replay", "if job.state == 'RUNNING' and job.token == token then return", "if false then return", "runs"),
+    Mutant("claim-state", "if job.state ~= 'RELEASED' or job.epoch ~= ARGV[2] then", "if job.epoch ~= ARGV[2] then", "runs"),
+    Mutant("claim-epoch", "if job.state ~= 'RELEASED' or job.epoch ~= ARGV[2] then", "if job.state ~= 'RELEASED' then", "runs"),
+    Mutant("renew-state", "if not job or job.state ~= 'RUNNING' or job.token ~= ARGV[index + 1] then", "if not job or job.token ~= ARGV[index + 1] then", "runs"),
+    Mutant("renew-token", "if not job or job.state ~= 'RUNNING' or job.token ~= ARGV[index + 1] then", "if not job or job.state ~= 'RUNNING' then", "runs"),
+    Mutant("renew-cancel", "job.cancel and not has_followers(job)) and 'cancel' or 'held'", "false) and 'cancel' or 'held'", "runs"),
+    Mutant("renew-cancel-followers", "(job.cancel and not has_followers(job)) and 'cancel'", "job.cancel and 'cancel'", "followers"),
+    Mutant("progress-token", "if not job or job.state ~= 'RUNNING' or job.token ~= ARGV[2] then return 0 end", "if not job or job.state ~= 'RUNNING' then return 0 end", "runs"),
+    Mutant("progress-state", "if not job or job.state ~= 'RUNNING' or job.token ~= ARGV[2] then return 0 end", "if not job or job.token ~= ARGV[2] then return 0 end", "runs"),
+    Mutant("complete-token", "if not job or job.token ~= ARGV[2] then return 0 end\nif job.state == 'SUCCEEDED'", "if not job then return 0 end\nif job.state == 'SUCCEEDED'", "runs"),
+    Mutant("complete-replay", "if job.state == 'SUCCEEDED' then return 1 end", "", "runs"),
+    Mutant("complete-terminal", "if TERMINAL[job.state] then return 0 end\n\n-- How fast", "-- How fast", "runs"),
+    Mutant("complete-for-followers", "if job.cancel and has_followers(job) then", "if false then", "followers"),
+    Mutant("late-leaves-queue", "if job.state == 'QUEUED' then\n    dequeue(job)", "if job.state == 'QUEUED' then", "runs"),
+    Mutant("leave-released", "redis.call('ZREM', PREFIX .. 'rel', job.id)\n    free_slot(job)", "", "runs"),
+    Mutant("leave-lease", "redis.call('ZREM', PREFIX .. 'lease', job.id)\n    free_slot(job)", "free_slot(job)", "runs"),
+    Mutant("leave-retry", "    redis.call('ZREM', PREFIX .. 'retry', job.id)\n  elseif", "  elseif", "cancel"),
+    Mutant("leave-following", "redis.call('ZREM', PREFIX .. 'fol:' .. job.flight, job.id)\n  end\nend\n\nlocal function back", "end\nend\n\nlocal function back", "followers"),
+    Mutant("free-held", "if job.worker then redis.call('SREM', PREFIX .. 'held:' .. job.worker, job.id) end", "", "runs"),
+    Mutant("free-run", "redis.call('ZREM', PREFIX .. 'run:' .. job.tenant, job.id)", "", "reap"),
+    Mutant("settle-once", "if redis.call('HSETNX', job_key(job.id), 'settled', kind) == 0 then return end", "", "settle"),
+    Mutant("settle-charge", "if kind == 'charge' then redis.call('HINCRBY', use, 'used', cost) end", "", "runs"),
+    Mutant("settle-reserved", "redis.call('HINCRBY', use, 'reserved', 0 - cost)", "", "runs"),
+    Mutant("fail-token", "if not job or job.token ~= ARGV[2] then return false end\nif job.state ~= 'RUNNING' then\n  if job.state == 'RETRY'", "if not job then return false end\nif job.state ~= 'RUNNING' then\n  if job.state == 'RETRY'", "runs"),
+    Mutant("fail-state", "if job.state == 'RETRY' or TERMINAL[job.state] then return job.state end\n  return false", "if job.state == 'RETRY' or TERMINAL[job.state] then return job.state end", "runs"),
+    Mutant("fail-replay", "if job.state == 'RETRY' or TERMINAL[job.state] then return job.state end", "", "runs"),
+    Mutant("fail-cancel", "if job.cancel then\n  cancel_as_leader(job)\n  return 'CANCELED'\nend", "", "cancel"),
+    Mutant("fail-permanent", "if ARGV[4] == '1' and failures", "if failures", "runs"),
+    Mutant("fail-attempts", "failures < tonumber(job.max_attempts) and left > 0", "left > 0", "runs"),
+    Mutant("fail-deadline", "< tonumber(job.max_attempts) and left > 0", "< tonumber(job.max_attempts)", "runs"),
+    Mutant("fail-wait-in-deadline", "math.min(delay, math.floor(left / 2))", "delay", "runs"),
+    Mutant("fail-backoff", "ARGV[4 + math.min(failures, #ARGV - 4)]", "ARGV[5]", "runs"),
+    Mutant("give-back-token", "if not job or job.token ~= ARGV[2] then return 0 end\nif job.state == 'QUEUED'", "if not job then return 0 end\nif job.state == 'QUEUED'", "runs"),
+    Mutant("give-back-state", "if job.state ~= 'RUNNING' then return 0 end", "", "runs"),
+    Mutant("give-back-replay", "if job.state == 'QUEUED' then return 1 end", "", "runs"),
+    Mutant("give-back-attempt", "redis.call('HINCRBY', job_key(job.id), 'attempt', -1)", "", "runs"),
+    Mutant("give-back-alone", "redis.call('HDEL', job_key(job.id), 'ran_alone')", "", "reap"),
+    Mutant("give-back-cancel", "if job.cancel and not has_followers(job) then\n  cancel_as_leader(job)", "if false then\n  cancel_as_leader(job)", "runs"),
+    Mutant("give-back-followers", "if job.cancel and not has_followers(job) then\n  cancel_as_leader(job)", "if job.cancel then\n  cancel_as_leader(job)", "followers"),
+    Mutant("cancel-terminal", "if TERMINAL[job.state] then return job.state end\nif job.state == 'RUNNING'", "if job.state == 'RUNNING'", "cancel"),
+    Mutant("cancel-once", "if redis.call('HSETNX', job_key(job.id), 'cancel', 1) == 1 then", "redis.call('HSET', job_key(job.id), 'cancel', 1)\n  if true then", "cancel"),
+    Mutant("cancel-orphan", "if state ~= 'SUCCEEDED' and job.attempt then", "if false then", "cancel"),
+    Mutant("reap-stall", "if now - last > tonumber(ARGV[3]) then", "if false then", "reap"),
+    Mutant("reap-always-stalled", "if now - last > tonumber(ARGV[3]) then", "if true then", "reap"),
+    Mutant("reap-grace", "if now >= tonumber(redis.call('GET', PREFIX .. 'grace') or '0') then", "if true then", "reap"),
+    Mutant("reap-due", "PREFIX .. name, '-inf', now, 'LIMIT'", "PREFIX .. name, '-inf', '+inf', 'LIMIT'", "reap"),
+    Mutant("reap-limit", "'LIMIT', 0, most)", "'LIMIT', 0, 100000)", "reap"),
+    Mutant("reap-alone", "redis.call('HSET', job_key(job.id), 'alone', 1)", "", "reap"),
+    Mutant("reap-innocent", "if job.ran_alone then crashes", "if true then crashes", "reap"),
+    Mutant("reap-poison", "elseif crashes >= tonumber(ARGV[2]) then", "elseif false then", "reap"),
+    Mutant("reap-canceled", "if job.cancel then\n    cancel_as_leader(job)\n  elseif", "if", "cancel"),
+    Mutant("reap-unclaimed", "due('rel')", "{}", "reap"),
+    Mutant("reap-retry", "due('retry')", "{}", "reap"),
+    Mutant("reap-deadline", "due('deadline')", "{}", "reap"),
+    Mutant("reap-running-deadline", "or TERMINAL[job.state] or job.state == 'RUNNING' then", "or TERMINAL[job.state] then", "reap"),
+    Mutant("reap-deadline-again", "redis.call('ZADD', PREFIX .. 'deadline', job.deadline, job.id)\n  activate", "activate", "reap"),
+    Mutant("reap-mirror", "mirrored = mirrored + mirror(flight)", "mirrored = mirrored", "followers"),
+    Mutant("reap-mirror-deadline", "redis.call('EXISTS', PREFIX .. 'mirror:' .. job.flight) == 1 then", "false then", "followers"),
+    Mutant("mirror-portion", "local MIRRORED_AT_ONCE = 100", "local MIRRORED_AT_ONCE = 1000", "followers"),
+    Mutant("mirror-share", "share_picture(how[1], how[3], id)", "", "followers"),
+    Mutant("reuse-share", "share_picture(leader.picture, leader.id, new.id)", "", "followers"),
+    Mutant("promote-ours", "if ours and promotions < 1 then", "if false then", "followers"),
+    Mutant("promote-once", "if ours and promotions < 1 then", "if ours then", "followers"),
+    Mutant("promote-permanent", "if ours and promotions < 1 then", "if promotions < 1 then", "followers"),
+    Mutant("promote-fingerprint", "redis.call('SET', PREFIX .. 'fp:' .. heir.tenant .. ':' .. heir.fingerprint, heir.id)", "", "followers"),
+    Mutant("promote-canceled", "if was_leader and has_followers(job) then promote", "if false then promote", "followers"),
+    Mutant("cancel-follower", "if was_leader and has_followers(job)", "if has_followers(job)", "followers"),
+    Mutant("forget-fingerprint-dead", "redis.call('ZADD', PREFIX .. 'dlq', server_ms(), job.id)\n  forget_fingerprint(job)", "redis.call('ZADD', PREFIX .. 'dlq', server_ms(), job.id)", "followers"),
+    Mutant("forget-fingerprint-expired", "if redis.call('GET', key) == job.id then", "if true then", "followers"),
+    Mutant("remove-ended", "if not TERMINAL[job.state] then return 0 end", "", "records"),
+    Mutant("remove-tombstone", "redis.call('SET', PREFIX .. 'tombstone:' .. id, 1, 'PX', ARGV[2])", "", "records"),
+    Mutant("remove-twice", "if redis.call('EXISTS', PREFIX .. 'tombstone:' .. id) == 1 then return 1 end", "", "records"),
+    Mutant("remove-picture", "if not job.picture_removed then drop_picture(job) end", "", "records"),
+    Mutant("expire-due", "PREFIX .. 'pictures', '-inf', now,", "PREFIX .. 'pictures', '-inf', '+inf',", "records"),
+    Mutant("trash-shared", "if redis.call('EXISTS', refs) == 0 then redis.call('ZADD'", "if true then redis.call('ZADD'", "followers"),
+]  # fmt: skip
+
+
+def mutate(mutant: Mutant) -> dict[str, str]:
+    """The scripts without the guard; fails if the guard is not there."""
+    texts = {name: text.replace(mutant.old, mutant.new) for name, text in core.scripts.script_texts().items()}
+    assert texts != dict(core.scripts.script_texts()), f"{mutant.name}: nothing to take out"
+    return texts
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mutant", default="", help="take this guard out of the Lua scripts")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    name = config.getoption("--mutant")
+    if name:
+        texts = mutate(next(one for one in MUTANTS if one.name == name))
+        core.scripts.script_texts = lambda: texts  # type: ignore[assignment]
+
+
+def is_noticed(mutant: Mutant) -> bool:
+    """Whether a test fails without the guard."""
+    files = [f"{TESTS}{name}.py" for name in mutant.tests.split()]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "tests.mutants", "--mutant", mutant.name, *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return done.returncode == 1
+
+
+def main(names: list[str]) -> int:
+    """Try all, or those named; 1 if one goes unnoticed."""
+    chosen = [one for one in MUTANTS if not names or any(one.name.startswith(name) for name in names)]
+    begun, unnoticed = time.monotonic(), []
+    for mutant in chosen:
+        if not is_noticed(mutant):
+            unnoticed.append(mutant.name)
+            print(f"UNNOTICED {mutant.name}", flush=True)
+    print(f"{len(chosen) - len(unnoticed)} of {len(chosen)} guards noticed in {time.monotonic() - begun:.0f} s")
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

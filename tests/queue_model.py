@@ -1,0 +1,210 @@
+"""A seeded random life of the queue: lost, doubled and stale messages, dying and undead workers, replays, cancels.
+
+Time does not pass: "the lease ran out" is a step like any other, so every interleaving is possible and each seed is the
+same run each time. Afterwards the checker reads what is left and what each call had answered.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import redis
+
+from core.job import JobState, Lane, Progress, Release
+from core.redis_client import PREFIX
+from core.settings import Settings
+from tests.queue_kit import CRASHED, REFUSED, Kit, Running, limits, make_job, make_picture, violations
+
+Answer = TypeVar("Answer")
+STEPS_MOST = 60_000
+MAX_CRASHES = 3
+
+
+@dataclass
+class Model:
+    """One run of `jobs` jobs from `seed` on an empty Redis."""
+
+    redis: redis.Redis
+    seed: int
+    jobs: int = 120
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self.kit = Kit(self.redis, Settings(max_crashes=MAX_CRASHES))
+        self.store = self.kit.store
+        self.ids: list[str] = []
+        self.messages: list[Release] = []
+        self.runs: list[Running] = []  # workers at work, some of them dead or undead
+        self.poison: set[str] = set()
+        self.claims: Counter[str] = Counter()
+        self.accepted: Counter[str] = Counter()  # True answers of complete, by run
+        self.ended: dict[str, JobState] = {}
+        self.problems: list[str] = []
+        self.serial = 0
+
+    def run(self) -> list[str]:
+        """Everything that is wrong afterwards; [] is right."""
+        for _ in range(STEPS_MOST):
+            self.rng.choices(*zip(*self._steps(), strict=True))[0]()
+            self._watch()
+            if len(self.ids) >= self.jobs and len(self.ended) == len(self.ids):
+                break
+        for kind, name in [one.split(":", 1) for one in self.store.paused()]:
+            self.store.resume(kind, name)
+        return [*self.problems, *self._check(), *violations(self.redis, self.ids)]
+
+    def _steps(self) -> list[tuple[Callable[[], None], float]]:
+        busy = len(self.ids) < self.jobs
+        return [
+            (self._submit, 5.0 if busy else 0.0),
+            (self._release, 5.0),
+            (self._deliver, 6.0),
+            (self._work, 4.0),
+            (self._reap, 3.0),
+            (self._run_out, 4.0),
+            (self._cancel, 0.3 if busy else 0.02),
+            (self._renew, 1.0),
+            (self._pause, 0.1 if busy else 0.0),
+            (self._resume, 0.1 if busy else 0.5),
+        ]
+
+    def _perhaps_twice(self, call: Callable[[], Answer]) -> Answer:
+        """The answer got lost and the call is repeated."""
+        if self.rng.random() < 0.2:
+            self.counts["replayed"] += 1
+            call()
+        return call()
+
+    def _submit(self) -> None:
+        rng = self.rng
+        tenant, count = rng.choice("abc"), rng.choice([1, 1, 1, 3])
+        jobs = []
+        for _ in range(count):
+            self.serial += 1
+            more: dict[str, Any] = {"fingerprint": f"f{rng.randrange(12)}"} if rng.random() < 0.5 else {}
+            jobs.append(
+                make_job(
+                    id=f"{self.seed:08x}{self.serial:024x}",
+                    tenant=tenant,
+                    lane=rng.choice(list(Lane)),
+                    cost_units=rng.choice([1, 2, 4]),
+                    max_attempts=rng.choice([1, 2, 5]),
+                    batch_id="b1" if count > 1 else "",
+                    **more,
+                )
+            )
+        allowed = limits(running_jobs=rng.choice([2, 10, 1000]), weight=rng.choice([0.5, 1.0, 3.0]))
+        self._perhaps_twice(lambda: self.store.submit_many(jobs, allowed))
+        self.ids += [job.id for job in jobs]
+        self.poison |= {job.id for job in jobs if rng.random() < 0.04}
+
+    def _release(self) -> None:
+        for message in self.store.release(self.rng.randrange(1, 6)):
+            if self.rng.random() < 0.08:
+                self.counts["lost"] += 1
+                continue
+            self.messages.append(message)
+            if self.rng.random() < 0.15:
+                self.counts["doubled"] += 1
+                self.messages.append(message)
+
+    def _deliver(self) -> None:
+        if not self.messages:
+            return
+        message = self.rng.choice(self.messages)
+        if self.rng.random() < 0.9:  # else it stays and comes again, much later perhaps
+            self.messages.remove(message)
+        self.serial += 1
+        token, worker = f"t{self.serial}", self.rng.choice(["w1", "w2"])
+        lease = self._perhaps_twice(lambda: self.store.claim(message.job_id, message.epoch, token, worker))
+        if lease is None:
+            self.counts["void"] += 1
+            return
+        self.claims[message.job_id] += 1
+        if message.job_id in self.poison or self.rng.random() < 0.1:
+            self.counts["died"] += 1
+        else:
+            self.runs.append(Running(message.job_id, token))
+
+    def _work(self) -> None:
+        """Some run does something, in time or long after it lost its lease."""
+        if not self.runs:
+            return
+        run = self.rng.choice(self.runs)
+        what = self.rng.choices(["complete", "progress", "retry", "fail", "give_back"], [6, 2, 1.5, 0.4, 0.7])[0]
+        if what == "progress":
+            self.store.report_progress(run.id, run.token, Progress(stage="denoise", step=1, steps=4))
+            return
+        self.runs.remove(run)
+        if what == "complete":
+            if self._perhaps_twice(lambda: self.store.complete(run.id, run.token, make_picture(run.id))):
+                self.accepted[run.id] += 1
+            else:
+                self.counts["fenced"] += 1
+        elif what == "give_back":
+            self._perhaps_twice(lambda: self.store.give_back(run.id, run.token))
+        else:
+            failure = CRASHED if what == "retry" else REFUSED
+            self._perhaps_twice(lambda: self.store.fail(run.id, run.token, failure))
+
+    def _reap(self) -> None:
+        self.redis.set(f"{PREFIX}grace", 1)
+        self._perhaps_twice(self.store.reap)
+
+    def _run_out(self) -> None:
+        kinds = ["lease"] * 5 + ["rel", "retry"] * 2 + ["deadline"]
+        kind = self.rng.choice(kinds)
+        members = sorted(self.redis.zrange(PREFIX + kind, 0, -1))
+        if members and (kind != "deadline" or self.rng.random() < 0.05):
+            self.counts[f"{kind} ran out"] += 1
+            self.redis.zadd(PREFIX + kind, {self.rng.choice(members): 1})
+
+    def _cancel(self) -> None:
+        if self.ids:
+            job_id = self.rng.choice(self.ids)
+            self._perhaps_twice(lambda: self.store.cancel(job_id))
+
+    def _renew(self) -> None:
+        if self.runs:
+            self.store.renew([(run.id, run.token) for run in self.rng.sample(self.runs, min(3, len(self.runs)))])
+
+    def _pause(self) -> None:
+        self.store.pause(*self.rng.choice([("tenant", "a"), ("tenant", "b"), ("lane", "batch"), ("worker", "w1")]))
+
+    def _resume(self) -> None:
+        for one in self.store.paused():
+            self.store.resume(*one.split(":", 1))
+
+    def _watch(self) -> None:
+        """An end is an end; looked at now and then, since each look costs."""
+        if self.rng.random() > 0.1:
+            return
+        for job_id, job in zip(self.ids, self.store.get_many(self.ids), strict=True):
+            if job is None:
+                self.problems.append(f"{job_id} was accepted and is unknown")
+                self.ended[job_id] = JobState.DEAD
+            elif job_id in self.ended and self.ended[job_id] is not job.state:
+                self.problems.append(f"{job_id} was {self.ended[job_id]} and is {job.state}")
+            elif job.state.is_terminal:
+                self.ended[job_id] = job.state
+
+    def _check(self) -> list[str]:
+        found = []
+        if len(self.ended) < len(self.ids):
+            found.append(f"{len(self.ids) - len(self.ended)} jobs never ended")
+        for job_id, count in self.accepted.items():
+            if count > 1:
+                found.append(f"two runs of {job_id} were both accepted")
+            if self.ended.get(job_id) not in (JobState.SUCCEEDED, JobState.CANCELED):
+                found.append(f"{job_id} was accepted and is {self.ended.get(job_id)}")
+        most = 1 + MAX_CRASHES
+        found += [f"poison {one} ran {self.claims[one]} times" for one in self.poison if self.claims[one] > most]
+        counts = self.store.get_batch("b1")
+        if counts is not None and counts.open:
+            found.append(f"the batch says {counts.open} are open")
+        return found

@@ -1,0 +1,102 @@
+"""A Celery worker whose pictures are made of nothing: the real lease, claim and completion, no engine and no S3.
+
+`celery -A tests.stub_worker worker --pool threads`. Environment: REDIS_URL and zimg's other settings; STUB_SECONDS is
+the time of one run; STUB_FOLDER, if set, takes one file for each picture (created once, as on S3 with If-None-Match)
+and a line in `runs` for each run. A prompt that begins with `poison` ends the process, one with `fail` fails for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from celery.signals import worker_ready, worker_shutdown
+
+from core.broker import SPARE_THREADS, TASK, make_celery
+from core.errors import RedisUnavailable
+from core.job import Failure, Lease, LeaseStatus, Picture
+from core.job_store import JobStore, WorkerInfo
+from core.redis_client import call, connect
+from core.settings import Settings
+
+SETTINGS = Settings.from_env()
+SECONDS = float(os.environ.get("STUB_SECONDS", "0"))
+FOLDER = os.environ.get("STUB_FOLDER", "")
+NAME = f"stub-{os.getpid()}-{secrets.token_hex(4)}"
+STARTED_MS = time.time_ns() // 1_000_000
+
+app = make_celery(SETTINGS)
+store = JobStore(connect(SETTINGS.redis_url), SETTINGS)
+held: dict[str, str] = {}
+stopping = threading.Event()
+
+
+@worker_ready.connect
+def begin(**_: Any) -> None:
+    threading.Thread(target=keep_leases, daemon=True).start()
+
+
+@worker_shutdown.connect
+def end(**_: Any) -> None:
+    stopping.set()
+    with contextlib.suppress(RedisUnavailable):
+        store.forget_worker(NAME)
+
+
+def keep_leases() -> None:
+    """Heartbeat and renew at a sixth of the lease, whatever happens to Redis in between."""
+    keeper = JobStore(connect(SETTINGS.redis_url), SETTINGS)
+    slots = app.conf.worker_concurrency - SPARE_THREADS
+    while not stopping.is_set():
+        with contextlib.suppress(RedisUnavailable):
+            keeper.heartbeat(WorkerInfo(name=NAME, slots=slots, started_ms=STARTED_MS))
+            leases = list(held.items())
+            for (job_id, _), status in zip(leases, keeper.renew(leases), strict=True):
+                if status is not LeaseStatus.HELD:
+                    held.pop(job_id, None)
+        stopping.wait(SETTINGS.lease_seconds / 6)
+
+
+@app.task(name=TASK)
+def generate(job_id: str, epoch: int) -> None:
+    token = secrets.token_hex(8)
+    with contextlib.suppress(RedisUnavailable):
+        lease = call(lambda: store.claim(job_id, epoch, token, NAME), tries=5)
+        if lease is not None:
+            run(lease)
+
+
+def run(lease: Lease) -> None:
+    held[lease.job_id] = lease.token
+    try:
+        if lease.request.prompt.startswith("poison"):
+            os._exit(70)
+        if lease.request.prompt.startswith("fail"):
+            failure = Failure(code="engine_failed", message="The stub fails as it was told.", retryable=True)
+            call(lambda: store.fail(lease.job_id, lease.token, failure), tries=20)
+            return
+        picture = draw(lease)
+        call(lambda: store.complete(lease.job_id, lease.token, picture), tries=20)
+    finally:
+        held.pop(lease.job_id, None)
+
+
+def draw(lease: Lease) -> Picture:
+    """ "Generation" and "upload"."""
+    key = f"{lease.tenant}/{lease.job_id}.png"
+    picture = Picture(key=key, sha256=lease.job_id * 2, width=1, height=1, size_bytes=len(lease.job_id))
+    if FOLDER and (Path(FOLDER) / f"{lease.job_id}.png").exists():
+        return picture
+    if SECONDS:
+        time.sleep(SECONDS)
+    if FOLDER:
+        with contextlib.suppress(FileExistsError), (Path(FOLDER) / f"{lease.job_id}.png").open("x") as file:
+            file.write(lease.job_id)
+        with (Path(FOLDER) / "runs").open("a") as runs:
+            runs.write(f"{lease.job_id} {lease.attempt} {int(lease.alone)}\n")
+    return picture

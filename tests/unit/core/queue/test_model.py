@@ -1,0 +1,45 @@
+"""The model test: seeded random lives of the queue. More seeds under `make soak`."""
+
+import fakeredis
+import pytest
+
+from core.job import JobState
+from core.redis_client import PREFIX
+from tests.queue_kit import Kit, violations
+from tests.queue_model import Model
+
+SEEDS, SOAK_SEEDS = range(20), range(1000, 1200)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_lost_or_settled_twice(queue_redis, seed):
+    assert Model(queue_redis, seed, jobs=60).run() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SOAK_SEEDS)
+def test_nothing_is_lost_or_settled_twice_in_many_lives(queue_redis, seed):
+    assert Model(queue_redis, seed, jobs=150).run() == []
+
+
+def test_the_model_meets_every_kind_of_fault():
+    model = Model(fakeredis.FakeRedis(decode_responses=True), 7, jobs=150)
+    model.run()
+
+    faults = {"lost", "doubled", "void", "died", "fenced", "replayed", "lease ran out", "rel ran out", "retry ran out"}
+    assert faults <= set(model.counts)
+    assert {JobState.SUCCEEDED, JobState.DEAD, JobState.CANCELED} <= set(model.ended.values())
+
+
+def test_the_checker_sees_a_job_that_was_charged_twice(kit):
+    job_id = kit.succeeded()
+    assert violations(kit.redis, [job_id]) == []
+    kit.redis.xadd(f"{PREFIX}ledger", {"job": job_id, "tenant": "a", "kind": "charge", "cost": 1, "day": "x"})
+
+    assert violations(kit.redis, [job_id]) != []
+
+
+def test_the_checker_sees_a_job_that_never_ended(fake_redis):
+    kit = Kit(fake_redis)
+
+    assert violations(fake_redis, [kit.queued()]) != []

@@ -1,0 +1,122 @@
+"""Submission: defaults, seeds, fingerprints, lanes and workers."""
+
+from dataclasses import replace
+
+import pytest
+
+from core.errors import Forbidden, NoWorker
+from core.job import JobState, Lane
+from core.job_store import JobStore
+from core.model_profile import ModelProfile
+from core.redis_client import PREFIX
+from core.settings import Settings
+from scheduler.submission import Submission, Wish
+from scheduler.tenants import Tenants
+
+PROFILE = ModelProfile("tiny", "r1", (512, 512), (432, 576), (576, 432))
+
+
+@pytest.fixture
+def tenant(fake_redis):
+    return Tenants(fake_redis, Settings()).local()
+
+
+@pytest.fixture
+def store(fake_redis):
+    return JobStore(fake_redis, Settings())
+
+
+@pytest.fixture
+def submission(store):
+    return Submission(store, Settings(), PROFILE)
+
+
+def wish(**more):
+    return Wish(**{"prompt": "a mug", "width": 512, "height": 512, **more})
+
+
+def test_a_wish_becomes_a_job_with_the_defaults_filled_in(submission, store, tenant):
+    job = store.get(submission.submit(tenant, wish(metadata={"sku": "1"})).job_id)
+
+    assert (job.tenant, job.lane, job.request.preset, job.request.model) == ("local", Lane.INTERACTIVE, "turbo", "tiny")
+    assert (job.cost_units, job.metadata) == (1, {"sku": "1"})
+    assert len(job.id) == 32
+
+
+def test_a_wish_without_a_seed_is_a_fresh_picture_each_time(submission, store, tenant):
+    jobs = [store.get(submission.submit(tenant, wish()).job_id) for _ in range(5)]
+
+    assert {job.state for job in jobs} == {JobState.QUEUED}
+    assert len({job.request.seed for job in jobs}) == 5
+    assert {job.fingerprint for job in jobs} == {""}
+
+
+def test_a_wish_with_a_seed_shares_the_work(submission, tenant):
+    first = submission.submit(tenant, wish(seed=3))
+
+    again = submission.submit(tenant, wish(seed=3))
+
+    assert (again.state, again.leader) == (JobState.FOLLOWING, first.job_id)
+
+
+def test_several_pictures_of_one_wish_have_seeds_of_their_own(submission, store, tenant):
+    done = submission.submit_pictures(tenant, wish(seed=3), 4)
+
+    jobs = store.get_many([one.job_id for one in done])
+    assert jobs[0].request.seed == 3
+    assert len({job.request.seed for job in jobs}) == 4
+
+
+def test_several_pictures_with_one_idempotency_key_are_the_same_ones_again(submission, tenant):
+    key = {"idempotency_key": "k", "body_hash": "h"}
+    first = submission.submit_pictures(tenant, wish(**key), 3)
+
+    again = submission.submit_pictures(tenant, wish(**key), 3)
+
+    assert [one.job_id for one in again] == [one.job_id for one in first]
+    assert all(one.replayed for one in again)
+
+
+def test_the_tenants_preset_comes_before_the_services(submission, store, tenant):
+    job = store.get(submission.submit(replace(tenant, preset="turbo-8"), wish()).job_id)
+
+    assert job.request.preset == "turbo-8"
+
+
+def test_a_lane_that_is_not_the_tenants_is_refused(submission, tenant):
+    with pytest.raises(Forbidden, match="batch"):
+        submission.submit(replace(tenant, lanes=(Lane.INTERACTIVE,)), wish(lane=Lane.BATCH))
+
+
+def test_a_batch_has_the_longer_deadline(submission, store, tenant):
+    jobs = [store.get(submission.submit(tenant, wish(lane=lane)).job_id) for lane in Lane]
+
+    assert [job.deadline_ms - job.created_ms for job in jobs] == [3_600_000, 86_400_000]
+
+
+def test_work_follows_pixels_and_forwards(submission, store, tenant, fake_redis):
+    ids = [
+        submission.submit(tenant, wish(width=size, height=size, preset=preset)).job_id
+        for size, preset in [(1024, "turbo"), (1024, "turbo-8"), (512, "turbo")]
+    ]
+
+    assert [float(fake_redis.hget(f"{PREFIX}job:{one}", "work")) for one in ids] == [1.0, 2.0, 0.25]
+
+
+def test_without_any_worker_for_long_a_wish_is_refused(submission, tenant, fake_redis):
+    fake_redis.zadd(f"{PREFIX}workers", {"w": 1})
+
+    with pytest.raises(NoWorker):
+        submission.submit(tenant, wish())
+
+
+def test_where_workers_scale_to_zero_a_wish_is_accepted(store, tenant, fake_redis):
+    fake_redis.zadd(f"{PREFIX}workers", {"w": 1})
+
+    done = Submission(store, Settings(min_workers=0), PROFILE).submit(tenant, wish())
+
+    assert done.state is JobState.QUEUED
+
+
+def test_a_service_that_just_started_accepts_before_its_worker_is_up(submission, tenant):
+    assert submission.submit(tenant, wish()).state is JobState.QUEUED

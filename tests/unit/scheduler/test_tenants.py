@@ -1,0 +1,155 @@
+"""Tenants and keys."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from core.errors import Forbidden, InvalidRequest
+from core.job import Lane
+from core.redis_client import PREFIX
+from core.settings import Settings
+from scheduler.quota import check_limits, default_limits
+from scheduler.tenants import Tenants, hash_key
+
+
+@pytest.fixture
+def tenants(fake_redis):
+    return Tenants(fake_redis, Settings(tenant_daily_units=7))
+
+
+def test_a_key_opens_its_tenant(tenants):
+    key, shown = tenants.create_key("shop")
+
+    assert re.fullmatch(r"zimg_[A-Za-z0-9_-]{43}", key)
+    assert tenants.find(hash_key(key)).name == "shop"
+    assert (shown.id, shown.hint) == (hash_key(key), key[-4:])
+
+
+def test_a_key_is_nowhere_in_redis(tenants, fake_redis):
+    key, _ = tenants.create_key("shop", label="till")
+
+    stored = [fake_redis.hgetall(one) for one in fake_redis.scan_iter(f"{PREFIX}key:*")]
+
+    assert key not in str(stored)
+    assert key[5:] not in str(stored)
+
+
+def test_an_unknown_key_opens_nothing(tenants):
+    assert tenants.find(hash_key("zimg_no")) is None
+
+
+def test_a_revoked_key_stops_with_the_next_request(tenants):
+    key, shown = tenants.create_key("shop")
+
+    assert tenants.revoke_key(shown.id[:12])
+
+    assert tenants.find(hash_key(key)) is None
+    assert tenants.list_keys()[0].revoked_ms > 0
+
+
+def test_revoking_what_is_not_there_says_so(tenants):
+    tenants.create_key("shop")
+
+    assert not tenants.revoke_key("ffffffffffff")
+    assert not tenants.revoke_key("")
+
+
+def test_an_expired_key_opens_nothing(tenants):
+    key, _ = tenants.create_key("shop", expires_ms=1)
+
+    assert tenants.find(hash_key(key)) is None
+
+
+def test_a_rotated_key_works_until_its_overlap_ends(tenants, fake_redis):
+    old, shown = tenants.create_key("shop", label="till")
+
+    new, made = tenants.rotate_key(shown.id, overlap_seconds=60)
+
+    assert (tenants.find(hash_key(new)).name, made.label) == ("shop", "till")
+    assert tenants.find(hash_key(old)) is not None
+    fake_redis.hset(f"{PREFIX}key:{shown.id}", "expires_ms", "1")
+    assert tenants.find(hash_key(old)) is None
+
+
+def test_a_key_rotated_without_overlap_stops_at_once(tenants):
+    old, shown = tenants.create_key("shop")
+
+    tenants.rotate_key(shown.id)
+
+    assert tenants.find(hash_key(old)) is None
+
+
+def test_a_banned_tenant_is_told_why(tenants):
+    key, _ = tenants.create_key("shop")
+    tenants.save(replace(tenants.get("shop"), ban_reason="unpaid bill"))
+
+    with pytest.raises(Forbidden, match="unpaid bill"):
+        tenants.find(hash_key(key))
+
+
+def test_a_tenants_own_limits_come_before_the_defaults(tenants):
+    assert tenants.get("shop").limits.daily_units == 7
+    own = replace(tenants.get("shop").limits, daily_units=9, weight=2.5)
+
+    tenants.save(replace(tenants.get("shop"), limits=own, lanes=(Lane.BATCH,), preset="turbo-8"))
+
+    stored = tenants.get("shop")
+    assert (stored.limits, stored.lanes, stored.preset) == (own, (Lane.BATCH,), "turbo-8")
+    assert tenants.get("other").limits.daily_units == 7
+
+
+def test_a_new_weight_holds_for_jobs_that_wait_already(tenants, fake_redis):
+    tenants.save(replace(tenants.get("shop"), limits=replace(tenants.get("shop").limits, weight=3.0)))
+
+    assert fake_redis.hget(f"{PREFIX}lim:shop", "weight") == "3.0"
+
+
+@pytest.mark.parametrize("name", ["", "A", "a|b", "a:b", "a b", "../x", "-a", "x" * 64])
+def test_a_name_that_could_break_a_key_is_refused(tenants, name):
+    with pytest.raises(InvalidRequest):
+        tenants.create_key(name)
+
+
+@pytest.mark.parametrize("more", [{"daily_units": -1}, {"weight": 0.0}, {"weight": 1e9}, {"burst": 0}])
+def test_limits_that_can_not_work_are_refused(more):
+    with pytest.raises(InvalidRequest) as refusal:
+        check_limits(replace(default_limits(Settings()), **more))
+
+    assert refusal.value.field == next(iter(more))
+
+
+def test_keys_are_listed_oldest_first_and_by_tenant(tenants):
+    _, first = tenants.create_key("shop")
+    tenants.create_key("other")
+
+    assert [key.tenant for key in tenants.list_keys()] == [first.tenant, "other"]
+    assert [key.id for key in tenants.list_keys("shop")] == [first.id]
+
+
+def test_when_a_key_was_last_used_is_known_to_the_minute(tenants):
+    key, _ = tenants.create_key("shop")
+
+    tenants.find(hash_key(key))
+    first = tenants.list_keys()[0].last_used_ms
+    tenants.find(hash_key(key))
+
+    assert first > 0
+    assert tenants.list_keys()[0].last_used_ms == first
+
+
+def test_the_first_admin_key_is_made_once_whoever_asks(tenants):
+    with ThreadPoolExecutor(8) as pool:
+        made = [key for key in pool.map(lambda _: tenants.first_admin_key(), range(8)) if key]
+
+    assert len(made) == 1
+    assert tenants.find(hash_key(made[0])).is_admin
+    assert tenants.first_admin_key() is None
+
+
+def test_a_key_exists_once_one_was_made(tenants):
+    assert not tenants.any_key()
+    tenants.create_key("shop")
+
+    assert tenants.any_key()
