@@ -34,6 +34,7 @@ def create_app(parts: Services) -> OpenAPI:
         validation_error_callback=errors.refuse_invalid,
     )
     app.request_class = ZimgRequest
+    app.url_map.merge_slashes = False
     app.config.update(
         MAX_CONTENT_LENGTH=JSON_BYTES_MOST, MAX_FORM_MEMORY_SIZE=JSON_BYTES_MOST, MAX_FORM_PARTS=FORM_PARTS_MOST
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import cast
@@ -38,6 +39,12 @@ class Services:
     long_waits: LongWaits
     thumbnails: Thumbnails = field(default_factory=Thumbnails)
     started_monotonic: float = field(default_factory=time.monotonic)
+    closing: threading.Event = field(default_factory=threading.Event)  # the process is asked to stop: end long waits
+
+    def close(self) -> None:
+        """End every long wait: streams resume and retries join their jobs at another process."""
+        self.closing.set()
+        self.hub.close()
 
 
 def services() -> Services:

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from flask import Flask, Response, g, json, request
+from flask import Flask, Response, g, json, make_response, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
@@ -139,9 +139,7 @@ def _answer_ours(error: Exception) -> Response:
 def _answer_http(error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.response is not None or (error.code or 500) < 400:
-        return Response.force_type(
-            error.get_response(request.environ), request.environ
-        )  # a redirect, or an answer made on purpose
+        return make_response(error.get_response())  # a redirect, or an answer made on purpose
     code = HTTP_CODES.get(error.code or 500, "invalid_request" if (error.code or 500) < 500 else "internal_error")
     made = answer(code, error.description or "", error=error)
     for name, value in error.get_headers():

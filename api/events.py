@@ -56,8 +56,8 @@ def _frames(parts: Services, job: Job | None, after_id: str) -> Iterator[str]:
     assert job is not None
     job_id, place, told_end = job.id, "", False
     ends, quiet_since = time.monotonic() + STREAM_SECONDS_MOST, time.monotonic()
-    yield "retry: 1000\n\n"
-    while time.monotonic() < ends:
+    yield ": open\n\n"
+    while time.monotonic() < ends and not parts.closing.is_set():
         over = job is None or job.state.is_terminal
         events = parts.hub.wait(job_id, after_id, timeout_seconds=0.0 if over else PLACE_SECONDS)
         job = parts.jobs.get(job_id)  # after the events: an `output` needs the picture

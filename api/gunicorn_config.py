@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from core.settings import Settings
 
@@ -24,3 +28,15 @@ if Path("/dev/shm").is_dir():  # noqa: S108 - gunicorn's heartbeat file must not
 accesslog = None
 loglevel = "warning"
 proc_name = "zimg-api"
+
+
+def post_worker_init(worker: Any) -> None:
+    """When asked to stop, end streams and waiting calls first: they would use up the graceful time."""
+    parts, stop = worker.wsgi.extensions["zimg"], signal.getsignal(signal.SIGTERM)
+
+    def on_term(number: int, frame: FrameType | None) -> None:
+        threading.Thread(target=parts.close, name="close-waits", daemon=True).start()
+        if callable(stop):
+            stop(number, frame)
+
+    signal.signal(signal.SIGTERM, on_term)

@@ -164,7 +164,9 @@ def _frames(parts: Services, ids: Sequence[str]) -> Iterator[str]:
     deadline = time.monotonic() + parts.settings.sync_wait_seconds
     for job_id in ids:
         job = parts.jobs.get(job_id)
-        while job is not None and not job.state.is_terminal and time.monotonic() < deadline:
+        while (
+            job is not None and not job.state.is_terminal and time.monotonic() < deadline and not parts.closing.is_set()
+        ):
             yield ": waiting\n\n"  # also finds out whether anybody still listens
             job = wait_until(parts, job_id, _has_ended, min(deadline, time.monotonic() + PING_SECONDS))
         if (error := _why_not(job)) is not None:

@@ -45,7 +45,9 @@ log = get_logger(__name__)
 def install(app: Flask, cors_origins: tuple[str, ...]) -> None:
     """Hook the above into `app`. Pictures may be used by any page; the API by `cors_origins` only."""
     app.before_request(_start)
-    resources: dict[str | re.Pattern[str], dict[str, object]] = {r"/i/.*": {"origins": "*", "methods": ["GET", "HEAD"]}}
+    resources: dict[str | re.Pattern[str], dict[str, object]] = {
+        r"/i/.*": {"origins": "*", "methods": ["GET", "HEAD"], "send_wildcard": True}
+    }
     if cors_origins:
         resources[r"/v1/.*"] = {"origins": list(cors_origins)}
     CORS(

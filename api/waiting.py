@@ -72,7 +72,7 @@ def wait_until(parts: Services, job_id: str, is_done: Callable[[Job | None], boo
     while True:
         job = parts.jobs.get(job_id)
         left = deadline - time.monotonic()
-        if is_done(job) or left <= 0:
+        if is_done(job) or left <= 0 or parts.closing.is_set():
             return job
         events = parts.hub.wait(job_id, after_id, timeout_seconds=min(left, LOOK_AGAIN_SECONDS))
         after_id = events[-1].id if events else after_id

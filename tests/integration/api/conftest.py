@@ -228,8 +228,16 @@ def live_api(settings: Settings, folder: Path, **more: str) -> Iterator[LiveApi]
         api.stop()
 
 
-@pytest.fixture
-def live(parts: Services, settings: Settings, tmp_path: Path) -> Iterator[LiveApi]:
-    """An api process of this test's own, on the same Redis and S3 as `parts`."""
-    with live_api(settings, tmp_path, ZIMG_SYNC_WAIT_SECONDS="10") as api:
+@pytest.fixture(scope="session")
+def live_process(
+    valkey_server: RedisServer, storage_environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveApi]:
+    settings = Settings(redis_url=valkey_server.url, s3_endpoint_url=storage_environment["S3_ENDPOINT_URL"])
+    with live_api(settings, tmp_path_factory.mktemp("api"), ZIMG_SYNC_WAIT_SECONDS="10") as api:
         yield api
+
+
+@pytest.fixture
+def live(live_process: LiveApi, parts: Services) -> LiveApi:
+    """An api process of the session, on the same Redis and S3 as `parts`, which are empty."""
+    return live_process

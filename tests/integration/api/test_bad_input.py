@@ -1,6 +1,7 @@
 """Whatever a client sends wrong: 4xx problem+json that names the field, nothing stored, nothing charged."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -100,7 +101,6 @@ def test_a_bad_query_is_refused_naming_the_parameter(http, parts, query, field):
 
     assert answer.status_code == 400
     assert answer.json["field"] == field
-    assert answer.json["errors"][0]["pointer"] == f"?{field}" if "errors" in answer.json else True
 
 
 def test_every_wrong_member_is_told_at_once(http, parts):
@@ -147,8 +147,6 @@ def test_wrong_paths_and_methods_are_problems_too(http, parts, method, path, sta
 
 
 def test_over_the_daily_quota_nothing_is_stored_and_the_client_knows_when_to_return(http, worker, parts, valkey):
-    from dataclasses import replace
-
     local = parts.tenants.local()
     parts.tenants.save(replace(local, limits=replace(local.limits, daily_units=2)))
 

@@ -1,0 +1,171 @@
+"""A product list in, the same list with links out."""
+
+import csv
+import io
+
+import pytest
+
+from api.schema import BatchObject
+from core.job import JobState, Lane
+
+SHEET = 'sku,title,color,note\nA-1,Red mug,red,=1+1\nA-2,陶瓷碗，手工,blue,\nB/3,"Lamp, brass",gold,keep\n'
+
+
+def send(http, data=SHEET, headers=None, **form):
+    data = data.encode() if isinstance(data, str) else data
+    return http.post(
+        "/v1/batches", data={"file": (io.BytesIO(data), "spring list.csv"), "size": "256x256", **form}, headers=headers
+    )
+
+
+def read_back(http, batch_id):
+    answer = http.get(f"/v1/batches/{batch_id}/manifest.csv")
+    return answer, list(csv.DictReader(io.StringIO(answer.data.decode("utf-8-sig"))))
+
+
+def test_each_row_becomes_two_jobs_in_the_batch_lane(http, worker, parts):
+    answer = send(http, white="{title} on white", scene="{title}, {color} room")
+
+    batch = answer.json
+    jobs = parts.jobs.list_jobs("local", batch_id=batch["id"])
+    assert answer.status_code == 202
+    assert answer.headers["Location"].endswith(f"/v1/batches/{batch['id']}")
+    assert BatchObject.model_validate(batch)
+    assert (batch["rows"], batch["request_counts"]["total"]) == (3, 6)
+    assert {job.lane for job in jobs} == {Lane.BATCH}
+    assert {job.request.prompt for job in jobs} >= {"Red mug on white", "Red mug, red room", "陶瓷碗，手工 on white"}
+    assert jobs[0].metadata.keys() == {"sku", "variant", "row"}
+
+
+def test_the_same_list_comes_back_with_links_that_work(http, worker):
+    batch = send(http).json
+    drawn = worker.draw_all()
+
+    answer, rows = read_back(http, batch["id"])
+
+    assert http.get(f"/v1/batches/{batch['id']}").json["status"] == "completed"
+    assert list(rows[0]) == ["sku", "title", "color", "note", "white_status", "white_url", "scene_status", "scene_url"]
+    assert [(row["sku"], row["title"], row["color"]) for row in rows] == [
+        ("A-1", "Red mug", "red"),
+        ("A-2", "陶瓷碗，手工", "blue"),
+        ("B/3", "Lamp, brass", "gold"),
+    ]
+    assert [row["note"] for row in rows] == ["'=1+1", "", "keep"]
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="spring_list-with-pictures.csv"'
+    for row in rows:
+        for url in (row["white_url"], row["scene_url"]):
+            job_id = url.rsplit("/", 1)[1].removesuffix(".png")
+            assert http.get(url).data == drawn[job_id]
+
+
+def test_rows_that_are_not_done_have_a_status_and_no_link(http, worker):
+    batch = send(http).json
+    lease = worker.claim()[0]
+    worker.fail(lease)
+
+    _, rows = read_back(http, batch["id"])
+
+    statuses = sorted(row[name] for row in rows for name in ("white_status", "scene_status"))
+    assert statuses.count("failed") == 1
+    assert set(statuses) <= {"failed", "queued", "running"}
+    assert all(not row["white_url"] and not row["scene_url"] for row in rows)
+    assert http.get(f"/v1/batches/{batch['id']}").json["request_counts"]["failed"] == 1
+
+
+def test_the_list_sent_again_is_answered_by_the_same_pictures(http, worker, parts):
+    first = send(http).json
+    worker.draw_all()
+
+    second = send(http).json
+
+    jobs = parts.jobs.list_jobs("local", batch_id=second["id"])
+    assert second["id"] != first["id"]
+    assert {job.state for job in jobs} == {JobState.SUCCEEDED}
+    assert worker.draw_all() == {}
+
+
+def test_an_idempotency_key_makes_a_repeated_upload_the_same_batch(http, worker):
+    headers = {"Idempotency-Key": "upload-1"}
+    first, again = send(http, headers=headers), send(http, headers=headers)
+
+    assert again.json["id"] == first.json["id"]
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert len(http.get(f"/v1/jobs?batch={first.json['id']}").json["data"]) == 6
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "gb18030", "utf-16"])
+def test_lists_of_excel_are_read_whatever_its_encoding(http, worker, encoding):
+    text = "货号;商品名称\nA-1;陶瓷马克杯，手工制作\nA-2;实木书架，三层\nA-3;不锈钢保温杯\n"
+
+    batch = send(http, text.encode(encoding)).json
+
+    answer = http.get(f"/v1/batches/{batch['id']}/manifest.csv").data.decode("utf-8-sig")
+    assert answer.splitlines()[0].startswith("货号;商品名称;white_status")
+    assert "实木书架，三层" in answer
+
+
+BAD = {
+    "no file": ({}, "file"),
+    "empty": ({"file": (io.BytesIO(b""), "a.csv")}, "file"),
+    "header only": ({"file": (io.BytesIO(b"sku,title\n"), "a.csv")}, "file"),
+    "no sku column": ({"file": (io.BytesIO(b"title,price\nmug,3\n"), "a.csv")}, "file"),
+    "binary": ({"file": (io.BytesIO(b"PK\x03\x04\x00\x00"), "a.xlsx")}, "file"),
+    "unknown column in template": ({"file": (io.BytesIO(SHEET.encode()), "a.csv"), "white": "{nope}"}, "white"),
+    "bad size": ({"file": (io.BytesIO(SHEET.encode()), "a.csv"), "size": "17x5000"}, "size"),
+    "empty title": ({"file": (io.BytesIO(b"sku,title\nA,mug\nB,\n"), "a.csv")}, "rows.3.title"),
+    "prompt too long": ({"file": (io.BytesIO(b"sku,title\nA," + b"x" * 5000 + b"\n"), "a.csv")}, "rows.2.white"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_wrong_list_is_refused_whole_and_leaves_no_trace(http, worker, valkey, name):
+    form, field = BAD[name]
+    for value in form.values():
+        if isinstance(value, tuple):
+            value[0].seek(0)
+    before = {key: valkey.dump(key) for key in valkey.scan_iter("*") if ":worker" not in key}
+
+    answer = http.post("/v1/batches", data=dict(form), content_type="multipart/form-data")
+
+    assert answer.status_code == 400, answer.text
+    assert answer.json["field"] == field
+    assert {key: valkey.dump(key) for key in valkey.scan_iter("*") if ":worker" not in key} == before
+
+
+def test_a_list_over_the_quota_is_refused_whole(http, worker, parts, valkey):
+    from dataclasses import replace
+
+    local = parts.tenants.local()
+    parts.tenants.save(replace(local, limits=replace(local.limits, daily_units=5)))
+
+    answer = send(http)
+
+    assert (answer.status_code, answer.json["code"]) == (429, "quota_exceeded")
+    assert list(valkey.scan_iter("*sheet*")) == []
+    assert http.get("/v1/jobs").json["data"] == []
+
+
+def test_another_content_type_is_refused(http, worker):
+    assert http.post("/v1/batches", data=SHEET, content_type="text/csv").status_code == 415
+    assert http.post("/v1/batches", json={"rows": []}).status_code == 415
+
+
+def test_a_huge_file_is_refused(http, worker):
+    answer = send(http, b"sku,title\n" + b"A,mug\n" * 3_000_000)
+
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("batch_id", ["batch_" + "0" * 24, "x", "..%2f.."])
+def test_an_unknown_batch_is_404(http, parts, batch_id):
+    assert http.get(f"/v1/batches/{batch_id}").status_code == 404
+    assert http.get(f"/v1/batches/{batch_id}/manifest.csv").status_code == 404
+
+
+def test_ten_thousand_rows_are_taken_in_one_call(http, worker, parts):
+    rows = "".join(f"S-{number},Product {number}\n" for number in range(9_900))
+
+    answer = send(http, "sku,title\n" + rows)
+
+    assert answer.status_code == 202
+    assert answer.json["request_counts"]["total"] == 19_800

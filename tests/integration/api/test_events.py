@@ -1,0 +1,159 @@
+"""Event streams over real HTTP: order, resume, an api that restarts, and viewers that go away."""
+
+import threading
+
+import httpx
+import pytest
+from httpx_sse import connect_sse
+
+from tests.integration.api.conftest import eventually, live_api
+
+
+@pytest.fixture
+def client(live):
+    with httpx.Client(base_url=live.url, timeout=30) as made:
+        yield made
+
+
+def submit(client, **more):
+    return client.post("/v1/jobs", json={"prompt": "a", "size": "256x256", **more}).json()["id"]
+
+
+def follow(client, job_id, last_event_id=""):
+    """All events until the stream ends."""
+    headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+    with connect_sse(client, "GET", f"/v1/jobs/{job_id}/events", headers=headers) as source:
+        return list(source.iter_sse())
+
+
+def test_a_stream_tells_the_whole_life_in_order_and_ends_with_it(client, worker):
+    job_id = submit(client)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.extend(follow(client, job_id)))
+    thread.start()
+    lease = worker.claim()[0]
+    worker.step(lease, 1)
+    worker.step(lease, 2)
+    worker.finish(lease)
+    thread.join(timeout=15)
+
+    stored = [event for event in seen if event.id]
+    assert [(event.event, event.json().get("status")) for event in stored if event.event == "status"] == [
+        ("status", "queued"),
+        ("status", "running"),
+        ("status", "succeeded"),
+    ]
+    assert [event.json()["step"] for event in stored if event.event == "progress"] == [1, 2]
+    output = next(event.json() for event in stored if event.event == "output")
+    assert output["images"][0]["url"].endswith(f"/i/{job_id}.png")
+    assert "key" not in output["images"][0]
+
+
+def test_a_waiting_job_tells_its_place(client, worker):
+    submit(client)
+    job_id = submit(client)
+    with connect_sse(client, "GET", f"/v1/jobs/{job_id}/events") as source:
+        place = next(event.json() for event in source.iter_sse() if "queue_position" in event.json())
+
+    assert place["queue_position"] == 2
+
+
+def test_a_lost_stream_goes_on_after_the_last_event_that_was_seen(client, worker):
+    job_id = submit(client)
+    lease = worker.claim()[0]
+    worker.step(lease, 1)
+    with connect_sse(client, "GET", f"/v1/jobs/{job_id}/events") as source:
+        last = next(event for event in source.iter_sse() if event.event == "progress")
+    worker.step(lease, 2)
+    worker.finish(lease)
+
+    rest = follow(client, job_id, last.id)
+
+    assert [event.json().get("step") for event in rest if event.event == "progress"] == [2]
+    assert rest[-1].json()["status"] == "succeeded"
+
+
+def test_a_stream_goes_on_after_the_api_was_restarted(settings, parts, worker, tmp_path):
+    with live_api(settings, tmp_path) as api, httpx.Client(base_url=api.url, timeout=30) as client:
+        job_id = submit(client)
+        lease = worker.claim()[0]
+        worker.step(lease, 1)
+        with connect_sse(client, "GET", f"/v1/jobs/{job_id}/events") as source:
+            last_id = next(event.id for event in source.iter_sse() if event.event == "progress")
+        api.stop()
+        worker.finish(lease)
+        api.start()
+
+        rest = follow(client, job_id, last_id)
+
+    assert [event.event for event in rest] == ["output", "status"]
+
+
+def test_a_stopping_api_ends_its_streams_at_once(settings, parts, worker, tmp_path):
+    with live_api(settings, tmp_path) as api, httpx.Client(base_url=api.url, timeout=30) as client:
+        job_id = submit(client)
+        with client.stream("GET", f"/v1/jobs/{job_id}/events") as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            api.process.terminate()
+            list(lines)
+            assert api.process.wait(timeout=6) == 0
+            api.process = None
+
+
+def test_who_has_seen_the_end_is_told_not_to_come_back(client, worker):
+    job_id = submit(client)
+    worker.draw_all()
+    last = follow(client, job_id)[-1]
+
+    answer = client.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": last.id})
+
+    assert answer.status_code == 204
+
+
+def test_a_stream_that_is_no_longer_kept_is_answered_by_a_summary(client, worker, valkey):
+    job_id = submit(client)
+    worker.draw_all()
+    valkey.delete(f"{{zimg}}:ev:{job_id}")
+
+    seen = follow(client, job_id)
+
+    assert [event.event for event in seen] == ["output", "status"]
+
+
+def test_a_failed_job_ends_its_stream_with_the_error(client, worker):
+    job_id = submit(client)
+    worker.fail(worker.claim()[0], "black_image")
+
+    seen = follow(client, job_id)
+
+    error = next(event.json() for event in seen if event.event == "error")
+    assert error == {"code": "black_image", "message": "It did not work."}
+    assert seen[-1].json()["status"] == "failed"
+
+
+@pytest.mark.parametrize("last", ["garbage", "-1", "9" * 100, "1-1\x00"])
+def test_a_last_event_id_that_is_not_ours_starts_from_the_beginning(http, worker, last):
+    job_id = http.post("/v1/jobs", json={"prompt": "a"}).json["id"]
+    worker.draw_all()
+
+    answer = http.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": last})
+
+    assert '"status":"queued"' in answer.text
+
+
+def test_a_place_is_free_again_when_a_viewer_leaves(settings, parts, worker, tmp_path):
+    with live_api(settings, tmp_path, ZIMG_LONG_WAITS="1") as api, httpx.Client(base_url=api.url, timeout=30) as client:
+        job_id = submit(client)
+        with client.stream("GET", f"/v1/jobs/{job_id}/events") as answer:
+            lines = answer.iter_lines()  # kept: a collected iterator closes the stream
+            next(lines)
+            full = client.get(f"/v1/jobs/{job_id}?wait=1").status_code
+        lease = worker.claim()[0]
+
+        def is_free():
+            worker.step(lease, 1)  # the server finds out when it writes
+            return client.get(f"/v1/jobs/{job_id}?wait=1").status_code == 200
+
+        assert full == 503
+        assert eventually(is_free)

@@ -1,0 +1,151 @@
+"""Probes, metrics, documentation, and what every answer carries."""
+
+import json
+import re
+from dataclasses import replace
+
+import httpx
+import pytest
+from openapi_spec_validator import validate
+
+from api.app import create_app
+from api.security import SECURITY_HEADERS
+from tests.integration.api.conftest import eventually
+
+
+def test_healthz_says_exactly_two_things(http):
+    answer = http.get("/healthz")
+
+    assert re.fullmatch(r'\{"status":"ok","uptime_sec":\d+\}\n?', answer.text)
+    assert answer.content_type == "application/json"
+
+
+def test_readyz_is_200_with_redis_storage_and_a_worker(http, worker):
+    answer = http.get("/readyz")
+
+    assert (answer.status_code, answer.json) == (
+        200, {"status": "ready", "checks": {"redis": "ok", "storage": "ok", "workers": "ok"}}
+    )  # fmt: skip
+
+
+def test_readyz_is_503_without_a_worker_unless_none_is_needed(http, parts):
+    needs_none = create_app(replace(parts, settings=replace(parts.settings, min_workers=0))).test_client()
+
+    answer = http.get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.json["checks"]["workers"].startswith("unavailable")
+    assert needs_none.get("/readyz").status_code == 200
+
+
+def test_readyz_is_503_while_redis_is_away_and_healthz_is_not(http, worker, valkey_server):
+    valkey_server.kill()
+    try:
+        answer = http.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json["checks"]["redis"].startswith("redis_unavailable")
+        assert http.get("/healthz").status_code == 200
+        assert "zimg_redis_up 0.0" in http.get("/metrics").text
+    finally:
+        valkey_server.start()
+
+
+def test_metrics_show_the_whole_service(http, worker):
+    http.post("/v1/jobs", json={"prompt": "a", "n": 2}).close()
+
+    text = http.get("/metrics").text
+
+    assert 'zimg_jobs_waiting{lane="interactive"} 2.0' in text
+    assert "zimg_workers 1.0" in text
+    assert 'zimg_http_requests_total{code="202",method="POST",route="/v1/jobs"}' in text
+
+
+def test_probes_need_no_key_and_no_name(keyed, worker):
+    for path in ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/"):
+        assert keyed.get(path, headers={"Host": "10.1.2.3:8080"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/healthz", "/v1/jobs", "/nope", "/static/page.js", "/problems"])
+def test_every_answer_carries_the_security_headers_and_a_request_id(http, parts, path):
+    answer = http.get(path)
+
+    for name in SECURITY_HEADERS:
+        assert name in answer.headers
+    assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+    assert "script-src 'self' 'unsafe" not in answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Request-Id"].startswith("req_")
+
+
+def test_a_request_is_one_log_line_with_its_id_and_its_time_only(live, worker):
+    answer = httpx.post(f"{live.url}/v1/jobs", json={"prompt": "a very private prompt"})
+
+    def lines():
+        text = (live.folder / "api.log").read_text()
+        assert "very private" not in text
+        return [json.loads(line) for line in text.splitlines() if answer.headers["X-Request-Id"] in line]
+
+    (line,) = eventually(lines)
+    assert line.keys() == {"ts", "level", "request_id", "duration_ms"}
+
+
+def test_the_openapi_document_is_valid_and_names_every_route(http, parts):
+    document = http.get("/openapi.json").json
+
+    validate(document)
+    routes = {
+        re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        for rule in http.application.url_map.iter_rules()
+        if rule.rule.startswith("/v1/")
+    }
+    assert routes <= set(document["paths"])
+
+
+def test_every_route_under_v1_has_words_errors_and_an_operation_id(http, parts):
+    document = http.get("/openapi.json").json
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            assert operation["summary"], (method, path)
+            if path.startswith("/v1/"):
+                assert "application/problem+json" in operation["responses"]["400"]["content"], (method, path)
+    ids = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_docs_load_nothing_from_elsewhere(http, parts):
+    page = http.get("/docs").text
+
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert loaded
+    for address in loaded:
+        assert address.startswith("/"), address
+        assert http.get(address).status_code == 200
+
+
+def test_the_page_loads_nothing_from_elsewhere(http, parts):
+    page = http.get("/").text
+
+    for address in re.findall(r'(?:src|href)="([^"#]+)"', page):
+        assert address.startswith("/"), address
+        assert http.get(address).status_code == 200
+    assert "style=" not in page
+    assert "<script>" not in page
+
+
+@pytest.mark.parametrize("name", ["../app.py", "..%2fapp.py", "%2e%2e/app.py", "index.html%00.css", "%2fetc/passwd"])
+def test_nothing_but_static_files_is_served(http, parts, name):
+    assert http.get(f"/static/{name}").status_code == 404
+
+
+def test_the_problems_page_lists_every_code(http, parts):
+    from api.problems import PROBLEMS
+
+    text = http.get("/problems").text
+
+    assert all(f'id="{code}"' in text for code in PROBLEMS)
+
+
+def test_a_documents_example_is_accepted_as_it_stands(http, worker):
+    document = http.get("/openapi.json").json
+    example = document["components"]["schemas"]["JobCreate"]["example"]
+
+    assert http.post("/v1/jobs", data=json.dumps(example), content_type="application/json").status_code == 202
