@@ -85,10 +85,10 @@ def test_jobs_of_a_killed_worker_run_again_alone(fleet):
 
 def test_messages_that_died_with_a_frozen_worker_come_again(fleet):
     """The broker hands a message to a client that is there no more; the claim deadline brings the job back."""
-    worker = fleet.start_worker()
-    fleet.await_workers(1)
-    worker.send_signal(signal.SIGSTOP)
     fleet.start_scheduler()
+    worker = fleet.start_worker()
+    fleet.await_ends(submit(fleet, 1), 30)
+    worker.send_signal(signal.SIGSTOP)
     ids = submit(fleet, 3)
     wait_until(lambda: fleet.store.depth().released == 3, seconds=20, why=fleet.logs)
 
@@ -158,20 +158,21 @@ def test_a_poison_job_ends_dead_and_its_companions_succeed(fleet):
     fleet.start_scheduler()
     [poison] = submit(fleet, 1, prompt="poison")
     ids = submit(fleet, 20)
-    worker = fleet.start_worker(STUB_SECONDS="0.05")
     for _ in range(10):
-        wait_until(lambda: worker.poll() is not None or all_ended(fleet, [poison, *ids]), seconds=60, why=fleet.logs)
-        if worker.poll() is None:
+        if lives_to_the_end(fleet, fleet.start_worker(STUB_SECONDS="0.05"), [poison, *ids]):
             break
-        worker = fleet.start_worker(STUB_SECONDS="0.05")
 
     assert_all_well(fleet, ids)
     job = fleet.store.get(poison)
     assert (job.state, job.failure.code, job.crashes) == (JobState.DEAD, "poison", 3)
 
 
-def all_ended(fleet, ids):
-    return all(job.state.is_terminal for job in fleet.store.get_many(ids))
+def lives_to_the_end(fleet, worker, ids):
+    def ended():
+        return all(job.state.is_terminal for job in fleet.store.get_many(ids))
+
+    wait_until(lambda: worker.poll() is not None or ended(), seconds=60, why=fleet.logs)
+    return worker.poll() is None
 
 
 def test_a_message_that_comes_five_times_runs_once(fleet):

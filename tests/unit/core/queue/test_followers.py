@@ -246,15 +246,27 @@ def test_a_follower_of_a_poison_job_is_tried_once_more(kit):
     assert (kit.state(run.id), kit.state(follower)) == (JobState.DEAD, JobState.QUEUED)
 
 
-def test_a_shared_object_is_deleted_with_its_last_record(kit):
-    first = kit.succeeded(fingerprint="f")
-    again = kit.queued(fingerprint="f")
+def mirrored(kit):
+    run = kit.running(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+    kit.complete(run)
+    return run.id, follower
 
-    kit.store.remove(first)
+
+def reused(kit):
+    return kit.succeeded(fingerprint="f"), kit.queued(fingerprint="f")
+
+
+@pytest.mark.parametrize("made", [mirrored, reused])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_shared_object_is_deleted_with_its_last_record(kit, made, order):
+    ids = made(kit)
+
+    kit.store.remove(ids[order[0]])
     assert kit.redis.zcard(f"{PREFIX}trash") == 0
-    kit.store.remove(again)
+    kit.store.remove(ids[order[1]])
 
-    assert kit.redis.zrange(f"{PREFIX}trash", 0, -1) == [make_picture(first).key]
+    assert kit.redis.zrange(f"{PREFIX}trash", 0, -1) == [make_picture(ids[0]).key]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -292,3 +304,32 @@ def test_a_fingerprint_that_points_at_a_job_without_a_picture_leads_nobody(kit, 
     point_fingerprint_at(kit, job_id)
 
     assert kit.submit(fingerprint="f").state is JobState.QUEUED
+
+
+def test_canceling_a_follower_promotes_nobody(kit):
+    run = kit.running(fingerprint="f")
+    first, second = kit.queued(fingerprint="f"), kit.queued(fingerprint="f")
+
+    kit.store.cancel(first)
+
+    assert (kit.state(run.id), kit.state(second)) == (JobState.RUNNING, JobState.FOLLOWING)
+
+
+@pytest.mark.parametrize("ending", ["dead", "canceled"])
+def test_a_job_that_ends_without_a_picture_gives_up_its_fingerprint(kit, ending):
+    if ending == "dead":
+        kit.dead(fingerprint="f")
+    else:
+        kit.store.cancel(kit.queued(fingerprint="f"))
+
+    assert not kit.redis.exists(f"{PREFIX}fp:a:f")
+
+
+def test_a_picture_that_expires_leaves_a_newer_jobs_fingerprint_alone(kit):
+    first = kit.succeeded(fingerprint="f")
+    again = kit.queued(fingerprint="f")
+    kit.let_run_out("pictures", first)
+
+    kit.store.expire(10)
+
+    assert kit.submit(fingerprint="f").leader == again
