@@ -1,0 +1,265 @@
+"""A small typed client of zimg's HTTP API.
+
+with Zimg("http://127.0.0.1:8080") as zimg:
+    job = zimg.wait(zimg.submit("a red mug on a white background")[0].id)
+    Path("mug.png").write_bytes(zimg.download(job))
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+ENDED = frozenset({"succeeded", "failed", "canceled", "expired"})
+LONG_POLL_SECONDS = 20
+TRIES = 4
+LONGEST_PAUSE_SECONDS = 30.0
+GONE_AWAY = (502, 503, 504)
+
+
+class ZimgProblem(Exception):
+    """Raised for every answer that is not a success; `code` is stable, `field` names what was wrong.
+
+    `status` is 0 when the service did not answer at all.
+    """
+
+    def __init__(self, status: int, body: Mapping[str, Any], message: str = "") -> None:
+        super().__init__(message or str(body.get("detail") or body.get("title") or f"HTTP {status}"))
+        self.status = status
+        self.code = str(body.get("code", ""))
+        self.field = body.get("field")
+        self.request_id = str(body.get("request_id", ""))
+        self.errors: list[Mapping[str, Any]] = list(body.get("errors", ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A finished picture."""
+
+    url: str
+    sha256: str
+    width: int
+    height: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the service shows it; `raw` has everything else."""
+
+    id: str
+    status: str
+    prompt: str
+    seed: int
+    step: int = 0
+    steps: int = 0
+    share_done: float = 0.0
+    queue_position: int | None = None
+    eta_seconds: float | None = None
+    picture: Picture | None = None
+    error_code: str = ""
+    error: str = ""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ENDED
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Job:
+        """From the service's JSON."""
+        progress, error = body.get("progress") or {}, body.get("error") or {}
+        image = next(iter(body.get("images", ())), None)
+        known = {name: image[name] for name in ("url", "sha256", "width", "height", "bytes")} if image else None
+        return cls(
+            id=body["id"],
+            status=body["status"],
+            prompt=body["prompt"],
+            seed=body["seed"],
+            step=progress.get("step", 0),
+            steps=progress.get("steps", 0),
+            share_done=progress.get("value", 0.0),
+            queue_position=body.get("queue_position"),
+            eta_seconds=body.get("eta_seconds"),
+            picture=Picture(**known) if known else None,
+            error_code=error.get("code", ""),
+            error=error.get("message", ""),
+            raw=body,
+        )
+
+
+class Zimg:
+    """The service at one address, as one tenant. Every method raises ZimgProblem."""
+
+    def __init__(self, url: str = DEFAULT_URL, *, key: str = "", timeout_seconds: float = 60.0) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    # Pictures
+
+    def submit(
+        self,
+        prompt: str,
+        *,
+        size: str | None = None,
+        seed: int | None = None,
+        n: int = 1,
+        metadata: Mapping[str, Any] | None = None,
+        idempotency_key: str = "",
+    ) -> list[Job]:
+        """Hand in `n` pictures; safe against lost answers, since it is repeated under one Idempotency-Key."""
+        wish = {"prompt": prompt, "size": size, "seed": seed, "n": n if n > 1 else None, "metadata": metadata}
+        body = self._call(
+            "POST",
+            "/v1/jobs",
+            json={name: value for name, value in wish.items() if value is not None},
+            headers={"Idempotency-Key": idempotency_key or secrets.token_hex(16)},
+        ).json()
+        return [Job.of(one) for one in (body["data"] if body["object"] == "list" else [body])]
+
+    def job(self, job_id: str) -> Job:
+        """The job as it stands."""
+        return Job.of(self._call("GET", f"/v1/jobs/{job_id}").json())
+
+    def jobs(self, *, status: str = "", batch: str = "", limit: int = 20) -> list[Job]:
+        """The newest jobs, at most `limit`."""
+        found: list[Job] = []
+        cursor = ""
+        while len(found) < limit:
+            query = {"status": status, "batch": batch, "cursor": cursor, "limit": str(min(100, limit - len(found)))}
+            answer = self._call("GET", "/v1/jobs", params={name: value for name, value in query.items() if value})
+            page = answer.json()
+            found += [Job.of(one) for one in page["data"]]
+            cursor = page["next_cursor"] or ""
+            if not cursor:
+                break
+        return found
+
+    def follow(self, job_id: str) -> Iterator[Job]:
+        """The job each time it looks different, until it has ended."""
+        tag = ""
+        while True:
+            headers = {"If-None-Match": tag} if tag else {}
+            wait = LONG_POLL_SECONDS if tag else 0
+            answer = self._call("GET", f"/v1/jobs/{job_id}", params={"wait": str(wait)}, headers=headers)
+            if answer.status_code == httpx.codes.NOT_MODIFIED:
+                continue
+            tag = answer.headers.get("ETag", "")
+            job = Job.of(answer.json())
+            yield job
+            if job.has_ended:
+                return
+
+    def wait(self, job_id: str) -> Job:
+        """The job at its end."""
+        *_, last = self.follow(job_id)
+        return last
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask a job to stop; safe to repeat."""
+        return Job.of(self._call("POST", f"/v1/jobs/{job_id}/cancel").json())
+
+    def delete(self, job_id: str) -> None:
+        """Delete an ended job with its picture and prompt."""
+        self._call("DELETE", f"/v1/jobs/{job_id}")
+
+    def download(self, job: Job) -> bytes:
+        """The PNG of a job that succeeded."""
+        if job.picture is None:
+            raise ValueError(f"job {job.id} has no picture: it is {job.status}")
+        return self._call("GET", f"/i/{job.id}.png").content
+
+    # Product lists
+
+    def create_batch(self, file: Path, *, templates: Mapping[str, str] | None = None, size: str = "") -> dict[str, Any]:
+        """Hand in a product list; `templates` maps `white` and `scene` to prompts with {column} in them."""
+        form = {**(templates or {}), **({"size": size} if size else {})}
+        answer = self._call(
+            "POST",
+            "/v1/batches",
+            data=form,
+            files={"file": (file.name, file.read_bytes(), "text/csv")},
+            headers={"Idempotency-Key": secrets.token_hex(16)},
+        )
+        return dict(answer.json())
+
+    def batch(self, batch_id: str) -> dict[str, Any]:
+        """The batch as it stands."""
+        return dict(self._call("GET", f"/v1/batches/{batch_id}").json())
+
+    def manifest(self, batch_id: str) -> bytes:
+        """The list with links, as CSV."""
+        return self._call("GET", f"/v1/batches/{batch_id}/manifest.csv").content
+
+    # Account
+
+    def usage(self) -> dict[str, Any]:
+        """What was used today, and the limits."""
+        return dict(self._call("GET", "/v1/usage").json())
+
+    def create_key(self, tenant: str, *, label: str = "", admin: bool = False) -> dict[str, Any]:
+        """A new key (admin); it is in `key`, this once."""
+        body = {"tenant": tenant, "label": label, "admin": admin}
+        return dict(self._call("POST", "/v1/keys", json=body).json())
+
+    def keys(self) -> list[dict[str, Any]]:
+        """All keys (admin), without the keys themselves."""
+        return list(self._call("GET", "/v1/keys").json()["data"])
+
+    def revoke_key(self, key_id: str) -> None:
+        """Close a key for ever (admin)."""
+        self._call("DELETE", f"/v1/keys/{key_id}")
+
+    def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The answer. What may be sent again safely is sent again while the service is away."""
+        is_safe = method in ("GET", "DELETE") or "Idempotency-Key" in (options.get("headers") or {})
+        for attempt in range(1, TRIES + 1):
+            is_last = attempt == TRIES or not is_safe
+            try:
+                answer = self._http.request(method, path, **options)
+            except httpx.TransportError as error:
+                if is_last:
+                    message = f"{self._http.base_url} does not answer ({type(error).__name__}). Is zimg running there?"
+                    raise ZimgProblem(0, {}, message) from error
+                time.sleep(min(LONGEST_PAUSE_SECONDS, 0.3 * 2**attempt))
+                continue
+            if answer.status_code in GONE_AWAY and not is_last:
+                time.sleep(_pause(answer, attempt))
+                continue
+            if answer.is_error:
+                raise ZimgProblem(answer.status_code, _problem(answer))
+            return answer
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _pause(answer: httpx.Response, attempt: int) -> float:
+    told = answer.headers.get("Retry-After", "")
+    return min(LONGEST_PAUSE_SECONDS, float(told) if told.isdigit() else 0.3 * 2**attempt)
+
+
+def _problem(answer: httpx.Response) -> Mapping[str, Any]:
+    try:
+        body = answer.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
