@@ -9,8 +9,16 @@ from typing import TypeVar
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -18,8 +26,9 @@ from core.errors import RedisUnavailable
 
 #: One hash tag, so that all keys live in one slot and scripts may touch any of them.
 PREFIX = "{zimg}:"
-#: Answers of a server that is there but can not take a write now: full, a replica, loading, out of disk.
-REFUSALS = ("OOM", "READONLY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "BUSY", "TRYAGAIN", "CLUSTERDOWN")
+#: Answers of a server that is there but can not take a command now: full, a replica, starting, cut off, out of disk.
+REFUSALS = (OutOfMemoryError, ReadOnlyError, BusyLoadingError, MasterDownError, ClusterDownError, TryAgainError)
+REFUSING_WORDS = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN")
 
 Result = TypeVar("Result")
 
@@ -52,8 +61,8 @@ def redis_errors() -> Iterator[None]:
 
 
 def is_refusal(error: ResponseError) -> bool:
-    """Whether the server is only unable now. Inside a script the word stands later in the message."""
-    return any(word in str(error).split("script:")[0] for word in REFUSALS)
+    """Whether the server is only unable now, as opposed to our having asked for something wrong."""
+    return isinstance(error, REFUSALS) or str(error).startswith(REFUSING_WORDS)
 
 
 def call(function: Callable[[], Result], *, tries: int = 3, pause_seconds: float = 0.2) -> Result:

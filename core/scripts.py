@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 import redis
+from redis.exceptions import ResponseError
 
 from core.redis_client import PREFIX, redis_errors
 
@@ -27,13 +28,41 @@ def script_texts() -> Mapping[str, str]:
     return {name: f"{prelude}\n-- {name}.lua\n{text}" for name, text in texts.items()}
 
 
+#: What a script may do beyond the usual, told to the server in its first line. Only taking in new work is refused
+#: while the server is out of memory; everything that ends work and frees memory goes on.
+READING = frozenset({"place", "usage"})
+TAKING_IN = frozenset({"submit", "heartbeat"})
+
+
+def first_line(name: str) -> str:
+    """The script's shebang (Redis 7, Valkey)."""
+    if name in READING:
+        return "#!lua flags=no-writes\n"
+    return "#!lua\n" if name in TAKING_IN else "#!lua flags=allow-oom\n"
+
+
 class Scripts:
     """Runs scripts by name; a server that forgot them (restart, SCRIPT FLUSH) is sent the text again."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._scripts = {name: client.register_script(text) for name, text in script_texts().items()}
+        texts = script_texts()
+        self._flagged = {name: client.register_script(first_line(name) + text) for name, text in texts.items()}
+        self._plain = {name: client.register_script(text) for name, text in texts.items()}
+        self._knows_flags = True
 
     def run(self, name: str, *arguments: Any) -> Any:
-        """The script's answer. Raises RedisUnavailable on connection trouble or when the server takes no writes."""
+        """The script's answer. Raises RedisUnavailable on connection trouble or when the server can not take it."""
         with redis_errors():
-            return self._scripts[name](keys=[PREFIX], args=list(arguments))
+            if self._knows_flags:
+                try:
+                    return self._flagged[name](keys=[PREFIX], args=list(arguments))
+                except ResponseError as error:
+                    if not _is_unknown_flag(error):
+                        raise
+                    self._knows_flags = False
+            return self._plain[name](keys=[PREFIX], args=list(arguments))
+
+
+def _is_unknown_flag(error: ResponseError) -> bool:
+    """An older server, or fakeredis, takes the first line for Lua and can not compile it."""
+    return "near '#'" in str(error)
