@@ -155,9 +155,8 @@ def usage(as_json: AsJson = False, url: Url = DEFAULT_URL, key: Key = "") -> Non
     if as_json:
         typer.echo(json.dumps(used))
         return
-    typer.echo(
-        f"{used['tenant']}: {used['daily_used']} of {used['daily_limit']} pictures today, {used['daily_reserved']} reserved"
-    )
+    today = f"{used['daily_used']} of {used['daily_limit']} pictures today, {used['daily_reserved']} reserved"
+    typer.echo(f"{used['tenant']}: {today}")
 
 
 @keys_app.command("create")
