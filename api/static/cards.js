@@ -71,8 +71,8 @@ function pictureParts(job, { isStarred, isSelecting, onOpen, onSelect }) {
   image.srcset = [320, 640].map((width) => `/i/${job.id}.webp?w=${width} ${width}w`).join(', ');
   image.src = `/i/${job.id}.webp?w=320`;
   frame.append(image);
-  button.append(frame, make('span', 'card-text', job.prompt));
-  const parts = [button];
+  button.append(frame);
+  const parts = [button, make('p', 'card-text', job.prompt)];
   if (isStarred) {
     const star = make('span', 'card-star');
     star.append(icon('star'));
