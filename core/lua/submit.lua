@@ -131,7 +131,8 @@ local function start(new)
   store(new)
   local job = read_job(new.id)
   local leader = leader_of(new)
-  emit_status(new.id, 'queued')
+  -- A stream takes 4 kB from its first entry on; nobody watches the single rows of a list before they run.
+  if new.lane == 'interactive' then emit_status(new.id, 'queued') end
   if not leader then
     if new.fingerprint ~= '' then redis.call('SET', PREFIX .. 'fp:' .. tenant .. ':' .. new.fingerprint, new.id) end
     enqueue(job)
