@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from flask import Response, jsonify, make_response, request
 from flask_openapi.blueprint import APIBlueprint
-from pydantic import BaseModel, Field, StrictInt, StrictStr
+from pydantic import BaseModel, Field, StrictStr
 
 from api import schema
 from api.auth import caller_of_key, find_caller, keyless, require_admin, require_same_origin, require_tenant
@@ -34,7 +34,7 @@ class KeyCreate(schema.Body):
     label: Annotated[StrictStr, Field(max_length=100, description="A note to find it again.")] = ""
     admin: Annotated[bool, Field(strict=True, description="Whether it opens the operator's routes.")] = False
     expires_in: Annotated[
-        StrictInt | None, Field(ge=60, le=10 * 366 * 86_400, description="Seconds; never if absent.")
+        schema.WholeNumber | None, Field(ge=60, le=10 * 366 * 86_400, description="Seconds; never if absent.")
     ] = None
 
 
@@ -128,7 +128,11 @@ def who() -> Response:
     return jsonify(_session_object(services()))
 
 
-@session.post("/v1/session", summary="Exchange a key for a session of the page", responses={200: SessionObject})
+@session.post(
+    "/v1/session",
+    summary="Exchange a key for a session of the page",
+    responses={200: SessionObject, **problems(413, 415)},
+)
 def sign_in(body: SignIn) -> Response:
     parts = services()
     require_same_origin(parts)

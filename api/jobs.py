@@ -15,7 +15,7 @@ from api.context import Services, base_url, services, tenant
 from api.headers import Preference, body_hash, idempotency_key, name_ignored, preference
 from api.job_json import STATES_OF_STATUS, job_object, status_of
 from api.limits import tell_limits
-from api.openapi_parts import COMMON, EVENT_STREAM, JOBS, SECURITY, problems
+from api.openapi_parts import COMMON, EVENT_STREAM, JOBS, SECURITY, json_of, problems
 from api.submitting import submit
 from api.waiting import wait_for_end, wait_until
 from core.errors import Gone, InvalidRequest, NotFound, Refusal
@@ -25,6 +25,10 @@ jobs = APIBlueprint("jobs", __name__, abp_tags=[JOBS], abp_security=SECURITY, ab
 jobs.before_request(require_tenant)
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")
+
+
+#: A job, or with `n` above 1 a list of them.
+ONE_OR_MANY = json_of(schema.JobObject, schema.JobList)
 
 
 class Conflict(Refusal):
@@ -38,7 +42,7 @@ class Conflict(Refusal):
     summary="Hand in a picture to draw",
     description="Answers 202 at once; `Prefer: wait=N` waits for the end. With `n` above 1 the answer is a list. "
     "An `Idempotency-Key` makes it safe to send the same request again.",
-    responses={202: schema.JobObject, 200: schema.JobObject, **problems(413, 415, 422, 429)},
+    responses={202: ONE_OR_MANY, 200: ONE_OR_MANY, **problems(413, 415, 422, 429)},
 )
 def create(body: schema.JobCreate) -> Response:
     parts, wish = services(), preference()
@@ -137,10 +141,14 @@ def _wait(parts: Services, job: Job, seconds: int) -> Job:
 @jobs.delete(
     "/v1/jobs/<job_id>",
     summary="Delete an ended job: record, prompt and picture",
-    responses={204: None, **problems(404, 409, 410)},
+    responses={204: None, **problems(404, 409)},
 )
 def delete(path: schema.JobPath) -> Response:
-    parts, job = services(), find_job(path.job_id)
+    parts = services()
+    try:
+        job = find_job(path.job_id)
+    except Gone:
+        return Response(status=204)  # deleted before: the same call again is no error
     if not job.state.is_terminal:
         raise Conflict("The job has not ended; cancel it first.")
     if job.picture is not None and not job.picture_removed:

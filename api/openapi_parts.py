@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask_openapi.models.tag import Tag
+from pydantic import BaseModel
 
 from api.errors import PROBLEM_JSON
 from api.schema import ProblemObject
@@ -19,6 +20,12 @@ OPERATIONS = Tag(name="Operations", description="Probes and metrics.")
 #: Either a key or, for the page, a session; a service without keys on localhost asks for neither.
 SECURITY: list[dict[str, list[Any]]] = [{"bearer": []}, {"session": []}, {}]
 ADMIN_SECURITY: list[dict[str, list[Any]]] = [{"bearer": []}]
+
+
+def json_of(*models: type[BaseModel]) -> dict[str, Any]:
+    """An answer that is one of these, each of which some route has as its only one, so that it is in the document."""
+    references = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in models]
+    return {"content": {"application/json": {"schema": {"anyOf": references}}}}
 
 
 def problems(*statuses: int) -> dict[str | int | HTTPStatus, Any]:

@@ -6,21 +6,33 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType
 
-from core.errors import InvalidRequest
-from core.model_profile import PIXELS_MOST, SIZE_LEAST, SIZE_MOST, SIZE_MULTIPLE, ModelProfile
+from api.sizes import parse_size, size_pattern
+from core.model_profile import ModelProfile
 
 PROMPT_CHARACTERS_MOST = 4_000
 SEED_LIMIT = 2**32
 PICTURES_MOST = 10
 METADATA_BYTES_MOST = 4_096
 WAIT_SECONDS_MOST = 60
+RETENTION_MOST = 366 * 86_400
 
-_SIZE = re.compile(r"([0-9]{2,4})x([0-9]{2,4})")
 #: Control characters have no business in a prompt, except line feeds, carriage returns and tabs.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROL_SET = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
+_CONTROL = re.compile(f"[{_CONTROL_SET}]")
+PROMPT_PATTERN = rf"^[^{_CONTROL_SET}]*[^{_CONTROL_SET}\s][^{_CONTROL_SET}]*$"
 
 
 def _check_prompt(prompt: str) -> str:
@@ -34,24 +46,6 @@ def _check_prompt(prompt: str) -> str:
     return prompt
 
 
-def parse_size(text: str) -> tuple[int, int] | None:
-    """(width, height) in pixels, or None for `auto`; raises PydanticCustomError saying the rule that it breaks."""
-    if text == "auto":
-        return None
-    match = _SIZE.fullmatch(text)
-    if not match:
-        raise PydanticCustomError("invalid_size", "size must be written WIDTHxHEIGHT, such as 1024x1024, or auto")
-    width, height = int(match[1]), int(match[2])
-    if any(side % SIZE_MULTIPLE or not SIZE_LEAST <= side <= SIZE_MOST for side in (width, height)):
-        message = "each side of size must be a multiple of {multiple} from {least} to {most}"
-        values = {"multiple": SIZE_MULTIPLE, "least": SIZE_LEAST, "most": SIZE_MOST}
-        raise PydanticCustomError("invalid_size", message, values)
-    if width * height > PIXELS_MOST:
-        message = "size has {pixels} pixels; at most {most} are drawn"
-        raise PydanticCustomError("invalid_size", message, {"pixels": width * height, "most": PIXELS_MOST})
-    return width, height
-
-
 def _check_size(text: str) -> str:
     parse_size(text)
     return text
@@ -61,6 +55,38 @@ def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     if len(json.dumps(metadata, ensure_ascii=False).encode()) > METADATA_BYTES_MOST:
         raise PydanticCustomError("too_long", "metadata has more than {most} bytes", {"most": METADATA_BYTES_MOST})
     return metadata
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 5.0 is the integer 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[StrictInt, BeforeValidator(_whole)]
+Prompt = TypeAliasType(
+    "Prompt",
+    Annotated[
+        StrictStr,
+        AfterValidator(_check_prompt),
+        Field(
+            description="What to draw, in any language. Control characters are refused.",
+            examples=["a red mug on white"],
+            json_schema_extra={"minLength": 1, "maxLength": PROMPT_CHARACTERS_MOST, "pattern": PROMPT_PATTERN},
+        ),
+    ],
+)
+Size = TypeAliasType(
+    "Size",
+    Annotated[
+        StrictStr,
+        AfterValidator(_check_size),
+        Field(
+            description="WIDTHxHEIGHT in pixels, multiples of 16 from 256 to 1536, at most 1,048,576 pixels; or auto.",
+            examples=["1024x1024"],
+            json_schema_extra={"pattern": size_pattern()},
+        ),
+    ],
+)
 
 
 class Body(BaseModel):
@@ -77,16 +103,14 @@ class Body(BaseModel):
 class Drawing(Body):
     """What both ways of asking for a picture have in common."""
 
-    prompt: Annotated[StrictStr, Field(description="What to draw, in any language.", examples=["a red mug on white"])]
-    size: Annotated[StrictStr | None, Field(description="WIDTHxHEIGHT in pixels, or auto.", examples=["1024x1024"])] = (
-        None
-    )
+    prompt: Prompt
+    size: Size | None = None
     seed: Annotated[
-        StrictInt | None,
+        WholeNumber | None,
         Field(ge=0, lt=SEED_LIMIT, description="Same seed, same picture. Drawn at random when absent."),
     ] = None
     n: Annotated[
-        StrictInt | None,
+        WholeNumber | None,
         Field(
             ge=1,
             le=PICTURES_MOST,
@@ -94,18 +118,13 @@ class Drawing(Body):
         ),
     ] = None
     metadata: Annotated[
-        dict[str, Any] | None, Field(description="Yours; comes back with the job. At most 4,096 bytes of JSON.")
+        dict[str, Any] | None,
+        Field(max_length=64, description="Yours; comes back with the job. At most 4,096 bytes of JSON."),
     ] = None
     expires_in: Annotated[
-        StrictInt | None, Field(ge=60, description="Seconds to keep the picture, within the service's own bound.")
+        WholeNumber | None,
+        Field(ge=60, le=RETENTION_MOST, description="Seconds to keep the picture; the service may keep it shorter."),
     ] = None
-
-    _prompt = field_validator("prompt")(_check_prompt)
-
-    @field_validator("size")
-    @classmethod
-    def _size(cls, text: str | None) -> str | None:
-        return None if text is None else _check_size(text)
 
     @field_validator("metadata")
     @classmethod
@@ -142,9 +161,7 @@ class ImageCreate(Drawing):
 class SizeOnly(BaseModel):
     """A size by itself, from a form."""
 
-    size: str
-
-    _size = field_validator("size")(_check_size)
+    size: Size
 
     def pixels(self, profile: ModelProfile) -> tuple[int, int]:
         """(width, height), the model's default for `auto`."""
@@ -393,8 +410,6 @@ class ProblemObject(BaseModel):
     error: OpenAIError
 
 
-def check_retention(expires_in: int | None, most: int) -> int:
-    """`expires_in`, 0 when absent; raises InvalidRequest above the service's bound."""
-    if expires_in is not None and expires_in > most:
-        raise InvalidRequest(f"expires_in may be at most {most} seconds here", field="expires_in", code="out_of_range")
-    return expires_in or 0
+def bounded_retention(expires_in: int | None, most: int) -> int:
+    """`expires_in` within the service's own bound; 0 when absent."""
+    return min(expires_in or 0, most)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.context import Services
-from api.schema import Drawing, check_retention
+from api.schema import Drawing, bounded_retention
 from core.job_store import Submitted
 from scheduler.submission import Wish
 from scheduler.tenants import Tenant
@@ -20,6 +20,6 @@ def submit(parts: Services, owner: Tenant, body: Drawing, *, key: str, body_hash
         metadata=body.metadata or {},
         idempotency_key=key,
         body_hash=body_hash,
-        retention_seconds=check_retention(body.expires_in, parts.settings.picture_retention_seconds),
+        retention_seconds=bounded_retention(body.expires_in, parts.settings.picture_retention_seconds),
     )
     return parts.submission.submit_pictures(owner, wish, body.n or 1)

@@ -1,12 +1,15 @@
 """What a request may say, and which member is named when it may not."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from api.errors import invalid_fields
-from api.schema import PROMPT_CHARACTERS_MOST, JobCreate
+from api.schema import PROMPT_CHARACTERS_MOST, PROMPT_PATTERN, JobCreate
+from api.sizes import size_pattern
 from core.model_profile import PIXELS_MOST, Z_IMAGE_TURBO
 
 
@@ -84,3 +87,21 @@ def test_exactly_the_sizes_of_the_rule_are_taken(width, height):
         taken = False
 
     assert taken == may
+    assert bool(re.search(size_pattern(), f"{width}x{height}")) == may
+
+
+@given(st.text(max_size=30))
+def test_the_documented_pattern_of_prompts_is_the_rule_itself(text):
+    try:
+        taken = bool(JobCreate(prompt=text))
+    except ValidationError:
+        taken = False
+
+    assert bool(re.search(PROMPT_PATTERN, text)) == taken
+
+
+@pytest.mark.parametrize("seed", [5.0, 5])
+def test_a_whole_number_may_be_written_either_way(seed):
+    made = JobCreate.model_validate({"prompt": "a", "seed": seed}).seed
+
+    assert (made, type(made)) == (5, int)
