@@ -6,35 +6,42 @@ import time
 from typing import Annotated, Any, Literal
 
 from flask import Response, jsonify, make_response, request
-from flask_openapi.blueprint import APIBlueprint
-from pydantic import BaseModel, Field, StrictStr
+from pydantic import BaseModel, Field, StrictInt, StrictStr
 
 from api import schema
 from api.auth import caller_of_key, find_caller, keyless, require_admin, require_same_origin, require_tenant
 from api.context import Services, services, tenant
-from api.openapi_parts import ACCOUNT, ADMIN_SECURITY, COMMON, SECURITY, problems
+from api.openapi_parts import ACCOUNT, ADMIN_SECURITY, SECURITY, problems, routes
 from api.sessions import COOKIE, SESSION_SECONDS, close_session, open_session
 from core.errors import NotFound, Unauthenticated
 from scheduler.tenants import ApiKey
 
-keys = APIBlueprint("keys", __name__, abp_tags=[ACCOUNT], abp_security=ADMIN_SECURITY, abp_responses=problems(*COMMON))
+keys = routes("keys", ACCOUNT, ADMIN_SECURITY)
 keys.before_request(require_admin)
 
 #: No guard before it: signing in is how one becomes somebody.
-session = APIBlueprint("session", __name__, abp_tags=[ACCOUNT], abp_responses=problems(*COMMON))
+session = routes("session", ACCOUNT, [])
 
-usage = APIBlueprint("usage", __name__, abp_tags=[ACCOUNT], abp_security=SECURITY, abp_responses=problems(*COMMON))
+usage = routes("usage", ACCOUNT, SECURITY)
 usage.before_request(require_tenant)
 
 
 class KeyCreate(schema.Body):
     """A key to make."""
 
-    tenant: Annotated[StrictStr, Field(description="Who pays: a-z, 0-9, _ . -", examples=["shop-1"])]
+    tenant: Annotated[
+        StrictStr,
+        Field(
+            description="Who pays: a-z, 0-9, _ . -",
+            examples=["shop-1"],
+            json_schema_extra={"pattern": "^[a-z0-9][a-z0-9_.-]{0,62}$"},
+        ),
+    ]
     label: Annotated[StrictStr, Field(max_length=100, description="A note to find it again.")] = ""
     admin: Annotated[bool, Field(strict=True, description="Whether it opens the operator's routes.")] = False
     expires_in: Annotated[
-        schema.WholeNumber | None, Field(ge=60, le=10 * 366 * 86_400, description="Seconds; never if absent.")
+        Annotated[StrictInt, Field(ge=60, le=10 * 366 * 86_400), schema.WHOLE] | None,
+        Field(description="Seconds; never if absent."),
     ] = None
 
 

@@ -12,10 +12,11 @@ from api.docs import docs as docs_routes
 from api.images import images
 from api.jobs import jobs
 from api.models import models
+from api.openapi_parts import add_schemas
 from api.ops import ops, service_registry
 from api.page import page
 from api.pictures import pictures
-from api.schema import ProblemObject
+from api.schema import ImagesResponse, ProblemObject
 from api.strict_json import JSON_BYTES_MOST, ZimgRequest
 
 FORM_PARTS_MOST = 32
@@ -46,6 +47,7 @@ def create_app(parts: Services) -> OpenAPI:
     errors.install(app)
     for blueprint in (jobs, images, models, batches, keys, session, usage, ops):
         app.register_api(blueprint)
+    add_schemas(app, ImagesResponse)
     for plain in (pictures, page, docs_routes):
         app.register_blueprint(plain)
     return app

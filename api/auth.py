@@ -45,7 +45,9 @@ def require_tenant() -> None:
 
 def require_admin() -> None:
     """before_request of the operator's routes: only the admin key opens them."""
-    if request.method != "OPTIONS" and not _sent_key() and not request.cookies.get(COOKIE):
+    if request.method == "OPTIONS":
+        return
+    if not _sent_key() and not request.cookies.get(COOKIE):
         raise Unauthenticated("This needs the admin key (ZIMG_ADMIN_KEY) in `Authorization: Bearer KEY`.")
     require_tenant()
     if not g.caller.is_admin:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, jsonify, make_response, request
-from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.models.media_type import MediaType
 from flask_openapi.models.request_body import RequestBody
 from flask_openapi.models.schema import Schema
@@ -28,7 +27,7 @@ from api.errors import FieldError, InvalidFields, UnsupportedMediaType
 from api.headers import body_hash, idempotency_key
 from api.job_json import picture_url, status_of
 from api.limits import tell_limits
-from api.openapi_parts import BATCHES, COMMON, SECURITY, problems
+from api.openapi_parts import BATCHES, SECURITY, problems, routes
 from api.product_sheet import Sheet, fill, read_sheet, template_fields, write_sheet
 from core.batch_store import Batch
 from core.errors import InvalidRequest, NotFound, ZimgError
@@ -36,7 +35,7 @@ from core.job import Job, Lane
 from core.job_store import BatchCounts
 from scheduler.submission import Wish
 
-batches = APIBlueprint("batches", __name__, abp_tags=[BATCHES], abp_security=SECURITY, abp_responses=problems(*COMMON))
+batches = routes("batches", BATCHES, SECURITY)
 batches.before_request(require_tenant)
 
 FILE_BYTES_MOST = 16 * 1024 * 1024
@@ -55,6 +54,7 @@ FORM = {
         "file": {
             "type": "string",
             "format": "binary",
+            "contentMediaType": "text/csv",
             "description": "CSV with columns sku and title, up to 10,000 rows",
         },
         "white": {"type": "string", "description": "Prompt template of the white picture; {column} is filled in"},

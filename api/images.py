@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flask import Response, jsonify, request, stream_with_context
-from flask_openapi.blueprint import APIBlueprint
 
 from api import schema
 from api.auth import require_tenant
@@ -26,7 +25,7 @@ from api.headers import body_hash, idempotency_key, name_ignored
 from api.job_json import effective_parameters, picture_url
 from api.language import preferred_language
 from api.limits import tell_limits
-from api.openapi_parts import COMMON, OPENAI, SECURITY, problems
+from api.openapi_parts import OPENAI, SECURITY, image_events, json_of, problems, routes
 from api.pictures import read_picture
 from api.submitting import submit
 from api.waiting import wait_for_end, wait_until
@@ -35,7 +34,7 @@ from core.job import Job, JobState
 from core.job_store import Submitted
 from core.redis_client import PREFIX, redis_errors
 
-images = APIBlueprint("images", __name__, abp_tags=[OPENAI], abp_security=SECURITY, abp_responses=problems(*COMMON))
+images = routes("images", OPENAI, SECURITY)
 images.before_request(require_tenant)
 
 ROUTE = "images"
@@ -43,6 +42,12 @@ RETRY_COUNT = "x-stainless-retry-count"
 #: Longer than any client waits before its retry.
 JOIN_SECONDS = 900
 STILL_RUNNING_RETRY_SECONDS = 2
+
+
+PICTURES_OR_STREAM = {
+    "content": {**json_of(schema.ImagesResponse)["content"], **image_events()["content"]},
+    "description": "Pictures; or, with `stream`, an `image_generation.completed` event for each.",
+}
 
 
 class StillRunning(Unavailable):
@@ -64,7 +69,7 @@ class StillRunning(Unavailable):
     summary="Draw pictures and wait for them (OpenAI)",
     description="OpenAI's images endpoint. Parameters that the preset decides are accepted, ignored and named in "
     "`X-Zimg-Ignored`. With `stream: true` the answer is OpenAI's event stream.",
-    responses={200: schema.ImagesResponse, **problems(409, 413, 415, 422, 429, 500)},
+    responses={200: PICTURES_OR_STREAM, **problems(409, 413, 415, 422, 429, 500)},
 )
 def generate(body: schema.ImageCreate) -> Response:
     parts, owner = services(), tenant()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from flask import Response, jsonify
-from flask_openapi.blueprint import APIBlueprint
 from pydantic import BaseModel
 
 from api import schema
 from api.auth import require_tenant
 from api.context import Services, services
-from api.openapi_parts import COMMON, OPENAI, SECURITY, problems
+from api.openapi_parts import OPENAI, SECURITY, problems, routes
 from core.errors import NotFound
 
-models = APIBlueprint("models", __name__, abp_tags=[OPENAI], abp_security=SECURITY, abp_responses=problems(*COMMON))
+models = routes("models", OPENAI, SECURITY)
 models.before_request(require_tenant)
 
 #: OpenAI's field is when a model was made; this is when Z-Image-Turbo was published.

@@ -5,7 +5,11 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from flask_openapi.blueprint import APIBlueprint
+from flask_openapi.models.schema import Schema
 from flask_openapi.models.tag import Tag
+from flask_openapi.openapi import OpenAPI
+from flask_openapi.utils import get_model_schema
 from pydantic import BaseModel
 
 from api.errors import PROBLEM_JSON
@@ -39,4 +43,50 @@ def _problem_reference() -> dict[str, str]:
 
 #: What any route under /v1 may answer.
 COMMON = (400, 401, 403, 503)
-EVENT_STREAM = {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events"}
+
+
+def stream_of(*names: str) -> dict[str, Any]:
+    """A stream of server-sent events with these names, as OpenAPI 3.2 describes it; `data` is JSON."""
+    item = {
+        "type": "object",
+        "required": ["data"],
+        "properties": {
+            "event": {"type": "string", "enum": list(names)},
+            "data": {"type": "string", "contentMediaType": "application/json"},
+            "id": {"type": "string"},
+        },
+    }
+    return {"content": {"text/event-stream": {"itemSchema": item}}, "description": "Server-sent events"}
+
+
+def image_events() -> dict[str, Any]:
+    """OpenAI's events of a streamed picture."""
+    return stream_of("image_generation.completed", "error")
+
+
+EVENT_STREAM = stream_of("status", "progress", "output", "error")
+
+
+def routes(name: str, tag: Tag, security: list[dict[str, list[Any]]] | None = None) -> APIBlueprint:
+    """A blueprint whose routes are documented alike; `security` None for routes that belong to nobody."""
+    return APIBlueprint(
+        name,
+        __name__,
+        abp_tags=[tag],
+        abp_security=security,
+        abp_responses=problems(*COMMON) if security is not None else None,
+        operation_id_callback=_operation_id,
+    )
+
+
+def _operation_id(*, bp_name: str = "", name: str = "", path: str = "", method: str = "") -> str:
+    """Short names, since they become the functions of generated clients."""
+    return f"{bp_name}_{name}"
+
+
+def add_schemas(app: OpenAPI, *models: type[BaseModel]) -> None:
+    """Put models, and those that they are made of, into the document of `app`."""
+    for model in models:
+        schema = get_model_schema(model, mode="serialization")
+        for name, part in {**schema.pop("$defs", {}), model.__name__: schema}.items():
+            app.components_schemas[name] = Schema(**part)

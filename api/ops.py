@@ -7,17 +7,16 @@ from collections.abc import Callable
 
 import structlog
 from flask import Response, current_app, jsonify
-from flask_openapi.blueprint import APIBlueprint
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from api.context import Services, services
-from api.openapi_parts import OPERATIONS
+from api.openapi_parts import OPERATIONS, routes
 from core.errors import Unavailable, ZimgError
 from core.metrics import REGISTRY, ServiceCollector, ServiceReading
 from core.redis_client import redis_errors
 
-ops = APIBlueprint("ops", __name__, abp_tags=[OPERATIONS])
+ops = routes("ops", OPERATIONS)
 
 #: An object that is never there; asking for it tells whether the storage answers.
 NO_OBJECT = "readiness/none.png"

@@ -27,6 +27,9 @@ SEED_LIMIT = 2**32
 PICTURES_MOST = 10
 METADATA_BYTES_MOST = 4_096
 WAIT_SECONDS_MOST = 60
+JOB_ID_PATTERN = "^[0-9a-f]{32}$"
+JOB_IDS_PATTERN = "^[0-9a-f]{32}(,[0-9a-f]{32}){0,99}$"
+BATCH_ID_PATTERN = "^batch_[0-9a-f]{24}$"
 RETENTION_MOST = 366 * 86_400
 
 #: Control characters have no business in a prompt, except line feeds, carriage returns and tabs.
@@ -62,7 +65,7 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-WholeNumber = Annotated[StrictInt, BeforeValidator(_whole)]
+WHOLE = BeforeValidator(_whole)
 Prompt = TypeAliasType(
     "Prompt",
     Annotated[
@@ -106,24 +109,20 @@ class Drawing(Body):
     prompt: Prompt
     size: Size | None = None
     seed: Annotated[
-        WholeNumber | None,
-        Field(ge=0, lt=SEED_LIMIT, description="Same seed, same picture. Drawn at random when absent."),
+        Annotated[StrictInt, Field(ge=0, lt=SEED_LIMIT), WHOLE] | None,
+        Field(description="Same seed, same picture. Drawn at random when absent."),
     ] = None
     n: Annotated[
-        WholeNumber | None,
-        Field(
-            ge=1,
-            le=PICTURES_MOST,
-            description="How many pictures; the first has `seed`, the others seeds derived from it.",
-        ),
+        Annotated[StrictInt, Field(ge=1, le=PICTURES_MOST), WHOLE] | None,
+        Field(description="How many pictures; the first has `seed`, the others seeds derived from it."),
     ] = None
     metadata: Annotated[
         dict[str, Any] | None,
         Field(max_length=64, description="Yours; comes back with the job. At most 4,096 bytes of JSON."),
     ] = None
     expires_in: Annotated[
-        WholeNumber | None,
-        Field(ge=60, le=RETENTION_MOST, description="Seconds to keep the picture; the service may keep it shorter."),
+        Annotated[StrictInt, Field(ge=60, le=RETENTION_MOST), WHOLE] | None,
+        Field(description="Seconds to keep the picture; the service may keep it shorter."),
     ] = None
 
     @field_validator("metadata")
@@ -177,7 +176,15 @@ class CancelMany(Body):
 class JobPath(BaseModel):
     """A job's id."""
 
-    job_id: Annotated[str, Field(description="32 hexadecimal digits.", examples=["9f2c41d0b7e84a7c8d5e6f0a1b2c3d4e"])]
+    job_id: Annotated[
+        str,
+        Field(
+            min_length=32,
+            max_length=32,
+            description="32 hexadecimal digits.",
+            examples=["9f2c41d0b7e84a7c8d5e6f0a1b2c3d4e"],
+        ),
+    ]
 
 
 class JobQuery(BaseModel):
@@ -193,11 +200,11 @@ class ListQuery(BaseModel):
         Literal["queued", "running", "canceling", "succeeded", "failed", "canceled", "expired"] | None,
         Field(description="Only jobs of this status."),
     ] = None
-    batch: Annotated[str | None, Field(max_length=64, description="Only jobs of this batch.")] = None
-    cursor: Annotated[str | None, Field(max_length=128, description="`next_cursor` of the page before.")] = None
+    batch: Annotated[str | None, Field(pattern=BATCH_ID_PATTERN, description="Only jobs of this batch.")] = None
+    cursor: Annotated[str | None, Field(pattern=JOB_ID_PATTERN, description="`next_cursor` of the page before.")] = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     ids: Annotated[
-        str | None, Field(max_length=100 * 33, description="Just these jobs, separated by commas; at most 100.")
+        str | None, Field(pattern=JOB_IDS_PATTERN, description="Just these jobs, separated by commas; at most 100.")
     ] = None
 
 
