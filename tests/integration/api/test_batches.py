@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -133,8 +134,6 @@ def test_a_wrong_list_is_refused_whole_and_leaves_no_trace(http, worker, valkey,
 
 
 def test_a_list_over_the_quota_is_refused_whole(http, worker, parts, valkey):
-    from dataclasses import replace
-
     local = parts.tenants.local()
     parts.tenants.save(replace(local, limits=replace(local.limits, daily_units=5)))
 

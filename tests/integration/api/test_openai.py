@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import threading
+from dataclasses import replace
 
 import httpx
 import openai
@@ -108,8 +109,6 @@ def test_a_wrong_key_raises_the_clients_own_error(settings, parts, tmp_path):
 
 
 def test_over_the_limit_raises_the_clients_rate_limit_error_at_once(client, worker, parts):
-    from dataclasses import replace
-
     local = parts.tenants.local()
     parts.tenants.save(replace(local, limits=replace(local.limits, daily_units=0)))
 

@@ -1,0 +1,105 @@
+"""openai 2.x and litellm, each the real package, in an environment of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from tests.integration.api.conftest import ROOT
+
+ENVIRONMENT = ROOT / "build" / "clients"
+REQUIREMENTS = ROOT / "requirements" / "clients.txt"
+BUILD_SECONDS = 280
+
+
+@pytest.fixture(scope="session")
+def other_python():
+    """The interpreter of that environment; built where tools are required, else the test is skipped by name."""
+    python = ENVIRONMENT / "bin" / "python"
+    stamp = ENVIRONMENT / "built"
+    if not stamp.is_file() or stamp.read_text() != REQUIREMENTS.read_text():
+        if os.environ.get("ZIMG_REQUIRE_TOOLS") != "1":
+            pytest.skip("build/clients is not built (ZIMG_REQUIRE_TOOLS=1 builds it)")
+        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True, timeout=60)
+        install = [str(python), "-m", "pip", "install", "-q", "-r", str(REQUIREMENTS)]
+        subprocess.run(install, check=True, timeout=BUILD_SECONDS)
+        stamp.write_text(REQUIREMENTS.read_text())
+    return str(python)
+
+
+def run(python, code, url):
+    """What `code` prints as JSON, run by the other interpreter."""
+    done = subprocess.run(
+        [python, "-c", code], env={**os.environ, "URL": url, "PYTHONPATH": "", "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+OPENAI_2 = """
+import json, os, openai
+client = openai.OpenAI(base_url=os.environ["URL"] + "/v1", api_key="none", max_retries=0)
+made = client.images.generate(model="m", prompt="a red mug", size="256x256")
+coded = client.images.generate(model="m", prompt="a red mug", size="256x256", response_format="b64_json")
+streamed = [event.type for event in client.images.generate(model="m", prompt="a", size="256x256", stream=True)]
+try:
+    client.images.generate(model="m", prompt="")
+except openai.BadRequestError as error:
+    refused = [error.code, error.param]
+print(json.dumps({"version": openai.__version__, "url": made.data[0].url, "b64": len(coded.data[0].b64_json),
+                  "streamed": streamed, "refused": refused, "models": [model.id for model in client.models.list()]}))
+"""
+
+LITELLM = """
+import json, os, litellm
+litellm.suppress_debug_info = True
+where = {"api_base": os.environ["URL"] + "/v1", "api_key": "none", "model": "openai/z-image-turbo"}
+made = litellm.image_generation(prompt="a red mug", size="256x256", **where)
+try:
+    litellm.image_generation(prompt="", max_retries=0, **where)
+except litellm.BadRequestError as error:
+    refused = type(error).__name__
+print(json.dumps({"url": made.data[0].url, "refused": refused}))
+"""
+
+OVER_LIMIT = """
+import json, os, litellm
+litellm.suppress_debug_info = True
+try:
+    where = {"api_base": os.environ["URL"] + "/v1", "api_key": "none", "model": "openai/z-image-turbo"}
+    litellm.image_generation(prompt="a", max_retries=0, **where)
+except litellm.RateLimitError as error:
+    print(json.dumps({"refused": type(error).__name__}))
+"""
+
+
+def test_openai_2_generates_streams_and_raises(other_python, live, worker):
+    with worker.at_work():
+        answer = run(other_python, OPENAI_2, live.url)
+
+    assert answer["version"].startswith("2.")
+    assert httpx.get(answer["url"]).headers["Content-Type"] == "image/png"
+    assert answer["b64"] > 100
+    assert answer["streamed"] == ["image_generation.completed"]
+    assert answer["refused"] == ["empty_prompt", "prompt"]
+    assert answer["models"] == ["z-image-turbo"]
+
+
+def test_litellm_generates_and_raises_its_own_errors(other_python, live, worker):
+    with worker.at_work():
+        answer = run(other_python, LITELLM, live.url)
+
+    assert httpx.get(answer["url"]).headers["Content-Type"] == "image/png"
+    assert answer["refused"] == "BadRequestError"
+
+
+def test_litellm_knows_a_used_up_quota(other_python, live, worker, parts):
+    local = parts.tenants.local()
+    parts.tenants.save(replace(local, limits=replace(local.limits, daily_units=0)))
+
+    assert run(other_python, OVER_LIMIT, live.url) == {"refused": "RateLimitError"}
