@@ -21,7 +21,7 @@ from scheduler.tenants import Tenant
 SEED_LIMIT = 1 << 32  # exclusive
 #: One unit of work: four forwards of a 1024 x 1024 picture. Fair shares and ETAs are counted in it.
 USUAL_PIXEL_FORWARDS = 1024 * 1024 * 4
-NO_WORKER_SECONDS = 600.0
+NO_WORKER_SECONDS = 120.0
 LOOK_FOR_WORKERS_SECONDS = 5.0
 
 
@@ -125,7 +125,7 @@ class Submission:
             last = self._store.redis.zrange(f"{PREFIX}workers", -1, -1, withscores=True)
             seconds, _ = self._store.redis.time()
         if last and int(seconds) - float(last[0][1]) / 1000 > NO_WORKER_SECONDS:
-            raise NoWorker("No worker has been alive for ten minutes; the operator must start one.")
+            raise NoWorker("No worker has been alive for two minutes; the operator must start one.")
         self._workers_seen_until = now + LOOK_FOR_WORKERS_SECONDS
 
 
