@@ -27,6 +27,8 @@ import torch
 
 warnings.filterwarnings("ignore")
 
+SUBJECT = "a white ceramic teapot on a pure white background, studio light, product photo"
+
 
 class Bench:
     """One process's run: clock, memory sampler, results."""
@@ -71,7 +73,7 @@ class Bench:
 
     def fresh_prompt(self) -> str:
         self.prompts += 1
-        return f"{self.prompts:05d} a white ceramic teapot on a pure white background, studio light, product photo"
+        return f"{self.prompts:05d} {SUBJECT}"
 
     @contextmanager
     def memory(self, figures: dict[str, Any]) -> Iterator[None]:
@@ -186,6 +188,7 @@ def probe_text(bench: Bench, pipe: Any) -> None:
         if bench.arguments.tiny:
             return
         layers = pipe.text_encoder.layers
+        torch._dynamo.config.recompile_limit = 256
         for layer in layers:
             layer.forward = torch.compile(layer.forward, dynamic=False)
         bench.say("text encoder", kind="fixed", ms=round(timed(encode) * 1e3, 2))
@@ -196,9 +199,12 @@ def probe_text(bench: Bench, pipe: Any) -> None:
 def compile_in_place(pipe: Any) -> Callable[[], None]:
     """The same compiled forms as the engine's, on the plain pipeline; returns the undoing."""
     touched = []
+    torch._dynamo.config.recompile_limit = 256
+    torch._dynamo.config.accumulated_recompile_limit = 1024
+    pipe.text_encoder.config.use_cache = False
     transformer = pipe.transformer
     for block in (*transformer.noise_refiner, *transformer.context_refiner, *transformer.layers):
-        block.forward = torch.compile(block.forward, dynamic=True)
+        block.forward = torch.compile(block.forward, dynamic=False)
         touched.append(block)
     for layer in pipe.text_encoder.layers:
         layer.forward = torch.compile(layer.forward, dynamic=False)
@@ -217,7 +223,7 @@ def anchor(bench: Bench, pipe: Any, kind: str) -> dict[int, str]:
     """The plain pipeline with everything on the card; returns hashes by seed for the parity check."""
     hashes = {}
     for seed in (1, 2):
-        hashes[seed] = digest(plain_picture(pipe, f"parity {seed}", bench.size, 4, seed))
+        hashes[seed] = digest(plain_picture(pipe, f"parity {seed} {SUBJECT}", bench.size, 4, seed))
     for steps in (4, 8) if kind == "compiled" else (4,):
         figures: dict[str, Any] = {}
         with bench.memory(figures):
@@ -253,11 +259,22 @@ def ride(bench: Bench, carousel: Any, in_flight: int, steps: int, pictures: int)
 
 def parity(bench: Bench, carousel: Any, hashes: dict[int, str], kind: str) -> None:
     tickets = {
-        seed: carousel.submit(prompt=f"parity {seed}", height=bench.size, width=bench.size, seed=seed, steps=4)
+        seed: carousel.submit(
+            prompt=f"parity {seed} {SUBJECT}", height=bench.size, width=bench.size, seed=seed, steps=4
+        )
         for seed in hashes
     }
     got = {seed: digest(ticket.result(120)) for seed, ticket in tickets.items()}
     bench.say("parity", kind=kind, equal=got == hashes, ours=got, plain=hashes)
+
+
+def repeated(bench: Bench, carousel: Any) -> None:
+    """Seconds from submit to the first denoising step's end, for a fresh prompt and for a known one."""
+    for kind, prompt in (("fresh", bench.fresh_prompt()), ("known", "known"), ("known", "known")):
+        text = f"{prompt} {SUBJECT}" if prompt == "known" else prompt
+        start = time.perf_counter()
+        carousel.submit(prompt=text, height=bench.size, width=bench.size, seed=0, steps=4).result(60)
+        bench.say("repeated prompt", kind=kind, s=round(time.perf_counter() - start, 4))
 
 
 def curve_point(bench: Bench, carousel: Any, budget: float, loads: list[tuple[int, int, int]]) -> None:
@@ -302,18 +319,25 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
     bench.say("ready", kind="compiled", seconds=round(time.perf_counter() - start, 1))
     if "compiled" in hashes:
         bench.attempt("parity compiled", lambda: parity(bench, carousel, hashes["compiled"], "compiled"))
-    bench.attempt("5.8", lambda: curve_point(bench, carousel, 5.8, [(1, 4, 6), (4, 4, 16), (1, 8, 3), (4, 8, 8)]), 30)
+    bench.attempt(
+        "5.8",
+        lambda: curve_point(bench, carousel, 5.8, [(1, 4, 6), (4, 4, 20), (1, 8, 4), (4, 8, 10), (16, 4, 20)]),
+        30,
+    )
+    bench.attempt("repeated prompt", lambda: repeated(bench, carousel))
     least = carousel.plan.least_budget / 2**30 + 0.01
     for budget in [float(part) for part in bench.arguments.budgets.split(",")] + [least]:
         if bench.left() < 20:
             bench.say("skipped", budget=budget)
             continue
         try:
+            start = time.perf_counter()
             carousel.rebudget(budget)
+            bench.say("rebudgeted", budget=budget, seconds=round(time.perf_counter() - start, 2))
         except ImpossibleBudget as error:
             bench.say("refused", budget=budget, message=str(error))
             continue
-        bench.attempt(f"{budget}", lambda: curve_point(bench, carousel, budget, [(1, 4, 4), (4, 4, 8)]))  # noqa: B023
+        bench.attempt(f"{budget}", lambda: curve_point(bench, carousel, budget, [(1, 4, 4), (4, 4, 12)]))  # noqa: B023
         if "compiled" in hashes:
             bench.attempt("parity", lambda: parity(bench, carousel, hashes["compiled"], f"at {budget}"))  # noqa: B023
     carousel.close()
@@ -324,7 +348,7 @@ def main() -> None:
     parser.add_argument("--out", default="")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--parts", default="probes,eager,compiled,ours")
-    parser.add_argument("--budgets", default="3.0,4.0,8.0,12.0")
+    parser.add_argument("--budgets", default="2.5,3.0,4.0,8.0,12.0,40.0")
     parser.add_argument("--tiny", action="store_true")
     bench = Bench(parser.parse_args())
     if not bench.arguments.tiny:

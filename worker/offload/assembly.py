@@ -72,6 +72,9 @@ class Assembly:
         for block in (block for blocks in self.stages for block in blocks):
             self.gates.guard_block(block, compiled(block) or block.module.forward)
         self.gates.guard_decode(self._decoder(), self.decode_stop)
+        for stage in self.strategy.stages:
+            for path in stage.unused:
+                self.gates.pass_by(getattr(self.pipe, stage.component).get_submodule(path))
 
     def move_fixed_parts(self) -> None:
         """Bring everything that is neither carried nor unused to the device; tables are gathered from host memory."""
@@ -88,7 +91,7 @@ class Assembly:
         for module in rest_of(self._decoder(), [], self.strategy.decoder_unused):
             self._move(module)
         for module in self._left_behind():
-            self._move(module, torch.device("cpu"))
+            self._leave(module)
 
     def _left_behind(self) -> Iterator[nn.Module]:
         """Modules that nothing will ever run."""
@@ -101,6 +104,14 @@ class Assembly:
             for name, module in root.named_modules():
                 if name in paths:
                     yield from module.modules()
+
+    def _leave(self, module: nn.Module) -> None:
+        """Keep a module's weights in host memory; pipelines that ask it for its device hear the engine's."""
+        for name, parameter in module._parameters.items():
+            if parameter is not None and self.device.is_cuda:
+                before = parameter.data
+                self._moved.append(Moved(module, name, True, before.device, before.cpu()))
+                parameter.data = torch.empty(0, dtype=before.dtype, device=self.device.where)
 
     def fill_host(self, packing: bool, identity: str) -> None:
         """Bring every block's bytes into host memory in the form in which they travel, once."""
@@ -144,11 +155,9 @@ class Assembly:
             for block in self.blocks:
                 self._restore(block)
         for moved in reversed(self._moved):
-            before = moved.before
-            if before is None:
-                tensors = moved.owner._parameters if moved.is_parameter else moved.owner._buffers
-                before = tensors[moved.name].data.to(moved.home)  # type: ignore[union-attr]
-            _set_tensor(moved.owner, moved.name, moved.is_parameter, before)
+            tensors = moved.owner._parameters if moved.is_parameter else moved.owner._buffers
+            before = tensors[moved.name].data if moved.before is None else moved.before  # type: ignore[union-attr]
+            _set_tensor(moved.owner, moved.name, moved.is_parameter, before.to(moved.home))
         self._moved.clear()
         for table in self._tables:
             self.device.unpin(table)
@@ -157,8 +166,11 @@ class Assembly:
             self.host.close()
 
     def _restore(self, block: Block) -> None:
-        """Unpack from host memory, on the device."""
-        assert block.host is not None
+        """Unpack from host memory, on the device; a block in place only goes home."""
+        if block.host is None:
+            for part in block.parts:
+                part.parameter.data = part.parameter.data.to(part.home, copy=True)
+            return
         source = block.host.to(self.device.where)
         flat = source
         if block.packed is not None:
@@ -185,15 +197,14 @@ class Assembly:
         on_host = before.device.type == "cpu"
         self._moved.append(Moved(owner, name, is_parameter, before.device, before if on_host else None))
 
-    def _move(self, module: nn.Module, where: torch.device | None = None, *, buffers_only: bool = False) -> None:
-        where = where or self.device.where
+    def _move(self, module: nn.Module, *, buffers_only: bool = False) -> None:
+        where = self.device.where
         named: Sequence[tuple[str, torch.Tensor | None]] = [] if buffers_only else list(module._parameters.items())
         for is_parameter, tensors in ((True, named), (False, list(module._buffers.items()))):
             for name, tensor in tensors:
                 if tensor is None:
                     continue
-                if where == self.device.where:
-                    self.fixed_bytes += tensor.numel() * tensor.element_size()
+                self.fixed_bytes += tensor.numel() * tensor.element_size()
                 if tensor.device != where:
                     self._note(module, name, is_parameter, tensor.data)
                     _set_tensor(module, name, is_parameter, tensor.data.to(where))

@@ -37,7 +37,8 @@ class Options:
     strategy: Strategy | None = None
     strategy_file: str | Path = ""
     identity: str = ""  # what the weights are (see folder_identity); "": they are not shared between processes
-    warm_up: tuple[tuple[int, int], ...] = ((1024, 1024),)  # (height, width), largest first; measured and compiled
+    warm_up: tuple[tuple[int, int], ...] = ((1024, 1024),)  # (height, width), largest first: measured; compiled for
+    captions: tuple[int, ...] = (128, 512)  # caption lengths in tokens, ridden at warm-up; the longest is measured
     steps: int = 4  # steps of a usual picture, for the planner
     poison: bool = False  # tests: overwrite every slot and the scratch with NaN after use
 

@@ -17,12 +17,13 @@ import torch
 from greenlet import getcurrent
 
 from worker.offload.assembly import Assembly
-from worker.offload.compiling import compile_decoder, compiled_block
+from worker.offload.compiling import CompiledForms, compile_decoder
 from worker.offload.device import Device, Mark
 from worker.offload.gauge import Gauge
 from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, Wishes, bare_plan, fits_in_place, make_plan
 from worker.offload.rider import Rider, call_arguments, own_pipeline, to_pixels
 from worker.offload.strategies import find_strategy
+from worker.offload.text import prompt_of_length
 from worker.offload.ticket import Order, Ticket, TicketCanceled
 from worker.offload.turn import Turntable
 from worker.offload.weights import Weights
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 LEAD = 8
 #: Turns to look ahead for blocks to fetch.
 HORIZON = 12
+#: Added to what a plan missed, so that planning again does not miss by a little.
+SPARE = 32 << 20
 
 
 class Engine(threading.Thread):
@@ -50,6 +53,7 @@ class Engine(threading.Thread):
         self._errands: list[Callable[[], None]] = []  # between turns
         self._quiet_errands: list[Callable[[], None]] = []  # when nobody rides
         self._gauge: Gauge | None = None
+        self._forms: CompiledForms | None = None
         self._is_closing = False
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -107,6 +111,9 @@ class Engine(threading.Thread):
             before, self._budget = self._budget, budget
             try:
                 self._place(self._make_plan(self.plan.facts))
+                if self._device.is_cuda:
+                    self._warm_up()
+                    self._fit()
                 outcome.append(None)
             except ImpossibleBudget as error:
                 self._budget = before
@@ -202,6 +209,7 @@ class Engine(threading.Thread):
         if self._gauge is not None:
             self._gauge.before(stop)
         for rider in group:
+            rider.fresh = rider.fresh and stop.stage != self._table.route.looping
             self._resume(rider)
             self._pace()
         if self._gauge is not None:
@@ -259,7 +267,7 @@ class Engine(threading.Thread):
         first = min(self._line, key=lambda ticket: ticket.order.lane == "batch", default=None)
         if first is None or (first.order.alone and self._riders):
             return None
-        seats = self._options.seats
+        seats = self.plan.seats
         if first.order.lane != "batch" and all(rider.lane == "batch" for rider in self._riders):
             seats += 1
         return first if len(self._riders) < seats else None
@@ -302,17 +310,20 @@ class Engine(threading.Thread):
         facts = self._first_facts()
         in_place = fits_in_place(self._assembly.facts(options.steps), self._budget, facts, self._wishes)
         if not in_place:
-            self._assembly.fill_host(self._packs, options.identity)
+            self._assembly.fill_host(self._packs, options.identity)  # the plan needs the packed sizes
         compiles = options.compile == "on" or (options.compile == "auto" and device.is_cuda)
-        self._assembly.close_gates(compiled_block(strategy) if compiles else lambda block: None)
-        if compiles:
+        self._forms = CompiledForms(strategy) if compiles else None
+        self._assembly.close_gates(self._forms.of if self._forms else lambda block: None)
+        if self._forms:
             compile_decoder(self._assembly)
         if in_place or not device.is_cuda:
             self._place(self._make_plan(facts))
+            if device.is_cuda:
+                self._warm_up()
         else:
             self._measure(facts)
-        if device.is_cuda:
-            self._warm_up()
+        if self._forms is not None:
+            self._forms.freeze()
 
     def _measure(self, facts: Facts) -> None:
         """Ride once with nothing resident, measure, and plan from what was seen."""
@@ -321,15 +332,30 @@ class Engine(threading.Thread):
         assert self._weights is not None
         gauge = self._gauge = Gauge(self._device, self._weights.arena_bytes, self._weights.lent_bytes)
         gauge.begin()
-        self._ride(*self._options.warm_up[0])
+        self._ride(*self._options.warm_up[0], max(self._options.captions))
         self._gauge = None
         sample = max(self._assembly.blocks, key=lambda block: block.carried_bytes).host
         assert sample is not None
         bandwidth = self._device.measure_bandwidth(sample)
-        self._place(self._make_plan(gauge.facts(self._options.seats, bandwidth)))
+        self._place(self._make_plan(gauge.facts(bandwidth)))
+        self._warm_up()
+        self._fit()
+
+    def _fit(self) -> None:
+        """Compare what the process holds with the budget, and plan again with what the prediction missed."""
+        for _ in range(2):
+            over = self._device.process_bytes() - self._budget
+            if over <= 0 or self.plan.in_place:
+                return
+            logger.info("%.2f GiB over the budget: planning again", over / 2**30)
+            facts = replace(self.plan.facts, reserve=self.plan.facts.reserve + over + SPARE)
+            self._place(self._make_plan(facts))
+            self._warm_up()
 
     def _place(self, plan: Plan) -> None:
         """Put weights where `plan` says."""
+        if not plan.in_place and self._assembly.host is None:
+            self._assembly.fill_host(self._packs, self._options.identity)
         if self._weights is not None:
             if self._weights is not None:
                 self._weights.drop()
@@ -338,14 +364,15 @@ class Engine(threading.Thread):
         self._weights = Weights(self._device, plan, self._assembly.blocks, self._options.poison)
 
     def _warm_up(self) -> None:
-        """Ride every size that was named: loads and compiles kernels, and shows the peak before anybody waits."""
+        """Ride every size and caption length that was named: compiles, and shows the peak before anybody waits."""
         for height, width in self._options.warm_up:
-            self._ride(height, width)
+            for tokens in self._options.captions:
+                self._ride(height, width, tokens)
 
-    def _ride(self, height: int, width: int) -> None:
-        """One picture with the longest caption, here and now, its text not taken from the cache."""
+    def _ride(self, height: int, width: int, tokens: int) -> None:
+        """One picture here and now, its text not taken from the cache."""
         self._rides += 1
-        prompt = f"{self._rides} " + "a long caption " * 200
+        prompt = prompt_of_length(self._pipe, f"{self._rides} ", tokens)
         ticket = Ticket(Order(prompt=prompt, height=height, width=width, seed=0, steps=2))
         self._line.append(ticket)
         while not ticket.done():
@@ -355,7 +382,9 @@ class Engine(threading.Thread):
     @property
     def _wishes(self) -> Wishes:
         options = self._options
-        return Wishes(packing=self._packs, ring_slots=options.ring_slots, residents=options.residents)
+        return Wishes(
+            packing=self._packs, ring_slots=options.ring_slots, residents=options.residents, seats=options.seats
+        )
 
     @property
     def _packs(self) -> bool:

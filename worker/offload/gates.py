@@ -40,6 +40,10 @@ class Gates:
         else:
             self.replace(block.module, "forward", _at_turn(block, run))
 
+    def pass_by(self, module: nn.Module) -> None:
+        """Let a module whose output nobody looks at hand on its input."""
+        self.replace(module, "forward", _pass_by)
+
     def guard_decode(self, decoder: nn.Module, stop: Stop) -> None:
         """Let the decode happen only at its turn; notes whether the latents are finite."""
         original: Callable[..., Any] = getattr(decoder, "decode")  # noqa: B009 - nn.Module hides its type

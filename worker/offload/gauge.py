@@ -47,8 +47,8 @@ class Gauge:
             self.activations = max(self.activations, peak - self.base)
             self._spans.setdefault(stop.stage, []).append((self._start, self.device.timed_mark()))
 
-    def facts(self, seats: int, bandwidth: float) -> Facts:
-        """What was measured; the memory of `seats` waiting riders is set aside."""
+    def facts(self, bandwidth: float) -> Facts:
+        """What was measured."""
         self.device.synchronize()
         context = max(self.device.process_bytes() - self.device.reserved_bytes(), 0)
         seconds = {
@@ -59,7 +59,8 @@ class Gauge:
             fixed=self.base - self.arena,
             activations=self.activations,
             decode=self.decode,
-            reserve=RESERVE + (seats - 1) * self.waiting,
+            reserve=RESERVE,
+            waiting=self.waiting,
             bandwidth=bandwidth,
             block_seconds=tuple(seconds.get(stage, 0.0) for stage in range(max(seconds, default=-1) + 1)),
         )

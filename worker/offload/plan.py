@@ -38,6 +38,7 @@ class Facts:
     activations: int = 450 * MIB  # most of all stages but the decode
     decode: int = 1400 * MIB  # the decode's own
     reserve: int = 64 * MIB  # for the allocator's rounding and fragments
+    waiting: int = 100 * MIB  # of each further rider that waits at a block
     bandwidth: float = 50e9  # host to device, bytes per second
     block_seconds: tuple[float, ...] = ()  # per stage: one block's turn for one rider, unpacking included
 
@@ -56,6 +57,7 @@ class Plan:
     scratch_bytes: int
     slot_bytes: int
     ring_slots: int
+    seats: int  # riders on the device at the same time
     facts: Facts
     peaks: dict[str, int]  # predicted bytes of the process per phase
     sweep_bytes: dict[str, int]  # carried per pass, per stage
@@ -76,7 +78,11 @@ class Plan:
             f"in place {len(self.in_place)} blocks, resident {len(self.residents)} ({_gib(self.resident_bytes)}), "
             f"of them yielding to the decode {len(self.yielding)}{', ring lent too' if self.lends_ring else ''}",
             f"ring {self.ring_slots} x {_gib(self.slot_bytes)}, scratch {_gib(self.scratch_bytes)}, "
-            f"context {_gib(facts.context)}, fixed parts {_gib(facts.fixed)}",
+            f"context {_gib(facts.context)}, fixed parts {_gib(facts.fixed)}, seats {self.seats}",
+            f"measured: activations {_gib(facts.activations)}, decode {_gib(facts.decode)}, a waiting rider "
+            f"{_gib(facts.waiting)}, reserve {_gib(facts.reserve)}, bus {facts.bandwidth / 1e9:.1f} GB/s, blocks "
+            + "/".join(f"{seconds * 1e3:.2f}" for seconds in facts.block_seconds)
+            + " ms",
             "peaks " + ", ".join(f"{phase} {_gib(value)}" for phase, value in self.peaks.items()),
             "carried per pass " + ", ".join(f"{stage} {_gib(value)}" for stage, value in self.sweep_bytes.items()),
             f"least budget {_gib(self.least_budget)}",
@@ -93,6 +99,7 @@ class Wishes:
     packing: bool = True
     ring_slots: int | None = None
     residents: int | None = None
+    seats: int = 4  # riders on the device at the same time; fewer where the budget is too small
 
 
 def make_plan(  # noqa: PLR0917 - a pure function of plain facts
@@ -110,15 +117,16 @@ def make_plan(  # noqa: PLR0917 - a pure function of plain facts
     scratch = max((block.raw for block in blocks), default=0)
     slot = max((block.carried for block in blocks), default=0)
     slots = wishes.ring_slots or 2
-    base = facts.context + facts.fixed + facts.reserve
     floor = scratch + slots * slot
-    least = base + max(floor + facts.activations, facts.decode)
+    least = facts.context + facts.fixed + facts.reserve + max(floor + facts.activations, facts.decode)
     if budget < least:
         raise ImpossibleBudget(
             f"{_gib(budget)} is too little for this pipeline: it needs at least {least / GIB:.2f} GiB "
             f"(context {_gib(facts.context)}, fixed parts {_gib(facts.fixed)}, scratch and ring {_gib(floor)}, "
             f"activations {_gib(facts.activations)}, decode {_gib(facts.decode)})"
         )
+    seats = max(min(wishes.seats, 1 + (budget - least) // max(facts.waiting, 1)), 1)
+    base = facts.context + facts.fixed + facts.reserve + (seats - 1) * facts.waiting
     room = budget - base - floor - facts.activations
     chosen = choose_residents(blocks, room, facts, wishes.residents)
     owed = max(base + floor + sum(block.carried for block in chosen) + facts.decode - budget, 0)
@@ -137,6 +145,7 @@ def make_plan(  # noqa: PLR0917 - a pure function of plain facts
         scratch_bytes=scratch,
         slot_bytes=slot,
         ring_slots=slots,
+        seats=seats,
         facts=facts,
         peaks={"blocks": total + facts.activations, "decode": total - lent + facts.decode},
         sweep_bytes=_sweep_bytes(blocks, stage_names, names),
@@ -221,6 +230,7 @@ def _in_place_plan(  # noqa: PLR0917 - see make_plan
         scratch_bytes=0,
         slot_bytes=0,
         ring_slots=0,
+        seats=wishes.seats,
         facts=facts,
         peaks={"blocks": total + facts.activations, "decode": total + facts.decode},
         sweep_bytes=dict.fromkeys(stage_names, 0),

@@ -32,6 +32,7 @@ class Rider(greenlet):  # type: ignore[misc]
         self.waited = 0
         self.passes_left = passes
         self.prompt_key: Hashable | None = None
+        self.fresh = True  # has not boarded the looping stage yet
         self.refined = False  # the parts that depend on the prompt alone are known
         self.memo: dict[Hashable, torch.Tensor] = {}
         self.finite: torch.Tensor | None = None

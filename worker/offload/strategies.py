@@ -27,7 +27,7 @@ class Stage:
     paths: tuple[str, ...]  # in running order
     once: tuple[str, ...] = ()  # of these: output depends on the prompt alone, so computed once per prompt
     unneeded_last: int = 0  # trailing blocks whose output the pipeline never looks at: passed by, never loaded
-    unused: tuple[str, ...] = ()  # modules that text-to-image never runs: left where they are
+    unused: tuple[str, ...] = ()  # modules whose output text-to-image never looks at: passed by, never loaded
     host_tables: tuple[str, ...] = ()  # embedding tables gathered from host memory
     passes: int = 1  # passes per picture; 0: one per step
     compiled: Compiled = "no"  # how torch.compile takes its blocks, where the caller allows it

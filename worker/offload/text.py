@@ -140,6 +140,17 @@ def gather_from_host(embedding: torch.nn.Embedding, device: Device) -> Callable[
     return forward
 
 
+def prompt_of_length(pipe: Any, start: str, tokens: int) -> str:
+    """A prompt that begins with `start` and has about `tokens` tokens for `pipe`, never more than fit its encoder."""
+    tokenizer = getattr(pipe, "tokenizer", None)
+    words = start
+    if tokenizer is None or getattr(tokenizer, "chat_template", None) is None:
+        return words + "a long caption " * (tokens // 3)
+    while int(_tokenize(tokenizer, [words + "and more "], 2048).attention_mask.sum()) <= tokens:
+        words += "and more "
+    return words
+
+
 def _tokenize(tokenizer: Any, prompts: list[str], length: int) -> Any:
     texts = [
         tokenizer.apply_chat_template(

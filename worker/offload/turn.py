@@ -24,6 +24,7 @@ class Riding(Protocol):
     waited: int
     passes_left: int
     refined: bool
+    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,11 @@ class Shadow:
     waited: int
     passes_left: int
     refined: bool
+    fresh: bool
 
     def move_on(self, route: Route) -> None:
         if self.stop is not None:
+            self.fresh = self.fresh and self.stop.stage != route.looping
             self.stop, self.passes_left, self.refined = route.after(self.stop, self.passes_left, self.refined)
 
 
@@ -106,14 +109,16 @@ class Turntable:
         group = [rider for rider in seated if rider.stop and (rider.stop.stage, rider.stop.position) == place]
         if self.wheel == self.route.decode.stage:
             group = [max(group, key=lambda rider: rider.waited)]  # one decode's memory at a time
+        elif place == (self.route.looping, 0):
+            group = self._boarding(group)
         for rider in riders:
             rider.waited = 0 if any(rider is other for other in group) else rider.waited + 1
         return group
 
     def ahead(self, riders: Sequence[Riding], served: Sequence[Riding], turns: int) -> Iterator[Stop]:
         """The stops of the turns after `served`'s, if nobody comes or leaves; at last a newcomer's first ones."""
-        newcomer = Shadow(self.route.start(), "batch", 0, 0, False)
-        shadows = [Shadow(r.stop, r.lane, r.waited, r.passes_left, r.refined) for r in riders]
+        newcomer = Shadow(self.route.start(), "batch", 0, 0, False, True)
+        shadows = [Shadow(r.stop, r.lane, r.waited, r.passes_left, r.refined, r.fresh) for r in riders]
         table = Turntable(self.route, self.patience, list(self.cursors), self.wheel)
         group = [shadow for shadow, rider in zip(shadows, riders, strict=True) if any(rider is one for one in served)]
         for _ in range(turns):
@@ -123,6 +128,12 @@ class Turntable:
             if group[0].stop is None:
                 return
             yield group[0].stop
+
+    @staticmethod
+    def _boarding(group: list[Rider]) -> list[Rider]:
+        """One newcomer per sweep: riders then end one by one, and text and decode hide behind others' steps."""
+        first = max((rider for rider in group if rider.fresh), key=lambda rider: rider.waited, default=None)
+        return [rider for rider in group if not rider.fresh or rider is first]
 
     def _not_parked(self, waiting: list[Rider]) -> list[Rider]:
         if all(rider.lane == "batch" for rider in waiting):

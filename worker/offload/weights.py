@@ -54,7 +54,7 @@ class Weights:
             return
         berth = self._berths.get(block)
         source = self._from_berth(block, berth) if berth else self.ring.take(block)
-        self._unpack(block, source)
+        self._unpack(block, source, self._scratch)
         if self._poison and berth is None:
             source.fill_(POISON)
         if berth is None:
@@ -127,6 +127,9 @@ class Weights:
         """Release all device memory of weights (the parameters must have been restored)."""
         self._berths.clear()
         self.ring = Ring(self._device, [])
+        for whole in (self._kept, self._lent, *self._in_place):
+            if whole is not None:
+                whole.untyped_storage().resize_(0)  # the blocks' parameters still look at it
         self._kept = self._lent = None
         self._in_place.clear()
         self._scratch = self._device.empty(0)
@@ -135,8 +138,11 @@ class Weights:
         """Bring these blocks to the device as they are; on the CPU they are there."""
         flats = []
         for block in blocks if self._device.is_cuda else ():
-            flats.append(block.flatten(self._device.where))
-            block.bind(flats[-1])
+            flat = block.flatten(self._device.where) if block.host is None else self._device.empty(block.raw_bytes)
+            if block.host is not None:
+                self._unpack(block, block.host.to(self._device.where), flat)
+            block.bind(flat)
+            flats.append(flat)
         return flats
 
     def _allocate(self, moved: Sequence[Block]) -> torch.Tensor:
@@ -179,8 +185,8 @@ class Weights:
         berth.ready = Mark()
         return berth.buffer
 
-    def _unpack(self, block: Block, source: torch.Tensor) -> None:
+    def _unpack(self, block: Block, source: torch.Tensor, target: torch.Tensor) -> None:
         if block.packed is None:
-            self._scratch[: source.numel()].copy_(source)
+            target[: source.numel()].copy_(source)
         else:
-            self._device.unpack(source, block.packed, self._scratch[: block.packed.count * 2].view(torch.int16))
+            self._device.unpack(source, block.packed, target[: block.packed.count * 2].view(torch.int16))
