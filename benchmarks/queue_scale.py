@@ -66,7 +66,7 @@ def scale() -> None:
             def submit(turns: Iterator[int] = turns) -> None:
                 kit.store.submit(make_job(tenant=f"t{next(turns) % TENANTS}"), GENEROUS)
 
-            last = kit.job(kit.queued(tenant="t1", lane=Lane.BATCH))
+            last = kit.job(kit.queued(tenant=f"t{(size // 100 - 1) % TENANTS}", lane=Lane.BATCH))
             for name, call, times in (
                 ("scheduler step (reap + release of 16)", step, 200),
                 ("submit", submit, 1000),
@@ -75,6 +75,7 @@ def scale() -> None:
                 p50, p99 = p50_p99_ms(call, times)
                 steps[name].append(p50)
                 print(f"{size:>7} queued: {name:<38} p50 {p50:6.2f} ms  p99 {p99:6.2f} ms", flush=True)
+            print(f"{size:>7} queued: the job asked about stands at {kit.store.queue_place(last)}")
         print(f"memory: {(filled - empty) / have:.0f} bytes for each queued job of a batch")
     lines = [Line(name, [float(size) for size in SIZES], values) for name, values in steps.items()]
     write_svg(

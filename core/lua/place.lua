@@ -17,26 +17,37 @@ local function weight_of(name)
   return tonumber(redis.call('HGET', PREFIX .. 'lim:' .. tenant, 'weight') or '1') * WORK_WEIGHT[lane]
 end
 
--- Of a queue of `length` jobs: how many start before the virtual time `tag`, and their mean work.
-local function before(name, tag)
+-- Of an entity's queue: how many start before the virtual time `tag`, and their mean work.
+local function before(name, virtual, tag, queued_work)
   local length = redis.call('ZCARD', PREFIX .. 'tq:' .. name)
   if length == 0 then return 0, 1 end
-  local mean = tonumber(redis.call('HGET', PREFIX .. 'queued_work', name) or length) / length
+  local mean = tonumber(queued_work or length) / length
   local step = math.max(1e-9, mean) / weight_of(name)
-  return math.max(0, math.min(length, math.ceil((tag - virtual_of(name)) / step - 1e-6))), mean
+  return math.max(0, math.min(length, math.ceil((tag - virtual) / step - 1e-6))), mean
+end
+
+-- The others that are served before `tag`, in portions: one call for the work of many.
+local function count_others(tag)
+  local heads = redis.call('ZRANGEBYSCORE', PREFIX .. 'act', '-inf', '(' .. exact(tag), 'WITHSCORES')
+  for first = 1, #heads, 200 do
+    local names = {}
+    for index = first, math.min(first + 199, #heads), 2 do names[#names + 1] = heads[index] end
+    local works = redis.call('HMGET', PREFIX .. 'queued_work', unpack(names))
+    for index, name in ipairs(names) do
+      if name ~= entity then
+        local count, mean = before(name, tonumber(heads[first + 2 * index - 1]), tag, works[index])
+        ahead, work_ahead = ahead + count, work_ahead + count * mean
+      end
+    end
+  end
 end
 
 if job.state == 'QUEUED' then
   local rank = redis.call('ZRANK', PREFIX .. 'tq:' .. entity, job.id) or 0
-  local _, mean = before(entity, 0)
-  local tag = virtual_of(entity) + rank * mean / weight_of(entity)
+  local virtual = virtual_of(entity)
+  local _, mean = before(entity, virtual, 0, redis.call('HGET', PREFIX .. 'queued_work', entity))
   ahead, work_ahead = rank, rank * mean
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'act', '-inf', '(' .. exact(tag))) do
-    if name ~= entity then
-      local count, mean_work = before(name, tag)
-      ahead, work_ahead = ahead + count, work_ahead + count * mean_work
-    end
-  end
+  count_others(virtual + rank * mean / weight_of(entity))
 end
 local slots = 0
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'workers', now - tonumber(ARGV[2]), '+inf')) do
