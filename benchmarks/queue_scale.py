@@ -111,7 +111,7 @@ def fairness() -> None:
 
 
 def overtaking() -> None:
-    """With 10,000 batch jobs ahead: how many others are released between an interactive job's submit and its release."""
+    """With 10,000 batch jobs ahead: how many others are released before an interactive job."""
     waits: list[int] = []
     with running_server(str(valkey_binary())) as server:
         kit = Kit(connect(server.url))

@@ -3,6 +3,7 @@
 -- Position follows the virtual start times that release.lua will use, not the time of submission.
 local job = read_job(ARGV[1])
 if not job or (job.state ~= 'QUEUED' and job.state ~= 'RELEASED' and job.state ~= 'RETRY') then return false end
+local SAMPLE = 200
 local now = server_ms()
 local ahead, work_ahead = 0, 0
 local entity = entity_of(job.tenant, job.lane)
@@ -26,20 +27,26 @@ local function before(name, virtual, tag, queued_work)
   return math.max(0, math.min(length, math.ceil((tag - virtual) / step - 1e-6))), mean
 end
 
--- The others that are served before `tag`, in portions: one call for the work of many.
+-- The others that are served before `tag`. Of very many, an even sample stands for all: the call stays short.
 local function count_others(tag)
   local heads = redis.call('ZRANGEBYSCORE', PREFIX .. 'act', '-inf', '(' .. exact(tag), 'WITHSCORES')
-  for first = 1, #heads, 200 do
-    local names = {}
-    for index = first, math.min(first + 199, #heads), 2 do names[#names + 1] = heads[index] end
-    local works = redis.call('HMGET', PREFIX .. 'queued_work', unpack(names))
-    for index, name in ipairs(names) do
-      if name ~= entity then
-        local count, mean = before(name, tonumber(heads[first + 2 * index - 1]), tag, works[index])
-        ahead, work_ahead = ahead + count, work_ahead + count * mean
-      end
+  local stride = math.max(1, math.ceil(#heads / 2 / SAMPLE))
+  local names, virtuals = {}, {}
+  for index = 1, #heads, 2 * stride do
+    names[#names + 1] = heads[index]
+    virtuals[#virtuals + 1] = tonumber(heads[index + 1])
+  end
+  if #names == 0 then return end
+  local works = redis.call('HMGET', PREFIX .. 'queued_work', unpack(names))
+  local scale = #heads / 2 / #names
+  local jobs, work = 0, 0
+  for index, name in ipairs(names) do
+    if name ~= entity then
+      local count, mean = before(name, virtuals[index], tag, works[index])
+      jobs, work = jobs + count * scale, work + count * mean * scale
     end
   end
+  ahead, work_ahead = ahead + math.floor(jobs + 0.5), work_ahead + work
 end
 
 if job.state == 'QUEUED' then
