@@ -125,6 +125,8 @@ class JobStore(JobReader):
             job.fingerprint,
             job.idempotency_key,
             job.body_hash,
+            job.repeat_key,
+            job.repeat_seconds * 1000,
             job.cost_units,
             job.work or job.cost_units,
             job.deadline_seconds * 1000,
@@ -253,6 +255,10 @@ class JobStore(JobReader):
             pipeline.zrem(f"{PREFIX}workers", name)
             pipeline.delete(f"{PREFIX}worker:{name}", f"{PREFIX}held:{name}")
             pipeline.execute()
+
+    def audit_job(self, job_id: str, *, repair: bool) -> str:
+        """What is wrong with where the job stands, "" if nothing; put right if `repair`."""
+        return str(self._scripts.run("audit_job", job_id, int(repair)))
 
     def pause(self, kind: str, name: str) -> None:
         """Release no more of a `lane` or `tenant`, or nothing more for a `worker`; what runs goes on."""

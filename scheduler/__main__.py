@@ -8,19 +8,21 @@ import sys
 import threading
 from pathlib import Path
 
+from core.image_store import ImageStore, object_key
+
 from core.broker import make_celery
 from core.errors import ConfigurationError
-from core.image_store import ImageStore, object_key
 from core.job_store import JobStore
 from core.logs import configure_logging, get_logger
 from core.redis_client import connect
 from core.settings import Settings
 from core.trash import TrashBin
-from scheduler import reaper, retention
+from scheduler import reaper, retention, webhooks
 from scheduler.loops import Loop
 from scheduler.reaper import Reaper
 from scheduler.releaser import Releaser
 from scheduler.retention import Retention
+from scheduler.webhooks import Webhooks
 
 #: Touched by every loop that lives; a liveness probe compares its age.
 PROGRESS_FILE = "scheduler.progress"
@@ -35,7 +37,7 @@ def make_loops(settings: Settings, stop: threading.Event) -> list[Loop]:
     def store() -> JobStore:
         return JobStore(connect(settings.redis_url), settings)
 
-    keeper = store()
+    keeper, hooks = store(), store()
     bin_ = TrashBin(keeper.redis, object_key)
     touch = Touch(settings.data_dir / PROGRESS_FILE)
     release = Releaser(store(), make_celery(settings)).turn
@@ -43,6 +45,7 @@ def make_loops(settings: Settings, stop: threading.Event) -> list[Loop]:
     return [
         Loop("release", release, stop, on_alive=touch),
         Loop("reap", Reaper(store()).turn, stop, pause_seconds=reaper.PERIOD_SECONDS, on_alive=touch),
+        Loop("webhooks", Webhooks(hooks.redis, hooks, settings).turn, stop, pause_seconds=webhooks.PERIOD_SECONDS),
         Loop("retention", sweep, stop, pause_seconds=retention.PERIOD_SECONDS),
     ]
 

@@ -21,6 +21,8 @@ from scheduler.tenants import Tenant
 SEED_LIMIT = 1 << 32  # exclusive
 #: One unit of work: four forwards of a 1024 x 1024 picture. Fair shares and ETAs are counted in it.
 USUAL_PIXEL_FORWARDS = 1024 * 1024 * 4
+DOUBLE_CLICK_SECONDS = 2.0
+REPEAT_SECONDS = 900.0  # an SDK waits ten minutes before it sends again
 NO_WORKER_SECONDS = 120.0
 LOOK_FOR_WORKERS_SECONDS = 5.0
 
@@ -39,6 +41,8 @@ class Wish:
     batch_id: str = ""
     idempotency_key: str = ""
     body_hash: str = ""
+    repeat_key: str = ""  # a hash of the whole call, for a double click or a repeat without a key; "" = never merged
+    is_repeat: bool = False  # the client's library says that it sends this call again
     priority_ms: int = 0
     retention_seconds: int = 0
 
@@ -59,9 +63,14 @@ class Submission:
     def submit_pictures(self, tenant: Tenant, wish: Wish, count: int) -> list[Submitted]:
         """Store `count` jobs of one wish, all or none, their seeds derived from the first; the key covers them all."""
         first = wish.seed if wish.seed is not None else draw_seed()
-        keys = [f"{wish.idempotency_key}#{index}" if index else wish.idempotency_key for index in range(count)]
         jobs = [
-            self._job(tenant, wish, derive_seed(first, index), keys[index] if wish.idempotency_key else "")
+            self._job(
+                tenant,
+                wish,
+                derive_seed(first, index),
+                idempotency_key=_numbered(wish.idempotency_key, index),
+                repeat_key=_numbered(wish.repeat_key, index),
+            )
             for index in range(count)
         ]
         return self._store_jobs(tenant, jobs)
@@ -73,7 +82,13 @@ class Submission:
         Overloaded, NoWorker or RedisUnavailable; then nothing was stored and nothing charged.
         """
         jobs = [
-            self._job(tenant, wish, draw_seed() if wish.seed is None else wish.seed, wish.idempotency_key)
+            self._job(
+                tenant,
+                wish,
+                draw_seed() if wish.seed is None else wish.seed,
+                idempotency_key=wish.idempotency_key,
+                repeat_key=wish.repeat_key,
+            )
             for wish in wishes
         ]
         return self._store_jobs(tenant, jobs)
@@ -85,7 +100,7 @@ class Submission:
         self._require_worker()
         return self._store.submit_many(jobs, tenant.limits)
 
-    def _job(self, tenant: Tenant, wish: Wish, seed: int, idempotency_key: str) -> NewJob:
+    def _job(self, tenant: Tenant, wish: Wish, seed: int, *, idempotency_key: str, repeat_key: str) -> NewJob:
         preset = find_preset(wish.preset or tenant.preset or self._settings.preset)
         request = GenerationRequest(
             prompt=wish.prompt,
@@ -106,6 +121,8 @@ class Submission:
             fingerprint=fingerprint_of(tenant.name, request, preset, self._profile.revision) if explicit else "",
             idempotency_key=idempotency_key,
             body_hash=wish.body_hash,
+            repeat_key=repeat_key,
+            repeat_seconds=REPEAT_SECONDS if wish.is_repeat else DOUBLE_CLICK_SECONDS,
             cost_units=1,
             work=round(wish.width * wish.height * preset.forwards / USUAL_PIXEL_FORWARDS, 4),
             deadline_seconds=deadline,
@@ -127,6 +144,11 @@ class Submission:
         if last and int(seconds) - float(last[0][1]) / 1000 > NO_WORKER_SECONDS:
             raise NoWorker("No worker has been alive for two minutes; the operator must start one.")
         self._workers_seen_until = now + LOOK_FOR_WORKERS_SECONDS
+
+
+def _numbered(key: str, index: int) -> str:
+    """The key of the `index`-th picture of one call."""
+    return f"{key}#{index}" if key and index else key
 
 
 def draw_seed() -> int:

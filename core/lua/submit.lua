@@ -1,10 +1,11 @@
 -- Store one job or several of one tenant, all or none: idempotency, limits, reservation, job, queue in one step.
 -- ARGV: tenant, weight, running_jobs, daily_units, emission_ms, burst, queued_jobs, service_queued_jobs,
---       idempotency_ms, record_retention_ms, burst_cost, then per job 14 values (FIELD_COUNT below).
+--       idempotency_ms, record_retention_ms, burst_cost, then per job 16 values (FIELD_COUNT below).
 -- Answer: {'ok', (id, state, replayed, leader)*} or {refusal, detail}.
-local FIELD_COUNT = 14
+local FIELD_COUNT = 16
 local HEADER = 11
 local REUSE_MARGIN_MS = 300000
+local REPEAT_KEPT_MS = 900000  -- longer than the SDKs wait before they send again
 local USE_KEPT_SECONDS = 3456000
 local tenant = ARGV[1]
 local now = server_ms()
@@ -14,19 +15,33 @@ local function job_at(index)
   local at = HEADER + (index - 1) * FIELD_COUNT
   return {
     id = ARGV[at + 1], lane = ARGV[at + 2], fingerprint = ARGV[at + 3], idempotency_key = ARGV[at + 4],
-    body_hash = ARGV[at + 5], cost = tonumber(ARGV[at + 6]), work = ARGV[at + 7], deadline_ms = tonumber(ARGV[at + 8]),
-    max_attempts = ARGV[at + 9], head_start = ARGV[at + 10], batch = ARGV[at + 11], request = ARGV[at + 12],
-    metadata = ARGV[at + 13], retention = ARGV[at + 14],
+    body_hash = ARGV[at + 5], repeat_key = ARGV[at + 6], repeat_ms = tonumber(ARGV[at + 7]),
+    cost = tonumber(ARGV[at + 8]), work = ARGV[at + 9], deadline_ms = tonumber(ARGV[at + 10]),
+    max_attempts = ARGV[at + 11], head_start = ARGV[at + 12], batch = ARGV[at + 13], request = ARGV[at + 14],
+    metadata = ARGV[at + 15], retention = ARGV[at + 16],
   }
 end
 
 local function idempotency_name(new) return PREFIX .. 'idem:' .. tenant .. ':' .. new.idempotency_key end
 
+local function repeat_name(new) return PREFIX .. 'repeat:' .. tenant .. ':' .. new.repeat_key end
+
+-- The job of the same call a moment ago (a double click), or of the call that a client's library says it repeats.
+local function repeated(new)
+  local kept = new.repeat_key ~= '' and redis.call('GET', repeat_name(new))
+  if not kept then return nil end
+  local at, id = string.match(kept, '^([^|]*)|(.*)$')
+  if now - tonumber(at) > new.repeat_ms then return nil end
+  local state = redis.call('HGET', job_key(id), 'state')
+  if state then return id, state end
+  return nil
+end
+
 -- The job that this very call, or an earlier one with the same key, made: id and state; or 'mismatch'.
 local function earlier(new)
   local state = redis.call('HGET', job_key(new.id), 'state')
   if state then return new.id, state end
-  if new.idempotency_key == '' then return nil end
+  if new.idempotency_key == '' then return repeated(new) end
   local kept = redis.call('GET', idempotency_name(new))
   if not kept then return nil end
   local body_hash, id = string.match(kept, '^([^|]*)|(.*)$')
@@ -110,6 +125,7 @@ local function store(new)
   if new.idempotency_key ~= '' then
     redis.call('SET', idempotency_name(new), new.body_hash .. '|' .. new.id, 'PX', ARGV[9])
   end
+  if new.repeat_key ~= '' then redis.call('SET', repeat_name(new), now .. '|' .. new.id, 'PX', REPEAT_KEPT_MS) end
   redis.call('ZADD', PREFIX .. 'jobs:' .. tenant, arrival, new.id)
   if new.batch ~= '' then
     redis.call('HSET', key, 'batch', new.batch)

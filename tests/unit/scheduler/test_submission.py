@@ -120,3 +120,12 @@ def test_where_workers_scale_to_zero_a_wish_is_accepted(store, tenant, fake_redi
 
 def test_a_service_that_just_started_accepts_before_its_worker_is_up(submission, tenant):
     assert submission.submit(tenant, wish()).state is JobState.QUEUED
+
+
+def test_a_double_click_is_one_job_and_a_call_without_a_repeat_key_never(submission, tenant):
+    first = submission.submit_pictures(tenant, wish(repeat_key="r"), 2)
+
+    again = submission.submit_pictures(tenant, wish(repeat_key="r"), 2)
+
+    assert [one.job_id for one in again] == [one.job_id for one in first]
+    assert submission.submit(tenant, wish()).job_id != submission.submit(tenant, wish()).job_id

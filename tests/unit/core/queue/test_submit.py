@@ -230,3 +230,35 @@ def test_only_the_new_jobs_of_a_list_count_against_the_burst(kit):
     done = kit.store.submit_many([known, make_job(), make_job()], allowed)
 
     assert [one.replayed for one in done] == [True, False, False]
+
+
+def test_a_double_click_is_one_job(kit):
+    first = kit.submit(repeat_key="r", repeat_seconds=2)
+
+    again = kit.submit(repeat_key="r", repeat_seconds=2)
+
+    assert (again.job_id, again.replayed) == (first.job_id, True)
+
+
+def test_the_same_call_later_is_another_job(kit):
+    first = kit.submit(repeat_key="r", repeat_seconds=2)
+    seconds, _ = kit.redis.time()
+    kit.redis.set(f"{PREFIX}repeat:a:r", f"{(int(seconds) - 3) * 1000}|{first.job_id}")
+
+    assert kit.submit(repeat_key="r", repeat_seconds=2).job_id != first.job_id
+
+
+def test_a_call_that_is_said_to_be_a_repeat_finds_its_job_much_later(kit):
+    first = kit.submit(repeat_key="r", repeat_seconds=2)
+    seconds, _ = kit.redis.time()
+    kit.redis.set(f"{PREFIX}repeat:a:r", f"{(int(seconds) - 500) * 1000}|{first.job_id}")
+
+    assert kit.submit(repeat_key="r", repeat_seconds=900).job_id == first.job_id
+
+
+def test_calls_with_keys_of_their_own_are_never_merged(kit):
+    first = kit.submit(repeat_key="r", repeat_seconds=2, idempotency_key="k1", body_hash="h")
+
+    again = kit.submit(repeat_key="r", repeat_seconds=2, idempotency_key="k2", body_hash="h")
+
+    assert again.job_id != first.job_id
