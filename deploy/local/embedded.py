@@ -104,7 +104,13 @@ def seaweedfs_command(data_dir: Path, ports: Mapping[str, int], *, bucket: str =
     if len(str(folder)) > 80:  # a socket's path holds 107 bytes
         sockets = []
     where = [f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={bucket}", "-volume.preStopSeconds=0"]
-    return [str(seaweedfs_binary()), "mini", *where, *listen, *quiet, *sockets]
+    return [str(seaweedfs_binary()), "-logtostderr=true", "mini", *where, *listen, *quiet, *sockets]
+
+
+def remove_seaweedfs_sockets(ports: Mapping[str, int]) -> None:
+    """Remove the sockets that a SeaweedFS which was killed leaves in /tmp; their place is not ours to choose."""
+    for name in SEAWEEDFS_PORTS:
+        Path(f"/tmp/seaweedfs-{name}-grpc-{ports[name] + GRPC_OFFSET}.sock").unlink(missing_ok=True)  # noqa: S108
 
 
 def seaweedfs_environment(ports: Mapping[str, int], *, access_key: str, secret_key: str) -> dict[str, str]:

@@ -85,6 +85,7 @@ class Launcher:
         if len(socket.encode()) > SOCKET_BYTES:
             self._socket_folder = tempfile.mkdtemp(prefix="zimg-")
             socket = f"{self._socket_folder}/supervisor.sock"
+        embedded.remove_seaweedfs_sockets(ports)
         write_files(data_dir, make_programs(self.settings, self.environ, ports, keys), socket=socket)
         return f"unix://{socket}"
 
