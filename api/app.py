@@ -18,6 +18,7 @@ from api.page import page
 from api.pictures import pictures
 from api.schema import ImagesResponse, ProblemObject
 from api.strict_json import JSON_BYTES_MOST, ZimgRequest
+from api.webhooks import webhooks
 
 FORM_PARTS_MOST = 32
 
@@ -45,7 +46,7 @@ def create_app(parts: Services) -> OpenAPI:
     app.extensions["zimg-registry"] = service_registry(parts)
     security.install(app, parts.settings.cors_origins)
     errors.install(app)
-    for blueprint in (jobs, images, models, batches, keys, session, usage, ops):
+    for blueprint in (jobs, images, models, batches, keys, session, usage, webhooks, ops):
         app.register_api(blueprint)
     add_schemas(app, ImagesResponse)
     for plain in (pictures, page, docs_routes):

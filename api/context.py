@@ -18,6 +18,7 @@ from core.events import EventHub, JobEvents
 from core.job_store import JobStore
 from core.model_profile import ModelProfile
 from core.settings import Settings
+from core.webhook_store import WebhookStore
 from scheduler.submission import Submission
 from scheduler.tenants import Tenant, Tenants
 
@@ -36,6 +37,7 @@ class Services:
     images: ImageStore
     submission: Submission
     tenants: Tenants
+    webhooks: WebhookStore
     long_waits: LongWaits
     thumbnails: Thumbnails = field(default_factory=Thumbnails)
     started_monotonic: float = field(default_factory=time.monotonic)

@@ -19,6 +19,7 @@ JOBS = Tag(name="Jobs", description="Pictures as jobs: hand in, look, wait, canc
 OPENAI = Tag(name="OpenAI", description="Works with OpenAI's own clients: change `base_url` and nothing else.")
 BATCHES = Tag(name="Batches", description="A product list in, the same list with links out.")
 ACCOUNT = Tag(name="Account", description="Keys, sessions, usage.")
+WEBHOOKS = Tag(name="Webhooks", description="Signed events by Standard Webhooks, tried again for three days.")
 OPERATIONS = Tag(name="Operations", description="Probes and metrics.")
 
 #: Either a key or, for the page, a session; a service without keys on localhost asks for neither.

@@ -12,6 +12,7 @@ from core.job_store import JobStore
 from core.model_profile import read_profile
 from core.redis_client import connect
 from core.settings import Settings
+from core.webhook_store import WebhookStore
 from scheduler.submission import Submission
 from scheduler.tenants import Tenants
 
@@ -31,5 +32,6 @@ def build_services(settings: Settings) -> Services:
         images=ImageStore(settings),
         submission=Submission(store, settings, profile),
         tenants=Tenants(client, settings),
+        webhooks=WebhookStore(client),
         long_waits=LongWaits(settings.long_waits),
     )

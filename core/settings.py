@@ -70,6 +70,8 @@ class Settings:
     api_threads: int = 320  # ZIMG_API_THREADS
     long_waits: int = 240  # ZIMG_LONG_WAITS: streams, ?wait and synchronous pictures open at once
     cors_origins: tuple[str, ...] = ()  # ZIMG_CORS_ORIGINS: comma-separated
+    webhook_allow: tuple[str, ...] = ()  # ZIMG_WEBHOOK_ALLOW: hosts and networks inside that webhooks may reach
+    block_list: str = ""  # ZIMG_BLOCK_LIST: a file of words and /expressions/ that prompts may not hold
 
     def __post_init__(self) -> None:
         find_preset(self.preset)

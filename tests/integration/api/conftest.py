@@ -34,6 +34,7 @@ from tests.fixtures.redis import RedisServer, free_port
 
 ROOT = Path(__file__).parents[3]
 WAIT_SECONDS = 20.0
+MODEL = "Tongyi-MAI/Z-Image-Turbo"  # the api reads its profile only
 
 
 def eventually(check: Callable[[], object], *, seconds: float = WAIT_SECONDS) -> object:
@@ -136,6 +137,7 @@ def storage_environment(s3_environment: Mapping[str, str]) -> Iterator[Mapping[s
 @pytest.fixture
 def settings(valkey_server: RedisServer, storage_environment: Mapping[str, str], tmp_path: Path) -> Settings:
     return Settings(
+        model=MODEL,
         redis_url=valkey_server.url,
         s3_endpoint_url=storage_environment["S3_ENDPOINT_URL"],
         data_dir=tmp_path,
@@ -215,6 +217,7 @@ def live_api(settings: Settings, folder: Path, **more: str) -> Iterator[LiveApi]
     environ = {
         "REDIS_URL": settings.redis_url,
         "S3_ENDPOINT_URL": settings.s3_endpoint_url,
+        "ZIMG_MODEL": MODEL,
         "ZIMG_PORT": str(port),
         "ZIMG_DATA_DIR": str(folder),
         "ZIMG_LOG_DIR": str(folder),
@@ -232,7 +235,9 @@ def live_api(settings: Settings, folder: Path, **more: str) -> Iterator[LiveApi]
 def live_process(
     valkey_server: RedisServer, storage_environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LiveApi]:
-    settings = Settings(redis_url=valkey_server.url, s3_endpoint_url=storage_environment["S3_ENDPOINT_URL"])
+    settings = Settings(
+        model=MODEL, redis_url=valkey_server.url, s3_endpoint_url=storage_environment["S3_ENDPOINT_URL"]
+    )
     with live_api(settings, tmp_path_factory.mktemp("api"), ZIMG_SYNC_WAIT_SECONDS="10") as api:
         yield api
 

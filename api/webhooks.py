@@ -1,0 +1,267 @@
+"""/v1/webhooks: where a tenant's events go, what became of them, a test call, and sending again."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from flask import Response, jsonify, make_response
+from pydantic import BaseModel, Field, StrictBool, StrictInt, StrictStr
+
+from api import schema
+from api.auth import require_tenant
+from api.context import services, tenant
+from api.openapi_parts import SECURITY, WEBHOOKS, problems, routes
+from core.errors import InvalidRequest, NotFound
+from core.webhook_store import Delivery, Endpoint, Secret, WebhookStore, new_secret, now_ms
+from scheduler.outbound import OutboundGuard
+from scheduler.webhooks import check_event
+
+webhooks = routes("webhooks", WEBHOOKS, SECURITY)
+webhooks.before_request(require_tenant)
+
+ENDPOINTS_MOST = 20
+OVERLAP_SECONDS = 86_400
+
+EventType = Literal["job.succeeded", "job.failed", "job.canceled", "batch.completed", "batch.failed", "batch.cancelled"]
+Events = Annotated[list[EventType], Field(max_length=6, description="Which events; all of them when empty.")]
+
+
+class EndpointCreate(schema.Body):
+    """An endpoint to send events to."""
+
+    url: Annotated[StrictStr, Field(max_length=2_000, description="https://…", examples=["https://shop.example/hooks"])]
+    events: Events = Field(default_factory=list)
+
+
+class EndpointChange(schema.Body):
+    """What to change of an endpoint."""
+
+    url: Annotated[StrictStr | None, Field(max_length=2_000)] = None
+    events: Events | None = None
+    enabled: Annotated[StrictBool | None, Field(description="Off, or on again.")] = None
+
+
+class Rotation(schema.Body):
+    """How long the old secret signs beside the new one."""
+
+    overlap_seconds: Annotated[StrictInt, Field(ge=0, le=30 * 86_400)] = OVERLAP_SECONDS
+
+
+class EndpointPath(BaseModel):
+    """An endpoint's id."""
+
+    endpoint_id: Annotated[str, Field(examples=["wh_0123456789abcdef01234567"])]
+
+
+class DeliveryPath(EndpointPath):
+    """An endpoint's id and that of one of its deliveries."""
+
+    delivery_id: str
+
+
+class EndpointObject(BaseModel):
+    """An endpoint."""
+
+    id: str
+    object: Literal["webhook"] = "webhook"
+    url: str
+    events: list[str]
+    enabled: bool
+    disabled_because: str | None
+    created_at: int
+
+
+class NewEndpointObject(EndpointObject):
+    """An endpoint with its signing secret, which is shown this once."""
+
+    secret: str
+
+
+class EndpointList(BaseModel):
+    """Your endpoints, oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[EndpointObject]
+
+
+class AttemptObject(BaseModel):
+    """One try; `status` 0 means that nobody answered."""
+
+    at: int
+    status: int
+    duration_ms: int
+    error: str | None
+
+
+class DeliveryObject(BaseModel):
+    """One event on its way."""
+
+    id: str
+    object: Literal["delivery"] = "delivery"
+    event_id: str
+    type: str
+    state: Literal["pending", "delivered", "failed"]
+    created_at: int
+    next_attempt_at: int | None
+    attempts: list[AttemptObject]
+    body: str
+
+
+class DeliveryList(BaseModel):
+    """An endpoint's deliveries, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[DeliveryObject]
+
+
+@webhooks.post("/v1/webhooks", summary="Add an endpoint", responses={201: NewEndpointObject, **problems(413, 415)})
+def create(body: EndpointCreate) -> Response:
+    store = _store()
+    if len(store.endpoints(tenant().name)) >= ENDPOINTS_MOST:
+        raise InvalidRequest(f"There are {ENDPOINTS_MOST} endpoints already; remove one first.", field="url")
+    endpoint = Endpoint(
+        id=f"wh_{secrets.token_hex(12)}",
+        tenant=tenant().name,
+        url=_checked(body.url),
+        events=tuple(body.events),
+        secrets=(Secret(value=new_secret()),),
+        created_ms=now_ms(),
+    )
+    store.save(endpoint)
+    return make_response(jsonify({**_endpoint_object(endpoint), "secret": endpoint.secrets[0].value}), 201)
+
+
+@webhooks.get("/v1/webhooks", summary="List endpoints", responses={200: EndpointList})
+def list_endpoints() -> Response:
+    found = _store().endpoints(tenant().name)
+    return jsonify({"object": "list", "data": [_endpoint_object(endpoint) for endpoint in found]})
+
+
+@webhooks.get(
+    "/v1/webhooks/<endpoint_id>", summary="Look at an endpoint", responses={200: EndpointObject, **problems(404)}
+)
+def look(path: EndpointPath) -> Response:
+    return jsonify(_endpoint_object(_find(path.endpoint_id)))
+
+
+@webhooks.patch(
+    "/v1/webhooks/<endpoint_id>",
+    summary="Change an endpoint, or turn it off or on",
+    responses={200: EndpointObject, **problems(404, 413, 415)},
+)
+def change(path: EndpointPath, body: EndpointChange) -> Response:
+    endpoint = _find(path.endpoint_id)
+    if body.url is not None:
+        endpoint = replace(endpoint, url=_checked(body.url))
+    if body.events is not None:
+        endpoint = replace(endpoint, events=tuple(body.events))
+    if body.enabled is not None:
+        endpoint = replace(endpoint, disabled="" if body.enabled else "its owner turned it off")
+    _store().save(endpoint)
+    return jsonify(_endpoint_object(endpoint))
+
+
+@webhooks.delete("/v1/webhooks/<endpoint_id>", summary="Remove an endpoint", responses={204: None, **problems(404)})
+def remove(path: EndpointPath) -> Response:
+    _store().remove(_find(path.endpoint_id))
+    return Response(status=204)
+
+
+@webhooks.post(
+    "/v1/webhooks/<endpoint_id>/rotate",
+    summary="Make a new secret; both sign for a while",
+    responses={200: NewEndpointObject, **problems(404, 413, 415)},
+)
+def rotate(path: EndpointPath, body: Rotation) -> Response:
+    endpoint = _find(path.endpoint_id)
+    until_ms = now_ms() + body.overlap_seconds * 1000
+    old = [replace(secret, until_ms=until_ms) for secret in endpoint.secrets if not secret.until_ms]
+    endpoint = replace(endpoint, secrets=(Secret(value=new_secret()), *old))
+    _store().save(endpoint)
+    return jsonify({**_endpoint_object(endpoint), "secret": endpoint.secrets[0].value})
+
+
+@webhooks.post(
+    "/v1/webhooks/<endpoint_id>/test",
+    summary="Send a test event",
+    responses={202: DeliveryObject, **problems(404)},
+)
+def test_call(path: EndpointPath) -> Response:
+    endpoint = _find(path.endpoint_id)
+    delivery = _store().enqueue(endpoint, check_event(endpoint.id, int(time.time())))
+    return make_response(jsonify(_delivery_object(delivery)), 202)
+
+
+@webhooks.get(
+    "/v1/webhooks/<endpoint_id>/deliveries",
+    summary="What was sent, and what came of it",
+    responses={200: DeliveryList, **problems(404)},
+)
+def deliveries(path: EndpointPath) -> Response:
+    found = _store().deliveries(_find(path.endpoint_id).id)
+    return jsonify({"object": "list", "data": [_delivery_object(delivery) for delivery in found]})
+
+
+@webhooks.post(
+    "/v1/webhooks/<endpoint_id>/deliveries/<delivery_id>/resend",
+    summary="Send an event again",
+    responses={202: DeliveryObject, **problems(404)},
+)
+def resend(path: DeliveryPath) -> Response:
+    endpoint, store = _find(path.endpoint_id), _store()
+    delivery = store.delivery(path.delivery_id)
+    if delivery is None or delivery.endpoint_id != endpoint.id:
+        raise NotFound("There is no such delivery.")
+    again = replace(delivery, state="pending", next_ms=0, attempts=delivery.attempts[-1:])
+    store.record(again)
+    return make_response(jsonify(_delivery_object(again)), 202)
+
+
+def _store() -> WebhookStore:
+    return services().webhooks
+
+
+def _checked(url: str) -> str:
+    return OutboundGuard(services().settings.webhook_allow).check(url)
+
+
+def _find(endpoint_id: str) -> Endpoint:
+    endpoint = _store().endpoint(endpoint_id)
+    if endpoint is None or endpoint.tenant != tenant().name:
+        raise NotFound("There is no webhook with this id.")
+    return endpoint
+
+
+def _endpoint_object(endpoint: Endpoint) -> dict[str, Any]:
+    return EndpointObject(
+        id=endpoint.id,
+        url=endpoint.url,
+        events=list(endpoint.events),
+        enabled=not endpoint.disabled,
+        disabled_because=endpoint.disabled or None,
+        created_at=endpoint.created_ms // 1000,
+    ).model_dump()
+
+
+def _delivery_object(delivery: Delivery) -> dict[str, Any]:
+    return DeliveryObject(
+        id=delivery.id,
+        event_id=delivery.event_id,
+        type=delivery.type,
+        state=delivery.state,  # type: ignore[arg-type]
+        created_at=delivery.created_ms // 1000,
+        next_attempt_at=max(delivery.next_ms, delivery.created_ms) // 1000 if delivery.state == "pending" else None,
+        attempts=[
+            AttemptObject(
+                at=attempt.at_ms // 1000,
+                status=attempt.status,
+                duration_ms=attempt.duration_ms,
+                error=attempt.error or None,
+            )
+            for attempt in delivery.attempts
+        ],
+        body=delivery.body,
+    ).model_dump()

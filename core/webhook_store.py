@@ -1,0 +1,215 @@
+"""Webhook endpoints and deliveries in Redis: what the api shows and the scheduler sends."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import redis
+
+from core.redis_client import PREFIX, redis_errors
+
+EVENT_TYPES = (
+    "job.succeeded", "job.failed", "job.canceled", "batch.completed", "batch.failed", "batch.cancelled",
+)  # fmt: skip
+SECRET_BYTES = 32
+KEPT_SECONDS = 14 * 86_400  # a delivery's record, longer than its retries
+LOGGED_MOST = 200
+LOCK_MS = 90_000  # longer than one attempt may take
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A signing secret (`whsec_…`); after a rotation the old one signs too, until `until_ms` (0 = for good)."""
+
+    value: str
+    until_ms: int = 0
+
+    def signs(self, now_ms: int) -> bool:
+        return not self.until_ms or now_ms < self.until_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where a tenant's events go. `events` empty = all of them; `disabled` "" = on, else why it was turned off."""
+
+    id: str
+    tenant: str
+    url: str
+    events: tuple[str, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    created_ms: int = 0
+    disabled: str = ""
+
+    def wants(self, event_type: str) -> bool:
+        return not self.disabled and (not self.events or event_type in self.events)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try to deliver. `status` 0 = no answer; `error` says why."""
+
+    at_ms: int
+    status: int
+    duration_ms: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One event on its way to one endpoint. `state`: pending, delivered or failed."""
+
+    id: str
+    endpoint_id: str
+    tenant: str
+    event_id: str
+    type: str
+    body: str
+    created_ms: int
+    state: str = "pending"
+    next_ms: int = 0
+    attempts: tuple[Attempt, ...] = field(default_factory=tuple)
+
+
+def new_secret() -> str:
+    """A secret as Standard Webhooks writes it."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+
+
+def delivery_id(endpoint_id: str, event_id: str) -> str:
+    """The same for the same event and endpoint, so that an event that is seen twice is sent once."""
+    return "whd_" + hashlib.sha256(f"{endpoint_id}|{event_id}".encode()).hexdigest()[:32]
+
+
+class WebhookStore:
+    """Endpoints by tenant; deliveries by when they are due. Raises RedisUnavailable on connection trouble."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    # Endpoints
+
+    def save(self, endpoint: Endpoint) -> None:
+        """Make or change an endpoint."""
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.set(f"{PREFIX}hook:{endpoint.id}", json.dumps(asdict(endpoint)))
+            pipeline.zadd(f"{PREFIX}hooks:{endpoint.tenant}", {endpoint.id: endpoint.created_ms})
+            pipeline.execute()
+
+    def endpoint(self, endpoint_id: str) -> Endpoint | None:
+        """The endpoint, or None if unknown."""
+        with redis_errors():
+            stored = self._redis.get(f"{PREFIX}hook:{endpoint_id}")
+        return None if stored is None else _endpoint(json.loads(str(stored)))
+
+    def endpoints(self, tenant: str) -> list[Endpoint]:
+        """The tenant's endpoints, oldest first."""
+        with redis_errors():
+            ids = [str(one) for one in self._redis.zrange(f"{PREFIX}hooks:{tenant}", 0, -1)]
+        return [found for found in map(self.endpoint, ids) if found is not None]
+
+    def remove(self, endpoint: Endpoint) -> None:
+        """Forget an endpoint; what is on its way to it is dropped when due."""
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.delete(f"{PREFIX}hook:{endpoint.id}", f"{PREFIX}hook_log:{endpoint.id}")
+            pipeline.zrem(f"{PREFIX}hooks:{endpoint.tenant}", endpoint.id)
+            pipeline.execute()
+
+    def disable(self, endpoint: Endpoint, reason: str) -> None:
+        """Turn an endpoint off; its owner turns it on again."""
+        self.save(replace(endpoint, disabled=reason))
+
+    # Deliveries
+
+    def enqueue(self, endpoint: Endpoint, event: Mapping[str, Any]) -> Delivery:
+        """Put an event on its way; again with the same event it changes nothing."""
+        delivery = Delivery(
+            id=delivery_id(endpoint.id, event["id"]),
+            endpoint_id=endpoint.id,
+            tenant=endpoint.tenant,
+            event_id=event["id"],
+            type=event["type"],
+            body=json.dumps(event, ensure_ascii=False, separators=(",", ":")),
+            created_ms=now_ms(),
+        )
+        with redis_errors():
+            name = f"{PREFIX}delivery:{delivery.id}"
+            if self._redis.set(name, json.dumps(asdict(delivery)), nx=True, ex=KEPT_SECONDS):
+                self._log(endpoint.id, delivery)
+            if (found := self.delivery(delivery.id)) is not None and found.state == "pending":
+                self._redis.zadd(f"{PREFIX}hook_due", {delivery.id: found.next_ms}, nx=True)
+        return delivery
+
+    def _log(self, endpoint_id: str, delivery: Delivery) -> None:
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.zadd(f"{PREFIX}hook_log:{endpoint_id}", {delivery.id: delivery.created_ms})
+        pipeline.zremrangebyrank(f"{PREFIX}hook_log:{endpoint_id}", 0, -LOGGED_MOST - 1)
+        pipeline.expire(f"{PREFIX}hook_log:{endpoint_id}", KEPT_SECONDS)
+        pipeline.execute()
+
+    def delivery(self, wanted: str) -> Delivery | None:
+        """The delivery, or None if unknown or too old."""
+        with redis_errors():
+            stored = self._redis.get(f"{PREFIX}delivery:{wanted}")
+        return None if stored is None else _delivery(json.loads(str(stored)))
+
+    def deliveries(self, endpoint_id: str, *, limit: int = 50) -> list[Delivery]:
+        """The endpoint's deliveries, newest first."""
+        with redis_errors():
+            ids = [str(one) for one in self._redis.zrevrange(f"{PREFIX}hook_log:{endpoint_id}", 0, limit - 1)]
+        return [found for found in map(self.delivery, ids) if found is not None]
+
+    def take_due(self, limit: int) -> list[Delivery]:
+        """Deliveries that are due, each taken by one caller only, for as long as one attempt may take."""
+        with redis_errors():
+            ids: Sequence[Any] = self._redis.zrangebyscore(f"{PREFIX}hook_due", "-inf", now_ms(), start=0, num=limit)
+            mine = [str(one) for one in ids if self._redis.set(f"{PREFIX}hook_lock:{one}", "1", nx=True, px=LOCK_MS)]
+        taken = []
+        for wanted in mine:
+            found = self.delivery(wanted)
+            if found is None or found.state != "pending":
+                self._settle(wanted)
+            else:
+                taken.append(found)
+        return taken
+
+    def record(self, delivery: Delivery) -> None:
+        """Keep what an attempt came to, and when the next is due if there is one."""
+        with redis_errors():
+            self._redis.set(f"{PREFIX}delivery:{delivery.id}", json.dumps(asdict(delivery)), ex=KEPT_SECONDS)
+            if delivery.state == "pending":
+                self._redis.zadd(f"{PREFIX}hook_due", {delivery.id: delivery.next_ms})
+                self._redis.delete(f"{PREFIX}hook_lock:{delivery.id}")
+                return
+        self._settle(delivery.id)
+
+    def _settle(self, wanted: str) -> None:
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.zrem(f"{PREFIX}hook_due", wanted)
+            pipeline.delete(f"{PREFIX}hook_lock:{wanted}")
+            pipeline.execute()
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def _endpoint(stored: dict[str, Any]) -> Endpoint:
+    stored["events"] = tuple(stored["events"])
+    stored["secrets"] = tuple(Secret(**one) for one in stored["secrets"])
+    return Endpoint(**stored)
+
+
+def _delivery(stored: dict[str, Any]) -> Delivery:
+    stored["attempts"] = tuple(Attempt(**one) for one in stored["attempts"])
+    return Delivery(**stored)
