@@ -1,0 +1,209 @@
+"""Pictures in S3-compatible storage: each object is written once under a key that follows from its job.
+
+Credentials come from boto3's own chain (environment, profile, instance role). Calls are bounded in time.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import IO, Any, NoReturn, cast
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
+
+from core.errors import NotFound, StorageFailure, StorageUnavailable
+from core.settings import Settings
+
+CONNECT_SECONDS, READ_SECONDS = 3.0, 10.0
+#: botocore's own tries of one call; who needs more patience than that decides so himself.
+TRIES = 2
+CONNECTIONS = 32
+#: Another writer of the same key is at work (409): wait a moment and look again.
+CONFLICT_TRIES, CONFLICT_SECONDS = 5, 0.2
+MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+PRECONDITION = frozenset({"412", "PreconditionFailed"})
+CONFLICT = frozenset({"409", "ConditionalRequestConflict", "OperationAborted"})
+TAKEN = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
+SLOW_DOWN = frozenset({"SlowDown", "RequestTimeout", "Throttling", "ServiceUnavailable", "InternalError", "503"})
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What lies in the bucket: the hash that was stored with the object, and its length."""
+
+    sha256: str
+    size_bytes: int
+
+
+def object_key(tenant: str, job_id: str, created_ms: int) -> str:
+    """Where the one picture of a job lies; every run of the job answers the same."""
+    month = datetime.fromtimestamp(created_ms / 1000, UTC).strftime("%Y-%m")
+    return f"{tenant}/{month}/{job_id}.png"
+
+
+class ImageStore:
+    """The bucket. Any thread may use it. Raises StorageUnavailable (try later) or StorageFailure (refused)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.bucket = settings.s3_bucket
+        self._client = _make_client(settings.s3_endpoint_url)
+
+    def ensure_bucket(self) -> None:
+        """Make the bucket unless it is there."""
+        with _translated("the bucket"):
+            try:
+                self._client.head_bucket(Bucket=self.bucket)
+            except ClientError as error:
+                if _code(error) not in MISSING | {"NoSuchBucket"}:
+                    raise
+                self._create_bucket()
+
+    def put(self, key: str, png: bytes, sha256: str) -> Stored:
+        """Store a picture unless its key is taken; answers what lies there now, which may be another run's."""
+        with _translated(key):
+            for _ in range(CONFLICT_TRIES):
+                code = self._put_once(key, png, sha256)
+                if code == "":
+                    return Stored(sha256, len(png))
+                there = self._head(key) if code in PRECONDITION else None
+                if there is not None:
+                    return there
+                time.sleep(CONFLICT_SECONDS)
+        raise StorageUnavailable(f"Another writer held {key} for too long; try again shortly.")
+
+    def head(self, key: str) -> Stored | None:
+        """What lies under `key`, None if nothing."""
+        with _translated(key):
+            return self._head(key)
+
+    @contextmanager
+    def open(self, key: str, range: tuple[int, int] | None = None) -> Iterator[IO[bytes]]:
+        """A stream of the bytes, of the `range` (first, last) if given. Raises NotFound where nothing lies."""
+        wanted = {"Range": f"bytes={range[0]}-{range[1]}"} if range else {}
+        with _translated(key):
+            try:
+                body = self._client.get_object(Bucket=self.bucket, Key=key, **wanted)["Body"]
+            except ClientError as error:
+                if _code(error) in MISSING:
+                    raise NotFound("There is no such picture.") from None
+                raise
+        with body:
+            yield cast(IO[bytes], _Reading(body, key))
+
+    def delete(self, key: str) -> None:
+        """Delete an object; no error if it is not there."""
+        with _translated(key):
+            self._client.delete_object(Bucket=self.bucket, Key=key)
+
+    def _put_once(self, key: str, png: bytes, sha256: str) -> str:
+        """ "" when written; else the code of a refusal that another writer explains."""
+        try:
+            self._client.put_object(
+                Bucket=self.bucket,
+                Key=key,
+                Body=png,
+                ContentType="image/png",
+                CacheControl="public, max-age=31536000, immutable",
+                Metadata={"sha256": sha256},
+                IfNoneMatch="*",
+            )
+        except ClientError as error:
+            if _code(error) in PRECONDITION | CONFLICT:
+                return _code(error)
+            raise
+        return ""
+
+    def _head(self, key: str) -> Stored | None:
+        try:
+            answer = self._client.head_object(Bucket=self.bucket, Key=key)
+        except ClientError as error:
+            if _code(error) in MISSING:
+                return None
+            raise
+        return Stored(answer.get("Metadata", {}).get("sha256", ""), int(answer["ContentLength"]))
+
+    def _create_bucket(self) -> None:
+        region = self._client.meta.region_name
+        where = {} if region in (None, "us-east-1") else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        try:
+            self._client.create_bucket(Bucket=self.bucket, **where)
+        except ClientError as error:
+            if _code(error) not in TAKEN:
+                raise
+
+
+class _Reading(io.RawIOBase):
+    """A body whose trouble while reading is ours too."""
+
+    def __init__(self, body: Any, key: str) -> None:
+        self._body, self._key = body, key
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        with _translated(self._key):
+            return bytes(self._body.read(None if size < 0 else size))
+
+    def readall(self) -> bytes:
+        return self.read()
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _make_client(endpoint_url: str) -> Any:
+    """A client with path-style addresses and version-4 signatures, which every S3-compatible server takes."""
+    session = boto3.session.Session()
+    return session.client(
+        "s3",
+        endpoint_url=endpoint_url or None,
+        region_name=session.region_name or "us-east-1",
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if endpoint_url else "auto"},
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": TRIES},
+            max_pool_connections=CONNECTIONS,
+            tcp_keepalive=True,
+            # Servers beside AWS do not all know the newer checksums; the sha256 is ours anyway.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Turn botocore's errors, and broken connections while reading, into ours."""
+    try:
+        yield
+    except ClientError as error:
+        _refuse(error, what)
+    except (BotoCoreError, OSError, HTTPError) as error:
+        raise StorageUnavailable(f"The storage did not answer ({type(error).__name__}); try again shortly.") from error
+
+
+def _refuse(error: ClientError, what: str) -> NoReturn:
+    code = _code(error)
+    if _status(error) >= 500 or code in SLOW_DOWN:
+        raise StorageUnavailable(f"The storage can not take or give pictures now ({code}).") from error
+    raise StorageFailure(f"The storage refused {what} ({code}).") from error

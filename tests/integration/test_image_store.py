@@ -1,0 +1,109 @@
+"""The image store against a real S3."""
+
+import hashlib
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from core.errors import NotFound, StorageFailure, StorageUnavailable
+from core.image_store import ImageStore, Stored, object_key
+from core.settings import Settings
+from tests.fixtures.redis import free_port
+
+
+def fresh_key() -> str:
+    return f"tests/{secrets.token_hex(8)}.png"
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_a_stored_picture_is_found_with_its_own_hash_and_length(image_store):
+    key, data = fresh_key(), b"picture" * 100
+
+    stored = image_store.put(key, data, digest(data))
+
+    assert stored == Stored(digest(data), len(data)) == image_store.head(key)
+    with image_store.open(key) as stream:
+        assert stream.read() == data
+
+
+def test_a_second_picture_under_a_key_changes_nothing_and_gets_the_first_ones_hash(image_store):
+    key = fresh_key()
+    image_store.put(key, b"first", digest(b"first"))
+
+    answer = image_store.put(key, b"the second", digest(b"the second"))
+
+    assert answer == Stored(digest(b"first"), 5)
+    with image_store.open(key) as stream:
+        assert stream.read() == b"first"
+
+
+def test_of_many_writers_at_once_all_agree_on_one_picture(image_store):
+    key = fresh_key()
+    bodies = [f"picture {n}".encode() for n in range(12)]
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda body: image_store.put(key, body, digest(body)), bodies))
+
+    assert len(set(answers)) == 1
+    with image_store.open(key) as stream:
+        assert digest(stream.read()) == answers[0].sha256
+
+
+def test_part_of_a_picture_can_be_read(image_store):
+    key = fresh_key()
+    image_store.put(key, b"0123456789", digest(b"0123456789"))
+
+    with image_store.open(key, (2, 5)) as stream:
+        assert stream.read() == b"2345"
+
+
+def test_nothing_lies_under_an_unknown_key_and_deleting_it_is_no_error(image_store):
+    key = fresh_key()
+
+    assert image_store.head(key) is None
+    image_store.delete(key)
+    with pytest.raises(NotFound), image_store.open(key):
+        pass
+
+
+def test_a_deleted_picture_is_gone_and_its_key_is_free(image_store):
+    key = fresh_key()
+    image_store.put(key, b"old", digest(b"old"))
+
+    image_store.delete(key)
+
+    assert image_store.head(key) is None
+    assert image_store.put(key, b"new", digest(b"new")).sha256 == digest(b"new")
+
+
+def test_the_bucket_is_made_once_and_found_after_that(image_store, s3_environment):
+    name = f"made-{secrets.token_hex(4)}"
+    store = ImageStore(Settings(s3_endpoint_url=s3_environment["S3_ENDPOINT_URL"], s3_bucket=name))
+
+    store.ensure_bucket()
+    store.ensure_bucket()
+
+    assert store.put("a.png", b"a", digest(b"a")).size_bytes == 1
+
+
+def test_a_storage_that_is_away_is_unavailable(image_store):
+    away = ImageStore(Settings(s3_endpoint_url=f"http://127.0.0.1:{free_port()}"))
+
+    with pytest.raises(StorageUnavailable):
+        away.put("a.png", b"a", digest(b"a"))
+
+
+def test_a_storage_that_refuses_our_key_is_a_failure_that_says_so(image_store, s3_environment, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+    stranger = ImageStore(Settings(s3_endpoint_url=s3_environment["S3_ENDPOINT_URL"]))
+
+    with pytest.raises(StorageFailure, match=r"SignatureDoesNotMatch|AccessDenied"):
+        stranger.put(fresh_key(), b"a", digest(b"a"))
+
+
+def test_the_key_follows_from_tenant_month_and_job():
+    assert object_key("acme", "ab" * 16, 1_767_225_599_999) == f"acme/2025-12/{'ab' * 16}.png"
