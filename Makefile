@@ -8,7 +8,7 @@ TESTS ?= tests
 
 STAMPS := $(VENV)/.stamps
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --progress-bar=off --disable-pip-version-check
+PIP := $(BIN)/python -m pip install -qq --progress-bar=off --disable-pip-version-check
 PINS := requirements/constraints.txt requirements/core.txt requirements/api.txt requirements/scheduler.txt \
 	requirements/worker.txt requirements/client.txt requirements/run.txt
 TOOLS := chromium nginx redis-server

@@ -40,7 +40,7 @@ def read_requirement(path: Path) -> str:
 def is_installed(requirement: str) -> bool:
     """Whether that version is there, whatever its build."""
     wanted = requirement.partition("==")[2]
-    shown = subprocess.run([*PIP, "show", "--quiet", "torch"], check=False)
+    shown = subprocess.run([*PIP, "show", "-qq", "torch"], check=False, stderr=subprocess.DEVNULL)
     if shown.returncode != 0:
         return False
     listed = subprocess.run([*PIP, "list", "--format=json"], check=True, capture_output=True, text=True)
@@ -50,7 +50,7 @@ def is_installed(requirement: str) -> bool:
 
 def choose_command(requirement: str, *, has_driver: bool) -> list[str]:
     """The command that installs the right build; asks pip, downloads nothing."""
-    by_pip = [*PIP, "install", "--quiet", "--progress-bar=off", requirement]
+    by_pip = [*PIP, "install", "-qq", "--progress-bar=off", requirement]
     if has_driver:
         print(f"zimg: an NVIDIA driver is here: installing {requirement} with CUDA", flush=True)
         return by_pip
@@ -58,7 +58,7 @@ def choose_command(requirement: str, *, has_driver: bool) -> list[str]:
         print(f"zimg: no NVIDIA driver: installing {requirement} for the CPU (about 200 MB)", flush=True)
         return by_pip
     print(f"zimg: no NVIDIA driver: installing {requirement} for the CPU through uv (about 200 MB)", flush=True)
-    subprocess.run([*PIP, "install", "--quiet", "--progress-bar=off", UV], check=True)
+    subprocess.run([*PIP, "install", "-qq", "--progress-bar=off", UV], check=True)
     uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
     return [*uv, "--torch-backend=cpu", requirement]
 
@@ -76,7 +76,7 @@ def has_nvidia_driver() -> bool:
 
 def pip_would_take(requirement: str) -> tuple[str, list[str]]:
     """Version and requirements of the file that pip would install; raises CalledProcessError with pip's own words."""
-    command = [*PIP, "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps", "--report=-", requirement]
+    command = [*PIP, "install", "-qq", "--dry-run", "--ignore-installed", "--no-deps", "--report=-", requirement]
     asked = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     metadata = json.loads(asked.stdout)["install"][0]["metadata"]
     return metadata["version"], metadata.get("requires_dist", [])

@@ -1,0 +1,27 @@
+"""`python -m benchmarks`: every benchmark that needs no GPU, one after the other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+#: Module and arguments; benchmarks/README.md says what each shows.
+BENCHMARKS = (
+    ("benchmarks.startup", "--starts", "3"),
+    ("benchmarks.api_latency", "--rate", "100", "--seconds", "20"),
+    ("benchmarks.queue_throughput",),
+    ("benchmarks.queue_scale",),
+)
+
+
+def main() -> int:
+    """The number of benchmarks that failed."""
+    failed = 0
+    for module, *arguments in BENCHMARKS:
+        print(f"== python -m {' '.join([module, *arguments])}", flush=True)
+        failed += subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode != 0
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
