@@ -277,6 +277,72 @@ def repeated(bench: Bench, carousel: Any) -> None:
         bench.say("repeated prompt", kind=kind, s=round(time.perf_counter() - start, 4))
 
 
+def paced(bench: Bench, carousel: Any) -> None:
+    """The same at the bus speed of PCIe 4 cards: every copy is held until it has taken as long as there."""
+    carousel.rebudget(5.8)
+    device, own = carousel._engine._device, carousel.plan.facts.bandwidth
+    for gigabytes in (25, 12):
+        device.pace(gigabytes * 1e9, own)
+        ride(bench, carousel, 1, 4, 1)
+        for in_flight, pictures in ((1, 3), (4, 8)):
+            rate = ride(bench, carousel, in_flight, 4, pictures)
+            bench.say("paced", gb_per_s=gigabytes, in_flight=in_flight, images_per_s=round(rate, 4))
+    device.pace(0, own)
+
+
+def timeline(bench: Bench, carousel: Any) -> None:
+    """What the copy and compute streams do during one picture: start and length in microseconds."""
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities, acc_events=True) as profile:
+        ride(bench, carousel, 1, 4, 1)
+        sync()
+    rows = []
+    for event in profile.events():
+        kind = "copy" if "HtoD" in event.name else "unpack" if "_unpack" in event.name else "compute"
+        if event.device_type == torch.autograd.DeviceType.CUDA and event.time_range.elapsed_us() >= 20:
+            rows.append([kind, round(event.time_range.start), round(event.time_range.elapsed_us())])
+    rows.sort(key=lambda row: row[1])
+    first = rows[0][1] if rows else 0
+    target = Path(bench.arguments.out).with_name("timeline.json")
+    target.write_text(json.dumps([[kind, start - first, length] for kind, start, length in rows]))
+    bench.say("timeline", events=len(rows))
+
+
+def peers(bench: Bench, pipe: Any) -> None:
+    """diffusers' own ways of offloading on the same work, in this process."""
+    for name in ("sequential", "group leaf"):
+        if bench.left() < 30:
+            bench.say("skipped", part=name)
+            return
+        bench.attempt(name, lambda: peer(bench, pipe, name))  # noqa: B023
+
+
+def peer(bench: Bench, pipe: Any, name: str) -> None:
+    pipe.remove_all_hooks()
+    pipe.to("cpu")
+    gc.collect()
+    torch.cuda.empty_cache()
+    if name == "sequential":
+        pipe.enable_sequential_cpu_offload()
+    else:
+        from diffusers.hooks import apply_group_offloading
+
+        where = {"onload_device": torch.device("cuda"), "offload_device": torch.device("cpu")}
+        options = {"offload_type": "leaf_level", "use_stream": True, "record_stream": True, **where}
+        for component in (pipe.transformer, pipe.text_encoder):
+            apply_group_offloading(component, **options)
+        pipe.vae.to("cuda")
+    figures: dict[str, Any] = {}
+    plain_picture(pipe, bench.fresh_prompt(), bench.size, 4, 0)
+    with bench.memory(figures):
+        start = time.perf_counter()
+        pictures = 1 if name == "sequential" else 3
+        for _ in range(pictures):
+            plain_picture(pipe, bench.fresh_prompt(), bench.size, 4, 0)
+        seconds = (time.perf_counter() - start) / pictures
+    bench.say("peer", name=name, s_per_image=round(seconds, 3), **figures)
+
+
 def curve_point(bench: Bench, carousel: Any, budget: float, loads: list[tuple[int, int, int]]) -> None:
     plan = carousel.plan
     bench.say("plan", budget=budget, text=str(plan))
@@ -317,14 +383,16 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
     start = time.perf_counter()
     carousel = Carousel(pipe, 5.8, compile="off" if bench.arguments.tiny else "on", **options)
     bench.say("ready", kind="compiled", seconds=round(time.perf_counter() - start, 1))
-    if "compiled" in hashes:
-        bench.attempt("parity compiled", lambda: parity(bench, carousel, hashes["compiled"], "compiled"))
+    reference = hashes.get("compiled", {1: "", 2: ""})
+    bench.attempt("parity compiled", lambda: parity(bench, carousel, reference, "compiled"))
     bench.attempt(
         "5.8",
         lambda: curve_point(bench, carousel, 5.8, [(1, 4, 6), (4, 4, 20), (1, 8, 4), (4, 8, 10), (16, 4, 20)]),
         30,
     )
     bench.attempt("repeated prompt", lambda: repeated(bench, carousel))
+    if "timeline" in bench.arguments.parts:
+        bench.attempt("timeline", lambda: timeline(bench, carousel), 20)
     least = carousel.plan.least_budget / 2**30 + 0.01
     for budget in [float(part) for part in bench.arguments.budgets.split(",")] + [least]:
         if bench.left() < 20:
@@ -338,8 +406,9 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
             bench.say("refused", budget=budget, message=str(error))
             continue
         bench.attempt(f"{budget}", lambda: curve_point(bench, carousel, budget, [(1, 4, 4), (4, 4, 12)]))  # noqa: B023
-        if "compiled" in hashes:
-            bench.attempt("parity", lambda: parity(bench, carousel, hashes["compiled"], f"at {budget}"))  # noqa: B023
+        bench.attempt("parity", lambda: parity(bench, carousel, reference, f"at {budget}"))  # noqa: B023
+    if "paced" in bench.arguments.parts:
+        bench.attempt("paced", lambda: paced(bench, carousel), 30)
     carousel.close()
 
 
@@ -376,6 +445,8 @@ def main() -> None:
         torch.cuda.empty_cache()
     if "ours" in parts:
         bench.attempt("ours", lambda: ours(bench, pipe, hashes), 60)
+    if "peers" in parts and not bench.arguments.tiny:
+        bench.attempt("peers", lambda: peers(bench, pipe), 60)
     bench.say("end")
 
 

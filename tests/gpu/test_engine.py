@@ -122,7 +122,7 @@ def test_no_weight_goes_back_to_the_host_and_copies_match_the_plan(reference: tu
 
 
 def _once_blocks(carousel: Carousel) -> list[Any]:
-    return [block for block in carousel._engine._assembly.blocks if block.once]  # type: ignore[attr-defined]
+    return [block for block in carousel._engine._placement.assembly.blocks if block.once]  # type: ignore[attr-defined]
 
 
 def test_an_error_or_cancel_in_mid_ride_leaves_memory_flat(reference: tuple[Any, list[bytes]]) -> None:

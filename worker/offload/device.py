@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -112,6 +114,10 @@ class Device:
         """Most bytes of tensors alive since the last reset."""
         return 0
 
+    def apart(self) -> AbstractContextManager[None]:
+        """Work inside takes memory of its own, never mixed with other tensors', and keeps its place in the order."""
+        return nullcontext()
+
     def allocated_bytes(self) -> int:
         """Bytes of tensors alive now."""
         return 0
@@ -149,7 +155,8 @@ class CudaDevice(Device):
         torch.cuda.set_device(where)
         self.carry_in = torch.cuda.Stream(where)
         self.carry_out = torch.cuda.Stream(where)
-        self.paced_bytes_per_second = 0.0
+        self.side = torch.cuda.Stream(where)
+        self._hold_cycles_per_byte = 0.0
         self.jitter_cycles = 0
         if not torch.cuda.is_bf16_supported():
             raise ValueError(f"{torch.cuda.get_device_name(where)} can not compute in bf16, which this engine needs")
@@ -170,11 +177,20 @@ class CudaDevice(Device):
         self.fetched_bytes += source.numel()
         return Mark(event)
 
+    def pace(self, bytes_per_second: float, own: float) -> None:
+        """Let copies take as long as on a slower bus than this one of `own` bytes per second (0: full speed)."""
+        self._hold_cycles_per_byte = 0.0
+        if bytes_per_second:
+            first = self.timed_mark()
+            torch.cuda._sleep(100_000_000)
+            second = self.timed_mark()
+            self.synchronize()
+            cycles_per_second = 100_000_000 / self.seconds_between(first, second)
+            self._hold_cycles_per_byte = (1 / bytes_per_second - 1 / own) * cycles_per_second
+
     def _pace_copy(self, nbytes: int) -> None:
-        """Hold the copy stream so that copies take as long as on a slower bus (for measurements)."""
-        if self.paced_bytes_per_second:
-            seconds = nbytes / self.paced_bytes_per_second - nbytes / 55e9
-            torch.cuda._sleep(int(max(seconds, 0.0) * 1.7e9))
+        if self._hold_cycles_per_byte:
+            torch.cuda._sleep(int(nbytes * self._hold_cycles_per_byte))
 
     def _delay(self) -> None:
         """Random delays, for the test that events and not luck keep the order."""
@@ -230,13 +246,22 @@ class CudaDevice(Device):
         torch.cuda.cudart().cudaHostUnregister(tensor.data_ptr())
 
     def process_bytes(self) -> int:
-        return _nvml_own(self.where) or max(_nvml_used(self.where) - _BEFORE.get(self.where, 0), 0)
+        return max(_nvml_own(self.where), _nvml_used(self.where) - _BEFORE.get(self.where, 0), 0)
 
     def peak_bytes(self, reset: bool = False) -> int:
         peak = torch.cuda.max_memory_allocated(self.where)
         if reset:
             torch.cuda.reset_peak_memory_stats(self.where)
         return peak
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """A stream of its own, since the allocator keeps memory by stream; the compute stream waits for it."""
+        compute = torch.cuda.current_stream()
+        self.side.wait_stream(compute)
+        with torch.cuda.stream(self.side):
+            yield
+        compute.wait_stream(self.side)
 
     def allocated_bytes(self) -> int:
         return torch.cuda.memory_allocated(self.where)

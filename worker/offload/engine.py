@@ -10,23 +10,17 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from greenlet import getcurrent
 
-from worker.offload.assembly import Assembly
-from worker.offload.compiling import CompiledForms, compile_decoder
 from worker.offload.device import Device, Mark
-from worker.offload.gauge import Gauge
-from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, Wishes, bare_plan, fits_in_place, make_plan
+from worker.offload.placement import Placement
+from worker.offload.plan import Plan
 from worker.offload.rider import Rider, call_arguments, own_pipeline, to_pixels
-from worker.offload.strategies import find_strategy
-from worker.offload.text import prompt_of_length
 from worker.offload.ticket import Order, Ticket, TicketCanceled
 from worker.offload.turn import Turntable
-from worker.offload.weights import Weights
 
 if TYPE_CHECKING:
     from worker.offload.carousel import Options
@@ -37,8 +31,6 @@ logger = logging.getLogger(__name__)
 LEAD = 8
 #: Turns to look ahead for blocks to fetch.
 HORIZON = 12
-#: Added to what a plan missed, so that planning again does not miss by a little.
-SPARE = 32 << 20
 
 
 class Engine(threading.Thread):
@@ -52,16 +44,13 @@ class Engine(threading.Thread):
         self._riders: list[Rider] = []
         self._errands: list[Callable[[], None]] = []  # between turns
         self._quiet_errands: list[Callable[[], None]] = []  # when nobody rides
-        self._gauge: Gauge | None = None
-        self._forms: CompiledForms | None = None
         self._is_closing = False
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._messages: queue.SimpleQueue[tuple[Ticket, str, int, int] | None] = queue.SimpleQueue()
         self._lead: deque[Mark] = deque()
         self._turns = self._pictures = self._rides = 0
-        self._weights: Weights | None = None
-        self.plan: Plan
+        self._placement: Placement | None = None
         self.progress_stamp = time.monotonic()
 
     # Called from other threads
@@ -73,6 +62,11 @@ class Engine(threading.Thread):
         if self._failure is not None:
             self.join()
             raise self._failure
+
+    @property
+    def plan(self) -> Plan:
+        assert self._placement is not None
+        return self._placement.plan
 
     @property
     def in_flight(self) -> int:
@@ -92,8 +86,8 @@ class Engine(threading.Thread):
         done = threading.Event()
 
         def errand() -> None:
-            if self._weights is not None:
-                self._weights.refresh()
+            if self._placement is not None and self._placement.weights is not None:
+                self._placement.weights.refresh()
             done.set()
 
         with self._change:
@@ -108,15 +102,11 @@ class Engine(threading.Thread):
         done = threading.Event()
 
         def errand() -> None:
-            before, self._budget = self._budget, budget
+            assert self._placement is not None
             try:
-                self._place(self._make_plan(self.plan.facts))
-                if self._device.is_cuda:
-                    self._warm_up()
-                    self._fit()
+                self._placement.rebudget(budget)
                 outcome.append(None)
-            except ImpossibleBudget as error:
-                self._budget = before
+            except BaseException as error:
                 outcome.append(error)
             done.set()
 
@@ -142,7 +132,7 @@ class Engine(threading.Thread):
             "pictures": self._pictures,
             "process_bytes": self._device.process_bytes(),
             "fetched_bytes": self._device.fetched_bytes,
-            "prompt_cache_hits": self._assembly.cache.hits,
+            "prompt_cache_hits": self._placement.assembly.cache.hits if self._placement else 0,
         }
 
     def _wake(self) -> None:
@@ -157,7 +147,9 @@ class Engine(threading.Thread):
         herald = threading.Thread(target=self._herald, name="carousel-herald", daemon=True)
         herald.start()
         try:
-            self._set_up()
+            self._placement = Placement(self._pipe, self._budget, self._device, self._options, self._ride_now)
+            self._table = Turntable(self._placement.assembly.route)
+            self._placement.open()
         except BaseException as error:
             self._failure = error
             self._take_down()
@@ -195,10 +187,10 @@ class Engine(threading.Thread):
         self.progress_stamp = time.monotonic()
 
     def _serve(self, group: list[Rider]) -> None:
-        stop = group[0].stop
-        assert stop is not None
-        weights = self._weights
-        assert weights is not None
+        """One turn: its weights made ready, the next ones' copies started, its riders run."""
+        placement, stop = self._placement, group[0].stop
+        assert placement is not None and placement.weights is not None and stop is not None  # noqa: PT018
+        weights, gauge = placement.weights, placement.gauge
         self._turns += 1
         if stop.block is None:
             weights.lend()
@@ -206,14 +198,16 @@ class Engine(threading.Thread):
             weights.prepare(stop.block)
         upcoming = [later.block for later in self._table.ahead(self._riders, group, HORIZON) if later.block]
         weights.prefetch(upcoming)
-        if self._gauge is not None:
-            self._gauge.before(stop)
-        for rider in group:
-            rider.fresh = rider.fresh and stop.stage != self._table.route.looping
-            self._resume(rider)
-            self._pace()
-        if self._gauge is not None:
-            self._gauge.after(stop)
+        if gauge is not None:
+            gauge.before(stop)
+        apart = stop.block is None and placement.plan.seats > 1
+        with self._device.apart() if apart else contextlib.nullcontext():
+            for rider in group:
+                rider.fresh = rider.fresh and stop.stage != self._table.route.looping
+                self._resume(rider)
+                self._pace()
+        if gauge is not None:
+            gauge.after(stop)
         if stop.block is None:
             weights.retake()
             weights.prefetch(upcoming)
@@ -275,7 +269,8 @@ class Engine(threading.Thread):
     def _draw(self, rider: Rider) -> torch.Tensor:
         """A rider's whole life: its pipeline, and its pixels on the device."""
         order, ticket = rider.ticket.order, rider.ticket
-        pipe = own_pipeline(self._pipe, self._device, self._assembly.cache, rider)
+        assert self._placement is not None
+        pipe = own_pipeline(self._pipe, self._device, self._placement.assembly.cache, rider)
 
         def on_step_end(_pipe: Any, step: int, _timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
             rider.passes_left = order.steps - step - 1
@@ -301,112 +296,14 @@ class Engine(threading.Thread):
 
     # Setting up and taking down
 
-    def _set_up(self) -> None:
-        options, device = self._options, self._device
-        strategy = options.strategy or find_strategy(self._pipe, options.strategy_file)
-        self._assembly = Assembly(self._pipe, strategy, device)
-        self._table = Turntable(self._assembly.route)
-        self._assembly.move_fixed_parts()
-        facts = self._first_facts()
-        in_place = fits_in_place(self._assembly.facts(options.steps), self._budget, facts, self._wishes)
-        if not in_place:
-            self._assembly.fill_host(self._packs, options.identity)  # the plan needs the packed sizes
-        compiles = options.compile == "on" or (options.compile == "auto" and device.is_cuda)
-        self._forms = CompiledForms(strategy) if compiles else None
-        self._assembly.close_gates(self._forms.of if self._forms else lambda block: None)
-        if self._forms:
-            compile_decoder(self._assembly)
-        if in_place or not device.is_cuda:
-            self._place(self._make_plan(facts))
-            if device.is_cuda:
-                self._warm_up()
-        else:
-            self._measure(facts)
-        if self._forms is not None:
-            self._forms.freeze()
-
-    def _measure(self, facts: Facts) -> None:
-        """Ride once with nothing resident, measure, and plan from what was seen."""
-        self._place(bare_plan(self._make_plan(facts, budget=UNLIMITED, residents=0)))
-        self._warm_up()
-        assert self._weights is not None
-        gauge = self._gauge = Gauge(self._device, self._weights.arena_bytes, self._weights.lent_bytes)
-        gauge.begin()
-        self._ride(*self._options.warm_up[0], max(self._options.captions))
-        self._gauge = None
-        sample = max(self._assembly.blocks, key=lambda block: block.carried_bytes).host
-        assert sample is not None
-        bandwidth = self._device.measure_bandwidth(sample)
-        self._place(self._make_plan(gauge.facts(bandwidth)))
-        self._warm_up()
-        self._fit()
-
-    def _fit(self) -> None:
-        """Compare what the process holds with the budget, and plan again with what the prediction missed."""
-        for _ in range(2):
-            over = self._device.process_bytes() - self._budget
-            if over <= 0 or self.plan.in_place:
-                return
-            logger.info("%.2f GiB over the budget: planning again", over / 2**30)
-            facts = replace(self.plan.facts, reserve=self.plan.facts.reserve + over + SPARE)
-            self._place(self._make_plan(facts))
-            self._warm_up()
-
-    def _place(self, plan: Plan) -> None:
-        """Put weights where `plan` says."""
-        if not plan.in_place and self._assembly.host is None:
-            self._assembly.fill_host(self._packs, self._options.identity)
-        if self._weights is not None:
-            if self._weights is not None:
-                self._weights.drop()
-            self._device.trim()
-        self.plan = plan
-        self._weights = Weights(self._device, plan, self._assembly.blocks, self._options.poison)
-
-    def _warm_up(self) -> None:
-        """Ride every size and caption length that was named: compiles, and shows the peak before anybody waits."""
-        for height, width in self._options.warm_up:
-            for tokens in self._options.captions:
-                self._ride(height, width, tokens)
-
-    def _ride(self, height: int, width: int, tokens: int) -> None:
-        """One picture here and now, its text not taken from the cache."""
-        self._rides += 1
-        prompt = prompt_of_length(self._pipe, f"{self._rides} ", tokens)
-        ticket = Ticket(Order(prompt=prompt, height=height, width=width, seed=0, steps=2))
-        self._line.append(ticket)
-        while not ticket.done():
+    def _ride_now(self, orders: list[Order]) -> None:
+        """Draw these pictures before doing anything else (warm-up and measuring)."""
+        tickets = [Ticket(order) for order in orders]
+        self._line += tickets
+        while not all(ticket.done() for ticket in tickets):
             self._turn_once()
-        ticket.result(60)
-
-    @property
-    def _wishes(self) -> Wishes:
-        options = self._options
-        return Wishes(
-            packing=self._packs, ring_slots=options.ring_slots, residents=options.residents, seats=options.seats
-        )
-
-    @property
-    def _packs(self) -> bool:
-        return self._device.is_cuda if self._options.packing is None else self._options.packing
-
-    def _first_facts(self) -> Facts:
-        if not self._device.is_cuda:
-            return Facts(context=0, fixed=0, activations=0, decode=0, reserve=0)
-        return Facts(fixed=self._assembly.fixed_bytes)
-
-    def _make_plan(self, facts: Facts, budget: int = 0, residents: int | None = None) -> Plan:
-        options, assembly = self._options, self._assembly
-        wishes = self._wishes if residents is None else replace(self._wishes, residents=residents)
-        return make_plan(
-            assembly.strategy.name,
-            assembly.facts(options.steps),
-            [stage.name for stage in assembly.strategy.stages],
-            budget or self._budget,
-            facts,
-            wishes,
-            assembly.never_loaded,
-        )
+        for ticket in tickets:
+            ticket.result(60)
 
     def _take_down(self) -> None:
         """Cancel everybody and restore the pipeline."""
@@ -418,9 +315,5 @@ class Engine(threading.Thread):
             line, self._line = self._line, []
         for ticket in line:
             ticket.fail(closed)
-        with contextlib.suppress(AttributeError):
-            self._device.synchronize()
-            self._assembly.put_together(weights_in_place=bool(self.plan.in_place) and not self._device.is_cuda)
-            if self._weights is not None:
-                self._weights.drop()
-            self._device.trim()
+        if self._placement is not None:
+            self._placement.close()

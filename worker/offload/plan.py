@@ -125,11 +125,12 @@ def make_plan(  # noqa: PLR0917 - a pure function of plain facts
             f"(context {_gib(facts.context)}, fixed parts {_gib(facts.fixed)}, scratch and ring {_gib(floor)}, "
             f"activations {_gib(facts.activations)}, decode {_gib(facts.decode)})"
         )
-    seats = max(min(wishes.seats, 1 + (budget - least) // max(facts.waiting, 1)), 1)
+    seats = _seats(budget, least, facts, floor, wishes.seats)
     base = facts.context + facts.fixed + facts.reserve + (seats - 1) * facts.waiting
     room = budget - base - floor - facts.activations
     chosen = choose_residents(blocks, room, facts, wishes.residents)
-    owed = max(base + floor + sum(block.carried for block in chosen) + facts.decode - budget, 0)
+    cached = facts.activations if seats > 1 else 0  # the decode's memory is then apart: see Device.apart
+    owed = max(base + floor + sum(block.carried for block in chosen) + cached + facts.decode - budget, 0)
     yielding, lends_ring = _lenders(chosen, owed, floor)
     lent = sum(block.carried for block in yielding) + (floor if lends_ring else 0)
     total = base + floor + sum(block.carried for block in chosen)
@@ -147,12 +148,21 @@ def make_plan(  # noqa: PLR0917 - a pure function of plain facts
         ring_slots=slots,
         seats=seats,
         facts=facts,
-        peaks={"blocks": total + facts.activations, "decode": total - lent + facts.decode},
+        peaks={"blocks": total + facts.activations, "decode": total - lent + cached + facts.decode},
         sweep_bytes=_sweep_bytes(blocks, stage_names, names),
         least_budget=least,
         resident_bytes=sum(block.carried for block in chosen),
         never_loaded=tuple(never_loaded),
     )
+
+
+def _seats(budget: int, least: int, facts: Facts, floor: int, wish: int) -> int:
+    """As many riders as the least plan leaves room for; several need a decode apart, which may borrow the floor."""
+    apart = facts.context + facts.fixed + facts.reserve + facts.activations + max(floor, facts.decode)
+    room = budget - max(least, apart)
+    if room < facts.waiting:
+        return 1
+    return min(wish, 1 + room // max(facts.waiting, 1))
 
 
 def choose_residents(

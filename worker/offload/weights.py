@@ -8,6 +8,7 @@ and fetched again when its turn comes).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -93,7 +94,8 @@ class Weights:
         """Take the lent memory back; every view of it is valid again and empty."""
         if self._lent is None or not self._is_lent:
             return
-        self._lent.untyped_storage().resize_(self._lent.numel())
+        with self._device.apart() if self._plan.seats > 1 else nullcontext():
+            self._lent.untyped_storage().resize_(self._lent.numel())
         self._is_lent = False
         if self._plan.lends_ring:
             self.ring.reopen()
@@ -153,7 +155,8 @@ class Weights:
         yielding = [self._blocks[name] for name in plan.yielding]
         resident = [block for block in moved if block.name in plan.residents and block not in yielding]
         self._kept, kept_views = self._slice([*kept, *[block.carried_bytes for block in resident]])
-        self._lent, lent_views = self._slice([*lent, *[block.carried_bytes for block in yielding]])
+        with self._device.apart() if plan.seats > 1 else nullcontext():
+            self._lent, lent_views = self._slice([*lent, *[block.carried_bytes for block in yielding]])
         floor = lent_views[: len(lent)] + kept_views[: len(kept)]
         self.ring = Ring(self._device, floor[1:])
         for block, view in zip(resident, kept_views[len(kept) :], strict=True):
