@@ -2,8 +2,8 @@
 
     python -m benchmarks.startup --starts 3
 
-Each start is `python -m deploy.local`, what `make run` ends in, on the same data folder: the first is the one that makes
-the folder. Memory is resident size and, without pages shared with other processes, proportional size, one picture after
+Each start is `python -m deploy.local`, what `make run` ends in, on the same data folder: the first makes the
+folder. Memory is resident size and, without pages shared with other processes, proportional size, one picture after
 the start. One JSON line per figure.
 """
 
@@ -100,7 +100,7 @@ def main() -> None:
             show(
                 "picture",
                 first_seconds=round(pictures[0], 2),
-                median_of_later=round(statistics.median(pictures[1:]), 2),
+                later_median_seconds=round(statistics.median(pictures[1:]), 2),
             )
             if index == starts - 1:
                 show_memory(launcher)
