@@ -19,13 +19,13 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
-from core.image_store import ImageStore, object_key
 from flask.testing import FlaskClient
 from PIL import Image
 
 from api.app import create_app
 from api.context import Services
 from api.parts import build_services
+from core.image_store import ImageStore, object_key
 from core.job import Failure, Lease, LeaseStatus, Picture, Progress
 from core.job_store import JobStore
 from core.settings import Settings
