@@ -1,0 +1,89 @@
+"""The planner: a pure function of facts."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.offload.plan import GIB, MIB, BlockFacts, Facts, ImpossibleBudget, Plan, Wishes, make_plan
+
+# Z-Image-Turbo as measured on an H100: 35 text layers, 2+2 refiners, 30 layers; packed to 12 bits.
+BLOCKS = [BlockFacts(f"text.{at}", 0, 193 * MIB, 145 * MIB, 1) for at in range(35)] + [
+    BlockFacts(f"denoise.{at}", 1, 345 * MIB, 262 * MIB, 1 if at in (2, 3) else 4) for at in range(34)
+]
+FACTS = Facts(
+    context=830 * MIB,
+    fixed=195 * MIB,
+    activations=360 * MIB,
+    decode=1300 * MIB,
+    reserve=96 * MIB,
+    waiting=92 * MIB,
+    bandwidth=54.5e9,
+    block_seconds=(0.0003, 0.0032),
+)
+
+
+def plan(budget_gib: float, facts: Facts = FACTS, wishes: Wishes = Wishes()) -> Plan:  # noqa: B008
+    return make_plan("z-image", BLOCKS, ["text", "denoise"], int(budget_gib * GIB), facts, wishes)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(2.4, 30.0), st.integers(1, 32), st.integers(1, 4))
+def test_every_phase_of_every_plan_stays_within_the_budget(budget: float, seats: int, ring: int) -> None:
+    try:
+        made = plan(budget, wishes=Wishes(seats=seats, ring_slots=ring))
+    except ImpossibleBudget:
+        return
+    assert made.predicted_peak <= budget * GIB
+    assert set(made.yielding) <= made.residents
+
+
+def test_an_impossible_budget_is_refused_with_the_least_possible_one() -> None:
+    with pytest.raises(ImpossibleBudget, match="at least") as refusal:
+        plan(1.5)
+    least = float(str(refusal.value).split("at least ")[1].split(" GiB")[0])
+    assert plan(least + 0.01).predicted_peak <= (least + 0.01) * GIB
+    with pytest.raises(ImpossibleBudget):
+        plan(least - 0.02)
+
+
+def test_more_budget_never_carries_more() -> None:
+    facts = FACTS
+    carried = [
+        made.sweep_bytes["text"] + 4 * made.sweep_bytes["denoise"]
+        for made in (plan(budget, facts) for budget in (3.0, 4.0, 5.8, 8.0, 12.0))
+    ]
+    assert carried == sorted(carried, reverse=True)
+
+
+def test_residents_are_spread_evenly_over_the_sweep() -> None:
+    made = plan(5.8)
+    places = sorted(int(name.split(".")[1]) for name in made.residents if name.startswith("denoise"))
+    gaps = [later - earlier for earlier, later in itertools.pairwise(places)]
+    assert max(gaps) - min(gaps) <= 1
+
+
+def test_with_room_for_everything_nothing_is_carried() -> None:
+    made = plan(40.0)
+    assert len(made.in_place) == len(BLOCKS)
+    assert set(made.sweep_bytes.values()) == {0}
+
+
+def test_a_small_budget_seats_fewer_riders() -> None:
+    assert plan(2.45).seats == 1
+    assert plan(5.8).seats == 4
+
+
+def test_residents_give_way_to_the_decode_and_a_small_budget_lends_the_ring() -> None:
+    assert plan(5.8).yielding
+    assert not plan(5.8).lends_ring
+    assert plan(2.5).lends_ring
+
+
+def test_the_plan_reads_as_a_plan() -> None:
+    text = str(plan(5.8))
+    for words in ("budget 5.80 GiB", "resident", "ring 2 x", "peaks", "carried per pass", "least budget"):
+        assert words in text
