@@ -28,6 +28,7 @@ class Settings:
     concurrency: int = 4  # ZIMG_CONCURRENCY: jobs that ride at the same time
     preset: str = "turbo"  # ZIMG_PRESET
     compile: str = "auto"  # ZIMG_COMPILE: auto, on, off
+    engine: str = "carousel"  # ZIMG_ENGINE: carousel, or plain (no offloading: the whole model lies on the device)
     offload_strategy: str = ""  # ZIMG_OFFLOAD_STRATEGY: a Python file with strategies of the user's own
 
     # Where things are
@@ -80,6 +81,8 @@ class Settings:
                 f"ZIMG_CPU_DTYPE={self.cpu_dtype!r}: use auto, float32 or bfloat16. float16 overflows in this model "
                 "and draws black pictures, so it is refused."
             )
+        if self.engine not in ("carousel", "plain"):
+            raise ConfigurationError(f"ZIMG_ENGINE={self.engine!r}: use carousel or plain")
         for name in ("concurrency", "port", "max_attempts", "max_crashes", "api_threads", "long_waits"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"ZIMG_{name.upper()}={getattr(self, name)}: must be 1 or more")
