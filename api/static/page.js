@@ -1,6 +1,7 @@
 // The page: a prompt goes out as jobs, each job is a card, and open cards are looked at until they end.
 import { drawCard, isOpen, make } from './cards.js';
 import * as service from './service.js';
+import { readParameters } from './png.js';
 import { openViewer, refreshViewer, setUpViewer } from './viewer.js';
 import { applyWords, language, say, switchLanguage } from './words.js';
 import { saveAsZip } from './zip.js';
@@ -20,6 +21,7 @@ let cursor = null;
 let isSelecting = false;
 let lookTimer = 0;
 let lastFullLook = 0;
+let repeated = null;      // parameters of a dropped picture, until they are used with another prompt or put away
 
 const newestFirst = () => [...jobs.values()].sort((a, b) => b.created_at - a.created_at || b.order - a.order);
 const isShown = (job) => job.status !== 'expired' && (!$('starred-only').checked || starred.has(job.id));
@@ -147,9 +149,26 @@ function go() {
   }
   const form = new FormData($('composer'));
   const count = Number(form.get('count'));
-  submit({ prompt, ...(shapes ? { size: shapes[form.get('shape')] } : {}), ...(count > 1 ? { n: count } : {}) });
+  if (repeated && repeated.prompt === prompt) submit({ prompt, size: repeated.size, seed: repeated.seed });
+  else submit({ prompt, ...(shapes ? { size: shapes[form.get('shape')] } : {}), ...(count > 1 ? { n: count } : {}) });
   $('prompt').focus();
   $('prompt').select();
+}
+
+// A picture that is dropped here shows what made it, and Go makes it again.
+async function takeFile(file) {
+  const found = await readParameters(file).catch(() => null);
+  if (!found) return toast(say('notOurs'));
+  showRepeated(found);
+  $('prompt').value = found.prompt;
+  $('prompt').focus();
+  toast(say('repeated'));
+}
+
+function showRepeated(found) {
+  repeated = found;
+  $('repeated').hidden = !found;
+  if (found) $('repeated-text').textContent = say('repeatedChip', { seed: found.seed, size: found.size.replace('x', ' × ') });
 }
 
 const again = (job) => submit({ prompt: job.prompt, size: job.effective_parameters.size });
@@ -270,6 +289,12 @@ function wire() {
     event.preventDefault();
     go();
   });
+  $('repeated').addEventListener('click', () => { showRepeated(null); $('prompt').focus(); });
+  $('prompt').addEventListener('input', () => { if (repeated && repeated.prompt !== $('prompt').value) showRepeated(null); });
+  for (const kind of ['dragover', 'dragenter']) document.addEventListener(kind, (event) => { event.preventDefault(); document.body.classList.add('dropping'); });
+  for (const kind of ['dragleave', 'drop']) document.addEventListener(kind, (event) => { event.preventDefault(); document.body.classList.remove('dropping'); });
+  document.addEventListener('drop', (event) => { if (event.dataTransfer?.files.length) takeFile(event.dataTransfer.files[0]); });
+  document.addEventListener('paste', (event) => { if (event.clipboardData?.files.length) takeFile(event.clipboardData.files[0]); });
   $('language').addEventListener('click', () => { switchLanguage(); showLanguage(); showSelection(); redraw(); refreshQuota(); });
   $('theme').addEventListener('click', theme);
   $('more').addEventListener('click', () => loadHistory().catch((problem) => toast(problem.message)));

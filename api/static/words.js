@@ -15,7 +15,7 @@ const EN = {
   tookFact: 'Took', announceDone: 'Picture ready: %prompt', announceRunning: 'Drawing: %prompt', announceQueued: 'Waiting: %prompt',
   announceFailed: 'Did not work: %prompt', announceCanceled: 'Canceled: %prompt', offline: 'No answer from the service. Trying again…',
   downloadSelection: 'Download %n as ZIP', selectPicture: 'Select: %prompt', open: 'Open: %prompt', quota: '%left of %limit left today',
-  emptyPrompt: 'Write what you want to see.', repeated: 'Parameters taken from the picture', notOurs: 'This picture carries no zimg parameters',
+  emptyPrompt: 'Write what you want to see.', repeated: 'Parameters taken from the picture', notOurs: 'This picture carries no zimg parameters', repeatedChip: 'Seed %seed · %size', repeatedAway: 'Put away the parameters of the dropped picture',
 };
 const ZH = {
   skip: '跳到提示词', docs: 'API', theme: '浅色或深色', signOut: '退出', promptLabel: '你想看到什么？', shape: '形状', square: '方形',
@@ -30,7 +30,7 @@ const ZH = {
   presetFact: '预设', modelFact: '模型', madeFact: '时间', tookFact: '用时', announceDone: '图片完成：%prompt', announceRunning: '正在生成：%prompt',
   announceQueued: '排队中：%prompt', announceFailed: '没有成功：%prompt', announceCanceled: '已取消：%prompt', offline: '服务没有回应，正在重试…',
   downloadSelection: '打包下载 %n 张', selectPicture: '选择：%prompt', open: '打开：%prompt', quota: '今日剩余 %left / %limit', emptyPrompt: '请写下想看到的内容。',
-  repeated: '已读取图片中的参数', notOurs: '这张图片没有 zimg 参数',
+  repeated: '已读取图片中的参数', notOurs: '这张图片没有 zimg 参数', repeatedChip: '种子 %seed · %size', repeatedAway: '清除拖入图片的参数',
 };
 
 const stored = localStorage.getItem('zimg.language');

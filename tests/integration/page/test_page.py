@@ -1,5 +1,6 @@
 """What a person does on the page, in a real browser."""
 
+import base64
 import io
 import re
 import zipfile
@@ -8,7 +9,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from core.job import GenerationRequest
 from tests.integration.api.conftest import eventually, live_api
+from worker.png import encode_png
 
 DONE = ".card[data-status=succeeded]"
 
@@ -236,6 +239,29 @@ def test_a_selection_is_downloaded_as_a_zip_of_the_pictures(with_pictures, parts
         assert len(names) == 2
         with Image.open(io.BytesIO(archive.read(names[0]))) as picture:
             picture.verify()
+
+
+def test_a_dropped_picture_shows_its_parameters_and_is_drawn_again(home, worker, parts):
+    request = GenerationRequest(
+        prompt="霓虹灯，暗夜雨景", width=512, height=256, seed=77, preset="turbo", model=parts.profile.id
+    )
+    png = encode_png(Image.new("RGB", (512, 256)), request, parts.profile).png
+    home.evaluate(
+        """(base64) => {
+          const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+          const data = new DataTransfer();
+          data.items.add(new File([bytes], "a.png", { type: "image/png" }));
+          document.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+        }""",
+        base64.b64encode(png).decode(),
+    )
+    expect(home.locator("#repeated")).to_contain_text("Seed 77")
+    assert home.input_value("#prompt") == "霓虹灯，暗夜雨景"
+    home.press("#prompt", "Enter")
+    expect(home.locator(".card")).to_have_count(1)
+
+    drawn = parts.jobs.list_jobs("local")[0].request
+    assert (drawn.prompt, drawn.seed, drawn.width, drawn.height) == ("霓虹灯，暗夜雨景", 77, 512, 256)
 
 
 def test_the_language_is_switched_kept_and_asked_of_the_browser(home, browser, live, worker):
