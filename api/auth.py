@@ -106,7 +106,7 @@ def is_own_origin(parts: Services, origin: str) -> bool:
 
 def _caller_of_hash(parts: Services, key_hash: str) -> Caller | None:
     tenant = parts.tenants.find(key_hash)
-    return None if tenant is None else Caller(tenant, key_hash)
+    return None if tenant is None else Caller(tenant, key_hash, is_admin=tenant.is_admin)
 
 
 def _caller_of_session(parts: Services) -> Caller | None:
@@ -117,7 +117,7 @@ def _caller_of_session(parts: Services) -> Caller | None:
     if parts.settings.admin_key and hmac.compare_digest(key_hash, hash_key(parts.settings.admin_key)):
         return Caller(parts.tenants.admin(), key_hash, is_admin=True, by_cookie=True)
     tenant = parts.tenants.find(key_hash)
-    return None if tenant is None else Caller(tenant, key_hash, by_cookie=True)
+    return None if tenant is None else Caller(tenant, key_hash, is_admin=tenant.is_admin, by_cookie=True)
 
 
 def _sent_key() -> str:

@@ -89,6 +89,7 @@ def create() -> Response:
     sheet, templates = read_sheet(data), _templates()
     width, height = _pixels(parts)
     rows = plan_rows(sheet, templates)
+    _check_rules(parts, rows)
     batch = _keep(parts, owner.name, name, sheet, templates)
     hashed = body_hash({"file": hashlib.sha256(data).hexdigest(), "templates": templates, "size": f"{width}x{height}"})
     key = idempotency_key("batches")
@@ -183,6 +184,18 @@ def _variants(
             continue
         made.append(Row(index, fields["sku"], variant, prompt))
     return made
+
+
+def _check_rules(parts: Services, rows: Sequence[Row]) -> None:
+    """Refuse the list if the operator's rules forbid one of its prompts; names every such row."""
+    errors = []
+    for row in rows:
+        try:
+            parts.rules.check(row.prompt)
+        except InvalidRequest as refused:
+            errors.append(FieldError(f"/rows/{row.index + 2}/{row.variant}", refused.code, str(refused)))
+    if errors:
+        raise InvalidFields(errors[:ERRORS_SHOWN_MOST])
 
 
 def row_seed(row: Row) -> int:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import redis
-from core.image_store import ImageStore
 from flask import current_app, g, request
 
+from api.content_rules import ContentRules
 from api.thumbnails import Thumbnails
 from api.waiting import LongWaits
 from core.batch_store import BatchStore
 from core.events import EventHub, JobEvents
+from core.image_store import ImageStore
 from core.job_store import JobStore
 from core.model_profile import ModelProfile
 from core.settings import Settings
@@ -38,6 +39,7 @@ class Services:
     submission: Submission
     tenants: Tenants
     webhooks: WebhookStore
+    rules: ContentRules
     long_waits: LongWaits
     thumbnails: Thumbnails = field(default_factory=Thumbnails)
     started_monotonic: float = field(default_factory=time.monotonic)

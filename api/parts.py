@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from core.image_store import ImageStore
-
+from api.content_rules import ContentRules
 from api.context import Services
 from api.waiting import LongWaits
 from core.batch_store import BatchStore
 from core.events import EventHub, JobEvents
+from core.image_store import ImageStore
 from core.job_store import JobStore
 from core.model_profile import read_profile
 from core.redis_client import connect
@@ -33,5 +33,6 @@ def build_services(settings: Settings) -> Services:
         submission=Submission(store, settings, profile),
         tenants=Tenants(client, settings),
         webhooks=WebhookStore(client),
+        rules=ContentRules(settings.block_list),
         long_waits=LongWaits(settings.long_waits),
     )

@@ -11,6 +11,7 @@ from scheduler.tenants import Tenant
 
 def submit(parts: Services, owner: Tenant, body: Drawing, *, key: str, body_hash: str) -> list[Submitted]:
     """Store `n` jobs, all or none. Raises InvalidRequest, and whatever Submission does; then nothing was stored."""
+    parts.rules.check(body.prompt)
     width, height = body.pixels(parts.profile)
     wish = Wish(
         prompt=body.prompt,
