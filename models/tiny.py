@@ -42,17 +42,19 @@ PROFILE = {
 
 def build_pipeline(seed: int = SEED) -> Any:
     """The pipeline in bfloat16; the same seed gives the same weights."""
-    transformer, text_encoder, vae = _transformer(), _text_encoder(), _vae()
-    for offset, module in enumerate((transformer, text_encoder, vae)):
+    modules: tuple[Any, Any, Any] = (_transformer(), _text_encoder(), _vae())
+    transformer, text_encoder, vae = modules
+    for offset, module in enumerate(modules):
         _fill(module, torch.Generator().manual_seed(seed + offset))
         module.eval().requires_grad_(False)
     _raise_voice(transformer)
     _spread(vae, torch.Generator().manual_seed(seed))
-    for module in (transformer, text_encoder, vae):
+    for module in modules:
         module.to(torch.bfloat16)
     kind: Any = ZImagePipeline
+    noise_scheduler: Any = FlowMatchEulerDiscreteScheduler
     return kind(
-        scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=3.0, use_dynamic_shifting=False),
+        scheduler=noise_scheduler(num_train_timesteps=1000, shift=3.0, use_dynamic_shifting=False),
         vae=vae,
         text_encoder=text_encoder,
         tokenizer=build_tokenizer(),

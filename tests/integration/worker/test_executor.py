@@ -1,0 +1,334 @@
+"""One job through the executor, with everything real around it."""
+
+import hashlib
+import io
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from PIL import Image
+
+from core.image_store import ImageStore, object_key
+from core.job import JobState
+from core.settings import Settings
+from tests.fixtures.redis import free_port
+from tests.integration.worker.conftest import new_job, wait_until
+
+
+class CountingEngine:
+    """Passes on to a real engine, counts, and lets a test hold or spoil a ride."""
+
+    def __init__(self, engine) -> None:
+        self._engine = engine
+        self.submits = 0
+        self.refreshed = 0
+        self.errors: list[Exception] = []
+        self.spoilt = 0
+        self.first_step = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def refresh(self) -> None:
+        self.refreshed += 1
+
+    def submit(self, *, on_step, **order):
+        self.submits += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+        def seen_on_step(stage, step, steps):
+            on_step(stage, step, steps)
+            self.first_step.set()
+
+        ticket = HeldTicket(self._engine.submit(on_step=seen_on_step, **order), self.go_on)
+        if self.spoilt:
+            self.spoilt -= 1
+            return SpoiltTicket(ticket)
+        return ticket
+
+
+class HeldTicket:
+    """A ticket whose picture is handed out only when the test says so."""
+
+    def __init__(self, ticket, go_on: threading.Event) -> None:
+        self._ticket, self._go_on = ticket, go_on
+
+    @property
+    def finite(self) -> bool:
+        return self._ticket.finite
+
+    def result(self, timeout=None):
+        assert self._go_on.wait(30)
+        return self._ticket.result(timeout)
+
+    def cancel(self) -> None:
+        self._ticket.cancel()
+
+
+class SpoiltTicket:
+    """A ticket whose picture comes out black, as after an overflow."""
+
+    def __init__(self, ticket) -> None:
+        self._ticket = ticket
+        self.finite = True
+
+    def result(self, timeout=None):
+        return Image.new("RGB", self._ticket.result(timeout).size)
+
+    def cancel(self) -> None:
+        self._ticket.cancel()
+
+
+@pytest.fixture
+def counted(bench):
+    """The bench with a counting engine."""
+    return bench.remade(engine=CountingEngine(bench.parts.engine))
+
+
+def in_thread(function, *args) -> threading.Thread:
+    thread = threading.Thread(target=function, args=args, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_released_job_ends_succeeded_with_its_picture_in_the_bucket(bench):
+    release = bench.submit(new_job(prompt="霓虹灯+暗夜雨景", size=256))
+
+    job = bench.execute(release)
+
+    png = bench.png(job)
+    assert job.state is JobState.SUCCEEDED
+    assert job.picture.sha256 == hashlib.sha256(png).hexdigest()
+    assert job.picture.size_bytes == len(png)
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.size == (256, 256)
+        assert image.text["prompt"] == "霓虹灯+暗夜雨景"
+        assert image.text["seed"] == "1"
+
+
+def test_the_same_request_and_seed_give_the_same_bytes_whoever_rides_along(bench):
+    lonely = bench.png(bench.execute(bench.submit()))
+    twin, other = bench.submit(new_job()), bench.submit(new_job(prompt="a blue cat", seed=9, size=320))
+
+    with ThreadPoolExecutor(2) as pool:
+        twin_job, other_job = pool.map(bench.execute, (twin, other))
+
+    assert bench.png(twin_job) == lonely
+    assert bench.png(other_job) != lonely
+
+
+def test_a_duplicate_message_is_nothing(counted):
+    release = counted.submit()
+    counted.execute(release)
+
+    counted.execute(release)
+
+    assert counted.parts.engine.submits == 1
+
+
+def test_a_message_of_an_unknown_job_is_nothing(counted):
+    counted.executor.execute("f" * 32, 1)
+
+    assert counted.parts.engine.submits == 0
+
+
+def test_a_picture_that_an_earlier_run_stored_is_not_drawn_again(counted):
+    job = new_job()
+    release = counted.submit(job)
+    stored = counted.job(job.id)
+    png = b"what the first worker stored before it died"
+    sha256 = hashlib.sha256(png).hexdigest()
+    counted.images.put(object_key("acme", job.id, stored.created_ms), png, sha256)
+
+    ended = counted.execute(release)
+
+    assert counted.parts.engine.submits == 0
+    assert (ended.state, ended.picture.sha256) == (JobState.SUCCEEDED, sha256)
+
+
+def test_a_picture_stored_by_another_run_meanwhile_is_the_one_recorded(counted):
+    job = new_job()
+    release = counted.submit(job)
+    counted.parts.engine.go_on.clear()
+    thread = in_thread(counted.execute, release)
+    assert counted.parts.engine.first_step.wait(30)
+    png = b"the other run was faster"
+    counted.images.put(object_key("acme", job.id, counted.job(job.id).created_ms), png, hashlib.sha256(png).hexdigest())
+
+    counted.parts.engine.go_on.set()
+    thread.join(60)
+
+    assert counted.job(job.id).picture.sha256 == hashlib.sha256(png).hexdigest()
+    assert counted.png(counted.job(job.id)) == png
+
+
+def test_a_cancel_in_the_middle_ends_the_ride_and_stores_nothing(counted):
+    release = counted.submit()
+    engine = counted.parts.engine
+    engine.go_on.clear()
+    thread = in_thread(counted.execute, release)
+    assert engine.first_step.wait(30)
+
+    counted.store.cancel(release.job_id)
+    counted.parts.keeper.renew_all()
+    engine.go_on.set()
+    thread.join(60)
+
+    job = counted.job(release.job_id)
+    assert job.state is JobState.CANCELED
+    assert counted.images.head(object_key("acme", job.id, job.created_ms)) is None
+    wait_until(lambda: engine.in_flight == 0)
+
+
+def test_a_lost_lease_drops_the_work_and_the_other_run_ends_the_job(counted):
+    release = counted.submit()
+    engine = counted.parts.engine
+    engine.go_on.clear()
+    thread = in_thread(counted.execute, release)
+    assert engine.first_step.wait(30)
+    lost = counted.store.get(release.job_id)
+
+    token = counted.store.redis.hget(f"{{zimg}}:job:{lost.id}", "token")
+    assert counted.store.give_back(lost.id, token)
+    counted.parts.keeper.renew_all()
+    engine.go_on.set()
+    thread.join(60)
+
+    assert counted.job(lost.id).state is JobState.QUEUED
+    [again] = counted.store.release(1)
+    assert counted.execute(again).state is JobState.SUCCEEDED
+
+
+def test_progress_is_the_engines_own(counted):
+    release = counted.submit()
+    engine = counted.parts.engine
+    engine.go_on.clear()
+    thread = in_thread(counted.execute, release)
+
+    progress = wait_until(lambda: counted.job(release.job_id).progress)
+
+    assert progress.steps == 4
+    assert progress.stage in {"encode", "denoise", "decode"}
+    engine.go_on.set()
+    thread.join(60)
+
+
+def test_an_exception_of_the_engine_lets_the_job_be_tried_again(counted):
+    release = counted.submit()
+    counted.parts.engine.errors.append(RuntimeError("something broke"))
+
+    job = counted.execute(release)
+
+    assert job.state is JobState.RETRY
+    assert job.failure.code == "engine_failed"
+
+
+def test_after_a_black_picture_the_weights_are_refreshed_and_the_retry_is_taken(counted):
+    release = counted.submit()
+    counted.parts.engine.spoilt = 1
+
+    job = counted.execute(release)
+
+    assert job.state is JobState.SUCCEEDED
+    assert counted.parts.engine.refreshed == 1
+    assert counted.parts.counts["black_images"] == 1
+
+
+def test_two_black_pictures_are_a_black_image_and_nothing_is_stored(counted):
+    release = counted.submit()
+    counted.parts.engine.spoilt = 2
+
+    job = counted.execute(release)
+
+    assert (job.state, job.failure.code) == (JobState.RETRY, "black_image")
+    assert counted.images.head(object_key("acme", job.id, job.created_ms)) is None
+
+
+def test_after_an_out_of_memory_error_room_is_made_and_the_ride_repeated(counted):
+    rooms: list[int] = []
+    made = counted.remade(make_room=lambda: rooms.append(1) or True)
+    release = made.submit()
+    made.parts.engine.errors.append(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
+
+    job = made.execute(release)
+
+    assert job.state is JobState.SUCCEEDED
+    assert rooms == [1]
+
+
+def test_without_room_the_job_waits_for_another_try(counted):
+    release = counted.submit()
+    counted.parts.engine.errors.append(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
+
+    job = counted.execute(release)
+
+    assert (job.state, job.failure.code) == (JobState.RETRY, "out_of_memory")
+
+
+def test_a_lost_cuda_context_ends_the_process_with_a_reason(counted):
+    release = counted.submit()
+    counted.parts.engine.errors.append(RuntimeError("CUDA error: an illegal memory access was encountered"))
+
+    counted.execute(release)
+
+    [(code, reason)] = counted.exits
+    assert code == 71
+    assert "CUDA" in reason
+
+
+def test_a_picture_that_the_storage_would_not_take_is_kept_and_not_drawn_again(counted):
+    release = counted.submit()
+    away = counted.remade(images=ImageStore(Settings(s3_endpoint_url=f"http://127.0.0.1:{free_port()}")))
+
+    failed = away.execute(release)
+    assert (failed.state, failed.failure.code) == (JobState.RETRY, "storage_failed")
+    [again] = wait_until(lambda: (counted.alive(), counted.store.reap(), counted.store.release(1))[2])
+    ended = counted.execute(again)
+
+    assert ended.state is JobState.SUCCEEDED
+    assert counted.parts.engine.submits == 1
+    assert list((counted.settings.data_dir / "spool").iterdir()) == []
+
+
+def test_a_worker_whose_lease_was_not_renewed_in_time_stores_nothing(bench, settings):
+    job = new_job()
+    bench.submit(job)
+    [lease] = [bench.store.claim(job.id, bench.job(job.id).epoch, "t" * 32, "frozen")]
+
+    with bench.parts.keeper.hold(lease, time.monotonic() - settings.lease_seconds - 1) as held:
+        outcome = bench.executor._attempt(held)
+
+    assert type(outcome).__name__ == "LeaseLost"
+    assert bench.images.head(object_key("acme", job.id, bench.job(job.id).created_ms)) is None
+
+
+def test_a_drain_gives_back_what_does_not_finish_in_time_without_costing_an_attempt(counted):
+    release = counted.submit()
+    engine = counted.parts.engine
+    engine.go_on.clear()
+    thread = in_thread(counted.execute, release)
+    assert engine.first_step.wait(30)
+
+    drain = in_thread(counted.executor.drain, 0.1)
+    wait_until(lambda: counted.parts.keeper.is_stopping)
+    engine.go_on.set()
+    thread.join(30)
+    drain.join(30)
+
+    job = counted.job(release.job_id)
+    assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+
+
+def test_a_drain_lets_a_job_finish_within_the_grace(counted):
+    release = counted.submit()
+    thread = in_thread(counted.execute, release)
+    assert counted.parts.engine.first_step.wait(30)
+
+    counted.executor.drain(60)
+
+    thread.join(30)
+    assert counted.job(release.job_id).state is JobState.SUCCEEDED

@@ -1,0 +1,137 @@
+"""Whole worker processes: started, killed, stopped, and given every message twice."""
+
+import hashlib
+import signal
+import time
+
+import psutil
+
+from core.image_store import ImageStore
+from core.job import JobState
+from core.job_store import JobStore
+from core.redis_client import PREFIX
+from tests.integration.worker.conftest import LIMITS, new_job, wait_until
+
+
+def submit(store: JobStore, count: int, **job) -> list[str]:
+    jobs = [new_job(seed=seed, **job) for seed in range(count)]
+    return [one.job_id for one in store.submit_many(jobs, LIMITS)]
+
+
+def is_running(store: JobStore, job_id: str) -> bool:
+    return store.get(job_id).state is JobState.RUNNING
+
+
+def charges(store: JobStore) -> list[str]:
+    return [fields["job"] for _, fields in store.redis.xrange(f"{PREFIX}ledger") if fields["kind"] == "charge"]
+
+
+def test_jobs_walk_the_whole_way_and_progress_is_told(fleet, settings):
+    fleet.start_scheduler()
+    fleet.start_worker()
+
+    ids = submit(fleet.store, 6)
+
+    jobs = fleet.await_ends(ids)
+    assert {job.state for job in jobs} == {JobState.SUCCEEDED}, fleet.logs()
+    images = ImageStore(settings)
+    for job in jobs:
+        with images.open(job.picture.key) as stream:
+            assert hashlib.sha256(stream.read()).hexdigest() == job.picture.sha256
+    assert len({job.picture.sha256 for job in jobs}) == 6
+    assert sorted(charges(fleet.store)) == sorted(ids)
+
+
+def test_jobs_of_a_killed_worker_are_drawn_by_another_and_charged_once(fleet):
+    fleet.start_scheduler()
+    first = fleet.start_worker()
+    ids = submit(fleet.store, 4, size=768, preset="turbo-8")
+    wait_until(lambda: is_running(fleet.store, ids[0]), why=fleet.logs)
+
+    first.kill()
+    first.wait(20)
+    fleet.start_worker()
+
+    jobs = fleet.await_ends(ids)
+    assert {job.state for job in jobs} == {JobState.SUCCEEDED}, fleet.logs()
+    assert sorted(charges(fleet.store)) == sorted(ids)
+
+
+def test_every_message_twice_draws_every_picture_once(fleet):
+    fleet.start_worker()
+    store = fleet.store
+    ids = submit(store, 3)
+    releases = store.release(3)
+
+    fleet.send([*releases, *releases, *releases])
+
+    jobs = fleet.await_ends(ids)
+    assert {(job.state, job.attempt) for job in jobs} == {(JobState.SUCCEEDED, 1)}
+    assert sorted(charges(store)) == sorted(ids)
+
+
+def test_a_stopped_worker_finishes_what_it_can_and_leaves_no_lease_behind(fleet):
+    fleet.start_scheduler()
+    worker = fleet.start_worker()
+    ids = submit(fleet.store, 3, size=512)
+    wait_until(lambda: is_running(fleet.store, ids[0]), why=fleet.logs)
+
+    begun = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    worker.send_signal(signal.SIGTERM)
+    code = worker.wait(60)
+
+    assert code == 0, fleet.logs()
+    assert time.monotonic() - begun < 20
+    assert fleet.store.live_workers() == []
+    assert all(not is_running(fleet.store, job_id) for job_id in ids)
+    fleet.start_worker()
+    assert {(job.state, job.crashes) for job in fleet.await_ends(ids)} == {(JobState.SUCCEEDED, 0)}
+
+
+def test_a_worker_whose_grace_is_over_gives_its_jobs_back(fleet):
+    fleet.start_scheduler()
+    worker = fleet.start_worker(ZIMG_DRAIN_SECONDS="0.1")
+    [job_id] = submit(fleet.store, 1, size=1024, preset="turbo-8")
+    wait_until(lambda: is_running(fleet.store, job_id), why=fleet.logs)
+
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(30)
+
+    job = fleet.store.get(job_id)
+    assert not job.state.is_terminal
+    assert job.state is not JobState.RUNNING, fleet.logs()
+    assert job.attempt == 0
+
+
+def test_a_worker_says_what_it_is_and_touches_its_progress_file(fleet, settings):
+    fleet.start_worker()
+
+    [info] = fleet.store.live_workers()
+
+    assert (info.slots, info.model, info.device) == (2, "zimg-tiny", "cpu")
+    file = settings.data_dir / "worker.progress"
+    stamp = file.stat().st_mtime_ns
+    wait_until(lambda: file.stat().st_mtime_ns != stamp, seconds=20)
+
+
+def test_an_idle_worker_ends_at_once(fleet):
+    worker = fleet.start_worker()
+    process = psutil.Process(worker.pid)
+    children = process.children(recursive=True)
+
+    begun = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+
+    assert worker.wait(15) == 0
+    assert time.monotonic() - begun < 10
+    assert not [child for child in children if child.is_running()]
+
+
+def test_a_model_that_is_not_there_ends_the_start_with_a_sentence(fleet, tmp_path):
+    worker = fleet._start(
+        [__import__("sys").executable, "-m", "worker"], "wrong.log", {"ZIMG_MODEL": str(tmp_path / "nothing")}
+    )
+
+    assert worker.wait(90) == 78
+    assert "ZIMG_MODEL" in (tmp_path / "wrong.log").read_text()

@@ -1,0 +1,267 @@
+"""Carries one job: claim, draw, encode, upload, complete. Nothing raised here ever reaches Celery."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from core.errors import (
+    BlackImage,
+    EngineFailure,
+    JobFailure,
+    LeaseLost,
+    OutOfMemory,
+    RedisUnavailable,
+    StorageFailure,
+    StorageUnavailable,
+)
+from core.image_store import ImageStore, Stored, object_key
+from core.job import Failure, GenerationRequest, Lease, Picture
+from core.job_store import JobStore
+from core.logs import get_logger, log_request
+from core.model_profile import ModelProfile
+from core.presets import find_preset
+from core.redis_client import call
+from worker.guards import Trouble, classify, judge
+from worker.lease_keeper import GivenBack, HeldLease, LeaseKeeper
+from worker.offload import TicketCanceled
+from worker.pipeline import Engine
+from worker.png import EncodedPicture, encode_png
+from worker.progress import ProgressReporter
+from worker.spool import Spool
+from worker.watchdog import EXIT_STICKY
+
+#: Redis may be away for a while at the end of a run: the picture is stored already and only has to be told.
+CLAIM_TRIES, END_TRIES = 5, 20
+#: A job rides at most so long; the watchdog notices an engine that stands still much sooner.
+RIDE_SECONDS = 3_600.0
+GIVE_BACK_SECONDS = 1.5
+UPLOAD_SECONDS, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 120.0, 0.5, 10.0
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What an executor works with; `exit` ends the process with a code and a reason."""
+
+    store: JobStore
+    images: ImageStore
+    engine: Engine
+    keeper: LeaseKeeper
+    reporter: ProgressReporter
+    spool: Spool
+    profile: ModelProfile
+    worker: str
+    exit: Callable[[int, str], None]
+    make_room: Callable[[], bool] = lambda: False  # after an out-of-memory error: True if another try makes sense
+    upload_seconds: float = UPLOAD_SECONDS
+    counts: Counter[str] = field(default_factory=Counter)  # black_images, out_of_memory, drawn
+
+
+class Executor:
+    """One per process; any number of threads call `execute`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._draining = threading.Event()
+
+    @property
+    def is_draining(self) -> bool:
+        """No further job is begun."""
+        return self._draining.is_set()
+
+    def execute(self, job_id: str, epoch: int) -> None:
+        """Run a released job; a duplicate, stale or canceled message is silently nothing."""
+        taken_at, token = time.monotonic(), secrets.token_hex(16)
+        try:
+            lease = call(lambda: self._parts.store.claim(job_id, epoch, token, self._parts.worker), tries=CLAIM_TRIES)
+        except RedisUnavailable:
+            return  # claimed or not: nobody works on it here, so the reaper will queue it again
+        except Exception:
+            log.exception("claim failed", action="claim", job_id=job_id)
+            return
+        if lease is not None:
+            self._run(lease, taken_at)
+
+    def drain(self, grace_seconds: float) -> None:
+        """Begin nothing more; give back what does not finish within the grace. Returns when no lease is held."""
+        self._draining.set()
+        self._wait_until_idle(grace_seconds)
+        self._parts.keeper.stop_all(GivenBack())
+        self._wait_until_idle(GIVE_BACK_SECONDS)
+
+    def _wait_until_idle(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._parts.keeper.count and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _run(self, lease: Lease, taken_at: float) -> None:
+        with self._parts.keeper.hold(lease, taken_at) as held:
+            try:
+                self._end(held, self._attempt(held))
+            except Exception:
+                log.exception("a job's end could not be told", action="end", job_id=lease.job_id)
+            finally:
+                self._parts.reporter.forget(lease)
+        log_request(log, request_id=lease.job_id, seconds=time.monotonic() - taken_at)
+
+    def _attempt(self, held: HeldLease) -> Picture | Failure | GivenBack | LeaseLost:
+        """Draw and store; how it went, as a value."""
+        try:
+            return self._make(held)
+        except (GivenBack, LeaseLost) as dropped:
+            return dropped
+        except JobFailure as failure:
+            return failure.as_failure()
+        except Exception as error:
+            return self._unforeseen(held.lease, error)
+
+    def _unforeseen(self, lease: Lease, error: Exception) -> Failure:
+        log.exception("a job failed", action="run", job_id=lease.job_id, error=type(error).__name__)
+        if classify(error) is Trouble.STICKY:
+            self._parts.exit(EXIT_STICKY, f"the CUDA context is lost: {type(error).__name__}")
+        return EngineFailure(f"The pipeline failed ({type(error).__name__}).").as_failure()
+
+    def _end(self, held: HeldLease, outcome: Picture | Failure | GivenBack | LeaseLost) -> None:
+        """Tell Redis; where that is in vain, the lease runs out and the reaper decides."""
+        store, lease = self._parts.store, held.lease
+        job_id, token = lease.job_id, lease.token
+        if isinstance(outcome, LeaseLost):
+            return
+        try:
+            if isinstance(outcome, Picture):
+                told = call(lambda: store.complete(job_id, token, outcome), tries=END_TRIES)
+                self._parts.spool.drop(job_id)
+                if not told:
+                    log.warning("a late picture was refused", action="complete", job_id=job_id)
+            elif isinstance(outcome, GivenBack):
+                call(lambda: store.give_back(job_id, token), tries=CLAIM_TRIES)
+            else:
+                state = call(lambda: store.fail(job_id, token, outcome), tries=END_TRIES)
+                if state is not None and state.is_terminal:
+                    self._parts.spool.drop(job_id)
+        except RedisUnavailable:
+            log.warning("Redis is away at a job's end; its lease will run out", action="end", job_id=job_id)
+
+    def _make(self, held: HeldLease) -> Picture:
+        lease = held.lease
+        key = object_key(lease.tenant, lease.job_id, lease.created_ms)
+        stored = self._already_stored(key)
+        if stored is None:
+            picture = self._parts.spool.find(lease.job_id) or self._draw(held)
+            held.check()
+            steps = find_preset(lease.request.preset).forwards
+            self._parts.reporter.for_job(lease)("upload", steps, steps)
+            stored = self._upload(held, key, picture)
+        request = lease.request
+        return Picture(
+            key=key,
+            sha256=stored.sha256 or self._hash_of(key),
+            width=request.width,
+            height=request.height,
+            size_bytes=stored.size_bytes,
+        )
+
+    def _already_stored(self, key: str) -> Stored | None:
+        """What an earlier run of this job stored. A storage that is away is asked again at the upload."""
+        try:
+            return self._parts.images.head(key)
+        except (StorageUnavailable, StorageFailure):
+            return None
+
+    def _hash_of(self, key: str) -> str:
+        """The hash of an object that lost its metadata, from its bytes."""
+        with self._parts.images.open(key) as stream:
+            return hashlib.sha256(stream.read()).hexdigest()
+
+    def _draw(self, held: HeldLease) -> EncodedPicture:
+        """A good picture, encoded; one clean retry after a spoilt one. Raises BlackImage after the second."""
+        request = held.lease.request
+        for attempt in (1, 2):
+            image, finite = self._ride_with_room(held)
+            verdict = judge(image, finite=finite)
+            if verdict.is_good:
+                self._parts.counts["drawn"] += 1
+                return encode_png(image, request, self._parts.profile)
+            self._parts.counts["black_images"] += 1
+            log.error("black image", action="guard", job_id=held.lease.job_id, reason=verdict.reason, attempt=attempt)
+            self._refresh()
+        raise BlackImage("The picture came out black or flat twice; another seed may do better.")
+
+    def _refresh(self) -> None:
+        """Engines that carry weights upload the resident ones again, in case those were spoilt."""
+        refresh = getattr(self._parts.engine, "refresh", None)
+        if refresh is not None:
+            refresh()
+
+    def _ride_with_room(self, held: HeldLease) -> tuple[Image.Image, bool]:
+        """One ride; after an out-of-memory error one more, if room could be made."""
+        try:
+            return self._ride(held)
+        except Exception as error:
+            if classify(error) is not Trouble.MEMORY:
+                raise
+            self._parts.counts["out_of_memory"] += 1
+            log.error("out of memory", action="guard", job_id=held.lease.job_id)
+        failure = OutOfMemory("The card had no room for this picture.")
+        if not self._parts.make_room():
+            raise failure
+        try:
+            return self._ride(held)
+        except Exception as error:
+            if classify(error) is Trouble.MEMORY:
+                raise failure from error
+            raise
+
+    def _ride(self, held: HeldLease) -> tuple[Image.Image, bool]:
+        lease, request = held.lease, held.lease.request
+        held.check()
+        try:
+            ticket = self._parts.engine.submit(**_order(request), lane=lease.lane.value, alone=lease.alone,
+                                               on_step=self._parts.reporter.for_job(lease))  # fmt: skip
+            held.when_stopped(ticket.cancel)
+            image = ticket.result(timeout=RIDE_SECONDS)
+        except TicketCanceled:
+            held.check()
+            raise EngineFailure("The engine was closed.") from None
+        except TimeoutError:
+            ticket.cancel()
+            raise EngineFailure(f"No picture within {RIDE_SECONDS:.0f} s.") from None
+        return image, ticket.finite
+
+    def _upload(self, held: HeldLease, key: str, picture: EncodedPicture) -> Stored:
+        """Store the picture, patiently: the seat is free already. Raises StorageFailure, the picture kept on disk."""
+        job_id = held.lease.job_id
+        deadline, pause = time.monotonic() + self._parts.upload_seconds, FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                held.check_fresh()
+                return self._parts.images.put(key, picture.png, picture.sha256)
+            except (StorageUnavailable, StorageFailure) as error:
+                self._parts.spool.keep(job_id, picture)
+                if time.monotonic() + pause > deadline:
+                    raise StorageFailure("The picture is drawn, but the storage took it not in time.") from error
+                log.warning("upload waits for the storage", action="upload", job_id=job_id, error=str(error))
+            held.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def _order(request: GenerationRequest) -> dict[str, Any]:
+    preset = find_preset(request.preset)
+    return {
+        "prompt": request.prompt,
+        "height": request.height,
+        "width": request.width,
+        "seed": request.seed,
+        "steps": preset.forwards,
+        "guidance_scale": preset.guidance_scale,
+    }

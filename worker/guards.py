@@ -1,0 +1,62 @@
+"""Is this picture fit to be sold? Non-finite numbers and flat pictures mean that the arithmetic went wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from PIL import Image
+
+#: Of the 8-bit picture: below both, nobody could see anything in it.
+FLAT_SPREAD, FLAT_RANGE = 2.0, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`reason` is "" for a good picture, else not_finite or flat."""
+
+    reason: str
+
+    @property
+    def is_good(self) -> bool:
+        return self.reason == ""
+
+
+def judge(image: Image.Image, *, finite: bool) -> Verdict:
+    """Judge a picture; `finite` says whether its latents and pixels were, before they became bytes."""
+    if not finite:
+        return Verdict("not_finite")
+    return Verdict("flat") if is_flat(image) else Verdict("")
+
+
+def is_flat(image: Image.Image) -> bool:
+    """Whether all pixels are as good as one colour, in every channel."""
+    pixels = np.asarray(image).reshape(-1, len(image.getbands()))
+    extent = pixels.max(axis=0).astype(int) - pixels.min(axis=0)
+    return bool((extent < FLAT_RANGE).all() or (pixels.astype(np.float32).std(axis=0) < FLAT_SPREAD).all())
+
+
+class Trouble(StrEnum):
+    """What an exception of the pipeline says about the card."""
+
+    MEMORY = "memory"  # no room: free, shrink, try again
+    STICKY = "sticky"  # the CUDA context is lost: only a new process helps
+    OTHER = "other"
+
+
+#: Errors after which every further call in this process fails too.
+STICKY_WORDS = ("CUDA error", "CUDNN_STATUS_EXECUTION_FAILED", "CUDA driver error", "device-side assert")
+
+
+def classify(error: BaseException) -> Trouble:
+    """Sort an exception, or the one that caused it."""
+    for one in (error, error.__cause__, error.__context__):
+        if one is None:
+            continue
+        text = str(one)
+        if type(one).__name__ == "OutOfMemoryError" or "out of memory" in text:
+            return Trouble.MEMORY
+        if type(one).__name__ == "AcceleratorError" or any(word in text for word in STICKY_WORDS):
+            return Trouble.STICKY
+    return Trouble.OTHER

@@ -1,0 +1,182 @@
+"""Loads the pipeline that ZIMG_MODEL names, in the right arithmetic for the machine, and puts the engine under it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+
+from core.errors import ConfigurationError
+from core.logs import get_logger
+from core.model_profile import ModelProfile, read_profile
+from core.presets import find_preset
+from core.settings import Settings
+from worker.offload import Carousel, ImpossibleBudget, TooLittleMemory, folder_identity
+from worker.plain_engine import PlainEngine
+
+#: A CPU has fast bfloat16 if a convolution in it takes no longer than in float32.
+TRIAL_CHANNELS, TRIAL_PIXELS, TRIAL_RUNS = 32, 64, 3
+
+log = get_logger(__name__)
+
+
+class Ticket(Protocol):
+    """What the worker asks of a ticket."""
+
+    finite: bool
+
+    def result(self, timeout: float | None = None) -> Image.Image: ...
+
+    def cancel(self) -> None: ...
+
+
+class Engine(Protocol):
+    """What the worker asks of an engine."""
+
+    @property
+    def progress_stamp(self) -> float: ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    def submit(
+        self,
+        *,
+        prompt: str,
+        height: int,
+        width: int,
+        seed: int,
+        steps: int,
+        guidance_scale: float,
+        lane: Any,
+        alone: bool,
+        on_step: Callable[[str, int, int], None] | None,
+    ) -> Ticket: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A pipeline on the host, and where and how it computes."""
+
+    pipe: Any
+    device: str
+    dtype: torch.dtype
+    profile: ModelProfile
+
+
+def load_model(settings: Settings) -> LoadedModel:
+    """Load by the pipeline's own from_pretrained. Raises ConfigurationError where the machine or model can not work."""
+    from diffusers import DiffusionPipeline
+
+    device = choose_device(settings)
+    dtype = choose_dtype(settings, device)
+    kind: Any = DiffusionPipeline
+    try:
+        pipe = kind.from_pretrained(settings.model, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"ZIMG_MODEL={settings.model!r} could not be loaded: {str(error)[:300]}. "
+            "Name a folder in diffusers' format or a model on the hub."
+        ) from error
+    pipe.set_progress_bar_config(disable=True)
+    log.info(
+        "model loaded", action="load", model=settings.model, device=device, dtype=str(dtype).removeprefix("torch.")
+    )
+    return LoadedModel(pipe, device, dtype, read_profile(settings.model))
+
+
+def choose_device(settings: Settings) -> str:
+    """The device that ZIMG_DEVICE names, or the first GPU, or the CPU."""
+    if settings.device != "auto":
+        if settings.device.startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigurationError(f"ZIMG_DEVICE={settings.device!r}: torch sees no CUDA GPU on this machine.")
+        return settings.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_dtype(settings: Settings, device: str) -> torch.dtype:
+    """bfloat16 on a GPU; on a CPU what ZIMG_CPU_DTYPE says or a short timing finds. float16 is never chosen."""
+    if device.startswith("cuda"):
+        with torch.cuda.device(device):
+            has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        if not has_bfloat16:
+            raise ConfigurationError(
+                f"{torch.cuda.get_device_name(device)} has no bfloat16 (it came with Ampere, compute capability 8.0), "
+                "and float16 overflows in this model and draws black pictures. Use a newer card, or ZIMG_DEVICE=cpu."
+            )
+        return torch.bfloat16
+    if settings.cpu_dtype != "auto":
+        return torch.bfloat16 if settings.cpu_dtype == "bfloat16" else torch.float32
+    return torch.bfloat16 if _has_fast_bfloat16() else torch.float32
+
+
+def _has_fast_bfloat16() -> bool:
+    """Whether this CPU computes bfloat16 in hardware, and a convolution is no slower in it; says so in the log."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # else the trial itself could take many seconds
+        log.info("computing in float32: this CPU has no bfloat16", action="load")
+        return False
+    seconds = {dtype: _time_convolution(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    is_fast = seconds[torch.bfloat16] <= seconds[torch.float32]
+    log.info(
+        f"computing in {'bfloat16' if is_fast else 'float32'}: a trial took "
+        f"{seconds[torch.bfloat16] * 1000:.1f} ms in bfloat16 and {seconds[torch.float32] * 1000:.1f} ms in float32",
+        action="load",
+    )
+    return is_fast
+
+
+def _time_convolution(dtype: torch.dtype) -> float:
+    layer = torch.nn.Conv2d(TRIAL_CHANNELS, TRIAL_CHANNELS, 3, padding=1).to(dtype)
+    image = torch.zeros(1, TRIAL_CHANNELS, TRIAL_PIXELS, TRIAL_PIXELS, dtype=dtype)
+    times = []
+    with torch.inference_mode():
+        layer(image)
+        for _ in range(TRIAL_RUNS):
+            begun = time.perf_counter()
+            layer(image)
+            times.append(time.perf_counter() - begun)
+    return min(times)
+
+
+def make_engine(settings: Settings, model: LoadedModel) -> Engine:
+    """The engine under the model. Raises ConfigurationError with the least possible budget where it does not fit."""
+    if settings.engine == "plain":
+        return PlainEngine(model.pipe, device=model.device, seats=settings.concurrency)
+    shapes = {size[::-1] for size in (model.profile.square, model.profile.portrait, model.profile.landscape)}
+    try:
+        return Carousel(
+            model.pipe,
+            settings.vram_budget_gib,
+            device=model.device,
+            compile=settings.compile,
+            seats=settings.concurrency,
+            strategy_file=settings.offload_strategy,
+            identity=folder_identity(settings.model) if Path(settings.model).is_dir() else "",
+            warm_up=tuple(sorted(shapes, key=lambda shape: -shape[0] * shape[1])),
+            steps=find_preset(settings.preset).forwards,
+        )
+    except (ImpossibleBudget, TooLittleMemory) as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def warm_up(engine: Engine, settings: Settings, profile: ModelProfile) -> None:
+    """One picture through all stages, so that ready means ready."""
+    preset, (width, height) = find_preset(settings.preset), profile.default_size
+    engine.submit(
+        prompt="a white cup on a table",
+        height=height,
+        width=width,
+        seed=0,
+        steps=preset.forwards,
+        guidance_scale=preset.guidance_scale,
+        lane="interactive",
+        alone=False,
+        on_step=None,
+    ).result(timeout=900)

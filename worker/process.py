@@ -1,0 +1,178 @@
+"""One worker process: everything it needs, built in order, warmed up, and taken down in reverse."""
+
+from __future__ import annotations
+
+import gc
+import os
+import secrets
+import socket
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from core import __version__
+from core.errors import StorageFailure, StorageUnavailable
+from core.image_store import ImageStore
+from core.job_store import JobStore, WorkerInfo
+from core.logs import get_logger
+from core.redis_client import connect
+from core.settings import GIB, Settings
+from worker.card import open_card
+from worker.executor import GIVE_BACK_SECONDS, Executor, Parts
+from worker.health import Health
+from worker.lease_keeper import LeaseKeeper
+from worker.pipeline import LoadedModel, load_model, make_engine, warm_up
+from worker.progress import ProgressReporter
+from worker.spool import Spool
+from worker.watchdog import EXIT_STALLED, StallJudge, Watchdog, end_process
+from worker.watermark import WatermarkGuard
+
+#: After an out-of-memory error the engine plans with so much less.
+SHRINK_GIB = 0.25
+CLOSE_SECONDS = 5.0
+
+log = get_logger(__name__)
+
+
+class WorkerProcess:
+    """Holds the parts of this process. `start` before the first message, `close` after the last."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._progress_file = Path(settings.progress_file or settings.data_dir / "worker.progress")
+        self._counts: Counter[str] = Counter()
+        self._budget_gib = settings.vram_budget_gib
+        self._shrinking = threading.Lock()
+
+    def start(self) -> None:
+        """Load, warm up, and begin to live. Raises ConfigurationError where that can not work."""
+        begun = time.monotonic()
+        settings = self.settings
+        model = load_model(settings)
+        self.engine = make_engine(settings, model)
+        warm_up(self.engine, settings, model.profile)
+        self._device = model.device
+        self._card = open_card(model.device)
+        self._keeper = LeaseKeeper(self._new_store(), settings.lease_seconds)
+        self._reporter = ProgressReporter(self._new_store())
+        self._watchdog = Watchdog(self.engine, lambda reason: self._exit(EXIT_STALLED, reason), self._stall_judge())
+        self._watermark = self._make_watermark()
+        self.executor = Executor(self._parts(model))
+        self._health = self._make_health(model)
+        for part in (self._keeper, self._reporter, self._watchdog, self._watermark, self._health):
+            if part is not None:
+                part.start()
+        log.info("worker is ready", action="start", worker=self.name, seconds=round(time.monotonic() - begun, 1))
+
+    @property
+    def admits(self) -> bool:
+        """Whether a message may be taken up now."""
+        return not self.executor.is_draining and (self._watermark is None or self._watermark.admits)
+
+    def drain(self) -> None:
+        """Finish or give back what runs; whatever then still hangs does not keep the process."""
+        self.executor.drain(self.settings.drain_seconds)
+        patience = GIVE_BACK_SECONDS if self._keeper.count else CLOSE_SECONDS
+        done = threading.Timer(patience, end_process, (0, "drained; a thread did not end"))
+        done.daemon = True
+        done.start()
+
+    def close(self) -> None:
+        """Stop every thread and say goodbye."""
+        self._health.close()
+        if self._watermark is not None:
+            self._watermark.close()
+        self._watchdog.close()
+        self._reporter.close()
+        self._keeper.close()
+        self.engine.close()
+
+    def _new_store(self) -> JobStore:
+        return JobStore(connect(self.settings.redis_url), self.settings)
+
+    def _stall_judge(self) -> StallJudge:
+        return StallJudge(least_seconds=self.settings.progress_stale_seconds)
+
+    def _parts(self, model: LoadedModel) -> Parts:
+        images = ImageStore(self.settings)
+        try:
+            images.ensure_bucket()
+        except (StorageUnavailable, StorageFailure) as error:
+            log.warning("the bucket could not be checked", action="start", error=str(error))
+        return Parts(
+            store=self._new_store(),
+            images=images,
+            engine=self.engine,
+            keeper=self._keeper,
+            reporter=self._reporter,
+            spool=Spool(self.settings.data_dir / "spool"),
+            profile=model.profile,
+            worker=self.name,
+            exit=self._exit,
+            make_room=self._make_room,
+            counts=self._counts,
+        )
+
+    def _make_health(self, model: LoadedModel) -> Health:
+        info = WorkerInfo(
+            name=self.name,
+            slots=self.settings.concurrency,
+            host=socket.gethostname(),
+            model=model.profile.id,
+            device=model.device,
+            version=__version__,
+            started_ms=time.time_ns() // 1_000_000,
+        )
+        return Health(
+            self._new_store(),
+            info,
+            progress_file=self._progress_file,
+            slots=lambda: self.settings.concurrency if self.admits else 0,
+            gauges=self._gauges,
+        )
+
+    def _make_watermark(self) -> WatermarkGuard | None:
+        if self._card is None:
+            return None
+        return WatermarkGuard(self._card.memory, in_flight=lambda: self.engine.in_flight, empty_cache=self._empty_cache)
+
+    def _gauges(self) -> dict[str, float]:
+        gauges = {
+            "jobs_in_flight": float(self.engine.in_flight),
+            "black_images_total": float(self._counts["black_images"]),
+            "out_of_memory_total": float(self._counts["out_of_memory"]),
+            "vram_watermark_total": float(self._watermark.crossings if self._watermark else 0),
+        }
+        if self._card is not None:
+            memory = self._card.memory()
+            gauges["gpu_memory_used_bytes"], gauges["gpu_memory_total_bytes"] = float(memory.used), float(memory.total)
+            gauges["gpu_memory_reserved_bytes"] = float(torch.cuda.memory_reserved(self._device))
+        return gauges
+
+    def _make_room(self) -> bool:
+        """Free what is cached and let the engine plan with a little less; True if that worked."""
+        rebudget = getattr(self.engine, "rebudget", None)
+        with self._shrinking:
+            self._empty_cache()
+            if rebudget is None:
+                return True
+            try:
+                rebudget(self._budget_gib - SHRINK_GIB)
+            except Exception as error:
+                log.error("the plan can not shrink", action="guard", error=str(error))
+                return False
+            self._budget_gib -= SHRINK_GIB
+            log.warning("the plan shrank", action="guard", budget_bytes=int(self._budget_gib * GIB))
+            return True
+
+    def _empty_cache(self) -> None:
+        gc.collect()
+        if self._device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+    def _exit(self, code: int, reason: str) -> None:
+        end_process(code, reason, self._progress_file.with_suffix(".reason"))
