@@ -120,13 +120,15 @@ class Model:
         if self.rng.random() < 0.9:  # else it stays and comes again, much later perhaps
             self.messages.remove(message)
         self.serial += 1
-        token, worker = f"t{self.serial}", self.rng.choice(["w1", "w2"])
+        # A poison job takes its whole process with it: the next claim is another process's.
+        is_poison = message.job_id in self.poison
+        token, worker = f"t{self.serial}", f"p{self.serial}" if is_poison else self.rng.choice(["w1", "w2"])
         lease = self._perhaps_twice(lambda: self.store.claim(message.job_id, message.epoch, token, worker))
         if lease is None:
             self.counts["void"] += 1
             return
         self.claims[message.job_id] += 1
-        if message.job_id in self.poison or self.rng.random() < 0.1:
+        if is_poison or self.rng.random() < 0.1:
             self.counts["died"] += 1
         else:
             self.runs.append(Running(message.job_id, token))

@@ -2,7 +2,8 @@
 
 `celery -A tests.stub_worker worker --pool threads`. Environment: REDIS_URL and zimg's other settings; STUB_SECONDS is
 the time of one run; STUB_FOLDER, if set, takes one file for each picture (created once, as on S3 with If-None-Match)
-and a line in `runs` for each run. A prompt that begins with `poison` ends the process, one with `fail` fails for ever.
+and a line in `runs` for each run. STUB_DIE_AT names a point (claimed, stored, completed) where the first
+process ends that comes there. A prompt that begins with `poison` ends the process, one with `fail` fails for ever.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ STARTED_MS = time.time_ns() // 1_000_000
 app = make_celery(SETTINGS)
 store = JobStore(connect(SETTINGS.redis_url), SETTINGS)
 held: dict[str, str] = {}
+riders: dict[str, bool] = {}  # job -> whether it must be alone, in the order of their claims
+turns = threading.Condition()
 stopping = threading.Event()
 
 
@@ -71,19 +74,46 @@ def generate(job_id: str, epoch: int) -> None:
             run(lease)
 
 
+def perhaps_die(point: str) -> None:
+    """Once for all workers of a test: the first one dies."""
+    if os.environ.get("STUB_DIE_AT") == point:
+        with contextlib.suppress(FileExistsError):
+            (Path(FOLDER) / "died").open("x").close()
+            os._exit(70)
+
+
 def run(lease: Lease) -> None:
     held[lease.job_id] = lease.token
     try:
+        await_turn(lease)
         if lease.request.prompt.startswith("poison"):
             os._exit(70)
         if lease.request.prompt.startswith("fail"):
             failure = Failure(code="engine_failed", message="The stub fails as it was told.", retryable=True)
             call(lambda: store.fail(lease.job_id, lease.token, failure), tries=20)
             return
+        perhaps_die("claimed")
         picture = draw(lease)
+        perhaps_die("stored")
         call(lambda: store.complete(lease.job_id, lease.token, picture), tries=20)
+        perhaps_die("completed")
     finally:
         held.pop(lease.job_id, None)
+        with turns:
+            riders.pop(lease.job_id, None)
+            turns.notify_all()
+
+
+def await_turn(lease: Lease) -> None:
+    """As the engine seats jobs: in order, and one that must be alone neither with those before nor those behind it."""
+    with turns:
+        riders[lease.job_id] = lease.alone
+
+        def may_ride() -> bool:
+            ahead = list(riders.values())[: list(riders).index(lease.job_id)]
+            return not ahead if lease.alone else not any(ahead)
+
+        turns.wait_for(may_ride)
 
 
 def draw(lease: Lease) -> Picture:

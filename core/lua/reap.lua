@@ -3,6 +3,7 @@
 -- Safe from any number of schedulers: each step is atomic, each due thing is due once.
 local POISON = '{"code":"poison","message":"The job ended its worker each time it ran alone.","retryable":false}'
 local LATE = '{"code":"deadline_exceeded","message":"The job did not finish within its deadline.","retryable":false}'
+local HOPELESS = 5  -- times max_crashes: leases lost for whatever reason
 local now = server_ms()
 local most = tonumber(ARGV[1])
 local stalled, leases, poisoned, unclaimed, retries, late, mirrored = 0, 0, 0, 0, 0, 0, 0
@@ -17,14 +18,35 @@ if now - last > tonumber(ARGV[3]) then
   stalled = 1
 end
 
+-- Whether a job that was claimed as `alone` rode when its worker died, or still waited for jobs claimed before it. The
+-- leases of one death run out within a third of a lease of each other, and the same worker can not die twice sooner
+-- than in a whole one.
+local function rode_alone(job)
+  if not job.ran_alone then return false end
+  local key = PREFIX .. 'crashed:' .. job.worker
+  local first = tonumber(redis.call('GET', key) or job.started)
+  for _, id in ipairs(redis.call('SMEMBERS', PREFIX .. 'held:' .. job.worker)) do
+    first = math.min(first, tonumber(redis.call('HGET', job_key(id), 'started') or first))
+  end
+  return tonumber(job.started) <= first
+end
+
+local function remember_crash(job)
+  local key = PREFIX .. 'crashed:' .. job.worker
+  local first = math.min(tonumber(redis.call('GET', key) or job.started), tonumber(job.started))
+  redis.call('SET', key, first, 'PX', math.ceil(tonumber(ARGV[4]) / 2))
+end
+
 local function lease_ran_out(job)
   local crashes = tonumber(job.crashes or '0')
-  if job.ran_alone then crashes = redis.call('HINCRBY', job_key(job.id), 'crashes', 1) end
+  if rode_alone(job) then crashes = redis.call('HINCRBY', job_key(job.id), 'crashes', 1) end
+  local lost = redis.call('HINCRBY', job_key(job.id), 'lost_leases', 1)
+  remember_crash(job)
   -- Its companions may be innocent: it rides by itself next time, and only then does a crash count.
   redis.call('HSET', job_key(job.id), 'alone', 1)
   if job.cancel then
     cancel_as_leader(job)
-  elseif crashes >= tonumber(ARGV[2]) then
+  elseif crashes >= tonumber(ARGV[2]) or lost >= HOPELESS * tonumber(ARGV[2]) then
     die_as_leader(job, POISON, true)
     poisoned = poisoned + 1
   else

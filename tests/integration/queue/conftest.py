@@ -1,9 +1,18 @@
 """The same tests of the state machine as in tests/unit/core/queue, on real servers with an append-only file."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import redis
 
+from deploy.local.embedded import valkey_binary
+from tests.fixtures.redis import running_server
 from tests.queue_kit import Kit
+from tests.queue_processes import Fleet
+
+#: Recovery in seconds instead of minutes; the ratios are those of the defaults.
+QUICK = {"ZIMG_LEASE_SECONDS": "2", "ZIMG_CLAIM_SECONDS": "3"}
 
 
 @pytest.fixture(params=["valkey", "redis_server"])
@@ -15,3 +24,16 @@ def queue_redis(request: pytest.FixtureRequest) -> redis.Redis:
 @pytest.fixture
 def kit(queue_redis: redis.Redis) -> Kit:
     return Kit(queue_redis)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """Processes on a Valkey of their own; the objects that workers make lie in `objects`."""
+    objects = tmp_path / "objects"
+    objects.mkdir()
+    with running_server(str(valkey_binary())) as server:
+        fleet = Fleet(server, tmp_path, {**QUICK, "STUB_FOLDER": str(objects)})
+        try:
+            yield fleet
+        finally:
+            fleet.close()

@@ -5,28 +5,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from core.job import JobState
-from tests.fixtures.redis import running_server
 from tests.queue_kit import GENEROUS, make_job, violations
-from tests.queue_processes import Fleet, wait_until
-
-QUICK = {"ZIMG_LEASE_SECONDS": "2", "ZIMG_CLAIM_SECONDS": "3"}
-
-
-@pytest.fixture
-def fleet(tmp_path):
-    from deploy.local.embedded import valkey_binary
-
-    objects = tmp_path / "objects"
-    objects.mkdir()
-    with running_server(str(valkey_binary())) as server:
-        fleet = Fleet(server, tmp_path, {**QUICK, "STUB_FOLDER": str(objects)})
-        try:
-            yield fleet
-        finally:
-            fleet.close()
+from tests.queue_processes import wait_until
 
 
 def submit(fleet, count, **more):

@@ -1,0 +1,299 @@
+"""The queue's fault matrix on real processes (`make faults`): after each row every accepted job has ended as it should.
+
+I1 every accepted job ends · I2 one charge if it succeeded, else one refund · I3 one object for each success ·
+I4 nothing reserved or held at rest · I5 no accepted job is unknown · I6 fairness (benchmarks/queue_scale.py). Rows with
+S3 and the api are tests/acceptance's.
+"""
+
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+from core.errors import QuotaExceeded, ZimgError
+from core.job import JobState
+from core.redis_client import connect
+from scheduler.auditor import Auditor
+from tests.integration.queue.test_processes import assert_all_well, lives_to_the_end, objects, runs, submit
+from tests.queue_kit import GENEROUS, limits, make_job, violations
+from tests.queue_processes import wait_until
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+
+
+def submit_on(fleet, count, per_second=100):
+    """Submit one by one whatever happens, as a client that sends the same job again until it is answered: ids."""
+    accepted = []
+
+    def client():
+        store = fleet.store
+        for _ in range(count):
+            job = make_job()
+            for _ in range(200):
+                with suppress(ZimgError):
+                    store.submit(job, GENEROUS)
+                    accepted.append(job.id)
+                    break
+                time.sleep(0.1)
+            time.sleep(1 / per_second)
+
+    thread = threading.Thread(target=client)
+    thread.start()
+    return thread, accepted
+
+
+def kill_connections(fleet):
+    client = connect(fleet.server.url)
+    me = client.client_id()
+    for one in client.client_list():
+        if int(one["id"]) != me:
+            with suppress(Exception):
+                client.client_kill_filter(_id=one["id"])
+
+
+@pytest.mark.parametrize("point", ["claimed", "stored", "completed"])
+def test_row_1_a_worker_killed_at_each_point_of_a_run(fleet, point):
+    fleet.start_scheduler()
+    worker = fleet.start_worker(STUB_DIE_AT=point, STUB_SECONDS="0.05")
+    ids = submit(fleet, 30)
+    wait_until(lambda: worker.poll() == 70, seconds=30, why=fleet.logs)
+    begun = time.monotonic()
+    fleet.start_worker(STUB_SECONDS="0.05")
+
+    assert_all_well(fleet, ids)
+
+    assert time.monotonic() - begun < 20
+    drawn = Counter(job_id for job_id, _, _ in runs(fleet))
+    if point == "stored":
+        assert max(drawn.values()) <= 1, "what is stored is not drawn again"
+
+
+def test_row_5_stopping_again_and_again_under_load(fleet):
+    fleet.start_scheduler()
+    ids = submit(fleet, 200)
+    for _ in range(4):
+        worker = fleet.start_worker(STUB_SECONDS="0.3")
+        fleet.await_workers(1)
+        time.sleep(1)
+        worker.send_signal(signal.SIGTERM)
+        assert fleet.stop(worker) in (0, 1)
+    fleet.start_worker(STUB_SECONDS="0.01")
+
+    assert_all_well(fleet, ids)
+
+
+def test_row_7_ten_poison_jobs_among_a_thousand(fleet):
+    fleet.start_scheduler()
+    rng = random.Random(7)
+    jobs = [make_job(prompt="poison" if n % 100 == 50 else "mug", tenant=f"t{rng.randrange(5)}") for n in range(1000)]
+    for tenant in {job.tenant for job in jobs}:
+        fleet.store.submit_many([job for job in jobs if job.tenant == tenant], GENEROUS)
+    ids = [job.id for job in jobs]
+    for _ in range(80):
+        if lives_to_the_end(fleet, fleet.start_worker(STUB_SECONDS="0.01"), ids):
+            break
+
+    found = Counter((job.request.prompt, job.state) for job in fleet.await_ends(ids, 60))
+
+    assert found == {("mug", JobState.SUCCEEDED): 990, ("poison", JobState.DEAD): 10}
+    assert violations(fleet.store.redis, ids) == []
+
+
+def test_row_8_redis_killed_with_writes_in_flight(fleet):
+    fleet.start_scheduler()
+    fleet.start_worker(STUB_SECONDS="0.02")
+    fleet.await_workers(1)
+    thread, accepted = submit_on(fleet, 600)
+    for _ in range(3):
+        time.sleep(1.5)
+        fleet.server.restart()
+    back = time.monotonic()
+    done = len(objects(fleet))
+    wait_until(lambda: len(objects(fleet)) > done, seconds=10, why=fleet.logs)
+    resumed = time.monotonic() - back
+    thread.join(timeout=120)
+
+    assert len(accepted) == 600
+    assert_all_well(fleet, accepted)
+    print(f"\nresumed {resumed:.1f} s after the last restart")
+
+
+@pytest.mark.parametrize("seconds", [5, 40])
+def test_row_9_redis_frozen(fleet, seconds):
+    """After the stall nobody's lease is taken: no job runs twice."""
+    fleet.start_scheduler()
+    fleet.start_worker(STUB_SECONDS="1")
+    fleet.await_workers(1)
+    ids = submit(fleet, 40)
+    time.sleep(2)
+    fleet.server.process.send_signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    fleet.server.process.send_signal(signal.SIGCONT)
+
+    assert_all_well(fleet, ids)
+    assert len(runs(fleet)) == len(ids)
+
+
+def test_row_10_all_connections_killed_again_and_again(fleet):
+    fleet.start_scheduler()
+    fleet.start_worker(STUB_SECONDS="0.1")
+    fleet.await_workers(1)
+    thread, accepted = submit_on(fleet, 400, per_second=40)
+    for _ in range(6):
+        time.sleep(2)
+        kill_connections(fleet)
+    thread.join(timeout=120)
+
+    assert_all_well(fleet, accepted)
+    assert fleet.store.redis.hlen("celery:unacked") <= 6
+
+
+def test_row_11_a_read_only_window_and_a_lost_tail(fleet):
+    scheduler, worker = fleet.start_scheduler(), fleet.start_worker(STUB_SECONDS="0.05")
+    fleet.await_workers(1)
+    ids = submit(fleet, 200)
+    client = fleet.store.redis
+    client.config_set("min-replicas-to-write", 1)  # refuses every write: NOREPLICAS
+    time.sleep(3)
+    client.config_set("min-replicas-to-write", 0)
+    assert_all_well(fleet, ids)
+    assert (scheduler.poll(), worker.poll()) == (None, None)
+
+    more = submit(fleet, 20)
+    jobs = client.zrange("{zimg}:tq:a|interactive", 0, 4)
+    client.delete("{zimg}:tq:a|interactive", "{zimg}:rel", "{zimg}:act")
+    Auditor(fleet.store, pause_seconds=0.1).audit(repair=True)
+
+    fleet.await_ends([*more, *jobs], 60)
+
+
+def test_row_12_redis_full(fleet):
+    scheduler, worker = fleet.start_scheduler(), fleet.start_worker(STUB_SECONDS="0.05")
+    fleet.await_workers(1)
+    ids = submit(fleet, 100)
+    fleet.store.redis.config_set("maxmemory", "1mb")
+    refused = 0
+    for _ in range(30):
+        try:
+            submit(fleet, 1)
+        except ZimgError:
+            refused += 1
+        time.sleep(0.1)
+    fleet.store.redis.config_set("maxmemory", "0")
+
+    assert refused == 30
+    assert_all_well(fleet, [*ids, *submit(fleet, 20)])
+    assert scheduler.poll() is None
+    print("\nworker survived" if worker.poll() is None else "\nworker ended and would be restarted")
+
+
+def test_row_15_schedulers_killed_frozen_and_three_at_once(fleet):
+    schedulers = [fleet.start_scheduler() for _ in range(3)]
+    fleet.start_worker(STUB_SECONDS="0.05")
+    fleet.await_workers(1)
+    thread, accepted = submit_on(fleet, 400, per_second=60)
+    for turn in range(4):
+        time.sleep(1)
+        fleet.kill(schedulers.pop(0))
+        schedulers.append(fleet.start_scheduler())
+        schedulers[0].send_signal(signal.SIGSTOP if turn % 2 == 0 else signal.SIGCONT)
+    for one in schedulers:
+        one.send_signal(signal.SIGCONT)
+    thread.join(timeout=120)
+
+    assert_all_well(fleet, accepted)
+
+
+def test_row_21_parallel_submits_never_exceed_the_quota(fleet):
+    fleet.store.submit_many([make_job() for _ in range(90)], GENEROUS)
+    allowed = limits(daily_units=100)
+
+    def one(_):
+        try:
+            return bool(fleet.store.submit(make_job(), allowed))
+        except QuotaExceeded:
+            return False
+
+    with ThreadPoolExecutor(20) as pool:
+        accepted = sum(pool.map(one, range(200)))
+
+    assert accepted == 10
+
+
+def test_row_22_a_hundred_identical_submits_run_once(fleet):
+    fleet.start_scheduler()
+    fleet.start_worker(STUB_SECONDS="0.5")
+    with ThreadPoolExecutor(20) as pool:
+        ids = list(pool.map(lambda _: fleet.store.submit(make_job(fingerprint="f"), GENEROUS).job_id, range(100)))
+
+    jobs = fleet.await_ends(ids, 60)
+
+    assert {job.state for job in jobs} == {JobState.SUCCEEDED}
+    assert len(runs(fleet)) == 1
+    wait_until(lambda: not violations(fleet.store.redis, ids), seconds=10)
+
+
+def test_row_23_six_thousand_jobs_in_a_storm(fleet):
+    """Two schedulers, two workers; seeded kills, stops, freezes and cut connections for two minutes."""
+    rng = random.Random(23)
+    fleet.environ = {**fleet.environ, "ZIMG_MAX_CRASHES": "50", "STUB_SECONDS": "0.08"}
+    ids = []
+    for n in range(60):
+        jobs = [
+            make_job(tenant=f"t{n % 5}", fingerprint=f"f{rng.randrange(6000)}" if k % 4 == 0 else "")
+            for k in range(100)
+        ]
+        fleet.store.submit_many(jobs, GENEROUS)
+        ids += [job.id for job in jobs]
+    schedulers = [fleet.start_scheduler(), fleet.start_scheduler()]
+    workers = [fleet.start_worker(), fleet.start_worker()]
+    begun, counts = time.monotonic(), Counter()
+    while time.monotonic() - begun < 120:
+        time.sleep(rng.uniform(1.5, 3.5))
+        which = rng.randrange(2)
+        fault = rng.choices(
+            ["worker kill", "worker stop", "scheduler kill", "redis kill", "redis freeze", "cut"],
+            [45, 10, 15, 12, 8, 10],
+        )[0]
+        counts[fault] += 1
+        if fault == "worker kill":
+            fleet.kill(workers[which])
+        elif fault == "worker stop":
+            fleet.stop(workers[which])
+        elif fault == "scheduler kill":
+            fleet.kill(schedulers[which])
+            schedulers[which] = fleet.start_scheduler()
+        elif fault == "redis kill":
+            fleet.server.restart()
+        elif fault == "redis freeze":
+            fleet.server.process.send_signal(signal.SIGSTOP)
+            time.sleep(4)
+            fleet.server.process.send_signal(signal.SIGCONT)
+        else:
+            kill_connections(fleet)
+        for number, worker in enumerate(workers):
+            if worker.poll() is not None:
+                workers[number] = fleet.start_worker()
+
+    jobs = fleet.await_ends(ids, 200)
+
+    took = time.monotonic() - begun
+    assert Counter(job.state for job in jobs) == {JobState.SUCCEEDED: 6000}
+    wait_until(
+        lambda: not violations(fleet.store.redis, ids),
+        seconds=10,
+        why=lambda: str(violations(fleet.store.redis, ids)[:5]),
+    )
+    missing = [job.id for job in jobs if not job.leader and job.id not in objects(fleet)]
+    assert missing == []
+    assert Auditor(fleet.store, pause_seconds=0.1).audit().is_clean
+    again = len(runs(fleet)) - len({one[0] for one in runs(fleet)})
+    print(
+        f"\n6,000 jobs, {dict(counts)}: all succeeded in {took:.0f} s, "
+        f"{again} drawn twice, none lost, none charged twice"
+    )
