@@ -58,8 +58,8 @@ soak: $(STAMPS)/dev $(TINY) ## the long tests
 faults: $(STAMPS)/dev $(TINY) ## kill, freeze and cut off every part, seeded
 	@$(BIN)/python -m pytest -m faults $(TESTS)
 
-starter-model: $(STAMPS)/run ## make the starter model anew
-	@$(BIN)/python -m models.starter
+starter-model: $(STAMPS)/run ## train the starter model anew into build/starter/model (one data-centre GPU, about 25 minutes)
+	@$(BIN)/python -m models.recipe --out build/starter
 
 lock: $(STAMPS)/dev ## write the versions that are installed to requirements/constraints.txt
 	@{ head -1 requirements/constraints.txt; $(BIN)/python -m pip freeze --exclude torch --exclude pip --exclude setuptools; } > $(STAMPS)/lock

@@ -1,0 +1,1 @@
+"""The recipe of the starter model: draw, caption, train, measure, export."""

@@ -1,0 +1,160 @@
+"""The starter model's recipe: what it draws, says and computes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from diffusers import ZImagePipeline  # noqa: E402
+
+from models.recipe import progress  # noqa: E402
+from models.recipe.batches import GROUPS, group_of, subject_of, training_groups  # noqa: E402
+from models.recipe.captions import Subject, caption  # noqa: E402
+from models.recipe.catalog import COLOURS, KINDS, WHITE, is_held_out  # noqa: E402
+from models.recipe.data import random_subjects, render  # noqa: E402
+from models.recipe.evaluate import body_colour, name_colour, reference_colours, white_border  # noqa: E402
+from models.recipe.export import export_pipeline  # noqa: E402
+from models.recipe.model import (  # noqa: E402
+    TINY_SHAPE,
+    BatchedDenoiser,
+    build_text_encoder,
+    build_transformer,
+    build_vae,
+    inference_sigmas,
+)
+from models.recipe.progress import Run  # noqa: E402
+from models.recipe.sampling import Painter  # noqa: E402
+from models.recipe.tokenizer import build_tokenizer, chat  # noqa: E402
+from models.recipe.train_vae import CHECKPOINT, train_vae  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer(2000)
+
+
+def test_a_white_background_is_white_at_the_border_and_a_scene_is_not() -> None:
+    subjects = [Subject(k, 0, WHITE, 0) for k in range(len(KINDS))] + [Subject(0, 0, b, 0) for b in range(1, 6)]
+
+    pictures = render(subjects, 96, 128, torch.Generator().manual_seed(0)) / 2 + 0.5
+
+    borders = [white_border(p) for p in pictures]
+    assert min(borders[: len(KINDS)]) == 1.0
+    assert max(borders[len(KINDS) :]) < 0.9
+
+
+def test_the_colour_measure_names_the_colours_of_drawn_objects() -> None:
+    references = reference_colours(CPU, 1024)
+    subjects = random_subjects(120, random.Random(9), held_out=True)
+
+    pictures = render(subjects, 128, 128, torch.Generator().manual_seed(9)) / 2 + 0.5
+
+    named = [name_colour(body_colour(p, s.kind), references) for p, s in zip(pictures, subjects, strict=True)]
+    right = sum(n == s.colour for n, s in zip(named, subjects, strict=True))
+    assert right / len(subjects) >= 0.95
+
+
+def test_the_same_seed_draws_the_same_picture_and_another_seed_another() -> None:
+    subject = [Subject(0, 0, 1, 1)]
+
+    first, again, other = (render(subject, 64, 64, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_held_out_combinations_are_never_among_the_training_groups() -> None:
+    subjects = [subject_of(g) for g in training_groups()]
+
+    assert not any(is_held_out(s.kind, s.colour, s.background) for s in subjects)
+    assert 0.85 * GROUPS < len(subjects) < GROUPS
+    assert all(group_of(subject_of(g)) == g for g in range(GROUPS))
+
+
+def test_every_kind_and_colour_has_held_out_combinations() -> None:
+    subjects = random_subjects(2000, random.Random(0), held_out=True)
+
+    assert {s.kind for s in subjects} == set(range(len(KINDS)))
+    assert {s.colour for s in subjects} == set(range(len(COLOURS)))
+
+
+def test_a_plain_caption_names_its_colour_in_english_or_chinese() -> None:
+    rng = random.Random(4)
+    for subject in random_subjects(300, rng):
+        text = caption(subject, rng, plain=True)
+        words = COLOURS[subject.colour]
+        assert any(w in text for w in (*words.english, *words.chinese)), text
+
+
+@pytest.mark.parametrize("text", ["a red mug", "一个红色的杯子", "кружка", "\x00\U0001f642 ﷽", ""])
+def test_any_text_encodes_without_unknown_tokens(tokenizer, text: str) -> None:
+    ids = tokenizer(chat(text)).input_ids
+
+    assert ids
+    assert None not in ids
+    assert max(ids) < len(tokenizer)
+
+
+def test_the_chat_template_is_what_training_saw_whether_or_not_it_thinks(tokenizer) -> None:
+    messages = [{"role": "user", "content": "a red mug"}]
+    for thinking in (True, False):
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+        )
+        assert text == chat("a red mug")
+
+
+def test_four_forwards_stand_where_the_noise_scheduler_puts_them() -> None:
+    assert inference_sigmas(4) == pytest.approx([1.0, 0.9, 0.75, 0.5, 0.0])
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 112)])
+def test_the_batched_pass_paints_what_the_exported_pipeline_paints(
+    tokenizer, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    vae = build_vae(TINY_SHAPE).eval()
+    encoder, transformer = build_text_encoder(TINY_SHAPE, tokenizer).eval(), build_transformer(TINY_SHAPE).eval()
+    export_pipeline(tokenizer, encoder, transformer, vae, tmp_path)
+    pipeline = ZImagePipeline.from_pretrained(tmp_path, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    text, seed = "a red mug on a white background", 5
+
+    whole = pipeline(
+        text,
+        height=size[0],
+        width=size[1],
+        num_inference_steps=4,
+        guidance_scale=0.0,
+        generator=torch.Generator().manual_seed(seed),
+        output_type="pt",
+    ).images[0]
+    denoiser = BatchedDenoiser(pipeline.transformer)
+    painter = Painter(pipeline.tokenizer, pipeline.text_encoder, denoiser, pipeline.vae, CPU)
+    batched = painter.paint([text, "一个蓝色的球，海滩上"], [seed, 6], *size)[0]
+
+    assert torch.allclose(whole, batched, atol=1e-4)
+
+
+def test_a_stage_that_was_cut_off_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "CHECKPOINT_SECONDS", 0.0)
+    run, vae = Run(tmp_path, CPU), build_vae(TINY_SHAPE)
+    train_vae(vae, run, 0.2, 2, 64)
+    done = run.load(CHECKPOINT)
+    assert done is not None
+    assert done["done"]
+    assert done["step"] > 0
+
+    # The same checkpoint as it stood before the stage was done.
+    run.save(CHECKPOINT, {**done, "done": False, "elapsed": 0.0})
+    train_vae(build_vae(TINY_SHAPE), run, 0.2, 2, 64)
+
+    more = run.load(CHECKPOINT)
+    assert more is not None
+    assert more["step"] > done["step"]
