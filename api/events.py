@@ -13,10 +13,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import structlog
 from flask import Response, stream_with_context
 
 from api.context import Services
 from api.job_json import image_objects, status_of
+from core.errors import Unavailable
 from core.events import Event
 from core.job import Job, JobState
 
@@ -26,6 +28,8 @@ PLACE_SECONDS = 2.0
 STREAM_SECONDS_MOST = 30 * 60
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "canceled", "expired"})
 EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
+
+log = structlog.get_logger(__name__)
 
 SSE_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -50,6 +54,14 @@ def stream(parts: Services, job: Job, last_event_id: str) -> Response:
     )
     response.call_on_close(leave)
     return response
+
+
+def _until_trouble(frames: Iterator[str]) -> Iterator[str]:
+    """The frames; where Redis goes away the stream ends, and its reader comes back with the last id it saw."""
+    try:
+        yield from frames
+    except Unavailable as error:
+        log.warning("stream ended", action="events", code=error.code)
 
 
 def _frames(parts: Services, job: Job | None, after_id: str) -> Iterator[str]:

@@ -16,10 +16,16 @@ from core.webhook_store import WebhookStore
 from scheduler.submission import Submission
 from scheduler.tenants import Tenants
 
+#: Beside one for each thread: the subscription to events, and probes.
+SPARE_CONNECTIONS = 16
+
 
 def build_services(settings: Settings) -> Services:
     """The parts of one api process. Connects to nothing yet: Redis and storage may come up later."""
-    client, profile = connect(settings.redis_url), read_profile(settings.model)
+    client, profile = (
+        connect(settings.redis_url, connections=settings.api_threads + SPARE_CONNECTIONS),
+        read_profile(settings.model),
+    )
     store = JobStore(client, settings)
     return Services(
         settings=settings,

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -136,7 +137,7 @@ def measure(url: str, arguments: argparse.Namespace) -> dict[str, object]:
         "rate": arguments.rate,
         "streams": arguments.streams,
         "posts": len(taken),
-        "accepted": statuses.count(202),
+        "statuses": dict(Counter(statuses)),
         "post_p50_ms": percentile(taken, 0.5),
         "post_p99_ms": percentile(taken, 0.99),
         "post_max_ms": percentile(taken, 1.0),

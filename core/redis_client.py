@@ -33,8 +33,11 @@ REFUSING_WORDS = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "BUSY", "MASTERDOW
 Result = TypeVar("Result")
 
 
-def connect(url: str, *, timeout_seconds: float = 5.0) -> redis.Redis:
-    """A client for `url` that never repeats a command by itself (redis-py's default does, ten times)."""
+def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 100) -> redis.Redis:
+    """A client for `url` that never repeats a command by itself (redis-py's default does, ten times).
+
+    At most `connections` threads use it at once; one more gets RedisUnavailable.
+    """
     client: redis.Redis = redis.Redis.from_url(
         url,
         decode_responses=True,
@@ -42,6 +45,7 @@ def connect(url: str, *, timeout_seconds: float = 5.0) -> redis.Redis:
         socket_connect_timeout=min(timeout_seconds, 3.0),
         socket_keepalive=True,
         health_check_interval=10,
+        max_connections=connections,
         retry=Retry(NoBackoff(), 0),
     )
     return client

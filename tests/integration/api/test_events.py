@@ -1,6 +1,8 @@
 """Event streams over real HTTP: order, resume, an api that restarts, and viewers that go away."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -157,3 +159,17 @@ def test_a_place_is_free_again_when_a_viewer_leaves(settings, parts, worker, tmp
 
         assert full == 503
         assert eventually(is_free)
+
+
+def test_two_hundred_streams_and_as_many_short_calls_at_once_are_all_served(client, live, worker):
+    """More threads than a Redis client has connections by default."""
+    job_id = submit(client)
+    limits = httpx.Limits(max_connections=300)
+    with httpx.Client(base_url=live.url, timeout=30, limits=limits) as many, ExitStack() as stack:
+        for _ in range(200):
+            answer = stack.enter_context(many.stream("GET", f"/v1/jobs/{job_id}/events"))
+            assert answer.status_code == 200
+        with ThreadPoolExecutor(64) as pool:
+            statuses = list(pool.map(lambda _: many.get(f"/v1/jobs/{job_id}").status_code, range(400)))
+
+    assert set(statuses) == {200}

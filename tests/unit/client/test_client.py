@@ -35,7 +35,7 @@ def server(monkeypatch):
             self.end_headers()
             self.wfile.write(data)
 
-        do_POST = do_DELETE = do_GET
+        do_POST = do_DELETE = do_GET  # noqa: N815 - the server's own names
 
         def log_message(self, *_):
             """Says nothing."""
