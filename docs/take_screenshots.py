@@ -38,7 +38,7 @@ def draw(page: Page) -> None:
             page.press("#prompt", "Enter")
             expect(page.locator(".card").first).to_contain_text(prompt[:10], timeout=WAIT_MS)
     expect(page.locator(".card[data-status=queued], .card[data-status=running]")).to_have_count(0, timeout=WAIT_MS)
-    page.locator("img").last.scroll_into_view_if_needed()
+    page.locator(".card img").last.scroll_into_view_if_needed()
     page.wait_for_load_state("networkidle")
     page.evaluate("() => scrollTo(0, 0)")
 
