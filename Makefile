@@ -92,5 +92,5 @@ $(STAMPS)/dev: $(STAMPS)/run requirements/dev.txt
 
 $(TINY): $(STAMPS)/run models/tiny.py
 	@echo "zimg: building the tiny model (once)"
-	@$(BIN)/python -m models.tiny
+	@$(BIN)/python -m models.tiny >$(STAMPS)/tiny.log 2>&1 || { cat $(STAMPS)/tiny.log; exit 1; }
 	@touch $@

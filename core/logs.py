@@ -57,7 +57,8 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [_stderr_handler(formatter), _error_file_handler(settings, formatter)]
     root.setLevel(settings.log_level.upper())
-    for chatty in ("urllib3", "botocore", "boto3", "PIL", "filelock"):
+    # Celery tells of each task twice; a job has its one line from the executor.
+    for chatty in ("urllib3", "botocore", "boto3", "PIL", "filelock", "celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
