@@ -33,6 +33,7 @@ class Options:
     ring_slots: int | None = None
     residents: int | None = None
     compile: str = "auto"  # auto, on, off: torch.compile of blocks and decoder (auto: on the GPU)
+    compile_backend: str = "inductor"
     seats: int = 4  # riders whose state lies on the device at the same time; further tickets wait in line
     strategy: Strategy | None = None
     strategy_file: str | Path = ""

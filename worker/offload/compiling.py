@@ -1,41 +1,39 @@
 """torch.compile of blocks and decoder: once for every block of a class, weights being inputs at fixed addresses.
 
 The shapes ridden at warm-up get a form of their own (some 5 % faster on an H100); every other shape runs the form for
-any length. So which form a shape runs depends on the shape and the settings, never on what came before.
+any shape, which is compiled at warm-up too. So which form a shape runs depends on the shape and the settings, never on
+what came before, and nothing is compiled while jobs ride.
 """
 
 from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
 from worker.offload.blocks import Block
 from worker.offload.strategies import Strategy
 
-if TYPE_CHECKING:
-    from worker.offload.assembly import Assembly
-
 #: Variants of one piece of code that may be compiled: kinds of block times shapes.
 VARIANTS = 256
 
 
 class CompiledForms:
-    """The compiled forms of a strategy's blocks; learns shapes until `freeze`."""
+    """The compiled forms of a pipeline's blocks and decoder; learns shapes until `freeze`."""
 
-    def __init__(self, strategy: Strategy) -> None:
-        self._strategy = strategy
-        self._known: set[tuple[int, ...]] = set()
+    def __init__(self, strategy: Strategy, backend: str) -> None:
+        self._strategy, self._backend = strategy, backend
+        self._known: set[tuple[Any, ...]] = set()
         self._is_frozen = False
         config = torch._dynamo.config
         config.recompile_limit = max(config.recompile_limit, VARIANTS)
         config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 4 * VARIANTS)
 
     def freeze(self) -> None:
-        """Warm-up is over: shapes not seen so far run the form for any length."""
+        """Shapes not seen so far run the form for any shape."""
         self._is_frozen = True
 
     def of(self, block: Block) -> Callable[..., Any] | None:
@@ -43,37 +41,36 @@ class CompiledForms:
         how = self._strategy.stages[block.stop.stage].compiled
         if block.unneeded or how == "no":
             return None
-        fixed = torch.compile(block.module.forward, dynamic=False)
         if how == "fixed":
-            return fixed
-        any_length = torch.compile(_twin(block.module.forward), dynamic=True)
+            return torch.compile(block.module.forward, dynamic=False, backend=self._backend)
+        return self.both(block.module.forward)
+
+    def both(self, method: Any) -> Callable[..., Any]:
+        """`method` in its two forms; the shapes and strides of its tensors say which."""
+        fixed: Callable[..., Any] = torch.compile(method, dynamic=False, backend=self._backend)
+        twin: Any = types.MethodType(_twin_function(method.__func__), method.__self__)
+        any_shape: Callable[..., Any] = torch.compile(twin, dynamic=True, backend=self._backend)
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            shape = tuple(args[0].shape)
+            shape = _layout_of(args, kwargs)
             if not self._is_frozen:
                 self._known.add(shape)
-            return fixed(*args, **kwargs) if shape in self._known else any_length(*args, **kwargs)
+            return fixed(*args, **kwargs) if shape in self._known else any_shape(*args, **kwargs)
 
         return forward
 
 
+def _layout_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Shapes and strides of all tensors: what a form compiled for one shape insists on."""
+    tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+    return tuple((tensor.shape, tensor.stride()) for tensor in tensors)
+
+
 @functools.cache
-def _twin_function(function: Any) -> Any:
+def _twin_function(function: Any) -> Callable[..., Any]:
     """The same function with a code object of its own: compiled forms are kept per code object and must not mix."""
-    code = function.__code__.replace(co_name=f"{function.__name__}_any_length")
-    twin = types.FunctionType(
-        code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
-    )
+    code = function.__code__.replace(co_name=f"{function.__name__}_any_shape")
+    known = (function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    twin = types.FunctionType(code, *known)
     twin.__kwdefaults__ = function.__kwdefaults__
     return twin
-
-
-def _twin(method: Any) -> Callable[..., Any]:
-    return types.MethodType(_twin_function(method.__func__), method.__self__)
-
-
-def compile_decoder(assembly: Assembly) -> None:
-    """Compile the picture decoder: less than half the time and half the memory of the eager one."""
-    decoder = getattr(getattr(assembly.pipe, assembly.strategy.decoder), "decoder", None)
-    if decoder is not None:
-        assembly.gates.replace(decoder, "forward", torch.compile(decoder.forward, dynamic=False))

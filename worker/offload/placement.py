@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.offload.assembly import Assembly
-from worker.offload.compiling import CompiledForms, compile_decoder
+from worker.offload.compiling import CompiledForms
 from worker.offload.device import Device
 from worker.offload.gauge import Gauge
 from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, Wishes, bare_plan, fits_in_place, make_plan
@@ -28,6 +28,10 @@ GROWTH = 48 << 20
 SPARE = 32 << 20
 #: Steps of a picture ridden at warm-up: the second step is the first that uses what was kept of the prompt.
 WARM_UP_STEPS = 2
+
+
+#: Longer than any text encoder reads.
+OVERLONG = "and more " * 700
 
 
 class Placement:
@@ -63,6 +67,7 @@ class Placement:
             self._settle()
         if self._forms is not None:
             self._forms.freeze()
+            self._ride_unnamed()
 
     def rebudget(self, budget: int) -> None:
         """Plan and place anew; raises ImpossibleBudget and goes back to the old plan."""
@@ -88,10 +93,11 @@ class Placement:
     def _close_gates(self) -> None:
         choice = self._options.compile
         compiles = choice == "on" or (choice == "auto" and self._device.is_cuda)
-        self._forms = CompiledForms(self.assembly.strategy) if compiles else None
+        self._forms = CompiledForms(self.assembly.strategy, self._options.compile_backend) if compiles else None
         self.assembly.close_gates(self._forms.of if self._forms else lambda block: None)
-        if compiles:
-            compile_decoder(self.assembly)
+        decoder = getattr(getattr(self._pipe, self.assembly.strategy.decoder), "decoder", None)
+        if self._forms is not None and decoder is not None:
+            self.assembly.gates.replace(decoder, "forward", self._forms.both(decoder.forward))
 
     def _measure(self) -> None:
         """Ride once with nothing resident and see what it takes."""
@@ -132,7 +138,7 @@ class Placement:
 
     def _warm_up(self) -> None:
         """Ride every size and caption length that was named, then a full house: nothing new happens afterwards."""
-        if not self._device.is_cuda:
+        if not self._device.is_cuda and self._forms is None:
             return
         for height, width in self._options.warm_up:
             for tokens in self._options.captions:
@@ -141,6 +147,16 @@ class Placement:
         height, width = self._options.warm_up[0]
         lengths = [self._options.captions[at % len(self._options.captions)] for at in range(2 * self.plan.seats)]
         self._ride([self._order(height, width, tokens) for tokens in lengths])
+
+    def _ride_unnamed(self) -> None:
+        """Sizes and lengths that were not named compile their common form now; so does a prompt that is too long."""
+        height, width = min(self._options.warm_up)
+        odd = (height, max(width - 32, 32)) if height == width else (min(height, width), max(height, width))
+        order = self._order(*odd, max(min(self._options.captions) - 64, 40))
+        self._ride([order])
+        for prompt in (order.prompt, "a"):  # longer than the empty second prompt, and as long
+            self._ride([replace(order, prompt=prompt, guidance_scale=2.0)])
+        self._ride([replace(order, prompt=f"{order.prompt} {OVERLONG}")])
 
     def _longest(self) -> Order:
         return self._order(*self._options.warm_up[0], max(self._options.captions))

@@ -1,4 +1,4 @@
-"""Strategies: known ones by class name, unknown models automatically, the user's own from a file, the tutorial's text."""
+"""Strategies: known ones by class name, unknown models automatically, the user's own, the tutorial's text."""
 
 from __future__ import annotations
 
