@@ -49,7 +49,7 @@ def test_the_constraints_hold_every_package_that_is_named_but_torch():
 
 def test_no_package_is_pinned_to_two_versions():
     pins: dict[str, set[str]] = {}
-    for path in FILES:
+    for path in (path for path in FILES if path.name != "clients.txt"):  # an environment of its own
         for line in lines_of(path):
             if PIN.match(line):
                 name, version = re.sub(r"\[.*\]", "", line).split("==")
