@@ -186,13 +186,16 @@ class WorkerFleet:
 
     def start_worker(self, **more: str) -> subprocess.Popen[bytes]:
         """Returns when it has said ready."""
-        before = len(self.store.live_workers())
+        store = self.store
+        before = self._names(store)  # a killed worker counts as live for a while
         process = self._start([sys.executable, "-m", "worker"], f"worker{len(self.processes)}.log", more)
-        wait_until(
-            lambda: len(self.store.live_workers()) > before or process.poll() is not None, why=self.logs, seconds=120
-        )
+        wait_until(lambda: self._names(store) - before or process.poll() is not None, why=self.logs, seconds=120)
         assert process.poll() is None, self.logs()
         return process
+
+    @staticmethod
+    def _names(store: JobStore) -> set[str]:
+        return {worker.name for worker in store.live_workers()}
 
     def start_scheduler(self) -> None:
         self._start([sys.executable, "-m", "scheduler"], "scheduler.log", {})

@@ -45,7 +45,7 @@ def test_jobs_walk_the_whole_way_and_progress_is_told(fleet, settings):
 def test_jobs_of_a_killed_worker_are_drawn_by_another_and_charged_once(fleet):
     fleet.start_scheduler()
     first = fleet.start_worker()
-    ids = submit(fleet.store, 4, size=768, preset="turbo-8")
+    ids = submit(fleet.store, 4, size=512, preset="turbo-8")
     wait_until(lambda: is_running(fleet.store, ids[0]), why=fleet.logs)
 
     first.kill()
