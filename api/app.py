@@ -12,11 +12,11 @@ from api.docs import docs as docs_routes
 from api.images import images
 from api.jobs import jobs
 from api.models import models
+from api.objects import ImagesResponse, ProblemObject
 from api.openapi_parts import add_schemas
 from api.ops import ops, service_registry
 from api.page import page
 from api.pictures import pictures
-from api.schema import ImagesResponse, ProblemObject
 from api.strict_json import JSON_BYTES_MOST, ZimgRequest
 from api.webhooks import webhooks
 

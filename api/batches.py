@@ -20,7 +20,7 @@ from flask_openapi.models.request_body import RequestBody
 from flask_openapi.models.schema import Schema
 from pydantic import ValidationError
 
-from api import schema
+from api import objects, schema
 from api.auth import require_tenant
 from api.context import Services, base_url, services, tenant
 from api.errors import FieldError, InvalidFields, UnsupportedMediaType
@@ -81,7 +81,7 @@ class Row:
     request_body=RequestBody(
         content={"multipart/form-data": MediaType(schema=Schema.model_validate(FORM))}, required=True
     ),
-    responses={202: schema.BatchObject, **problems(413, 415, 422, 429)},
+    responses={202: objects.BatchObject, **problems(413, 415, 422, 429)},
 )
 def create() -> Response:
     parts, owner = services(), tenant()
@@ -121,7 +121,7 @@ def create() -> Response:
     return response
 
 
-@batches.get("/v1/batches/<batch_id>", summary="Look at a batch", responses={200: schema.BatchObject, **problems(404)})
+@batches.get("/v1/batches/<batch_id>", summary="Look at a batch", responses={200: objects.BatchObject, **problems(404)})
 def look(path: schema.BatchPath) -> Response:
     return jsonify(batch_object(services(), find_batch(path.batch_id)))
 
@@ -233,17 +233,17 @@ def batch_object(parts: Services, batch: Batch) -> dict[str, Any]:
         id=batch.id, tenant=batch.tenant, total=0, succeeded=0, dead=0, canceled=0
     )
     own = f"{base_url()}/v1/batches/{batch.id}"
-    shown = schema.BatchObject(
+    shown = objects.BatchObject(
         id=batch.id,
         status="in_progress" if counts.open else ("canceled" if counts.canceled else "completed"),
         created_at=batch.created_ms // 1000,
         name=batch.name,
         rows=len(batch.rows),
         variants=list(batch.templates),
-        request_counts=schema.BatchCountsObject(
+        request_counts=objects.BatchCountsObject(
             total=counts.total, completed=counts.succeeded, failed=counts.dead, canceled=counts.canceled
         ),
-        urls=schema.BatchUrls(self=own, manifest=f"{own}/manifest.csv", jobs=f"{base_url()}/v1/jobs?batch={batch.id}"),
+        urls=objects.BatchUrls(self=own, manifest=f"{own}/manifest.csv", jobs=f"{base_url()}/v1/jobs?batch={batch.id}"),
     )
     return shown.model_dump(mode="json")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from flask import Response, jsonify, request, stream_with_context
 
-from api import schema
+from api import objects, schema
 from api.auth import require_tenant
 from api.context import Services, base_url, services, tenant
 from api.errors import GenerationFailed, problem_body, problem_for
@@ -45,7 +45,7 @@ STILL_RUNNING_RETRY_SECONDS = 2
 
 
 PICTURES_OR_STREAM = {
-    "content": {**json_of(schema.ImagesResponse)["content"], **image_events()["content"]},
+    "content": {**json_of(objects.ImagesResponse)["content"], **image_events()["content"]},
     "description": "Pictures; or, with `stream`, an `image_generation.completed` event for each.",
 }
 
@@ -139,9 +139,9 @@ def _check(job: Job) -> None:
 
 
 def _answer(parts: Services, body: schema.ImageCreate, made: Sequence[Job]) -> dict[str, Any]:
-    shown = schema.ImagesResponse(
+    shown = objects.ImagesResponse(
         created=made[0].created_ms // 1000,
-        data=[schema.OpenAIImage(**_image(parts, body, job)) for job in made],
+        data=[objects.OpenAIImage(**_image(parts, body, job)) for job in made],
         size=f"{made[0].request.width}x{made[0].request.height}",
         effective_parameters=effective_parameters(made[0]),
         job_ids=[job.id for job in made],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api import schema
+from api import objects
 from api.context import Services, base_url
 from api.errors import problem_for
 from api.language import preferred_language
@@ -39,7 +39,7 @@ def job_object(parts: Services, job: Job, *, with_place: bool = True) -> dict[st
     """The job as JSON; its place in the queue costs a look at the queue and can be left out."""
     place = parts.jobs.queue_place(job) if with_place and job.state in _WAITING else None
     status = status_of(job)
-    shown = schema.JobObject(
+    shown = objects.JobObject(
         id=job.id,
         status=status,  # type: ignore[arg-type]
         created_at=job.created_ms // 1000,
@@ -55,8 +55,8 @@ def job_object(parts: Services, job: Job, *, with_place: bool = True) -> dict[st
         seed=job.request.seed,
         preset=job.request.preset,
         effective_parameters=effective_parameters(job),
-        model=schema.ModelRef(id=parts.profile.id, revision=parts.profile.revision),
-        dedup=schema.DedupObject(hit=bool(job.leader), of=job.leader or None),
+        model=objects.ModelRef(id=parts.profile.id, revision=parts.profile.revision),
+        dedup=objects.DedupObject(hit=bool(job.leader), of=job.leader or None),
         images=image_objects(job) if status == "succeeded" else [],
         error=_error(job),
         metadata=dict(job.metadata),
@@ -66,10 +66,10 @@ def job_object(parts: Services, job: Job, *, with_place: bool = True) -> dict[st
     return shown.model_dump(mode="json")
 
 
-def effective_parameters(job: Job) -> schema.EffectiveParameters:
+def effective_parameters(job: Job) -> objects.EffectiveParameters:
     """What the picture is made with, whatever the request said."""
     request, preset = job.request, find_preset(job.request.preset)
-    return schema.EffectiveParameters(
+    return objects.EffectiveParameters(
         prompt=request.prompt,
         size=f"{request.width}x{request.height}",
         seed=request.seed,
@@ -80,13 +80,13 @@ def effective_parameters(job: Job) -> schema.EffectiveParameters:
     )
 
 
-def image_objects(job: Job) -> list[schema.ImageObject]:
+def image_objects(job: Job) -> list[objects.ImageObject]:
     """The finished picture, if there is one."""
     if job.picture is None:
         return []
     picture = job.picture
     return [
-        schema.ImageObject(
+        objects.ImageObject(
             url=picture_url(job.id),
             sha256=picture.sha256,
             width=picture.width,
@@ -106,20 +106,20 @@ def _seconds(milliseconds: int) -> int | None:
     return milliseconds // 1000 if milliseconds else None
 
 
-def _progress(job: Job) -> schema.ProgressObject | None:
+def _progress(job: Job) -> objects.ProgressObject | None:
     if job.state is JobState.SUCCEEDED:
         steps = find_preset(job.request.preset).forwards
-        return schema.ProgressObject(value=1.0, step=steps, steps=steps, stage="done")
+        return objects.ProgressObject(value=1.0, step=steps, steps=steps, stage="done")
     if job.progress is None or job.state is not JobState.RUNNING:
         return None
     made = job.progress
-    return schema.ProgressObject(value=round(made.value, 3), step=made.step, steps=made.steps, stage=made.stage)
+    return objects.ProgressObject(value=round(made.value, 3), step=made.step, steps=made.steps, stage=made.stage)
 
 
-def _error(job: Job) -> schema.JobErrorObject | None:
+def _error(job: Job) -> objects.JobErrorObject | None:
     if job.failure is None or job.state is not JobState.DEAD:
         return None
-    return schema.JobErrorObject(code=job.failure.code, message=failure_message(job.failure))
+    return objects.JobErrorObject(code=job.failure.code, message=failure_message(job.failure))
 
 
 def failure_message(failure: Failure) -> str:
@@ -128,7 +128,7 @@ def failure_message(failure: Failure) -> str:
     return f"{problem.title_zh}。{problem.advice_zh}" if preferred_language() == "zh-CN" else failure.message
 
 
-def _urls(job: Job, status: str) -> schema.JobUrls:
+def _urls(job: Job, status: str) -> objects.JobUrls:
     own = f"{base_url()}/v1/jobs/{job.id}"
     image = picture_url(job.id) if status == "succeeded" else None
-    return schema.JobUrls(self=own, events=f"{own}/events", cancel=f"{own}/cancel", image=image)
+    return objects.JobUrls(self=own, events=f"{own}/events", cancel=f"{own}/cancel", image=image)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from flask import Response, g, jsonify, make_response, request
 
-from api import events, schema
+from api import events, objects, schema
 from api.auth import require_tenant
 from api.context import Services, base_url, services, tenant
 from api.headers import Preference, body_hash, idempotency_key, name_ignored, preference
@@ -27,7 +27,7 @@ JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 
 #: A job, or with `n` above 1 a list of them.
-ONE_OR_MANY = json_of(schema.JobObject, schema.JobList)
+ONE_OR_MANY = json_of(objects.JobObject, objects.JobList)
 
 
 class Conflict(Refusal):
@@ -73,7 +73,7 @@ def _name_preference(response: Response, wish: Preference) -> None:
         response.headers["Preference-Applied"] = wish.applied
 
 
-@jobs.get("/v1/jobs", summary="List jobs, newest first", responses={200: schema.JobList})
+@jobs.get("/v1/jobs", summary="List jobs, newest first", responses={200: objects.JobList})
 def list_jobs(query: schema.ListQuery) -> Response:
     parts = services()
     if query.ids is not None:
@@ -100,7 +100,7 @@ def _several(parts: Services, text: str) -> Response:
     summary="Look at a job, or wait for its end",
     description="`wait` holds the answer until the job has ended. With `If-None-Match` it holds it until the job "
     "looks different, and answers 304 when it does not.",
-    responses={200: schema.JobObject, 304: {"description": "Not changed"}, **problems(404, 410)},
+    responses={200: objects.JobObject, 304: {"description": "Not changed"}, **problems(404, 410)},
 )
 def look(path: schema.JobPath, query: schema.JobQuery) -> Response:
     parts, job = services(), find_job(path.job_id)
@@ -157,7 +157,7 @@ def delete(path: schema.JobPath) -> Response:
     "/v1/jobs/<string(length=32):job_id>/cancel",
     summary="Cancel a job",
     description="Safe to repeat. A running job stops within one step and reads `canceling` until then.",
-    responses={200: schema.JobObject, **problems(404, 410)},
+    responses={200: objects.JobObject, **problems(404, 410)},
 )
 def cancel(path: schema.JobPath) -> Response:
     parts, job = services(), find_job(path.job_id)
@@ -169,7 +169,7 @@ def cancel(path: schema.JobPath) -> Response:
     "/v1/jobs/cancel",
     summary="Cancel several jobs, all or none",
     description="If one of the ids is not a job of yours, nothing is canceled.",
-    responses={200: schema.JobList, **problems(404, 410, 415)},
+    responses={200: objects.JobList, **problems(404, 410, 415)},
 )
 def cancel_many(body: schema.CancelMany) -> Response:
     parts = services()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response, jsonify
 from pydantic import BaseModel
 
-from api import schema
+from api import objects
 from api.auth import require_tenant
 from api.context import Services, services
 from api.openapi_parts import OPENAI, SECURITY, problems, routes
@@ -24,12 +24,12 @@ class ModelPath(BaseModel):
     model_id: str
 
 
-@models.get("/v1/models", summary="List models", responses={200: schema.ModelList})
+@models.get("/v1/models", summary="List models", responses={200: objects.ModelList})
 def list_models() -> Response:
-    return jsonify(schema.ModelList(data=[model_object(services())]).model_dump())
+    return jsonify(objects.ModelList(data=[model_object(services())]).model_dump())
 
 
-@models.get("/v1/models/<model_id>", summary="Look at a model", responses={200: schema.ModelObject, **problems(404)})
+@models.get("/v1/models/<model_id>", summary="Look at a model", responses={200: objects.ModelObject, **problems(404)})
 def look(path: ModelPath) -> Response:
     parts = services()
     if path.model_id != parts.profile.id:
@@ -37,12 +37,12 @@ def look(path: ModelPath) -> Response:
     return jsonify(model_object(parts).model_dump())
 
 
-def model_object(parts: Services) -> schema.ModelObject:
+def model_object(parts: Services) -> objects.ModelObject:
     """The model that this service draws with."""
     profile = parts.profile
     shapes = {"square": profile.square, "portrait": profile.portrait, "landscape": profile.landscape}
     written = {name: f"{width}x{height}" for name, (width, height) in shapes.items()}
-    return schema.ModelObject(
+    return objects.ModelObject(
         id=profile.id,
         created=CREATED,
         owned_by="zimg",

@@ -13,7 +13,7 @@ from flask_openapi.utils import get_model_schema
 from pydantic import BaseModel
 
 from api.errors import PROBLEM_JSON
-from api.schema import ProblemObject
+from api.objects import ProblemObject
 
 JOBS = Tag(name="Jobs", description="Pictures as jobs: hand in, look, wait, cancel.")
 OPENAI = Tag(name="OpenAI", description="Works with OpenAI's own clients: change `base_url` and nothing else.")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from api.schema import ProblemObject
+from api.objects import ProblemObject
 
 JSON = {"Content-Type": "application/json"}
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from api.schema import BatchObject
+from api.objects import BatchObject
 from core.job import JobState, Lane
 
 SHEET = 'sku,title,color,note\nA-1,Red mug,red,=1+1\nA-2,陶瓷碗，手工,blue,\nB/3,"Lamp, brass",gold,keep\n'

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from api.schema import JobObject, ProblemObject
+from api.objects import JobObject, ProblemObject
 from tests.integration.api.conftest import eventually
 
 

@@ -1,0 +1,210 @@
+"""The forms of answers: what clients may rely on, and what the OpenAPI document says."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+
+class ProgressObject(BaseModel):
+    """How far a running job is; value is the share of the whole that is done."""
+
+    value: float
+    step: int
+    steps: int
+    stage: str
+
+
+class ImageObject(BaseModel):
+    """A finished picture. The URL needs no key, answers GET, HEAD and Range, and lives until `expires_at`."""
+
+    url: str
+    sha256: str
+    width: int
+    height: int
+    bytes: int
+    expires_at: int | None
+
+
+class JobErrorObject(BaseModel):
+    """Why a job did not succeed."""
+
+    code: str
+    message: str
+
+
+class ModelRef(BaseModel):
+    """Which model drew."""
+
+    id: str
+    revision: str
+
+
+class EffectiveParameters(BaseModel):
+    """What the picture was really made with."""
+
+    prompt: str
+    size: str
+    seed: int
+    preset: str
+    steps: int
+    guidance_scale: float
+    model: str
+
+
+class DedupObject(BaseModel):
+    """Whether another job's work answered this one, and whose."""
+
+    hit: bool
+    of: str | None
+
+
+class JobUrls(BaseModel):
+    """Where to go on from here."""
+
+    self: str
+    events: str
+    cancel: str
+    image: str | None
+
+
+class JobObject(BaseModel):
+    """A job. Times are Unix seconds; `eta_seconds` counts from now."""
+
+    id: str
+    object: Literal["job"] = "job"
+    status: Literal["queued", "running", "succeeded", "failed", "canceling", "canceled", "expired"]
+    created_at: int
+    started_at: int | None
+    completed_at: int | None
+    expires_at: int | None
+    queue_position: int | None
+    eta_seconds: float | None
+    progress: ProgressObject | None
+    attempts: int
+    lane: str
+    prompt: str
+    seed: int
+    preset: str
+    effective_parameters: EffectiveParameters
+    model: ModelRef
+    dedup: DedupObject
+    images: list[ImageObject]
+    error: JobErrorObject | None
+    metadata: dict[str, Any]
+    batch: str | None
+    urls: JobUrls
+
+
+class JobList(BaseModel):
+    """A page of jobs, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[JobObject]
+    has_more: bool = False
+    next_cursor: str | None = None
+
+
+class BatchCountsObject(BaseModel):
+    """Pictures of a batch by how they ended; the rest of `total` is still open."""
+
+    total: int
+    completed: int
+    failed: int
+    canceled: int
+
+
+class BatchUrls(BaseModel):
+    """Where to go on from here."""
+
+    self: str
+    manifest: str
+    jobs: str
+
+
+class BatchObject(BaseModel):
+    """A product list on its way."""
+
+    id: str
+    object: Literal["batch"] = "batch"
+    status: Literal["in_progress", "completed", "canceled"]
+    created_at: int
+    name: str
+    rows: int
+    variants: list[str]
+    request_counts: BatchCountsObject
+    urls: BatchUrls
+
+
+class OpenAIImage(BaseModel):
+    """One picture, as `url` or as base64."""
+
+    url: str | None = None
+    b64_json: str | None = None
+    revised_prompt: str | None = None
+
+
+class ImagesResponse(BaseModel):
+    """OpenAI's answer, and what it was made with."""
+
+    created: int
+    data: list[OpenAIImage]
+    size: str
+    output_format: Literal["png"] = "png"
+    effective_parameters: EffectiveParameters
+    job_ids: list[str]
+
+
+class ModelObject(BaseModel):
+    """OpenAI's model, and the sizes that suit it."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    revision: str
+    default_size: str
+    shapes: dict[str, str]
+    preset: str
+
+
+class ModelList(BaseModel):
+    """OpenAI's list of models."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelObject]
+
+
+class FieldProblem(BaseModel):
+    """One wrong member."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class OpenAIError(BaseModel):
+    """OpenAI's error member."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ProblemObject(BaseModel):
+    """RFC 9457 problem details with a stable `code`, and OpenAI's `error`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    field: str | None = None
+    retry_after_seconds: int | None = None
+    retry_at: str | None = None
+    errors: list[FieldProblem] | None = None
+    error: OpenAIError
