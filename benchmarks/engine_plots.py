@@ -1,0 +1,84 @@
+"""Draws the engine's figures as SVG from the recorded runs: `python -m benchmarks.engine_plots`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs"
+COLOURS = {"copy": "#3b82c4", "unpack": "#e0a030", "compute": "#4f9d69"}
+#: Anchors and peers (these in an earlier run on another machine of the same kind): seconds per picture, 4 forwards, 1 in flight, and GiB of the whole process (NVML), on an H100 80GB.
+PEERS = (
+    ("all resident, compiled", 21.1, 0.507),
+    ("all resident, eager", 22.7, 0.781),
+    ("diffusers group, leaf", 4.8, 1.66),
+    ("diffusers group, block", 5.2, 2.13),
+    ("mmgp", 4.2, 3.06),
+    ("diffusers sequential", 3.2, 9.84),
+)
+
+
+def timeline() -> str:
+    """Copy engine and compute during one picture at 5.8 GiB."""
+    rows = json.loads((HERE / "engine_timeline.json").read_text())
+    end = max(start + length for _, start, length in rows)
+    scale = 1100 / end
+    parts = [
+        _text(10, 20, f"One picture at 5.8 GiB, 4 forwards: {end / 1000:.0f} ms (H100, PCIe 5; under the profiler)")
+    ]
+    for kind, y in (("copy", 40), ("unpack", 90), ("compute", 90)):
+        for name, start, length in rows:
+            if name == kind:
+                x, width = 80 + start * scale, max(length * scale, 0.4)
+                parts.append(f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="36" fill="{COLOURS[kind]}"/>')
+    parts += [_text(10, 62, "copies"), _text(10, 112, "compute"), _text(80, 150, "blue: weights over the bus")]
+    parts += [_text(330, 150, "green: kernels of 20 us and more"), _text(620, 150, "yellow: unpacking")]
+    return _svg(1200, 165, parts)
+
+
+def curve() -> str:
+    """Seconds per picture against memory, one in flight."""
+    rows = [json.loads(line) for line in (HERE / "engine_results.jsonl").read_text().splitlines()]
+    ours = [row for row in rows if row["run"] == 2 and row["what"] == "ours"]
+    points = sorted((r["process_gib"], r["s_per_image"]) for r in ours if r["in_flight"] == 1 and r["forwards"] == 4)
+    parts = [_text(60, 20, "Seconds per picture (4 forwards, 1024x1024, 1 in flight) against GiB of the whole process")]
+    path = " ".join(f"{'M' if not at else 'L'}{_x(g):.0f},{_y(s):.0f}" for at, (g, s) in enumerate(points))
+    parts.append(f'<path d="{path}" fill="none" stroke="{COLOURS["copy"]}" stroke-width="2"/>')
+    parts += [_dot(gib, seconds, COLOURS["copy"], f"{seconds:.2f}") for gib, seconds in points]
+    parts += [_dot(gib, seconds, "#888888", f"{name} {seconds:.2f}") for name, gib, seconds in PEERS if seconds < 4]
+    parts += [_text(_x(gib) - 8, 385, str(gib)) for gib in (0, 4, 8, 12, 16, 20, 24)]
+    parts += [_text(20, _y(seconds) + 4, str(seconds)) for seconds in (0, 1, 2, 3)]
+    parts.append(
+        _text(60, 404, "blue: the carousel; grey: peers (other run, see LOG); off the plot: sequential, 9.84 s at 3.2")
+    )
+    return _svg(900, 415, parts)
+
+
+def _x(gib: float) -> float:
+    return 60 + gib * 33
+
+
+def _y(seconds: float) -> float:
+    return 360 - seconds * 100
+
+
+def _dot(gib: float, seconds: float, colour: str, label: str) -> str:
+    x, y = _x(gib), _y(seconds)
+    side = -230 if gib > 18 and colour != COLOURS["copy"] else 6
+    return f'<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="{colour}"/>' + _text(x + side, y - 7, label)
+
+
+def _text(x: float, y: float, words: str) -> str:
+    return f'<text x="{x:.0f}" y="{y:.0f}" font-family="sans-serif" font-size="12" fill="#333">{words}</text>'
+
+
+def _svg(width: int, height: int, parts: list[str]) -> str:
+    box = f'<rect width="{width}" height="{height}" fill="white"/>'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
+    return "\n".join([head, box, *parts, "</svg>\n"])
+
+
+if __name__ == "__main__":
+    (DOCS / "engine-timeline.svg").write_text(timeline())
+    (DOCS / "engine-curve.svg").write_text(curve())
