@@ -19,8 +19,8 @@ from tests.fixtures.tools import require_tool
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_takes_less_than_twenty_seconds_and_loses_no_job(own_stack, number):
-    service: Stack = own_stack()
+def test_a_stop_takes_less_than_twenty_seconds_and_loses_no_job(spare_stack: Stack, number):
+    service = spare_stack
     with service.http as http:
         jobs = [submit(http, f"picture {index}")["id"] for index in range(8)]
 
@@ -35,8 +35,8 @@ def test_a_stop_takes_less_than_twenty_seconds_and_loses_no_job(own_stack, numbe
         assert [finish(http, job)["status"] for job in jobs] == ["succeeded"] * 8
 
 
-def test_killing_the_supervisor_leaves_no_orphan_and_the_next_start_loses_nothing(own_stack):
-    service: Stack = own_stack(ZIMG_LEASE_SECONDS="5")
+def test_killing_the_supervisor_leaves_no_orphan_and_the_next_start_loses_nothing(spare_stack: Stack):
+    service = spare_stack
     with service.http as http:
         jobs = [submit(http, f"picture {index}")["id"] for index in range(8)]
     family = service.supervisor().children(recursive=True)
@@ -53,8 +53,8 @@ def test_killing_the_supervisor_leaves_no_orphan_and_the_next_start_loses_nothin
         assert [finish(http, job)["status"] for job in jobs] == ["succeeded"] * 8
 
 
-def test_killing_the_launcher_stops_everything_and_a_start_at_once_waits_for_that(own_stack):
-    service: Stack = own_stack()
+def test_killing_the_launcher_stops_everything_and_a_start_at_once_waits_for_that(spare_stack: Stack):
+    service = spare_stack
     family = service.supervisor().children(recursive=True)
 
     service.launcher.kill()
@@ -99,8 +99,8 @@ def test_a_taken_port_is_refused_with_a_sentence(stack, tmp_path):
     assert f"make run PORT={stack.port + 1}" in refused.stderr
 
 
-def test_two_services_live_side_by_side_and_know_nothing_of_each_other(stack, own_stack):
-    other: Stack = own_stack()
+def test_two_services_live_side_by_side_and_know_nothing_of_each_other(stack, spare_stack: Stack):
+    other = spare_stack
     with stack.http as http, other.http as other_http:
         here, there = submit(http, "here")["id"], submit(other_http, "there")["id"]
 
@@ -127,8 +127,8 @@ def test_a_worker_that_hangs_is_killed_and_its_job_still_ends(own_stack):
     assert f"worker {hanging.pid} makes no progress" in service.log("keeper")
 
 
-def test_a_program_that_dies_is_started_again(own_stack):
-    service: Stack = own_stack()
+def test_a_program_that_dies_is_started_again(spare_stack: Stack):
+    service = spare_stack
     for name in ("scheduler", "api", "storage", "redis"):
         before = service.program(name)
         before.kill()
