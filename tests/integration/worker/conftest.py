@@ -236,6 +236,7 @@ def fleet(settings: Settings, s3_environment: Mapping[str, str], tmp_path: Path)
         "ZIMG_DEVICE": "cpu",
         "ZIMG_CPU_DTYPE": "float32",
         "ZIMG_LEASE_SECONDS": "3",
+        "ZIMG_CLAIM_SECONDS": "5",  # messages that a killed worker had taken are sent again soon
         "ZIMG_CONCURRENCY": "2",
         "ZIMG_DRAIN_SECONDS": "8",
         "ZIMG_DATA_DIR": str(tmp_path),
