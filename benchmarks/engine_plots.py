@@ -8,7 +8,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 COLOURS = {"copy": "#3b82c4", "unpack": "#e0a030", "compute": "#4f9d69"}
-#: Anchors and peers (these in an earlier run on another machine of the same kind): seconds per picture, 4 forwards, 1 in flight, and GiB of the whole process (NVML), on an H100 80GB.
+#: Anchors, and peers of an earlier run on another machine of the same kind (4 forwards, 1 in flight):
+#: name, GiB of the process by NVML, seconds per picture.
 PEERS = (
     ("all resident, compiled", 21.1, 0.507),
     ("all resident, eager", 22.7, 0.781),
