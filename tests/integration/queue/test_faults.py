@@ -289,8 +289,8 @@ def test_row_23_six_thousand_jobs_in_a_storm(fleet):
         seconds=10,
         why=lambda: str(violations(fleet.store.redis, ids)[:5]),
     )
-    missing = [job.id for job in jobs if not job.leader and job.id not in objects(fleet)]
-    assert missing == []
+    stored = objects(fleet)
+    assert [job.id for job in jobs if not job.leader and job.id not in stored] == []
     assert Auditor(fleet.store, pause_seconds=0.1).audit().is_clean
     again = len(runs(fleet)) - len({one[0] for one in runs(fleet)})
     print(
