@@ -92,7 +92,8 @@ class Carousel:
         on_step: Callable[[str, int, int], None] | None = None,
         **extra: Any,
     ) -> Ticket:
-        """Let a picture ride; returns at once. `on_step(stage, step, steps)` is called from a thread of the carousel's.
+        """Let a picture ride; returns at once. `on_step(stage, step, steps)` is called from a thread of the carousel's;
+        `stage` is encode, denoise or decode.
 
         `extra` are further arguments of the pipeline's own. Raises TicketCanceled after close().
         """

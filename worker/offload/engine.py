@@ -277,7 +277,7 @@ class Engine(threading.Thread):
             self._messages.put((ticket, "denoise", step + 1, order.steps))
             return kwargs
 
-        self._messages.put((ticket, "text", 0, order.steps))
+        self._messages.put((ticket, "encode", 0, order.steps))
         target = torch.empty(order.height * order.width * 3 + 1, dtype=torch.uint8, device=self._device.where)
         images = pipe(**call_arguments(pipe, order, on_step_end)).images
         self._messages.put((ticket, "decode", order.steps, order.steps))

@@ -22,7 +22,7 @@ Compiled = Literal["no", "fixed", "any length"]
 class Stage:
     """One component's blocks; every pass through the component turns through all of them once."""
 
-    name: str  # "text", "denoise", …: what progress reports say
+    name: str  # "text", "denoise", …: what the plan prints
     component: str  # the pipeline's attribute
     paths: tuple[str, ...]  # in running order
     once: tuple[str, ...] = ()  # of these: output depends on the prompt alone, so computed once per prompt

@@ -104,7 +104,7 @@ def test_progress_is_told_step_by_step(open_studio: Callable[..., Studio]) -> No
 
     studio.draw(steps=3, on_step=on_step).result(60)
     assert complete.wait(10)
-    assert heard == [("text", 0, 3), ("denoise", 1, 3), ("denoise", 2, 3), ("denoise", 3, 3), ("decode", 3, 3)]
+    assert heard == [("encode", 0, 3), ("denoise", 1, 3), ("denoise", 2, 3), ("denoise", 3, 3), ("decode", 3, 3)]
 
 
 def test_a_listener_that_fails_does_not_harm_the_ride(open_studio: Callable[..., Studio]) -> None:
