@@ -1,6 +1,6 @@
 """Use the engine without the service: any diffusers pipeline within a byte budget.
 
-    python examples/offload_alone.py Tongyi-MAI/Z-Image-Turbo "a lighthouse in fog" lighthouse.png
+python examples/offload_alone.py Tongyi-MAI/Z-Image-Turbo "a lighthouse in fog" lighthouse.png
 """
 
 import sys

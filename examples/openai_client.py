@@ -1,6 +1,6 @@
 """Draw a picture with the real OpenAI client: only `base_url` differs.
 
-    python examples/openai_client.py "a red mug on a white background" mug.png
+python examples/openai_client.py "a red mug on a white background" mug.png
 """
 
 import base64
