@@ -47,6 +47,7 @@ class WorkerProcess:
         self._counts: Counter[str] = Counter()
         self._budget_gib = settings.vram_budget_gib
         self._shrinking = threading.Lock()
+        self._health: Health | None = None
 
     def start(self) -> None:
         """Load, warm up, and begin to live. Raises ConfigurationError where that can not work."""
@@ -83,13 +84,18 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Stop every thread and say goodbye."""
-        self._health.close()
+        self.say_goodbye()
         if self._watermark is not None:
             self._watermark.close()
         self._watchdog.close()
         self._reporter.close()
         self._keeper.close()
         self.engine.close()
+
+    def say_goodbye(self) -> None:
+        """Be known as a worker no longer, where it was."""
+        if self._health is not None:
+            self._health.close()
 
     def _new_store(self) -> JobStore:
         return JobStore(connect(self.settings.redis_url), self.settings)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from typing import Any
@@ -19,6 +20,7 @@ from core.errors import ConfigurationError
 from core.logs import configure_logging, get_logger
 from core.settings import Settings
 from worker.process import WorkerProcess
+from worker.watchdog import end_process
 
 #: A worker that takes nothing in looks again after so long before it hands a message back.
 HESITATE_SECONDS = 1.0
@@ -49,6 +51,7 @@ def _set_up_logging(**_: Any) -> None:
 def _start(**_: Any) -> None:
     """Before the first message; Celery would go on after an exception here, so a failure ends the process."""
     configure_logging(settings)
+    signal.signal(signal.SIGTERM, _leave_early)
     try:
         process.start()
     except ConfigurationError as error:
@@ -57,6 +60,12 @@ def _start(**_: Any) -> None:
     except Exception:
         log.exception("the worker could not start", action="start")
         sys.exit(1)
+
+
+def _leave_early(*_: Any) -> None:
+    """Asked to stop before Celery's own handler is there: nothing was taken up, so there is nothing to finish."""
+    process.say_goodbye()
+    end_process(0, "stopped before it took a job")
 
 
 @worker_shutting_down.connect

@@ -2,7 +2,9 @@
 
 import hashlib
 import signal
+import sys
 import time
+from pathlib import Path
 
 import psutil
 
@@ -128,10 +130,26 @@ def test_an_idle_worker_ends_at_once(fleet):
     assert not [child for child in children if child.is_running()]
 
 
+def handles(process: psutil.Process, number: signal.Signals) -> bool:
+    """Whether the process has a handler of its own for that signal (proc(5), SigCgt)."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return bool(caught & 1 << (number - 1))
+
+
+def test_a_worker_stopped_while_it_still_loads_ends_at_once_and_in_order(fleet):
+    worker = fleet._start([sys.executable, "-m", "worker"], "early.log", {})
+    process = psutil.Process(worker.pid)
+    wait_until(lambda: handles(process, signal.SIGTERM), why=fleet.logs)
+
+    worker.send_signal(signal.SIGTERM)
+
+    assert worker.wait(15) == 0, fleet.logs()
+    assert not fleet.store.live_workers()
+
+
 def test_a_model_that_is_not_there_ends_the_start_with_a_sentence(fleet, tmp_path):
-    worker = fleet._start(
-        [__import__("sys").executable, "-m", "worker"], "wrong.log", {"ZIMG_MODEL": str(tmp_path / "nothing")}
-    )
+    worker = fleet._start([sys.executable, "-m", "worker"], "wrong.log", {"ZIMG_MODEL": str(tmp_path / "nothing")})
 
     assert worker.wait(90) == 78
     assert "ZIMG_MODEL" in (tmp_path / "wrong.log").read_text()
