@@ -11,9 +11,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from core.events import EventHub
 from core.job import Lane
@@ -22,6 +23,7 @@ from core.redis_client import connect
 from core.settings import Settings
 from deploy.local.embedded import valkey_binary
 from tests.fixtures.redis import RedisServer, running_server
+from tests.fixtures.s3 import BUCKET, running_s3
 from tests.queue_kit import GENEROUS, Kit, limits, make_job, make_picture, violations
 from tests.queue_processes import Fleet
 
@@ -107,12 +109,19 @@ def running_fleet(server: RedisServer) -> Iterator[Fleet]:
             fleet.close()
 
 
-def end_to_end(count: int = 3000, *, workers: int = 1, concurrency: int = 8) -> None:
+def end_to_end(
+    count: int = 3000,
+    *,
+    workers: int = 1,
+    concurrency: int = 8,
+    label: str = "",
+    environ: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Jobs per second, from the first submit to the last end."""
     with running_server(str(valkey_binary())) as server, running_fleet(server) as fleet:
         fleet.start_scheduler()
         for _ in range(workers):
-            fleet.start_worker(concurrency=concurrency)
+            fleet.start_worker(concurrency=concurrency, **environ)
         fleet.await_workers(workers)
         store, ids = fleet.store, []
         begun = time.perf_counter()
@@ -126,10 +135,17 @@ def end_to_end(count: int = 3000, *, workers: int = 1, concurrency: int = 8) -> 
         took = time.perf_counter() - begun
         wrong = violations(store.redis, ids)
         print(
-            f"{'end to end, ' + str(workers) + ' workers':<34} n={count:<6} {count / took:8.0f}/s  "
+            f"{'end to end, ' + str(workers) + ' workers' + label:<34} n={count:<6} {count / took:8.0f}/s  "
             f"(all submitted after {submitted:.2f} s; violations: {len(wrong)})",
             flush=True,
         )
+
+
+def with_pictures(count: int = 600) -> None:
+    """The same with a picture of 200 kB for each job, put into the embedded S3."""
+    with running_s3() as s3:
+        environ = {**s3.environment, "S3_BUCKET": BUCKET, "STUB_PNG_BYTES": "200000"}
+        end_to_end(count, label=", 200 kB to S3", environ=environ)
 
 
 def idle(count: int = 150) -> None:
@@ -161,6 +177,7 @@ def main() -> None:
     idle()
     end_to_end(workers=1)
     end_to_end(workers=2, concurrency=4)
+    with_pictures()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """A Celery worker whose pictures are made of nothing: the real lease, claim and completion, no engine and no S3.
 
 `celery -A tests.stub_worker worker --pool threads`. Environment: REDIS_URL and zimg's other settings; STUB_SECONDS is
-the time of one run; STUB_FOLDER, if set, takes one file for each picture (created once, as on S3 with If-None-Match)
-and a line in `runs` for each run. STUB_DIE_AT names a point (claimed, stored, completed) where the first
-process ends that comes there. A prompt that begins with `poison` ends the process, one with `fail` fails for ever.
+the time of one run; STUB_PNG_BYTES, if set, is the size of a picture that is put into S3; STUB_FOLDER, if set, takes
+one file for each picture (created once, as on S3 with If-None-Match) and a line in `runs` for each run that completed.
+A prompt that begins with `poison` ends the process, one with `fail` fails for ever.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import threading
@@ -20,6 +21,7 @@ from celery.signals import worker_ready, worker_shutdown
 
 from core.broker import SPARE_THREADS, TASK, make_celery
 from core.errors import RedisUnavailable
+from core.image_store import ImageStore
 from core.job import Failure, Lease, LeaseStatus, Picture
 from core.job_store import JobStore, WorkerInfo
 from core.redis_client import call, connect
@@ -27,12 +29,14 @@ from core.settings import Settings
 
 SETTINGS = Settings.from_env()
 SECONDS = float(os.environ.get("STUB_SECONDS", "0"))
+PNG_BYTES = int(os.environ.get("STUB_PNG_BYTES", "0"))
 FOLDER = os.environ.get("STUB_FOLDER", "")
 NAME = f"stub-{os.getpid()}-{secrets.token_hex(4)}"
 STARTED_MS = time.time_ns() // 1_000_000
 
 app = make_celery(SETTINGS)
 store = JobStore(connect(SETTINGS.redis_url), SETTINGS)
+images = ImageStore(SETTINGS) if PNG_BYTES else None
 held: dict[str, str] = {}
 riders: dict[str, bool] = {}  # job -> whether it must be alone, in the order of their claims
 turns = threading.Condition()
@@ -120,6 +124,9 @@ def draw(lease: Lease) -> Picture:
     """ "Generation" and "upload"."""
     key = f"{lease.tenant}/{lease.job_id}.png"
     picture = Picture(key=key, sha256=lease.job_id * 2, width=1, height=1, size_bytes=len(lease.job_id))
+    if images is not None:
+        png = os.urandom(PNG_BYTES)
+        images.put(key, png, hashlib.sha256(png).hexdigest())
     if FOLDER and (Path(FOLDER) / f"{lease.job_id}.png").exists():
         return picture
     if SECONDS:
