@@ -2,8 +2,9 @@
 
 `celery -A tests.stub_worker worker --pool threads`. Environment: REDIS_URL and zimg's other settings; STUB_SECONDS is
 the time of one run; STUB_PNG_BYTES, if set, is the size of a picture that is put into S3; STUB_FOLDER, if set, takes
-one file for each picture (created once, as on S3 with If-None-Match) and a line in `runs` for each run that completed.
-A prompt that begins with `poison` ends the process, one with `fail` fails for ever.
+one file for each picture (created once, as on S3 with If-None-Match) and a line in `runs` for each run.
+STUB_DIE_AT names a point (claimed, stored, completed) where the first process ends that comes there. A
+prompt that begins with `poison` ends the process, one with `fail` fails for ever.
 """
 
 from __future__ import annotations
