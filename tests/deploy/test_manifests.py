@@ -113,7 +113,7 @@ def test_the_dockerfile_passes_hadolint():
     assert done.returncode == 0, done.stdout
 
 
-def test_the_dockerfile_builds_an_api_and_a_worker():
+def test_the_dockerfile_has_a_target_for_the_api_and_one_for_the_worker():
     text = (ROOT / "deploy/docker/Dockerfile").read_text()
 
     assert " AS api\n" in text
