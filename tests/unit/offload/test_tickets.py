@@ -135,7 +135,7 @@ def test_a_ticket_that_must_be_alone_waits_for_the_others_and_keeps_newcomers_ou
     after = studio.draw(prompt="z", steps=2, on_step=note("after"))
     for ticket in (before, alone, after):
         ticket.result(60)
-    first, last = order.index("alone:text0"), order.index("alone:denoise3")
+    first, last = order.index("alone:encode0"), order.index("alone:denoise3")
     assert all(name.startswith("alone") for name in order[first : last + 1])
 
 
