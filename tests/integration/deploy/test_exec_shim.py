@@ -74,6 +74,7 @@ def test_a_program_dies_with_the_parent_that_was_killed(tmp_path):
     parent.kill()
 
     wait_until(lambda: not is_alive(parent.program), seconds=10)
+    assert not is_alive(parent.program)
     os.kill(parent.grandchild, signal.SIGKILL)
 
 
@@ -84,6 +85,7 @@ def test_a_program_that_stores_is_told_to_end_and_may_say_its_last_words(tmp_pat
     parent.kill()
 
     wait_until((tmp_path / "terminated").exists, seconds=10)
+    assert (tmp_path / "terminated").exists()
     os.kill(parent.grandchild, signal.SIGKILL)
 
 

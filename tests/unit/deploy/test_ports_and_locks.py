@@ -64,5 +64,8 @@ def test_a_folder_is_free_again_after_its_service(tmp_path):
     with single_service(tmp_path):
         pass
 
+    said: list[str] = []
     with single_service(tmp_path):
-        wait_until_unused(tmp_path, seconds=0, say=print)
+        wait_until_unused(tmp_path, seconds=0, say=said.append)
+
+    assert said == []
