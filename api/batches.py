@@ -34,6 +34,7 @@ from core.errors import InvalidRequest, NotFound, ZimgError
 from core.job import Job, Lane
 from core.job_store import BatchCounts
 from scheduler.submission import Wish
+from scheduler.traffic import Traffic
 
 batches = routes("batches", BATCHES, SECURITY)
 batches.before_request(require_tenant)
@@ -85,6 +86,7 @@ class Row:
 )
 def create() -> Response:
     parts, owner = services(), tenant()
+    Traffic(parts.jobs).require_open(owner.name, Lane.BATCH)
     data, name = _sent_file()
     sheet, templates = read_sheet(data), _templates()
     width, height = _pixels(parts)

@@ -116,6 +116,9 @@ PROBLEMS: dict[str, Problem] = {
         503, SERVER, "The service is full", "服务已满", "请稍后重试，未计费。", IANA + "temporary-reduced-capacity"
     ),
     "no_worker": Problem(503, SERVER, "No worker is alive", "没有可用的工作进程", "请稍后重试，或联系管理员。"),
+    "draining": Problem(
+        503, SERVER, "No new work is taken now", "暂不接收新任务", "管理员正在清空队列，请稍后重试；未计费。"
+    ),
     "still_running": Problem(
         503, SERVER, "The picture is not ready yet", "图片尚未完成", "任务仍在进行，请重试同一请求或查询任务。"
     ),

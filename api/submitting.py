@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from api.context import Services
 from api.schema import Drawing, bounded_retention
+from core.job import Lane
 from core.job_store import Submitted
 from scheduler.submission import Wish
 from scheduler.tenants import Tenant
+from scheduler.traffic import Traffic
 
 
 def submit(parts: Services, owner: Tenant, body: Drawing, *, key: str, body_hash: str) -> list[Submitted]:
     """Store `n` jobs, all or none. Raises InvalidRequest, and whatever Submission does; then nothing was stored."""
     parts.rules.check(body.prompt)
+    Traffic(parts.jobs).require_open(owner.name, Lane.INTERACTIVE)
     width, height = body.pixels(parts.profile)
     wish = Wish(
         prompt=body.prompt,

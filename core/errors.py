@@ -14,7 +14,8 @@ ZimgError
 ├── Unavailable               ours to mend, try later (503, has retry_after_seconds)
 │   ├── RedisUnavailable / StorageUnavailable
 │   ├── Overloaded            the whole service's queue is full, or too many streams
-│   └── NoWorker              nobody alive to draw
+│   ├── NoWorker              nobody alive to draw
+│   └── Draining              the operator lets a lane or a tenant run empty
 └── JobFailure                a run did not end well; the class says whether to try again
     ├── RetryableFailure      StorageFailure, EngineFailure, OutOfMemory, BlackImage, LeaseLost
     └── PermanentFailure      InvalidPrompt, …
@@ -142,6 +143,12 @@ class NoWorker(Unavailable):
     """Raised at submit when no worker has lived for a while and at least one is required."""
 
     code = "no_worker"
+
+
+class Draining(Unavailable):
+    """Raised at submit while the operator lets a lane or a tenant run empty."""
+
+    code = "draining"
 
 
 class JobFailure(ZimgError):

@@ -21,6 +21,7 @@ EVENT_TYPES = (
 SECRET_BYTES = 32
 KEPT_SECONDS = 14 * 86_400  # a delivery's record, longer than its retries
 LOGGED_MOST = 200
+FAILURES_MOST = 500  # of all tenants, for the operator
 LOCK_MS = 90_000  # longer than one attempt may take
 
 
@@ -185,11 +186,28 @@ class WebhookStore:
         """Keep what an attempt came to, and when the next is due if there is one."""
         with redis_errors():
             self._redis.set(f"{PREFIX}delivery:{delivery.id}", json.dumps(asdict(delivery)), ex=KEPT_SECONDS)
+            self._note_failure(delivery)
             if delivery.state == "pending":
                 self._redis.zadd(f"{PREFIX}hook_due", {delivery.id: delivery.next_ms})
                 self._redis.delete(f"{PREFIX}hook_lock:{delivery.id}")
                 return
         self._settle(delivery.id)
+
+    def _note_failure(self, delivery: Delivery) -> None:
+        """Keep the delivery among the failures until it arrives."""
+        pipeline = self._redis.pipeline(transaction=True)
+        if delivery.state == "delivered" or not delivery.attempts:
+            pipeline.zrem(f"{PREFIX}hook_failures", delivery.id)
+        else:
+            pipeline.zadd(f"{PREFIX}hook_failures", {delivery.id: delivery.attempts[-1].at_ms})
+            pipeline.zremrangebyrank(f"{PREFIX}hook_failures", 0, -FAILURES_MOST - 1)
+        pipeline.execute()
+
+    def failures(self, *, limit: int = 50) -> list[Delivery]:
+        """Deliveries of all tenants whose last attempt failed, the latest first, tried again or given up."""
+        with redis_errors():
+            ids = [str(one) for one in self._redis.zrevrange(f"{PREFIX}hook_failures", 0, limit - 1)]
+        return [found for found in map(self.delivery, ids) if found is not None]
 
     def _settle(self, wanted: str) -> None:
         with redis_errors():

@@ -17,6 +17,7 @@ class WorkerInfo:
     model: str = ""
     device: str = ""
     version: str = ""
+    plan: str = ""  # the engine's memory plan, for people
     started_ms: int = 0
     heartbeat_ms: int = 0  # the server's clock; read back, never sent
     gauges: Mapping[str, float] = field(default_factory=dict)  # names as in core.metrics.WORKER_GAUGES
@@ -30,6 +31,7 @@ class WorkerInfo:
             "model": self.model,
             "device": self.device,
             "version": self.version,
+            "plan": self.plan,
             "gauges": json.dumps(dict(self.gauges)),
         }
 
@@ -43,6 +45,7 @@ class WorkerInfo:
             model=fields.get("model", ""),
             device=fields.get("device", ""),
             version=fields.get("version", ""),
+            plan=fields.get("plan", ""),
             started_ms=int(fields.get("started", 0)),
             heartbeat_ms=int(heartbeat_ms),
             gauges=json.loads(fields.get("gauges", "{}")),

@@ -7,8 +7,8 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import redis
@@ -23,6 +23,7 @@ from scheduler.quota import check_limits, default_limits, limits_from
 
 KEY_PREFIX = "zimg_"
 LOCAL, ADMIN = "local", "admin"
+BAN_REASON_MOST = 200
 LAST_USED_STEP_MS = 60_000  # how exact `last used` is, so that reading a key is not a write each time
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
@@ -108,7 +109,60 @@ class Tenants:
             pipeline.hset(f"{PREFIX}tenant:{tenant.name}", mapping={**limits, **more})
             now: dict[Any, Any] = {"weight": str(tenant.limits.weight), "running": str(tenant.limits.running_jobs)}
             pipeline.hset(f"{PREFIX}lim:{tenant.name}", mapping=now)
+            pipeline.sadd(f"{PREFIX}tenants", tenant.name)
             pipeline.execute()
+
+    def change(
+        self, name: str, limits: Mapping[str, float], *, preset: str | None = None, lanes: Sequence[Lane] | None = None
+    ) -> Tenant:
+        """Change what is named and leave the rest; limits that were never set keep following the defaults.
+
+        Raises InvalidRequest naming the limit that can not work, ConfigurationError for an unknown preset.
+        """
+        before = self.get(check_tenant_name(name))
+        after = replace(before, limits=replace(before.limits, **limits))  # type: ignore[arg-type]
+        check_limits(after.limits)
+        fields: dict[Any, Any] = {limit: str(getattr(after.limits, limit)) for limit in limits}
+        if preset is not None:
+            fields["preset"] = find_preset(preset).name if preset else ""
+        if lanes is not None:
+            fields["lanes"] = ",".join(lanes)
+        now: dict[Any, Any] = {"weight": str(after.limits.weight), "running": str(after.limits.running_jobs)}
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=True)
+            if fields:
+                pipeline.hset(f"{PREFIX}tenant:{name}", mapping=fields)
+            pipeline.hset(f"{PREFIX}lim:{name}", mapping=now)
+            pipeline.sadd(f"{PREFIX}tenants", name)
+            pipeline.execute()
+        return self.get(name)
+
+    def ban(self, name: str, reason: str) -> Tenant:
+        """Close every key of a tenant until `unban`; each refusal says the reason. `local` and `admin` stay."""
+        if check_tenant_name(name) in (LOCAL, ADMIN):
+            raise InvalidRequest(f"The tenant {name} can not be banned.", field="tenant")
+        if not reason.strip():
+            raise InvalidRequest("A ban needs a reason; its tenant reads it.", field="reason")
+        self._set_ban(name, reason.strip()[:BAN_REASON_MOST])
+        return self.get(name)
+
+    def unban(self, name: str) -> Tenant:
+        """Open the tenant's keys again."""
+        self._set_ban(check_tenant_name(name), "")
+        return self.get(name)
+
+    def _set_ban(self, name: str, reason: str) -> None:
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.hset(f"{PREFIX}tenant:{name}", "ban_reason", reason)
+            pipeline.sadd(f"{PREFIX}tenants", name)
+            pipeline.execute()
+
+    def names(self) -> set[str]:
+        """Tenants that something was set for, or that have a key."""
+        with redis_errors():
+            saved = {str(name) for name in self._redis.smembers(f"{PREFIX}tenants")}
+        return saved | {key.tenant for key in self.list_keys()}
 
     # Keys
 
@@ -122,23 +176,10 @@ class Tenants:
     ) -> tuple[str, ApiKey]:
         """A new key of the tenant: the key itself, which nobody can read again, and what may be shown of it."""
         check_tenant_name(tenant)
-        key = KEY_PREFIX + secrets.token_urlsafe(32)
-        shown = ApiKey(
-            id=hash_key(key),
-            tenant=tenant,
-            hint=key[-4:],
-            label=label,
-            is_admin=is_admin,
-            created_ms=_now_ms(),
-            expires_ms=expires_ms,
-        )
-        fields: dict[Any, Any] = {
-            name: str(int(value) if isinstance(value, bool) else value) for name, value in asdict(shown).items()
-        }
+        key, shown = draw_key(tenant, label=label, is_admin=is_admin, expires_ms=expires_ms)
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.hset(f"{PREFIX}key:{shown.id}", mapping=fields)
-            pipeline.zadd(f"{PREFIX}keys", {shown.id: shown.created_ms})
+            _store_key(pipeline, shown)
             pipeline.execute()
         return key, shown
 
@@ -188,15 +229,30 @@ class Tenants:
         return True
 
     def rotate_key(self, key_id: str, *, overlap_seconds: int = 0) -> tuple[str, ApiKey] | None:
-        """A new key for the same tenant; the old one works for `overlap_seconds` more. None if there is no such key."""
+        """A new key like the old one, which works for `overlap_seconds` more. None if there is no such open key.
+
+        A key that expires keeps its last day: the new one ends then too, and an overlap never lengthens the old one.
+        """
         found = self._find_id(key_id)
-        if found is None:
+        old = _api_key(self._read(f"key:{found}")) if found else None
+        now_ms = _now_ms()
+        if old is None or not old.is_open(now_ms):
             return None
-        old = _api_key(self._read(f"key:{found}"))
-        made = self.create_key(old.tenant, label=old.label, is_admin=old.is_admin)
+        key, shown = draw_key(old.tenant, label=old.label, is_admin=old.is_admin, expires_ms=old.expires_ms)
+        ends_ms = now_ms + overlap_seconds * 1000
         with redis_errors():
-            self._redis.hset(f"{PREFIX}key:{found}", "expires_ms", str(_now_ms() + overlap_seconds * 1000))
-        return made
+            pipeline = self._redis.pipeline(transaction=True)
+            _store_key(pipeline, shown)
+            pipeline.hset(
+                f"{PREFIX}key:{found}", "expires_ms", str(min(ends_ms, old.expires_ms) if old.expires_ms else ends_ms)
+            )
+            pipeline.execute()
+        return key, shown
+
+    def key(self, key_id: str) -> ApiKey | None:
+        """What may be shown of the key with this whole id; None if unknown."""
+        stored = self._read(f"key:{key_id}")
+        return _api_key(stored) if stored else None
 
     def _find_id(self, start: str) -> str | None:
         matches = [key.id for key in self.list_keys() if len(start) >= 8 and key.id.startswith(start)]
@@ -216,6 +272,32 @@ class Tenants:
             is_admin=is_admin,
             ban_reason=stored.get("ban_reason", ""),
         )
+
+
+def draw_key(tenant: str, *, label: str = "", is_admin: bool = False, expires_ms: int = 0) -> tuple[str, ApiKey]:
+    """A new key, kept nowhere yet, and what may be shown of it."""
+    key = KEY_PREFIX + secrets.token_urlsafe(32)
+    shown = ApiKey(
+        id=hash_key(key),
+        tenant=tenant,
+        hint=key[-4:],
+        label=label,
+        is_admin=is_admin,
+        created_ms=_now_ms(),
+        expires_ms=expires_ms,
+    )
+    return key, shown
+
+
+def key_fields(key: ApiKey) -> dict[str, str]:
+    """A key as it is stored."""
+    return {name: str(int(value) if isinstance(value, bool) else value) for name, value in asdict(key).items()}
+
+
+def _store_key(pipeline: redis.client.Pipeline, key: ApiKey) -> None:
+    fields: dict[Any, Any] = dict(key_fields(key))
+    pipeline.hset(f"{PREFIX}key:{key.id}", mapping=fields)
+    pipeline.zadd(f"{PREFIX}keys", {key.id: key.created_ms})
 
 
 def _api_key(stored: Mapping[str, str]) -> ApiKey:

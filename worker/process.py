@@ -131,6 +131,7 @@ class WorkerProcess:
             model=model.profile.id,
             device=model.device,
             version=__version__,
+            plan=str(getattr(self.engine, "plan", "")),
             started_ms=time.time_ns() // 1_000_000,
         )
         return Health(

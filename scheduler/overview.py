@@ -1,0 +1,102 @@
+"""What an operator sees of the service: the queue by lane and tenant, what each worker holds, usage by day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from core.job import Job, Lane
+from core.job_store import JobStore
+from core.redis_client import PREFIX, redis_errors
+
+HISTORY_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantQueue:
+    """How many jobs of a tenant wait, by lane, and how many are with workers or on the way to one."""
+
+    tenant: str
+    waiting: Mapping[Lane, int] = field(default_factory=dict)
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DayUse:
+    """Units of one day (UTC, ISO date): charged, and reserved by jobs that have not ended."""
+
+    day: str
+    used: int
+    reserved: int
+
+
+class Overview:
+    """Reads; changes nothing. Every method raises RedisUnavailable on connection trouble."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._redis = store.redis
+
+    def queues(self) -> list[TenantQueue]:
+        """Tenants with jobs that wait or run, the longest queue first."""
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.zrange(f"{PREFIX}act", 0, -1)
+            pipeline.smembers(f"{PREFIX}parked")
+            active, parked = pipeline.execute()
+            tenants = sorted({str(entity).rpartition("|")[0] for entity in (*active, *parked)})
+            for tenant in tenants:
+                for lane in Lane:
+                    pipeline.zcard(f"{PREFIX}tq:{tenant}|{lane.value}")
+                pipeline.zcard(f"{PREFIX}run:{tenant}")
+            counts = pipeline.execute()
+        size = len(Lane) + 1
+        rows = [counts[at : at + size] for at in range(0, len(counts), size)]
+        found = [
+            TenantQueue(tenant=tenant, waiting=dict(zip(Lane, row, strict=False)), running=row[-1])
+            for tenant, row in zip(tenants, rows, strict=True)
+            if any(row)
+        ]
+        return sorted(found, key=lambda one: (-sum(one.waiting.values()), -one.running, one.tenant))
+
+    def held_jobs(self, workers: Sequence[str]) -> dict[str, list[Job]]:
+        """The jobs that each of these workers holds now."""
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=False)
+            for name in workers:
+                pipeline.smembers(f"{PREFIX}held:{name}")
+            held = [sorted(ids) for ids in pipeline.execute()]
+        jobs = iter(self._store.get_many([job_id for ids in held for job_id in ids]))
+        return {
+            name: [job for _ in ids if (job := next(jobs)) is not None] for name, ids in zip(workers, held, strict=True)
+        }
+
+    def tenants_with_jobs(self) -> set[str]:
+        """Every tenant that ever had a job in a queue."""
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.zrange(f"{PREFIX}act", 0, -1)
+            pipeline.smembers(f"{PREFIX}parked")
+            pipeline.hkeys(f"{PREFIX}vt")
+            found = pipeline.execute()
+        return {str(entity).rpartition("|")[0] for part in found for entity in part}
+
+    def usage(self, tenants: Sequence[str], days: int = HISTORY_DAYS) -> dict[str, list[DayUse]]:
+        """Each tenant's units of the last `days` days by the server's clock, oldest first, today last."""
+        with redis_errors():
+            seconds, _ = self._redis.time()
+            today = datetime.fromtimestamp(int(seconds), UTC).date()
+            dates = [today - timedelta(days=back) for back in range(days - 1, -1, -1)]
+            pipeline = self._redis.pipeline(transaction=False)
+            for tenant in tenants:
+                for date in dates:
+                    pipeline.hmget(f"{PREFIX}use:{tenant}:{date:%Y%m%d}", ["used", "reserved"])
+            rows = iter(pipeline.execute())
+        return {
+            tenant: [
+                DayUse(date.isoformat(), *(int(value or 0) for value in row))
+                for date, row in zip(dates, rows, strict=False)
+            ]
+            for tenant in tenants
+        }
