@@ -13,11 +13,10 @@ from api.thumbnails import WIDTHS, snap
 from core import __version__
 from core.errors import Gone, InvalidRequest, NotFound
 from core.job import Job
+from core.provenance import TRAINED_ALGORITHMIC_MEDIA
 
 pictures = Blueprint("pictures", __name__)
 
-#: IPTC's term for a picture that a trained model drew.
-TRAINED_ALGORITHMIC_MEDIA = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 #: The bytes under an id never change; a year is HTTP's longest useful age.
 CACHE_CONTROL = "public, max-age=31536000, immutable"

@@ -2,23 +2,42 @@
 
 import hashlib
 import io
+import json
+from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from core import __version__
 from core.job import GenerationRequest
 from core.model_profile import ModelProfile
+from core.provenance import TRAINED_ALGORITHMIC_MEDIA
 from worker.png import EncodedPicture, encode_png
 from worker.spool import KEPT_FILES, Spool
 
 PROFILE = ModelProfile("zimg-tiny", "r1", (512, 512), (448, 576), (576, 448))
 
 
-def encode(prompt: str, seed: int = 7) -> EncodedPicture:
+IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
+TC260 = "{http://www.tc260.org.cn/ns/AIGC/1.0/}"
+
+
+def encode(prompt: str, seed: int = 7, *, producer: str = "", decode_mode: str = "") -> EncodedPicture:
     pixels = np.random.default_rng(seed).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     request = GenerationRequest(prompt=prompt, width=64, height=48, seed=seed, preset="turbo", model="zimg-tiny")
-    return encode_png(Image.fromarray(pixels), request, PROFILE)
+    image = Image.fromarray(pixels)
+    if decode_mode:
+        image.info["decode_mode"] = decode_mode
+    return encode_png(image, request, PROFILE, producer=producer)
+
+
+def read_xmp(picture: EncodedPicture) -> dict[str, str]:
+    """The properties of a PNG's XMP packet, read by an XML parser of its own."""
+    with Image.open(io.BytesIO(picture.png)) as image:
+        packet = image.text["XML:com.adobe.xmp"]
+    (description,) = ElementTree.fromstring(packet[packet.index("<x:") : packet.index("<?xpacket end")])[0]
+    return {child.tag: child.text or "" for child in description}
 
 
 def test_the_text_names_prompt_seed_preset_model_and_version():
@@ -37,6 +56,46 @@ def test_the_same_request_gives_the_same_bytes_and_their_hash():
     assert first == second
     assert first.sha256 == hashlib.sha256(first.png).hexdigest()
     assert encode("a cup").png != first.png
+
+
+def test_the_xmp_says_by_iptcs_terms_that_a_model_drew_it_and_which_one():
+    read = read_xmp(encode("a “red” mug\n霓虹灯 ☕"))
+
+    assert read[f"{IPTC}DigitalSourceType"] == TRAINED_ALGORITHMIC_MEDIA
+    assert read[f"{IPTC}AIPromptInformation"] == "a “red” mug\n霓虹灯 ☕"
+    assert (read[f"{IPTC}AISystemUsed"], read[f"{IPTC}AISystemVersionUsed"]) == ("zimg-tiny", "r1")
+    assert f"{TC260}AIGC" not in read
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["</x:xmpmeta><evil/>", "<?xpacket end='w'?>", "]]><!-- & &amp; &#x41;", "\" x='y' >", "a\x01b\x0bc\x7f\ufffe"],
+)
+def test_no_prompt_can_put_markup_into_the_xmp(prompt):
+    read = read_xmp(encode(prompt))
+
+    assert set(read) == set(read_xmp(encode("a mug")))
+    assert read[f"{IPTC}DigitalSourceType"] == TRAINED_ALGORITHMIC_MEDIA
+    assert read[f"{IPTC}AIPromptInformation"] in (prompt, "a\ufffdb\ufffdc\x7f\ufffd")
+
+
+def test_a_named_producer_adds_the_implicit_label_and_nothing_else():
+    plain, labelled = read_xmp(encode("a mug")), read_xmp(encode("a mug", producer='Shop "北京" Ltd'))
+
+    label = json.loads(labelled.pop(f"{TC260}AIGC"))
+    assert labelled == plain
+    assert (label["Label"], label["ContentProducer"]) == ("1", 'Shop "北京" Ltd')
+    assert label["ProduceID"] == json.loads(read_xmp(encode("a mug", producer="x"))[f"{TC260}AIGC"])["ProduceID"]
+    assert label["ProduceID"] != json.loads(read_xmp(encode("a cup", producer="x"))[f"{TC260}AIGC"])["ProduceID"]
+
+
+def test_a_decode_in_tiles_is_told_where_the_engine_names_it():
+    def parameters(picture: EncodedPicture) -> str:
+        with Image.open(io.BytesIO(picture.png)) as image:
+            return str(image.text["parameters"])
+
+    assert "Decode: tiled, Version" in parameters(encode("a", decode_mode="tiled"))
+    assert "Decode" not in parameters(encode("a"))
 
 
 def test_a_spooled_picture_comes_back_whole_or_not_at_all(tmp_path):
