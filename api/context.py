@@ -20,6 +20,7 @@ from core.job_store import JobStore
 from core.model_profile import ModelProfile
 from core.settings import Settings
 from core.webhook_store import WebhookStore
+from scheduler.invites import Invites
 from scheduler.submission import Submission
 from scheduler.tenants import Tenant, Tenants
 
@@ -38,6 +39,7 @@ class Services:
     images: ImageStore
     submission: Submission
     tenants: Tenants
+    invites: Invites
     webhooks: WebhookStore
     rules: ContentRules
     long_waits: LongWaits

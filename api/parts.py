@@ -13,6 +13,7 @@ from core.model_profile import read_profile
 from core.redis_client import connect
 from core.settings import Settings
 from core.webhook_store import WebhookStore
+from scheduler.invites import Invites
 from scheduler.submission import Submission
 from scheduler.tenants import Tenants
 
@@ -38,6 +39,7 @@ def build_services(settings: Settings) -> Services:
         images=ImageStore(settings),
         submission=Submission(store, settings, profile),
         tenants=Tenants(client, settings),
+        invites=Invites(client),
         webhooks=WebhookStore(client),
         rules=ContentRules(settings.block_list),
         long_waits=LongWaits(settings.long_waits),

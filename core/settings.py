@@ -44,6 +44,7 @@ class Settings:
 
     # Who may do what
     admin_key: str = ""  # ZIMG_ADMIN_KEY
+    sign_up: str = "off"  # ZIMG_SIGN_UP: off, or invite (whoever has a code that the operator made)
     min_workers: int = 1  # ZIMG_MIN_WORKERS: 0 where workers scale to zero
     tenant_daily_units: int = 100_000  # ZIMG_TENANT_DAILY_UNITS: default limits of a tenant without its own
     tenant_burst_per_second: float = 100.0  # ZIMG_TENANT_BURST_PER_SECOND
@@ -83,6 +84,8 @@ class Settings:
             )
         if self.engine not in ("carousel", "plain"):
             raise ConfigurationError(f"ZIMG_ENGINE={self.engine!r}: use carousel or plain")
+        if self.sign_up not in ("off", "invite"):
+            raise ConfigurationError(f"ZIMG_SIGN_UP={self.sign_up!r}: use off or invite")
         for name in ("concurrency", "port", "max_attempts", "max_crashes", "api_threads", "long_waits"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"ZIMG_{name.upper()}={getattr(self, name)}: must be 1 or more")

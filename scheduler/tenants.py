@@ -298,6 +298,7 @@ def _store_key(pipeline: redis.client.Pipeline, key: ApiKey) -> None:
     fields: dict[Any, Any] = dict(key_fields(key))
     pipeline.hset(f"{PREFIX}key:{key.id}", mapping=fields)
     pipeline.zadd(f"{PREFIX}keys", {key.id: key.created_ms})
+    pipeline.sadd(f"{PREFIX}tenants", key.tenant)
 
 
 def _api_key(stored: Mapping[str, str]) -> ApiKey:

@@ -14,6 +14,7 @@ from core.settings import Settings
         ("ZIMG_CONCURRENCY", "0"),
         ("ZIMG_PORT", "eighty"),
         ("ZIMG_LEASE_SECONDS", "0"),
+        ("ZIMG_SIGN_UP", "open"),
     ],
 )
 def test_a_setting_that_can_not_work_stops_the_start_and_is_named(variable, value):

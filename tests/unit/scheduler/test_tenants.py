@@ -153,3 +153,55 @@ def test_a_key_exists_once_one_was_made(tenants):
     tenants.create_key("shop")
 
     assert tenants.any_key()
+
+
+def test_a_change_of_one_limit_leaves_the_others_on_their_defaults(tenants, fake_redis):
+    tenants.change("shop", {"queued_jobs": 3}, lanes=[Lane.BATCH], preset="turbo-8")
+    later = Tenants(fake_redis, Settings(tenant_daily_units=9)).get("shop")
+
+    assert (later.limits.queued_jobs, later.limits.daily_units) == (3, 9)
+    assert (later.lanes, later.preset) == ((Lane.BATCH,), "turbo-8")
+
+
+def test_a_change_that_can_not_work_changes_nothing(tenants):
+    with pytest.raises(InvalidRequest) as refused:
+        tenants.change("shop", {"queued_jobs": 3, "weight": 0.0})
+
+    assert refused.value.field == "weight"
+    assert tenants.get("shop").limits.queued_jobs != 3
+
+
+def test_a_ban_keeps_limits_and_ends(tenants):
+    key, _ = tenants.create_key("shop")
+    tenants.change("shop", {"queued_jobs": 3})
+    tenants.ban("shop", "unpaid")
+    with pytest.raises(Forbidden, match="unpaid"):
+        tenants.find(hash_key(key))
+
+    tenants.unban("shop")
+
+    assert tenants.find(hash_key(key)).limits.queued_jobs == 3
+
+
+@pytest.mark.parametrize("name", ["local", "admin"])
+def test_the_operators_themselves_can_not_be_banned(tenants, name):
+    with pytest.raises(InvalidRequest):
+        tenants.ban(name, "by mistake")
+
+
+def test_a_revoked_key_is_not_rotated_into_an_open_one(tenants):
+    _, shown = tenants.create_key("shop")
+    tenants.revoke_key(shown.id)
+
+    assert tenants.rotate_key(shown.id) is None
+    assert len(tenants.list_keys()) == 1
+
+
+def test_rotation_never_makes_a_key_live_longer(tenants):
+    ends_ms = 4_102_444_800_000
+    _, shown = tenants.create_key("shop", expires_ms=ends_ms)
+
+    _, fresh = tenants.rotate_key(shown.id, overlap_seconds=10**10)
+
+    assert fresh.expires_ms == ends_ms
+    assert tenants.key(shown.id).expires_ms == ends_ms

@@ -1,0 +1,94 @@
+"""Invites: each use makes one account, atomically."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from core.errors import Forbidden, InvalidRequest
+from core.redis_client import PREFIX
+from core.settings import Settings
+from scheduler.invites import Invites
+from scheduler.tenants import Tenants, hash_key
+
+
+@pytest.fixture
+def tenants(fake_redis):
+    return Tenants(fake_redis, Settings(tenant_daily_units=7))
+
+
+@pytest.fixture
+def invites(fake_redis):
+    return Invites(fake_redis)
+
+
+def test_a_code_makes_a_tenant_with_a_key_and_the_invites_own_limit(invites, tenants):
+    code, made = invites.create(daily_units=40)
+
+    key, _ = invites.take(code, "ada")
+
+    tenant = tenants.find(hash_key(key))
+    assert (tenant.name, tenant.limits.daily_units) == ("ada", 40)
+    assert invites.list_invites()[0].left == made.uses - 1
+
+
+def test_a_code_is_nowhere_in_redis(invites, fake_redis):
+    code, _ = invites.create()
+
+    assert code not in str([fake_redis.hgetall(one) for one in fake_redis.scan_iter(f"{PREFIX}invite:*")])
+
+
+def test_a_code_for_three_makes_three_accounts_however_many_ask_at_once(invites, tenants):
+    code, _ = invites.create(uses=3)
+
+    def take(number):
+        try:
+            return invites.take(code, f"friend-{number}")[0]
+        except Forbidden:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        keys = [key for key in pool.map(take, range(12)) if key]
+
+    assert len(keys) == 3
+    assert len(tenants.list_keys()) == 3
+    assert invites.list_invites()[0].left == 0
+
+
+@pytest.mark.parametrize(("more", "words"), [({"expires_ms": 1}, "expired"), ({"uses": 0}, "used up")])
+def test_a_code_that_is_over_makes_nothing_and_says_why(invites, tenants, more, words):
+    code, _ = invites.create(**more)
+
+    with pytest.raises(Forbidden, match=words):
+        invites.take(code, "ada")
+    assert tenants.list_keys() == []
+
+
+def test_a_withdrawn_code_is_unknown(invites):
+    code, made = invites.create()
+
+    assert invites.withdraw(made.id)
+    assert not invites.withdraw(made.id)
+    with pytest.raises(Forbidden, match="not known"):
+        invites.take(code, "ada")
+
+
+@pytest.mark.parametrize("name", ["shop", "admin", "local"])
+def test_nobody_signs_up_as_somebody_who_is_there(invites, tenants, name):
+    tenants.create_key("shop")
+    code, _ = invites.create()
+
+    with pytest.raises(InvalidRequest, match="taken"):
+        invites.take(code, name)
+    assert invites.list_invites()[0].left == 1
+
+
+def test_the_same_call_again_uses_nothing_up(invites, fake_redis):
+    code, _ = invites.create(uses=2)
+    calls = []
+    run = invites._scripts.run
+    invites._scripts.run = lambda *call: (calls.append(call), run(*call), run(*call))[2]
+
+    invites.take(code, "ada")
+
+    assert len(calls) == 1
+    assert invites.list_invites()[0].left == 1
