@@ -1,0 +1,152 @@
+"""What the engine's benchmarks share: clock, memory sampler, results as JSON lines, the plain pipeline."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+import torch
+
+warnings.filterwarnings("ignore")
+
+SUBJECT = "a white ceramic teapot on a pure white background, studio light, product photo"
+
+
+class Bench:
+    """One process's run: clock, memory sampler, results."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.started = time.monotonic()
+        self.size = 64 if arguments.tiny else 1024
+        self.where = "cpu" if arguments.tiny else "cuda"
+        self.out = Path(arguments.out).open("a") if arguments.out else None  # noqa: SIM115 - open for the whole run
+        self.prompts = 0
+        self.base = nvml_used()
+        self._peak = 0
+        self._sampling = True
+        threading.Thread(target=self._sample, daemon=True).start()
+
+    def _sample(self) -> None:
+        while self._sampling:
+            self._peak = max(self._peak, nvml_used())
+            time.sleep(0.01)
+
+    def say(self, what: str, **figures: Any) -> None:
+        line = json.dumps({"what": what, "at": round(time.monotonic() - self.started, 1), **figures})
+        print(line, flush=True)
+        if self.out:
+            self.out.write(line + "\n")
+            self.out.flush()
+
+    def left(self) -> float:
+        return self.arguments.minutes * 60 - (time.monotonic() - self.started)
+
+    def attempt(self, name: str, part: Callable[[], None], needs: float = 0.0) -> None:
+        """Run a part unless too little time is left; a failure is a figure too."""
+        if self.left() < needs:
+            self.say("skipped", part=name, seconds_left=round(self.left()))
+            return
+        try:
+            part()
+        except Exception as error:
+            self.say("failed", part=name, error=f"{type(error).__name__}: {error}"[:600])
+            logging.getLogger(__name__).exception(name)
+
+    def fresh_prompt(self) -> str:
+        self.prompts += 1
+        return f"{self.prompts:05d} {SUBJECT}"
+
+    @contextmanager
+    def memory(self, figures: dict[str, Any]) -> Iterator[None]:
+        """Peak memory while inside: the whole card's by NVML above what was there before, and torch's."""
+        sync()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        self._peak = 0
+        yield
+        sync()
+        time.sleep(0.03)
+        figures["nvml_gib"] = round((self._peak - self.base) / 2**30, 3)
+        if torch.cuda.is_available():
+            figures["reserved_gb"] = round(torch.cuda.max_memory_reserved() / 1e9, 3)
+            figures["alloc_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
+
+
+def nvml_used() -> int:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
+    except Exception:
+        return 0
+
+
+def sync() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def timed(function: Callable[[], Any], repeats: int = 3) -> float:
+    """Median seconds of a call, device work included, after one call to warm up."""
+    function()
+    times = []
+    for _ in range(repeats):
+        sync()
+        start = time.perf_counter()
+        function()
+        sync()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[len(times) // 2]
+
+
+def digest(image: Any) -> str:
+    return hashlib.sha256(image.tobytes()).hexdigest()[:16]
+
+
+def plain_picture(pipe: Any, prompt: str, size: int, steps: int, seed: int) -> Any:
+    return pipe(
+        prompt,
+        height=size,
+        width=size,
+        num_inference_steps=steps,
+        guidance_scale=0.0,
+        generator=torch.Generator("cpu").manual_seed(seed),
+    ).images[0]
+
+
+def ride(bench: Bench, carousel: Any, in_flight: int, steps: int, pictures: int) -> float:
+    """Closed loop: `in_flight` callers, each with one ticket at a time; returns pictures per second."""
+    left = threading.Semaphore(pictures)
+    failures: list[BaseException] = []
+
+    def caller() -> None:
+        try:
+            while left.acquire(blocking=False):
+                prompt = bench.fresh_prompt()
+                size = bench.size
+                carousel.submit(prompt=prompt, height=size, width=size, seed=0, steps=steps).result(120)
+        except BaseException as error:
+            failures.append(error)
+
+    callers = [threading.Thread(target=caller) for _ in range(in_flight)]
+    start = time.perf_counter()
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return pictures / (time.perf_counter() - start)

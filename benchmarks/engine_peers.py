@@ -1,0 +1,249 @@
+"""Other ways to offload, on the engine's work: each peer in a process of its own, with a time limit.
+
+    python -m benchmarks.engine_peers --peers sequential,model,block,leaf,mmgp --out peers.jsonl --limit 110
+
+Z-Image at its full shape with random weights, 1024x1024, 4 forwards, text encoder and decode inside the timer, every
+prompt fresh. One in flight is the median of a few pictures; four in flight is one batch of four, or four pictures one
+after the other, whichever is faster. JSON lines as they come, a table last. `--tiny` tries the script out on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.engine_bench import Bench, sync  # first: it sets the allocator
+from benchmarks.engine_models import build_z_image
+from benchmarks.engine_probes import compile_in_place
+
+FORWARDS = 4
+#: A peer slower than this is timed with as few pictures as give a median.
+SLOW_SECONDS = 5.0
+#: mmgp's own unit: MB of weights of one model on the card.
+MMGP_BUDGET = 2500
+
+
+def resident(pipe: Any, where: str) -> None:
+    """Everything on the card."""
+    pipe.to(where)
+
+
+def compiled(pipe: Any, where: str) -> None:
+    """Everything on the card, blocks and decoder compiled as the engine compiles its own."""
+    pipe.to(where)
+    if where != "cpu":
+        compile_in_place(pipe)
+
+
+def sequential(pipe: Any, where: str) -> None:
+    """accelerate's hooks on every leaf module."""
+    pipe.enable_sequential_cpu_offload(device=where)
+
+
+def model(pipe: Any, where: str) -> None:
+    """One whole component on the card at a time."""
+    pipe.enable_model_cpu_offload(device=where)
+
+
+def block(pipe: Any, where: str) -> None:
+    """diffusers' group offloading, one block a group."""
+    _group(pipe, where, offload_type="block_level", num_blocks_per_group=1)
+
+
+def leaf(pipe: Any, where: str) -> None:
+    """diffusers' group offloading, one leaf module a group."""
+    _group(pipe, where, offload_type="leaf_level")
+
+
+def _group(pipe: Any, where: str, **options: Any) -> None:
+    from diffusers.hooks import apply_group_offloading
+
+    options |= {"onload_device": torch.device(where), "offload_device": torch.device("cpu")}
+    if where != "cpu":
+        options |= {"use_stream": True, "record_stream": True}
+    for component in (pipe.transformer, pipe.text_encoder):
+        apply_group_offloading(component, **options)
+    pipe.vae.to(where)
+
+
+def mmgp(pipe: Any, _where: str) -> None:
+    """mmgp with pinned memory, asynchronous copies and no quantising."""
+    from mmgp import offload
+
+    parts = {"transformer": pipe.transformer, "text_encoder": pipe.text_encoder, "vae": pipe.vae}
+    budgets = {"transformer": MMGP_BUDGET, "text_encoder": MMGP_BUDGET, "*": 3000}
+    offload.all(parts, pinnedMemory=True, quantizeTransformer=False, budgets=budgets, asyncTransfers=True)
+
+
+def cache_dit(pipe: Any, where: str) -> None:
+    """cache-dit's layerwise offload, the stacks of layers as targets, copies on streams of their own."""
+    from cache_dit.offload.layerwise import layerwise_offload
+
+    options: dict[str, Any] = {"onload_device": where, "offload_device": "cpu", "output_device": where}
+    if where != "cpu":
+        options |= {"async_transfer": True, "non_blocking": True, "transfer_buckets": 2, "prefetch_limit": True}
+    for component, paths in (
+        (pipe.transformer, ("noise_refiner", "context_refiner", "layers")),
+        (pipe.text_encoder, ("layers",)),
+    ):
+        targets = [f"{path}.{index}" for path in paths for index in range(len(component.get_submodule(path)))]
+        _move_rest(component, targets, where)
+        layerwise_offload(component, module_names=targets, **options)
+    pipe.vae.to(where)
+    _execute_on(pipe, where)
+
+
+def _move_rest(component: torch.nn.Module, targets: list[str], where: str) -> None:
+    """Everything outside the targets to the card."""
+    for name, module in component.named_modules():
+        if not any(name == target or name.startswith(f"{target}.") for target in targets):
+            for tensors in (module._parameters, module._buffers):
+                for key, tensor in tensors.items():
+                    if tensor is not None:
+                        tensors[key] = (
+                            torch.nn.Parameter(tensor.to(where), requires_grad=False)
+                            if isinstance(tensor, torch.nn.Parameter)
+                            else tensor.to(where)
+                        )
+
+
+def _execute_on(pipe: Any, where: str) -> None:
+    """Pipelines ask their first component where to compute; here weights lie elsewhere."""
+    kind = type(pipe)
+    pipe.__class__ = type(kind.__name__, (kind,), {"_execution_device": property(lambda _: torch.device(where))})
+
+
+PEERS: dict[str, Callable[[Any, str], None]] = {
+    "resident": resident,
+    "compiled": compiled,
+    "sequential": sequential,
+    "model": model,
+    "block": block,
+    "leaf": leaf,
+    "mmgp": mmgp,
+    "cache-dit": cache_dit,
+}
+
+
+def draw(bench: Bench, pipe: Any, batch: int) -> float:
+    """Seconds of one call for `batch` fresh prompts; raises ValueError when a picture is flat or missing."""
+    prompts = [bench.fresh_prompt() for _ in range(batch)]
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in range(batch)]
+    size = {"height": bench.size, "width": bench.size}
+    start = time.perf_counter()
+    images = pipe(prompts, **size, num_inference_steps=FORWARDS, guidance_scale=0.0, generator=generators).images
+    sync()
+    seconds = time.perf_counter() - start
+    if len(images) != batch or any(low == high for image in images for low, high in image.getextrema()):
+        raise ValueError("a picture is flat or missing")
+    return seconds
+
+
+def measure(bench: Bench, name: str) -> None:
+    """One peer's figures."""
+    start = time.perf_counter()
+    home = bench.where if name in ("resident", "compiled") else "cpu"
+    pipe = build_z_image(bench.where, tiny=bench.arguments.tiny)
+    if home == "cpu":
+        pipe.to("cpu")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    built = time.perf_counter()
+    PEERS[name](pipe, bench.where)
+    bench.say("peer ready", peer=name, build_s=round(built - start, 1), setup_s=round(time.perf_counter() - built, 1))
+    for batch in (1, 4):
+        figures: dict[str, Any] = {}
+        with bench.memory(figures):
+            warm = draw(bench, pipe, batch)
+            slow = warm > SLOW_SECONDS
+            count = (2 if slow else 3) if batch == 1 else (0 if slow else 2)
+            times = [draw(bench, pipe, batch) for _ in range(count)] or [warm]
+        seconds = statistics.median(times)
+        rate = round(batch / seconds, 4)
+        bench.say(
+            "peer", peer=name, batch=batch, s=round(seconds, 3), images_per_s=rate, warm_s=round(warm, 3), **figures
+        )
+
+
+def run_all(arguments: argparse.Namespace) -> int:
+    """Every peer in its own process; the number of those that failed."""
+    out = Path(arguments.out or "engine_peers.jsonl")
+    already = out.stat().st_size if out.exists() else 0
+    failed = 0
+    for name in arguments.peers.split(","):
+        command = [sys.executable, "-m", "benchmarks.engine_peers", "--one", name, "--out", str(out)]
+        start = time.monotonic()
+        try:
+            code = subprocess.run(
+                [*command, *(["--tiny"] if arguments.tiny else [])], timeout=arguments.limit, check=False
+            ).returncode
+            reason = f"exit {code}" if code else ""
+        except subprocess.TimeoutExpired:
+            reason = f"over its limit of {arguments.limit:.0f} s"
+        failed += bool(reason)
+        ended = {"what": "peer ended", "peer": name, "seconds": round(time.monotonic() - start, 1), "failure": reason}
+        with out.open("a") as file:
+            file.write(json.dumps(ended) + "\n")
+        print(json.dumps(ended), flush=True)
+    with out.open() as file:
+        file.seek(already)
+        print(table([json.loads(line) for line in file]))
+    return failed
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A short table of recorded lines: one row per peer; `-` where a figure is missing."""
+    lines = [f"{'peer':<12}{'s/picture':>10}{'1: GiB':>8}{'4: pictures/s':>15}{'4: GiB':>8}  how; failure"]
+    for name in dict.fromkeys(row["peer"] for row in rows if "peer" in row):
+        own = [row for row in rows if row.get("peer") == name]
+        one, four = ({**row} if (row := _of_batch(own, batch)) else {} for batch in (1, 4))
+        rate, how = max((one.get("images_per_s", 0.0), "one by one"), (four.get("images_per_s", 0.0), "batch of 4"))
+        gib = (four if how == "batch of 4" else one).get("nvml_gib", "-")
+        failure = "".join(row["error"] if row["what"] == "failed" else row.get("failure", "") for row in own)[:90]
+        row = f"{name:<12}{one.get('s', '-'):>10}{one.get('nvml_gib', '-'):>8}{rate or '-':>15}{gib:>8}"
+        lines.append(f"{row}  {how if rate else ''}; {failure}".rstrip("; "))
+    return "\n".join(lines)
+
+
+def _of_batch(rows: list[dict[str, Any]], batch: int) -> dict[str, Any] | None:
+    return next((row for row in rows if row["what"] == "peer" and row["batch"] == batch), None)
+
+
+def run_one(arguments: argparse.Namespace) -> int:
+    """This process's peer: 1 when it failed, its reason recorded."""
+    bench = Bench(arguments)
+    try:
+        measure(bench, arguments.one)
+    except Exception as error:
+        bench.say("failed", peer=arguments.one, error=f"{type(error).__name__}: {error}"[:600])
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", default="sequential,model,block,leaf,mmgp")
+    parser.add_argument("--out", default="")
+    parser.add_argument("--limit", type=float, default=110.0, help="seconds for each peer")
+    parser.add_argument("--one", default="", choices=["", *PEERS], help="run this peer in this process")
+    parser.add_argument("--tiny", action="store_true")
+    arguments = parser.parse_args()
+    unknown = set(arguments.peers.split(",")) - set(PEERS)
+    if unknown:
+        parser.error(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    return run_one(arguments) if arguments.one else run_all(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
