@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.unit.offload.tiny import FAMILIES
-from worker.offload import Carousel, packing
+from worker.offload import Carousel, packing, parking
 
 ARRANGEMENTS = [
     {"residents": 0, "ring_slots": 2},
@@ -66,6 +66,24 @@ def test_pictures_in_company_are_the_plain_pipelines(
         assert ride(carousel, [0]) == pictures[:1]
         assert ride(carousel, [0, 1, 2, 3]) == pictures
     assert plain(pipe, 2) == pictures[2], "close() restores the pipeline"
+
+
+def test_parked_riders_are_the_plain_pipelines(
+    reference: tuple[Any, list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, pictures = reference
+    monkeypatch.setattr(parking, "SMALLEST", 1)
+    options = {"residents": 1, "ring_slots": 2, "places": 1, "poison": True}
+    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), **options) as carousel:
+        carousel._engine._device.jitter_cycles = 3_000_000  # type: ignore[attr-defined]
+        for _ in range(3):
+            assert ride(carousel, [0, 1, 2, 3]) == pictures
+        assert carousel.report["parkings"] > 20
+        torch.cuda.synchronize()
+        allocated = torch.cuda.memory_allocated()
+        assert ride(carousel, [0, 1, 2, 3]) == pictures
+        torch.cuda.synchronize()
+        assert torch.cuda.memory_allocated() <= allocated + (1 << 20)
 
 
 @pytest.mark.parametrize("family", ["sdxl", "flux", "qwen-image"])

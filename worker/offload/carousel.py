@@ -34,7 +34,8 @@ class Options:
     residents: int | None = None
     compile: str = "auto"  # auto, on, off: torch.compile of blocks and decoder (auto: on the GPU)
     compile_backend: str = "inductor"
-    seats: int = 4  # riders whose state lies on the device at the same time; further tickets wait in line
+    seats: int = 4  # riders of one sweep; further tickets wait in line
+    places: int | None = None  # of them with their state on the device, the others' in host memory; None: planned
     strategy: Strategy | None = None
     strategy_file: str | Path = ""
     identity: str = ""  # what the weights are (see folder_identity); "": they are not shared between processes

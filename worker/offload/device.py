@@ -1,7 +1,7 @@
 """What the engine needs of a device, in two flavours: CUDA with streams and events, and the CPU where all is at once.
 
 One compute stream (the engine thread's current one), one stream that carries weights in, one that carries pictures
-out. Nothing here ever waits on the host except `pace`, `synchronize` and `Landing.wait`.
+out, two that move riders' states. Nothing here ever waits on the host except `pace`, `synchronize` and `Landing.wait`.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Device:
     def __init__(self, where: torch.device) -> None:
         self.where = where
         self.fetched_bytes = 0  # weights carried in so far
+        self.state_bytes = 0  # riders' states carried out and in so far
 
     @property
     def is_cuda(self) -> bool:
@@ -69,6 +70,18 @@ class Device:
         """Copy weights into `target` once `after` has passed; returns when they are there."""
         target.copy_(source)
         self.fetched_bytes += source.numel()
+        return Mark()
+
+    def stow(self, source: torch.Tensor, target: torch.Tensor, *after: Mark) -> Mark:
+        """Copy a rider's state to pinned memory once `after` have passed; returns when it is there."""
+        target.copy_(source)
+        self.state_bytes += source.numel()
+        return Mark()
+
+    def recall(self, target: torch.Tensor, source: torch.Tensor, after: Mark) -> Mark:
+        """Copy a rider's state back once `after` has passed; returns when it is there."""
+        target.copy_(source)
+        self.state_bytes += source.numel()
         return Mark()
 
     def mark(self) -> Mark:
@@ -155,6 +168,8 @@ class CudaDevice(Device):
         torch.cuda.set_device(where)
         self.carry_in = torch.cuda.Stream(where)
         self.carry_out = torch.cuda.Stream(where)
+        self.states_out = torch.cuda.Stream(where)
+        self.states_in = torch.cuda.Stream(where)
         self.side = torch.cuda.Stream(where)
         self._hold_cycles_per_byte = 0.0
         self.jitter_cycles = 0
@@ -175,6 +190,26 @@ class CudaDevice(Device):
             event = torch.cuda.Event()
             event.record(self.carry_in)
         self.fetched_bytes += source.numel()
+        return Mark(event)
+
+    def stow(self, source: torch.Tensor, target: torch.Tensor, *after: Mark) -> Mark:
+        return self._move_state(self.states_out, source, target, after)
+
+    def recall(self, target: torch.Tensor, source: torch.Tensor, after: Mark) -> Mark:
+        return self._move_state(self.states_in, source, target, (after,))
+
+    def _move_state(
+        self, stream: torch.cuda.Stream, source: torch.Tensor, target: torch.Tensor, after: tuple[Mark, ...]
+    ) -> Mark:
+        for mark in after:
+            if mark.event is not None:
+                stream.wait_event(mark.event)
+        with torch.cuda.stream(stream):
+            self._delay()
+            target.copy_(source, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record(stream)
+        self.state_bytes += source.numel()
         return Mark(event)
 
     def pace(self, bytes_per_second: float, own: float) -> None:

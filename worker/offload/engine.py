@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from greenlet import getcurrent
 
+from worker.offload.blocks import Stop
 from worker.offload.device import Device, Mark
 from worker.offload.placement import Placement
-from worker.offload.plan import Plan
+from worker.offload.plan import Plan, overtakers
 from worker.offload.rider import Rider, call_arguments, own_pipeline, to_pixels
 from worker.offload.ticket import Order, Ticket, TicketCanceled
 from worker.offload.turn import Turntable
@@ -132,6 +133,8 @@ class Engine(threading.Thread):
             "pictures": self._pictures,
             "process_bytes": self._device.process_bytes(),
             "fetched_bytes": self._device.fetched_bytes,
+            "state_bytes": self._device.state_bytes,
+            "parkings": self._placement.lot.parkings if self._placement and self._placement.lot else 0,
             "prompt_cache_hits": self._placement.assembly.cache.hits if self._placement else 0,
         }
 
@@ -200,12 +203,7 @@ class Engine(threading.Thread):
         weights.prefetch(upcoming)
         if gauge is not None:
             gauge.before(stop)
-        apart = stop.block is None and placement.plan.seats > 1
-        with self._device.apart() if apart else contextlib.nullcontext():
-            for rider in group:
-                rider.fresh = rider.fresh and stop.stage != self._table.route.looping
-                self._resume(rider)
-                self._pace()
+        self._let_ride(group, stop, apart=stop.block is None and placement.plan.seats > 1)
         if gauge is not None:
             gauge.after(stop)
         if stop.block is None:
@@ -213,9 +211,24 @@ class Engine(threading.Thread):
             weights.prefetch(upcoming)
         weights.forget_scratch()
 
+    def _let_ride(self, group: list[Rider], stop: Stop, *, apart: bool) -> None:
+        lot = self._placement.lot if self._placement is not None else None
+        group = lot.order(group) if lot is not None else group
+        for rider, following in zip(group, [*group[1:], None], strict=True):
+            if lot is not None:
+                lot.seat(rider, following, self._riders)
+            rider.fresh = rider.fresh and stop.stage != self._table.route.looping
+            with self._device.apart() if apart else contextlib.nullcontext():
+                self._resume(rider)
+            if lot is not None:
+                lot.leave(rider)
+            self._pace()
+
     def _resume(self, rider: Rider, error: BaseException | None = None) -> None:
         """Let a rider run to its next stop, or its end; throw `error` into it."""
         rider.stop = None
+        if error is not None and self._placement is not None and self._placement.lot is not None:
+            self._placement.lot.forget(rider)
         try:
             pixels = rider.throw(error) if error is not None else rider.switch()
         except BaseException as failure:
@@ -261,10 +274,10 @@ class Engine(threading.Thread):
         first = min(self._line, key=lambda ticket: ticket.order.lane == "batch", default=None)
         if first is None or (first.order.alone and self._riders):
             return None
-        seats = self.plan.seats
-        if first.order.lane != "batch" and all(rider.lane == "batch" for rider in self._riders):
-            seats += 1
-        return first if len(self._riders) < seats else None
+        seats, riders = self.plan.seats, len(self._riders)
+        if first.order.lane != "batch" and sum(rider.lane != "batch" for rider in self._riders) < seats:
+            seats += overtakers(seats)  # batch riders park
+        return first if riders < seats else None
 
     def _draw(self, rider: Rider) -> torch.Tensor:
         """A rider's whole life: its pipeline, and its pixels on the device."""

@@ -11,6 +11,7 @@ from worker.offload.assembly import Assembly
 from worker.offload.compiling import CompiledForms
 from worker.offload.device import Device
 from worker.offload.gauge import Gauge
+from worker.offload.parking import Lot
 from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, Wishes, bare_plan, fits_in_place, make_plan
 from worker.offload.strategies import find_strategy
 from worker.offload.text import prompt_of_length
@@ -28,6 +29,8 @@ GROWTH = 48 << 20
 SPARE = 32 << 20
 #: Steps of a picture ridden at warm-up: the second step is the first that uses what was kept of the prompt.
 WARM_UP_STEPS = 2
+#: Host memory for parked states where nothing was measured.
+SMALLEST_LOT = 4 << 20
 
 
 #: Longer than any text encoder reads.
@@ -49,6 +52,7 @@ class Placement:
         self._facts: Facts
         self.plan: Plan
         self.weights: Weights | None = None
+        self.lot: Lot | None = None
 
     def open(self) -> None:
         """Take the pipeline apart and put everything where the plan says."""
@@ -88,6 +92,8 @@ class Placement:
         self.assembly.put_together(weights_in_place=untouched and self.assembly.host is None)
         if self.weights is not None:
             self.weights.drop()
+        if self.lot is not None:
+            self.lot.close()
         self._device.trim()
 
     def _close_gates(self) -> None:
@@ -135,6 +141,19 @@ class Placement:
             self._device.trim()
         self.plan = plan
         self.weights = Weights(self._device, plan, self.assembly.blocks, self._options.poison)
+        self._open_lot(plan)
+
+    def _open_lot(self, plan: Plan) -> None:
+        """Host memory for parked states; on the CPU only where the caller wants some parked."""
+        if plan.in_place or not (self._device.is_cuda or self._options.places):
+            return
+        nbytes = max(plan.parked_bytes, SMALLEST_LOT)
+        if self.lot is not None and (self.lot.nbytes >= nbytes or self.lot.is_used):
+            self.lot.places = plan.places
+            return
+        if self.lot is not None:
+            self.lot.close()
+        self.lot = Lot(self._device, plan.places, nbytes, None if self._device.is_cuda else 1)
 
     def _warm_up(self) -> None:
         """Ride every size and caption length that was named, then a full house: nothing new happens afterwards."""
@@ -171,7 +190,11 @@ class Placement:
     def _wishes(self) -> Wishes:
         options = self._options
         return Wishes(
-            packing=self._packs, ring_slots=options.ring_slots, residents=options.residents, seats=options.seats
+            packing=self._packs,
+            ring_slots=options.ring_slots,
+            residents=options.residents,
+            seats=options.seats,
+            places=options.places,
         )
 
     @property

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field, replace
 GIB = 1 << 30
 MIB = 1 << 20
 UNLIMITED = 1 << 50
+#: With so many places one rider's state comes in and another's goes out while a third rides, so parking costs no time.
+FLOWING_PLACES = 3
+#: Riders are parked to make room for residents if a lone picture then takes less than this share of its time.
+WORTHWHILE = 0.95
 
 
 class ImpossibleBudget(ValueError):
@@ -57,7 +61,9 @@ class Plan:
     scratch_bytes: int
     slot_bytes: int
     ring_slots: int
-    seats: int  # riders on the device at the same time
+    seats: int  # riders of one sweep
+    places: int  # riders whose state lies on the device at the same time; the others' is parked in host memory
+    parked_bytes: int  # host memory for parked states
     facts: Facts
     peaks: dict[str, int]  # predicted bytes of the process per phase
     sweep_bytes: dict[str, int]  # carried per pass, per stage
@@ -78,7 +84,9 @@ class Plan:
             f"in place {len(self.in_place)} blocks, resident {len(self.residents)} ({_gib(self.resident_bytes)}), "
             f"of them yielding to the decode {len(self.yielding)}{', ring lent too' if self.lends_ring else ''}",
             f"ring {self.ring_slots} x {_gib(self.slot_bytes)}, scratch {_gib(self.scratch_bytes)}, "
-            f"context {_gib(facts.context)}, fixed parts {_gib(facts.fixed)}, seats {self.seats}",
+            f"context {_gib(facts.context)}, fixed parts {_gib(facts.fixed)}",
+            f"seats {self.seats}, states on the device {self.places}, room in host memory for parked states "
+            + _gib(self.parked_bytes),
             f"measured: activations {_gib(facts.activations)}, decode {_gib(facts.decode)}, a waiting rider "
             f"{_gib(facts.waiting)}, reserve {_gib(facts.reserve)}, bus {facts.bandwidth / 1e9:.1f} GB/s, blocks "
             + "/".join(f"{seconds * 1e3:.2f}" for seconds in facts.block_seconds)
@@ -99,7 +107,8 @@ class Wishes:
     packing: bool = True
     ring_slots: int | None = None
     residents: int | None = None
-    seats: int = 4  # riders on the device at the same time; fewer where the budget is too small
+    seats: int = 4  # riders of one sweep; fewer where the budget is too small
+    places: int | None = None  # of them with their state on the device
 
 
 def make_plan(  # noqa: PLR0917 - a pure function of plain facts
@@ -125,8 +134,8 @@ def make_plan(  # noqa: PLR0917 - a pure function of plain facts
             f"(context {_gib(facts.context)}, fixed parts {_gib(facts.fixed)}, scratch and ring {_gib(floor)}, "
             f"activations {_gib(facts.activations)}, decode {_gib(facts.decode)})"
         )
-    seats = _seats(budget, least, facts, floor, wishes.seats)
-    base = facts.context + facts.fixed + facts.reserve + (seats - 1) * facts.waiting
+    seats, places = _seats_and_places(blocks, budget, least, facts, floor, wishes)
+    base = facts.context + facts.fixed + facts.reserve + (places - 1) * facts.waiting
     room = budget - base - floor - facts.activations
     chosen = choose_residents(blocks, room, facts, wishes.residents)
     cached = facts.activations if seats > 1 else 0  # the decode's memory is then apart: see Device.apart
@@ -147,6 +156,8 @@ def make_plan(  # noqa: PLR0917 - a pure function of plain facts
         slot_bytes=slot,
         ring_slots=slots,
         seats=seats,
+        places=places,
+        parked_bytes=(seats + overtakers(seats) - places) * facts.waiting,
         facts=facts,
         peaks={"blocks": total + facts.activations, "decode": total - lent + cached + facts.decode},
         sweep_bytes=_sweep_bytes(blocks, stage_names, names),
@@ -156,8 +167,33 @@ def make_plan(  # noqa: PLR0917 - a pure function of plain facts
     )
 
 
-def _seats(budget: int, least: int, facts: Facts, floor: int, wish: int) -> int:
-    """As many riders as the least plan leaves room for; several need a decode apart, which may borrow the floor."""
+def overtakers(seats: int) -> int:
+    """Interactive riders that may board beyond the seats while batch riders are parked."""
+    return min(seats, 4)
+
+
+def _seats_and_places(  # noqa: PLR0917 - see make_plan
+    blocks: Sequence[BlockFacts], budget: int, least: int, facts: Facts, floor: int, wishes: Wishes
+) -> tuple[int, int]:
+    """Riders, and how many of their states stay on the device: the others are parked where that must be, or pays."""
+    wish = wishes.seats
+    if wishes.places is not None:
+        return wish, min(wishes.places, wish)
+    fitting = _fitting(budget, least, facts, floor, wish)
+    if fitting < FLOWING_PLACES:
+        return fitting, fitting
+    few = min(FLOWING_PLACES, wish)
+    spare = budget - facts.context - facts.fixed - facts.reserve - floor - facts.activations
+
+    def seconds(places: int) -> float:
+        room = max(spare - (places - 1) * facts.waiting, 0)
+        return predicted_seconds(blocks, choose_residents(blocks, room, facts, wishes.residents), facts)
+
+    return wish, few if seconds(few) < WORTHWHILE * seconds(fitting) else fitting
+
+
+def _fitting(budget: int, least: int, facts: Facts, floor: int, wish: int) -> int:
+    """As many states as the least plan leaves room for; several need a decode apart, which may borrow the floor."""
     apart = facts.context + facts.fixed + facts.reserve + facts.activations + max(floor, facts.decode)
     room = budget - max(least, apart)
     if room < facts.waiting:
@@ -241,6 +277,8 @@ def _in_place_plan(  # noqa: PLR0917 - see make_plan
         slot_bytes=0,
         ring_slots=0,
         seats=wishes.seats,
+        places=wishes.seats + overtakers(wishes.seats),
+        parked_bytes=0,
         facts=facts,
         peaks={"blocks": total + facts.activations, "decode": total + facts.decode},
         sweep_bytes=dict.fromkeys(stage_names, 0),

@@ -6,13 +6,15 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Hashable
+from types import FrameType
 from typing import Any
 
 import torch
 from greenlet import getcurrent, greenlet
 
 from worker.offload.blocks import Stop
-from worker.offload.device import Device
+from worker.offload.device import Device, Mark
+from worker.offload.parking import Parked
 from worker.offload.text import PromptCache, encode_without_waiting, remember_prompts
 from worker.offload.ticket import Order, Ticket
 
@@ -37,7 +39,17 @@ class Rider(greenlet):  # type: ignore[misc]
         self.memo: dict[Hashable, torch.Tensor] = {}
         self.finite: torch.Tensor | None = None
         self.pixels: torch.Tensor | None = None
+        self.parked: Parked | None = None  # its state lies in host memory
+        self.arriving: Mark | None = None  # its state is on its way back
+        self.left = Mark()  # the end of its last turn
+        self.rode = 0  # when that was, counted in rides
         self._draw = draw
+
+    @property
+    def frame(self) -> FrameType | None:
+        """The innermost frame of the suspended pipeline."""
+        frame: FrameType | None = self.gr_frame
+        return frame
 
     def run(self) -> torch.Tensor:
         return self._draw(self)

@@ -77,6 +77,25 @@ def test_a_small_budget_seats_fewer_riders() -> None:
     assert plan(5.8).seats == 4
 
 
+@pytest.mark.parametrize("seats", [16, 32])
+def test_many_in_flight_fit_by_parking_their_states_where_that_pays(seats: int) -> None:
+    made = plan(5.8, wishes=Wishes(seats=seats))
+    assert made.seats == seats
+    assert made.places < seats
+    assert made.predicted_peak <= 5.8 * GIB
+    assert made.parked_bytes == (seats + 4 - made.places) * FACTS.waiting
+    four = plan(5.8)
+    assert (four.seats, four.places) == (4, 4), "four keep their states on the card: parking one would win little"
+    assert made.resident_bytes >= four.resident_bytes
+
+
+def test_riders_are_parked_where_their_states_do_not_fit() -> None:
+    made = plan(3.0, wishes=Wishes(seats=12))
+    assert made.seats == 12
+    assert 3 <= made.places < 12
+    assert made.predicted_peak <= 3.0 * GIB
+
+
 def test_residents_give_way_to_the_decode_and_a_small_budget_lends_the_ring() -> None:
     assert plan(5.8).yielding
     assert not plan(5.8).lends_ring

@@ -1,0 +1,200 @@
+"""Parking: riders beyond the places on the card wait with their hidden states in pinned host memory.
+
+A rider's state is what the frames of its suspended pipeline hold: large floating-point tensors that are nobody else's.
+Their storages are copied out and emptied, and later filled again where the tensors still look. Copies run on streams of
+their own beside others' rides; the compute stream waits for them, the host never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from worker.offload.device import Device, Mark
+
+ALIGNMENT = 512
+#: Smaller storages stay on the card: moving them costs more than it frees.
+SMALLEST = 1 << 20
+
+
+@dataclass(slots=True)
+class Parked:
+    """The emptied storages of a rider's state, and where in host memory their bytes are."""
+
+    storages: list[tuple[torch.UntypedStorage, int, int]] = field(default_factory=list)  # storage, bytes, host offset
+
+
+class Parking(Protocol):
+    """What the lot needs of a rider."""
+
+    parked: Parked | None
+    arriving: Mark | None
+    left: Mark
+    rode: int
+    waited: int
+
+    @property
+    def frame(self) -> FrameType | None: ...
+
+
+class Lot:
+    """`places` riders' states lie on the card, those of others in `nbytes` of pinned host memory made once."""
+
+    def __init__(self, device: Device, places: int, nbytes: int, smallest: int | None = None) -> None:
+        self._device, self.places = device, places
+        self._smallest = SMALLEST if smallest is None else smallest
+        self._host = torch.empty(nbytes, dtype=torch.uint8)
+        self._device.pin(self._host)
+        self._taken: list[tuple[int, int]] = []
+        self._last_recall = Mark()
+        self._rides = 0
+        self.parkings = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self._host.numel()
+
+    @property
+    def is_used(self) -> bool:
+        """Somebody's state is parked here."""
+        return bool(self._taken)
+
+    def order(self, group: Sequence[Any]) -> list[Any]:
+        """Those who rode last ride first: they are still on the card, so a sweep moves as few states as it can."""
+        return sorted(group, key=lambda rider: (rider.parked is not None, -rider.rode))
+
+    def seat(self, rider: Parking, following: Parking | None, riders: Sequence[Parking]) -> None:
+        """Have `rider`'s state on the card for work put into the compute stream from now on; start the next one's."""
+        self._recall(rider, riders, (rider,))
+        if following is not None and self.places > 1:
+            self._recall(following, riders, (rider, following))
+        self._arrive(rider)
+        self._rides += 1
+        rider.rode = self._rides
+
+    def leave(self, rider: Parking) -> None:
+        """The rider's turn is in the compute stream."""
+        rider.left = self._device.mark()
+
+    def forget(self, rider: Parking) -> None:
+        """The rider goes home: its space is free, and no copy writes into its memory any more."""
+        self._arrive(rider)
+        if rider.parked is not None:
+            self._release(rider.parked)
+            rider.parked = None
+
+    def close(self) -> None:
+        self._device.unpin(self._host)
+        self._host = torch.empty(0, dtype=torch.uint8)
+
+    def _recall(self, rider: Parking, riders: Sequence[Parking], keep: tuple[Parking, ...]) -> None:
+        """Start bringing a state back, when others have made room."""
+        self._make_room(riders, keep, self.places - (rider.parked is not None))
+        parked, rider.parked = rider.parked, None
+        if parked is None or not parked.storages:
+            return
+        for storage, nbytes, _ in parked.storages:
+            storage.resize_(nbytes)
+        now = self._device.mark()
+        for storage, nbytes, at in parked.storages:
+            source = self._host[at : at + nbytes]
+            rider.arriving = self._device.recall(_bytes_of(storage, self._device), source, now)
+        self._last_recall = rider.arriving or self._last_recall
+        self._release(parked)
+
+    def _make_room(self, riders: Sequence[Parking], keep: tuple[Parking, ...], places: int) -> None:
+        """Park until at most `places` states lie on the card: first of those not in this turn, then by last ride."""
+        on_card = [rider for rider in riders if rider.parked is None]
+        movable = [rider for rider in on_card if not any(rider is kept for kept in keep)]
+        movable.sort(key=lambda rider: (rider.waited == 0, rider.rode))
+        for rider in movable[: max(len(on_card) - places, 0)]:
+            self._park(rider, riders)
+
+    def _park(self, rider: Parking, riders: Sequence[Parking]) -> None:
+        """Copy a state out and free its memory for work put into the compute stream from now on."""
+        if rider.arriving is not None:
+            self._arrive(rider)
+            rider.left = self._device.mark()
+        others = {s.data_ptr() for r in riders if r is not rider and r.parked is None for s in self._state(r)}
+        rider.parked, done = Parked(), None
+        for storage in list(self._state(rider)):
+            at = None if storage.data_ptr() in others else self._space(storage.nbytes())
+            if at is not None:
+                rider.parked.storages.append((storage, storage.nbytes(), at))
+                target = self._host[at : at + storage.nbytes()]
+                done = self._device.stow(_bytes_of(storage, self._device), target, rider.left, self._last_recall)
+        if done is not None:
+            self._device.wait(done)
+            self.parkings += 1
+        for storage, _, _ in rider.parked.storages:
+            storage.resize_(0)
+
+    def _state(self, rider: Parking) -> Iterator[torch.UntypedStorage]:
+        where = self._device.where.type
+        return (
+            storage
+            for storage in storages_of(rider.frame)
+            if storage.device.type == where and storage.resizable() and storage.nbytes() >= self._smallest
+        )
+
+    def _arrive(self, rider: Parking) -> None:
+        if rider.arriving is not None:
+            self._device.wait(rider.arriving)
+            rider.arriving = None
+
+    def _space(self, nbytes: int) -> int | None:
+        """The first gap of host memory that is large enough, or None."""
+        size, start = -(-nbytes // ALIGNMENT) * ALIGNMENT, 0
+        for first, last in sorted(self._taken):
+            if first - start >= size:
+                break
+            start = last
+        if start + size > self._host.numel():
+            return None
+        self._taken.append((start, start + size))
+        return start
+
+    def _release(self, parked: Parked) -> None:
+        starts = {at for _, _, at in parked.storages}
+        self._taken = [span for span in self._taken if span[0] not in starts]
+
+
+def storages_of(frame: FrameType | None) -> list[torch.UntypedStorage]:
+    """Storages of floating-point tensors that a suspended pipeline's frames hold; its modules' own are left out."""
+    found: dict[int, torch.UntypedStorage] = {}
+    owned: set[int] = set()
+    while frame is not None:
+        names = frame.f_locals
+        for value in list(names.values()):
+            if isinstance(value, nn.Module):
+                owned |= {t.untyped_storage().data_ptr() for t in _tensors([*vars(value).values()], 2)}
+            for tensor in _tensors([value], 4):
+                if isinstance(tensor, nn.Parameter):
+                    owned.add(tensor.untyped_storage().data_ptr())
+                elif tensor.is_floating_point():
+                    storage = tensor.untyped_storage()
+                    found.setdefault(storage.data_ptr(), storage)
+        if isinstance(names, dict):
+            names.clear()  # before Python 3.13 it is a copy that the frame would keep, and its tensors with it
+        frame = frame.f_back
+    return [storage for at, storage in found.items() if at and at not in owned]
+
+
+def _tensors(values: Iterable[Any], depth: int) -> Iterator[torch.Tensor]:
+    """Tensors among `values` and inside their lists, tuples and dicts."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif depth and isinstance(value, dict):
+            yield from _tensors(list(value.values()), depth - 1)
+        elif depth and isinstance(value, list | tuple):
+            yield from _tensors(value, depth - 1)
+
+
+def _bytes_of(storage: torch.UntypedStorage, device: Device) -> torch.Tensor:
+    return torch.empty(0, dtype=torch.uint8, device=device.where).set_(storage)
