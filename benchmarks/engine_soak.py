@@ -1,0 +1,195 @@
+"""Many pictures of mixed sizes on one engine: none fails, none is black, memory stays flat, no size waits unfairly.
+
+    python -m benchmarks.engine_soak --seconds 300 --state soak.json --out soak.jsonl
+
+1,000 pictures, four in flight; what a part drew is kept in the state file, so that parts add up over several calls.
+Full-shape random weights draw noise, so black means: not finite, or one colour. Exit 1 when something was wrong.
+`--tiny` tries the script out on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.engine_bench import SUBJECT, Bench  # first: it sets the allocator
+from benchmarks.engine_models import build_z_image
+from worker.guards import classify, judge
+from worker.offload import Carousel
+
+#: (width, height): the shapes that come with the model, and some that were not named at warm-up.
+SIZES = ((1024, 1024), (832, 1216), (1216, 832), (768, 768), (512, 512), (1024, 768))
+TINY_SIZES = ((64, 64), (48, 64), (64, 48), (32, 32))
+IN_FLIGHT = 4
+#: p95 of a size at most so many times its median.
+WORST_SPREAD = 1.2
+#: Pictures of a size before its spread means anything.
+LEAST_SAMPLES = 20
+#: Pictures between two savings of the state: a part that is cut off loses no more.
+SAVE_EVERY = 25
+#: Captions from short to long, in copies of the subject.
+LENGTHS = (1, 1, 2, 4)
+
+
+@dataclass
+class Tally:
+    """What all parts together drew: seconds per size, and each part's first and highest reserved bytes."""
+
+    drawn: int = 0
+    black: int = 0
+    out_of_memory: int = 0
+    failed: int = 0
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    reserved: list[list[int]] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path) -> Tally:
+        """The state so far; a new one where there is no file."""
+        return cls(**json.loads(path.read_text())) if path.exists() else cls()
+
+    def save(self, path: Path) -> None:
+        draft = path.with_suffix(".part")
+        draft.write_text(json.dumps(vars(self)))
+        draft.rename(path)
+
+    def faults(self) -> list[str]:
+        """What must not be; an empty list for a good run."""
+        found = [
+            f"{getattr(self, name)} {name}" for name in ("black", "out_of_memory", "failed") if getattr(self, name)
+        ]
+        found += [f"reserved memory grew: {part}" for part in self.reserved if part and max(part) > part[0]]
+        for size, row in self.by_size().items():
+            if row["pictures"] >= LEAST_SAMPLES and row["spread"] > WORST_SPREAD:
+                found.append(f"{size}: p95 is {row['spread']} times the median")
+        return found
+
+    def note_reserved(self, nbytes: int) -> None:
+        """Compare with what this part began with."""
+        first, most = self.reserved[-1]
+        self.reserved[-1] = [first, max(most, nbytes)]
+
+    def by_size(self) -> dict[str, dict[str, float]]:
+        """Median, p95 and their quotient per size."""
+        rows = {}
+        for size, seconds in sorted(self.seconds.items()):
+            middle, ordered = statistics.median(seconds), sorted(seconds)
+            late = ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
+            rows[size] = {
+                "pictures": len(seconds),
+                "median_s": round(middle, 4),
+                "p95_s": round(late, 4),
+                "spread": round(late / middle, 3),
+            }
+        return rows
+
+
+class Soak:
+    """One part: four callers in a closed loop until the pictures or the time are up."""
+
+    def __init__(self, bench: Bench, carousel: Any, tally: Tally, sizes: tuple[tuple[int, int], ...]) -> None:
+        self._bench, self._carousel, self._tally, self._sizes = bench, carousel, tally, sizes
+        self._state = Path(bench.arguments.state)
+        self._lock = threading.Lock()
+        self._begun = tally.drawn + tally.failed + tally.out_of_memory
+
+    def run(self, pictures: int, seconds: float) -> None:
+        """Draw until `pictures` in all, or for `seconds`."""
+        deadline = time.monotonic() + seconds
+        self._tally.reserved.append([reserved_bytes()] * 2)
+        callers = [threading.Thread(target=self._call, args=(pictures, deadline)) for _ in range(IN_FLIGHT)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+
+    def _call(self, pictures: int, deadline: float) -> None:
+        while time.monotonic() < deadline:
+            with self._lock:
+                number, self._begun = self._begun, self._begun + 1
+            if number >= pictures:
+                return
+            self._draw(number)
+
+    def _draw(self, number: int) -> None:
+        width, height = self._sizes[number % len(self._sizes)]
+        prompt = f"{number:05d} " + " ".join([SUBJECT] * LENGTHS[number // len(self._sizes) % len(LENGTHS)])
+        start = time.perf_counter()
+        try:
+            ticket = self._carousel.submit(prompt=prompt, height=height, width=width, seed=number, steps=4)
+            image = ticket.result(120)
+        except Exception as error:
+            with self._lock:
+                if classify(error) == "memory":
+                    self._tally.out_of_memory += 1
+                else:
+                    self._tally.failed += 1
+            self._bench.say("failed", number=number, error=f"{type(error).__name__}: {error}"[:300])
+            return
+        seconds = time.perf_counter() - start
+        good = judge(image, finite=ticket.finite).is_good
+        with self._lock:
+            self._tally.drawn += 1
+            self._tally.black += not good
+            self._tally.seconds.setdefault(f"{width}x{height}", []).append(round(seconds, 4))
+            self._tally.note_reserved(reserved_bytes())
+            if self._tally.drawn % SAVE_EVERY == 0:
+                self._tally.save(self._state)
+
+
+def reserved_bytes() -> int:
+    """What torch's allocator holds; 0 on a CPU."""
+    return torch.cuda.memory_reserved() if torch.cuda.is_available() else 0
+
+
+def ready_carousel(bench: Bench, sizes: tuple[tuple[int, int], ...], budget: float) -> Any:
+    """The engine over full-shape weights, warmed up as a worker's."""
+    pipe = build_z_image(bench.where, tiny=bench.arguments.tiny)
+    options: dict[str, Any] = {"device": bench.where, "seats": IN_FLIGHT}
+    if bench.arguments.tiny:
+        options |= {"residents": 2, "packing": True, "compile": "off"}
+    warm_up = tuple(sorted(((height, width) for width, height in sizes[:3]), key=lambda size: -size[0] * size[1]))
+    start = time.perf_counter()
+    carousel = Carousel(pipe, budget, warm_up=warm_up, **options)
+    bench.say("ready", seconds=round(time.perf_counter() - start, 1), plan=str(carousel.plan))
+    return carousel
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="")
+    parser.add_argument("--state", default="engine_soak.json")
+    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=480.0, help="of this part, loading not counted")
+    parser.add_argument("--budget", type=float, default=5.8)
+    parser.add_argument("--tiny", action="store_true")
+    arguments = parser.parse_args()
+    arguments.minutes = 60.0
+    state, sizes = Path(arguments.state), TINY_SIZES if arguments.tiny else SIZES
+    tally, bench = Tally.load(state), Bench(arguments)
+    with contextlib.closing(ready_carousel(bench, sizes, arguments.budget)) as carousel:
+        figures: dict[str, Any] = {}
+        begun, before = time.perf_counter(), tally.drawn
+        with bench.memory(figures):
+            Soak(bench, carousel, tally, sizes).run(arguments.pictures, arguments.seconds)
+        figures["images_per_s"] = round((tally.drawn - before) / (time.perf_counter() - begun), 3)
+        figures["process_gib"] = round(carousel.report["process_bytes"] / 2**30, 3)
+    tally.save(state)
+    faults = tally.faults()
+    for size, row in tally.by_size().items():
+        bench.say("soak size", size=size, **row)
+    bench.say("soak", drawn=tally.drawn, of=arguments.pictures, faults=faults, **figures)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
