@@ -64,10 +64,9 @@ class Tally:
 
     def faults(self) -> list[str]:
         """What must not be; an empty list for a good run."""
-        found = [
-            f"{getattr(self, name)} {name}" for name in ("black", "out_of_memory", "failed") if getattr(self, name)
-        ]
-        found += [f"reserved memory grew: {part}" for part in self.reserved if part and max(part) > part[0]]
+        counts = {"black": self.black, "out of memory": self.out_of_memory, "failed": self.failed}
+        found = [f"{count} {name}" for name, count in counts.items() if count]
+        found += [f"reserved memory grew by {most - first} bytes" for first, most in self.reserved if most > first]
         for size, row in self.by_size().items():
             if row["pictures"] >= LEAST_SAMPLES and row["spread"] > WORST_SPREAD:
                 found.append(f"{size}: p95 is {row['spread']} times the median")
