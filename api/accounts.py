@@ -115,12 +115,12 @@ class UsageObject(BaseModel):
 def create(body: KeyCreate) -> Response:
     expires_ms = (time.time_ns() // 1_000_000 + body.expires_in * 1000) if body.expires_in else 0
     key, made = services().tenants.create_key(body.tenant, label=body.label, is_admin=body.admin, expires_ms=expires_ms)
-    return make_response(jsonify({**_key_object(made), "key": key}), 201)
+    return make_response(jsonify({**key_object(made), "key": key}), 201)
 
 
 @keys.get("/v1/keys", summary="List keys (admin)", responses={200: KeyList})
 def list_keys() -> Response:
-    return jsonify({"object": "list", "data": [_key_object(key) for key in services().tenants.list_keys()]})
+    return jsonify({"object": "list", "data": [key_object(key) for key in services().tenants.list_keys()]})
 
 
 @keys.delete("/v1/keys/<key_id>", summary="Revoke a key (admin)", responses={204: None, **problems(404)})
@@ -148,15 +148,20 @@ def sign_in(body: SignIn) -> Response:
         raise Unauthenticated("This API key is not known here; it may have been revoked.")
     shown = SessionObject(signed_in=True, tenant=caller.tenant.name, admin=caller.is_admin, key_required=True)
     response = jsonify(shown.model_dump())
+    keep_session(response, parts, caller.key_hash)
+    return response
+
+
+def keep_session(response: Response, parts: Services, key_hash: str) -> None:
+    """Give the page a session that stands for the key with this hash."""
     response.set_cookie(
         COOKIE,
-        open_session(parts.redis, caller.key_hash),
+        open_session(parts.redis, key_hash),
         max_age=SESSION_SECONDS,
         httponly=True,
         samesite="Strict",
         secure=request.is_secure or parts.settings.public_base_url.startswith("https://"),
     )
-    return response
 
 
 @session.delete("/v1/session", summary="End the page's session", responses={204: None})
@@ -199,7 +204,8 @@ def _session_object(parts: Services) -> dict[str, Any]:
     ).model_dump()
 
 
-def _key_object(key: ApiKey) -> dict[str, Any]:
+def key_object(key: ApiKey) -> dict[str, Any]:
+    """A key as it may be shown."""
     return KeyObject(
         id=key.id,
         tenant=key.tenant,

@@ -5,7 +5,10 @@ from __future__ import annotations
 from flask_openapi.openapi import OpenAPI
 
 from api import docs, errors, security
+from api.account import account, sign_up
 from api.accounts import keys, session, usage
+from api.admin import admin
+from api.admin_service import admin_service
 from api.batches import batches
 from api.context import Services
 from api.docs import docs as docs_routes
@@ -46,7 +49,21 @@ def create_app(parts: Services) -> OpenAPI:
     app.extensions["zimg-registry"] = service_registry(parts)
     security.install(app, parts.settings.cors_origins)
     errors.install(app)
-    for blueprint in (jobs, images, models, batches, keys, session, usage, webhooks, ops):
+    for blueprint in (
+        jobs,
+        images,
+        models,
+        batches,
+        keys,
+        session,
+        sign_up,
+        usage,
+        account,
+        webhooks,
+        admin,
+        admin_service,
+        ops,
+    ):
         app.register_api(blueprint)
     add_schemas(app, ImagesResponse)
     for plain in (pictures, page, docs_routes):

@@ -20,6 +20,7 @@ OPENAI = Tag(name="OpenAI", description="Works with OpenAI's own clients: change
 BATCHES = Tag(name="Batches", description="A product list in, the same list with links out.")
 ACCOUNT = Tag(name="Account", description="Keys, sessions, usage.")
 WEBHOOKS = Tag(name="Webhooks", description="Signed events by Standard Webhooks, tried again for three days.")
+ADMIN = Tag(name="Admin", description="The operator's: tenants, queue, workers, dead letters. Needs the admin key.")
 OPERATIONS = Tag(name="Operations", description="Probes and metrics.")
 
 #: Either a key or, for the page, a session; a service without keys on localhost asks for neither.

@@ -1,0 +1,175 @@
+"""/v1/admin, the half about the running service: queue, workers, pause and drain, dead letters, webhook failures."""
+
+from __future__ import annotations
+
+import time
+
+from flask import Response, jsonify, make_response
+
+from api import admin_objects, schema
+from api import admin_service_objects as objects
+from api.auth import require_admin
+from api.context import Services, services
+from api.openapi_parts import ADMIN, ADMIN_SECURITY, problems, routes
+from core.errors import NotFound, OverLimit
+from core.job import Job, Lane
+from scheduler.dead_letters import DeadLetters
+from scheduler.overview import Overview
+from scheduler.traffic import Flow, Kind, Stop, Traffic
+
+admin_service = routes("admin_service", ADMIN, ADMIN_SECURITY)
+admin_service.before_request(require_admin)
+
+Stops = dict[tuple[Kind, str], Flow]
+TENANTS_SHOWN = 200
+FAILURES_SHOWN = 100
+
+
+@admin_service.get(
+    "/v1/admin/overview", summary="The whole service at one glance", responses={200: objects.OverviewObject}
+)
+def overview() -> Response:
+    parts = services()
+    stops = Traffic(parts.jobs).stops()
+    shown = objects.OverviewObject(
+        queue=_queue(parts, _by_name(stops)),
+        workers=_workers(parts, _by_name(stops)),
+        stopped=[_stop(one) for one in stops],
+        dead_letters=parts.jobs.depth().dead_letters,
+        webhook_failures=len(parts.webhooks.failures(limit=FAILURES_SHOWN)),
+    )
+    return jsonify(shown.model_dump(mode="json"))
+
+
+@admin_service.get("/v1/admin/traffic", summary="What is paused or draining", responses={200: admin_objects.StopList})
+def list_stops() -> Response:
+    shown = [_stop(one) for one in Traffic(services().jobs).stops()]
+    return jsonify(admin_objects.StopList(data=shown).model_dump(mode="json"))
+
+
+@admin_service.put(
+    "/v1/admin/traffic/<kind>/<name>",
+    summary="Pause, drain or resume a lane, a tenant or a worker",
+    description="`paused`: new jobs are taken in and wait. `draining`: a lane or tenant answers new work with 503, and "
+    "what waits is drawn. A worker that is paused or draining takes up nothing more. What runs goes on.",
+    responses={200: admin_objects.StopObject, **problems(404, 413, 415)},
+)
+def set_flow(path: admin_objects.StopPath, body: admin_objects.FlowChange) -> Response:
+    parts = services()
+    if path.kind is Kind.WORKER and body.state is not Flow.OPEN:
+        _require_alive(parts, path.name)
+    Traffic(parts.jobs).set(path.kind, path.name, body.state)
+    return jsonify(_stop(Stop(path.kind, path.name, body.state)).model_dump(mode="json"))
+
+
+@admin_service.get("/v1/admin/dead-letters", summary="List jobs that ended badly", responses={200: objects.LetterList})
+def list_letters(query: objects.LetterQuery) -> Response:
+    found = _letters(services()).list_letters(
+        tenant=query.tenant, code=query.code, limit=query.limit + 1, offset=query.offset
+    )
+    shown = [objects.letter_object(job) for job in found[: query.limit]]
+    return jsonify(objects.LetterList(data=shown, has_more=len(found) > query.limit).model_dump())
+
+
+@admin_service.post(
+    "/v1/admin/dead-letters/<string(length=32):job_id>/requeue",
+    summary="Try a dead job again",
+    description="As a new job with its own reservation; again with the same letter it is the same new job.",
+    responses={201: objects.Requeued, **problems(404, 429)},
+)
+def requeue(path: schema.JobPath) -> Response:
+    parts = services()
+    job = parts.jobs.get(path.job_id)
+    done = None if job is None else _letters(parts).requeue(job.id, parts.tenants.get(job.tenant))
+    if done is None:
+        raise NotFound("There is no dead letter with this id.")
+    shown = objects.Requeued(letter=path.job_id, job_id=done.job_id, refused=None)
+    response = make_response(jsonify(shown.model_dump()), 201)
+    response.headers["Location"] = f"/v1/jobs/{done.job_id}"
+    return response
+
+
+@admin_service.post(
+    "/v1/admin/dead-letters/requeue",
+    summary="Try dead jobs again by filter",
+    description="At most `limit` letters, newest first. One that its tenant's limits refuse stays a letter.",
+    responses={200: objects.RequeuedList, **problems(413, 415)},
+)
+def requeue_many(body: objects.RequeueMany) -> Response:
+    parts = services()
+    found = _letters(parts).list_letters(tenant=body.tenant, code=body.code, limit=body.limit)
+    return jsonify(objects.RequeuedList(data=[_requeue(parts, job) for job in found]).model_dump())
+
+
+@admin_service.get(
+    "/v1/admin/webhook-failures", summary="List deliveries that failed", responses={200: objects.HookFailureList}
+)
+def list_hook_failures() -> Response:
+    hooks = services().webhooks
+    found = hooks.failures(limit=FAILURES_SHOWN)
+    shown = [objects.hook_failure(one, hooks.endpoint(one.endpoint_id)) for one in found if one.attempts]
+    return jsonify(objects.HookFailureList(data=shown).model_dump())
+
+
+def _requeue(parts: Services, job: Job) -> objects.Requeued:
+    try:
+        done = _letters(parts).requeue(job.id, parts.tenants.get(job.tenant))
+    except OverLimit as refused:
+        return objects.Requeued(letter=job.id, job_id=None, refused=refused.code)
+    return objects.Requeued(letter=job.id, job_id=done.job_id if done else None, refused=None if done else "not_found")
+
+
+def _letters(parts: Services) -> DeadLetters:
+    return DeadLetters(parts.jobs, parts.settings)
+
+
+def _queue(parts: Services, stops: Stops) -> objects.QueueObject:
+    depth, tenants = parts.jobs.depth(), Overview(parts.jobs).queues()
+    return objects.QueueObject(
+        lanes=[
+            objects.LaneQueue(lane=lane, waiting=depth.waiting.get(lane, 0), state=_flow(stops, Kind.LANE, lane))
+            for lane in Lane
+        ],
+        tenants=[
+            objects.TenantQueueObject(
+                tenant=one.tenant,
+                interactive=one.waiting[Lane.INTERACTIVE],
+                batch=one.waiting[Lane.BATCH],
+                running=one.running,
+                state=_flow(stops, Kind.TENANT, one.tenant),
+            )
+            for one in tenants[:TENANTS_SHOWN]
+        ],
+        retrying=depth.retrying,
+        released=depth.released,
+        running=depth.running,
+        oldest_waiting_seconds=round(depth.oldest_waiting_seconds, 1),
+        seconds_per_picture=round(depth.gap_seconds, 3),
+    )
+
+
+def _workers(parts: Services, stops: Stops) -> list[objects.WorkerObject]:
+    workers = sorted(parts.jobs.live_workers(), key=lambda worker: worker.name)
+    held = Overview(parts.jobs).held_jobs([worker.name for worker in workers])
+    now_ms = time.time_ns() // 1_000_000
+    return [
+        objects.worker_object(worker, held[worker.name], _flow(stops, Kind.WORKER, worker.name), now_ms)
+        for worker in workers
+    ]
+
+
+def _require_alive(parts: Services, name: str) -> None:
+    if all(worker.name != name for worker in parts.jobs.live_workers()):
+        raise NotFound("No worker of this name is alive.")
+
+
+def _by_name(stops: list[Stop]) -> Stops:
+    return {(one.kind, one.name): one.flow for one in stops}
+
+
+def _flow(stops: Stops, kind: Kind, name: str) -> Flow:
+    return stops.get((kind, name), Flow.OPEN)
+
+
+def _stop(stop: Stop) -> admin_objects.StopObject:
+    return admin_objects.StopObject(kind=stop.kind, name=stop.name, state=stop.flow)

@@ -1,0 +1,311 @@
+"""The forms of the operator's answers about the running service."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+
+from api import schema
+from api.admin_objects import HEX_ID, TENANT_PATTERN, StopObject
+from core.job import Job
+from core.webhook_store import Delivery, Endpoint
+from core.workers import WorkerInfo
+from scheduler.traffic import Flow
+
+LETTERS_MOST = 200
+CODE_PATTERN = "^[a-z_]{1,64}$"
+
+
+class LaneQueue(BaseModel):
+    """One lane."""
+
+    lane: str
+    waiting: int
+    state: Flow
+
+
+class TenantQueueObject(BaseModel):
+    """One tenant's share of the queue."""
+
+    tenant: str
+    interactive: int
+    batch: int
+    running: int
+    state: Flow
+
+
+class QueueObject(BaseModel):
+    """The queue by lane and by tenant, the longest first."""
+
+    lanes: list[LaneQueue]
+    tenants: list[TenantQueueObject]
+    retrying: int
+    released: int
+    running: int
+    oldest_waiting_seconds: float
+    seconds_per_picture: Annotated[float, Field(description="Measured while busy; 0 before anything was measured.")]
+
+
+class HeldJob(BaseModel):
+    """A job that a worker holds."""
+
+    id: str
+    tenant: str
+    lane: str
+    stage: str | None
+    step: int
+    steps: int
+    started_at: int | None
+
+
+class WorkerObject(BaseModel):
+    """A worker that lives. `state` draining and no jobs: it may be stopped."""
+
+    name: str
+    host: str
+    device: str
+    model: str
+    version: str
+    slots: int
+    state: Flow
+    started_at: int
+    last_heard_seconds: float
+    gpu_memory_used_bytes: int | None
+    gpu_memory_total_bytes: int | None
+    plan: Annotated[str | None, Field(description="How the engine spends its memory, in words.")]
+    jobs: list[HeldJob]
+
+
+EXAMPLE: dict[str, Any] = {
+    "object": "overview",
+    "queue": {
+        "lanes": [
+            {"lane": "interactive", "waiting": 2, "state": "open"},
+            {"lane": "batch", "waiting": 812, "state": "paused"},
+        ],
+        "tenants": [{"tenant": "shop-1", "interactive": 2, "batch": 812, "running": 4, "state": "open"}],
+        "retrying": 0,
+        "released": 1,
+        "running": 4,
+        "oldest_waiting_seconds": 93.4,
+        "seconds_per_picture": 1.9,
+    },
+    "workers": [
+        {
+            "name": "gpu-1-41-a0c3",
+            "host": "gpu-1",
+            "device": "cuda:0",
+            "model": "z-image-turbo",
+            "version": "0.1.0",
+            "slots": 4,
+            "state": "open",
+            "started_at": 1764000000,
+            "last_heard_seconds": 1.2,
+            "gpu_memory_used_bytes": 6012954214,
+            "gpu_memory_total_bytes": 8589934592,
+            "plan": "ring 2 x 0.32 GiB",
+            "jobs": [
+                {
+                    "id": HEX_ID, "tenant": "shop-1", "lane": "interactive", "stage": "denoise", "step": 2, "steps": 4,
+                    "started_at": 1764000400,
+                }
+            ],
+        }
+    ],
+    "stopped": [{"kind": "lane", "name": "batch", "state": "paused"}],
+    "dead_letters": 1,
+    "webhook_failures": 0,
+}  # fmt: skip
+
+
+class OverviewObject(BaseModel):
+    """The whole service at one glance."""
+
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
+
+    object: Literal["overview"] = "overview"
+    queue: QueueObject
+    workers: list[WorkerObject]
+    stopped: list[StopObject]
+    dead_letters: int
+    webhook_failures: int
+
+
+LETTER: dict[str, Any] = {
+    "id": HEX_ID, "object": "dead_letter", "tenant": "shop-1", "lane": "batch", "code": "poison",
+    "reason": "The job stopped its worker 3 times.", "prompt": "a red mug", "size": "512x512", "attempts": 3,
+    "crashes": 3, "created_at": 1764000000, "died_at": 1764000300,
+}  # fmt: skip
+
+
+class LetterObject(BaseModel):
+    """A job that ended badly, and why."""
+
+    model_config = ConfigDict(json_schema_extra={"example": LETTER})
+
+    id: str
+    object: Literal["dead_letter"] = "dead_letter"
+    tenant: str
+    lane: str
+    code: str
+    reason: str
+    prompt: str
+    size: str
+    attempts: int
+    crashes: int
+    created_at: int
+    died_at: int
+
+
+class LetterList(BaseModel):
+    """Dead letters, newest first."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"object": "list", "data": [LETTER], "has_more": False}})
+
+    object: Literal["list"] = "list"
+    data: list[LetterObject]
+    has_more: bool
+
+
+class LetterQuery(BaseModel):
+    """Which letters."""
+
+    tenant: Annotated[str | None, Field(pattern=TENANT_PATTERN)] = None
+    code: Annotated[str | None, Field(pattern=CODE_PATTERN, description="The reason's code.")] = None
+    limit: Annotated[int, Field(ge=1, le=LETTERS_MOST)] = 50
+    offset: Annotated[int, Field(ge=0, le=100_000)] = 0
+
+
+class RequeueMany(schema.Body):
+    """Which letters to try again: those of one tenant, of one reason, of both; all of them when neither is named."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"example": {"code": "storage_failed", "limit": 100}})
+
+    tenant: Annotated[StrictStr | None, Field(pattern=TENANT_PATTERN)] = None
+    code: Annotated[StrictStr | None, Field(pattern=CODE_PATTERN)] = None
+    limit: Annotated[StrictInt, Field(ge=1, le=LETTERS_MOST), schema.WHOLE] = LETTERS_MOST
+
+
+class Requeued(BaseModel):
+    """A letter and the new job that tries it again; or why it was refused."""
+
+    letter: str
+    job_id: str | None
+    refused: Annotated[str | None, Field(description="An error code, such as quota_exceeded.")]
+
+
+class RequeuedList(BaseModel):
+    """What became of each letter, newest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"object": "list", "data": [{"letter": HEX_ID, "job_id": HEX_ID[::-1], "refused": None}]}
+        }
+    )
+
+    object: Literal["list"] = "list"
+    data: list[Requeued]
+
+
+HOOK_FAILURE: dict[str, Any] = {
+    "delivery_id": "whd_0123456789abcdef0123456789abcdef", "tenant": "shop-1", "endpoint_id": "wh_0123456789abcdef",
+    "url": "https://shop.example/hooks", "type": "job.succeeded", "state": "pending", "attempts": 3, "status": 502,
+    "error": None, "last_attempt_at": 1764000000, "next_attempt_at": 1764000300, "endpoint_disabled_because": None,
+}  # fmt: skip
+
+
+class HookFailure(BaseModel):
+    """A delivery whose last attempt failed. `state` pending: it is tried again; failed: given up."""
+
+    delivery_id: str
+    tenant: str
+    endpoint_id: str
+    url: str | None
+    type: str
+    state: str
+    attempts: int
+    status: int
+    error: str | None
+    last_attempt_at: int
+    next_attempt_at: int | None
+    endpoint_disabled_because: str | None
+
+
+class HookFailureList(BaseModel):
+    """Failed deliveries of all tenants, the latest first."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"object": "list", "data": [HOOK_FAILURE]}})
+
+    object: Literal["list"] = "list"
+    data: list[HookFailure]
+
+
+def held_job(job: Job) -> HeldJob:
+    """A job in a worker's hands; its prompt is nobody's business here."""
+    progress = job.progress
+    return HeldJob(
+        id=job.id,
+        tenant=job.tenant,
+        lane=job.lane,
+        stage=progress.stage if progress else None,
+        step=progress.step if progress else 0,
+        steps=progress.steps if progress else 0,
+        started_at=job.started_ms // 1000 or None,
+    )
+
+
+def worker_object(worker: WorkerInfo, jobs: list[Job], state: Flow, now_ms: int) -> WorkerObject:
+    """A worker as it is shown."""
+    used, total = (worker.gauges.get(f"gpu_memory_{what}_bytes") for what in ("used", "total"))
+    return WorkerObject(
+        name=worker.name,
+        host=worker.host,
+        device=worker.device,
+        model=worker.model,
+        version=worker.version,
+        slots=worker.slots,
+        state=state,
+        started_at=worker.started_ms // 1000,
+        last_heard_seconds=round(max(0, now_ms - worker.heartbeat_ms) / 1000, 1),
+        gpu_memory_used_bytes=None if used is None else int(used),
+        gpu_memory_total_bytes=None if total is None else int(total),
+        plan=worker.plan or None,
+        jobs=[held_job(job) for job in jobs],
+    )
+
+
+def letter_object(job: Job) -> LetterObject:
+    """A dead job as the operator sees it."""
+    return LetterObject(
+        id=job.id,
+        tenant=job.tenant,
+        lane=job.lane,
+        code=job.failure.code if job.failure else "internal_error",
+        reason=job.failure.message if job.failure else "",
+        prompt=job.request.prompt,
+        size=f"{job.request.width}x{job.request.height}",
+        attempts=job.attempt,
+        crashes=job.crashes,
+        created_at=job.created_ms // 1000,
+        died_at=job.finished_ms // 1000,
+    )
+
+
+def hook_failure(delivery: Delivery, endpoint: Endpoint | None) -> HookFailure:
+    """A failed delivery as the operator sees it."""
+    last = delivery.attempts[-1]
+    return HookFailure(
+        delivery_id=delivery.id,
+        tenant=delivery.tenant,
+        endpoint_id=delivery.endpoint_id,
+        url=endpoint.url if endpoint else None,
+        type=delivery.type,
+        state=delivery.state,
+        attempts=len(delivery.attempts),
+        status=last.status,
+        error=last.error or None,
+        last_attempt_at=last.at_ms // 1000,
+        next_attempt_at=delivery.next_ms // 1000 if delivery.state == "pending" else None,
+        endpoint_disabled_because=(endpoint.disabled or None) if endpoint else None,
+    )

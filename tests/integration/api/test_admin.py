@@ -1,0 +1,331 @@
+"""The operator's API: tenants, limits, bans, keys, usage, traffic, dead letters, workers, webhook failures."""
+
+from dataclasses import replace
+
+import pytest
+
+from core.redis_client import PREFIX
+from core.webhook_store import Attempt, Endpoint
+from core.workers import WorkerInfo
+from tests.integration.api.test_auth import ADMIN, BODY, make_key
+
+
+def admin(client, method, path, body=None):
+    more = {} if body is None else {"json": body}
+    return client.open(f"/v1/admin/{path}", method=method, headers=ADMIN, **more)
+
+
+def flow(client, kind, name, state):
+    answer = admin(client, "PUT", f"traffic/{kind}/{name}", {"state": state})
+    assert answer.status_code == 200, answer.text
+
+
+def admin_routes(client):
+    names = {"tenant": "shop", "key_id": "a" * 64, "invite_id": "a" * 64, "kind": "lane", "name": "batch"}
+    return sorted(
+        (method, path.format(**names, job_id="a" * 32))
+        for path, item in client.get("/openapi.json").json["paths"].items()
+        if path.startswith("/v1/admin/")
+        for method in item
+    )
+
+
+def test_no_route_of_the_operator_opens_to_a_tenants_key_or_to_nobody(keyed, parts):
+    mine, _ = make_key(keyed)
+    routes = admin_routes(keyed)
+
+    assert len(routes) >= 17
+    for method, path in routes:
+        assert keyed.open(path, method=method, json={}).status_code == 401, path
+        refused = keyed.open(path, method=method, json={}, headers=mine)
+        assert (refused.status_code, refused.json["code"]) == (403, "forbidden"), path
+
+
+def test_no_route_of_the_operator_opens_on_localhost_without_a_key(http, parts):
+    assert {http.open(path, method=method, json={}).status_code for method, path in admin_routes(http)} == {401}
+
+
+def test_limits_hold_from_the_next_request_on(keyed, worker):
+    mine, _ = make_key(keyed)
+    changed = admin(keyed, "PATCH", "tenants/shop", {"daily_units": 1, "weight": 3, "preset": "turbo-8"})
+
+    first = keyed.post("/v1/jobs", json=BODY, headers=mine)
+    second = keyed.post("/v1/jobs", json=BODY, headers=mine)
+
+    assert changed.json["limits"]["daily_units"] == 1
+    assert (changed.json["limits"]["weight"], changed.json["preset"]) == (3.0, "turbo-8")
+    assert (first.status_code, first.json["preset"]) == (202, "turbo-8")
+    assert (second.status_code, second.json["code"]) == (429, "quota_exceeded")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"daily_units": -1}, "daily_units"),
+        ({"weight": 0}, "weight"),
+        ({"burst": 0}, "burst"),
+        ({"running_jobs": "many"}, "running_jobs"),
+        ({"lanes": []}, "lanes"),
+        ({"lanes": ["fast"]}, "lanes.0"),
+        ({"preset": "slow"}, "preset"),
+    ],
+)
+def test_a_limit_that_can_not_work_is_named(keyed, parts, body, field):
+    answer = admin(keyed, "PATCH", "tenants/shop", body)
+
+    assert (answer.status_code, answer.json["field"]) == (400, field)
+    assert parts.tenants.get("shop") == replace(parts.tenants.get("never-seen"), name="shop")
+
+
+def test_a_tenant_kept_to_one_lane_is_refused_in_the_other(keyed, worker):
+    mine, _ = make_key(keyed)
+    admin(keyed, "PATCH", "tenants/shop", {"lanes": ["batch"]})
+
+    answer = keyed.post("/v1/jobs", json=BODY, headers=mine)
+
+    assert (answer.status_code, answer.json["code"]) == (403, "forbidden")
+
+
+def test_a_ban_is_told_with_its_reason_cancels_what_waits_and_ends(keyed, worker):
+    mine, _ = make_key(keyed)
+    job = keyed.post("/v1/jobs", json=BODY, headers=mine).json
+
+    banned = admin(keyed, "POST", "tenants/shop/ban", {"reason": "the invoice is open", "cancel_jobs": True})
+    refused = keyed.get("/v1/jobs", headers=mine)
+    admin(keyed, "POST", "tenants/shop/unban")
+
+    assert banned.json["ban_reason"] == "the invoice is open"
+    assert (refused.status_code, "the invoice is open" in refused.json["detail"]) == (403, True)
+    assert keyed.get(f"/v1/jobs/{job['id']}", headers=mine).json["status"] == "canceled"
+
+
+@pytest.mark.parametrize(("tenant", "body", "field"), [("shop", {}, "reason"), ("admin", {"reason": "x"}, "tenant")])
+def test_a_ban_without_a_reason_or_of_the_operator_is_refused(keyed, parts, tenant, body, field):
+    answer = admin(keyed, "POST", f"tenants/{tenant}/ban", body)
+
+    assert (answer.status_code, answer.json["field"]) == (400, field)
+
+
+def test_a_rotated_key_stops_at_once_and_the_new_one_opens_the_same_account(keyed, worker):
+    old, made = make_key(keyed, label="till")
+    fresh = admin(keyed, "POST", f"keys/{made['id']}/rotate", {})
+
+    assert (fresh.status_code, fresh.json["tenant"], fresh.json["label"]) == (201, "shop", "till")
+    assert keyed.get("/v1/jobs", headers=old).status_code == 401
+    assert keyed.get("/v1/jobs", headers={"Authorization": f"Bearer {fresh.json['key']}"}).status_code == 200
+
+
+def test_with_an_overlap_both_keys_work_and_the_old_one_has_its_end(keyed, worker):
+    old, made = make_key(keyed)
+    admin(keyed, "POST", f"keys/{made['id']}/rotate", {"overlap_seconds": 600})
+    (shown,) = [key for key in keyed.get("/v1/keys", headers=ADMIN).json["data"] if key["id"] == made["id"]]
+
+    assert keyed.get("/v1/jobs", headers=old).status_code == 200
+    assert shown["expires_at"] is not None
+
+
+def test_a_key_that_is_not_there_is_not_rotated(keyed, parts):
+    assert admin(keyed, "POST", f"keys/{'a' * 64}/rotate", {}).status_code == 404
+
+
+def test_usage_is_told_by_tenant_and_by_day(keyed, worker, valkey):
+    mine, _ = make_key(keyed)
+    keyed.post("/v1/jobs", json={**BODY, "n": 2}, headers=mine)
+    worker.draw_all()
+    keyed.post("/v1/jobs", json=BODY, headers=mine)
+    day = admin(keyed, "GET", "tenants/shop/usage").json["days"][-2]["date"].replace("-", "")
+    valkey.hset(f"{PREFIX}use:shop:{day}", "used", 5)
+
+    usage = admin(keyed, "GET", "usage?days=2").json["data"]
+
+    (shop,) = [one for one in usage if one["tenant"] == "shop"]
+    assert [(one["used"], one["reserved"]) for one in shop["days"]] == [(5, 0), (2, 1)]
+    assert (shop["used_today"], shop["used"]) == (2, 7)
+    (listed,) = [one for one in admin(keyed, "GET", "tenants").json["data"] if one["name"] == "shop"]
+    assert (listed["used_today"], listed["reserved_today"]) == (2, 1)
+    assert len(admin(keyed, "GET", "tenants/shop/usage").json["days"]) == 30
+
+
+@pytest.mark.parametrize(("kind", "name"), [("lane", "interactive"), ("tenant", "shop")])
+def test_what_is_paused_takes_work_in_and_draws_it_after_the_resume(keyed, worker, kind, name):
+    mine, _ = make_key(keyed)
+    flow(keyed, kind, name, "paused")
+    accepted = keyed.post("/v1/jobs", json=BODY, headers=mine).status_code
+    while_paused = worker.draw_all()
+    flow(keyed, kind, name, "open")
+
+    assert (accepted, while_paused, len(worker.draw_all())) == (202, {}, 1)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("lane", "interactive"), ("tenant", "shop")])
+def test_what_drains_takes_no_work_in_and_draws_what_it_has(keyed, worker, kind, name):
+    mine, _ = make_key(keyed)
+    keyed.post("/v1/jobs", json=BODY, headers=mine)
+    flow(keyed, kind, name, "draining")
+    refused = keyed.post("/v1/jobs", json=BODY, headers=mine)
+
+    assert (refused.status_code, refused.json["code"]) == (503, "draining")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert len(worker.draw_all()) == 1
+    flow(keyed, kind, name, "open")
+    assert keyed.post("/v1/jobs", json=BODY, headers=mine).status_code == 202
+
+
+def test_a_draining_batch_lane_refuses_product_lists_alone(keyed, worker):
+    mine, _ = make_key(keyed)
+    flow(keyed, "lane", "batch", "draining")
+
+    assert keyed.post("/v1/batches", headers=mine).json["code"] == "draining"
+    assert keyed.post("/v1/jobs", json=BODY, headers=mine).status_code == 202
+
+
+def test_a_draining_worker_takes_nothing_more_and_ends_what_it_holds(keyed, worker):
+    mine, _ = make_key(keyed)
+    keyed.post("/v1/jobs", json=BODY, headers=mine)
+    (lease,) = worker.claim()
+    flow(keyed, "worker", worker.name, "draining")
+    keyed.post("/v1/jobs", json=BODY, headers=mine)
+
+    (shown,) = admin(keyed, "GET", "overview").json["workers"]
+    assert (shown["state"], [job["id"] for job in shown["jobs"]]) == ("draining", [lease.job_id])
+    assert worker.claim() == []
+    worker.finish(lease)
+    assert admin(keyed, "GET", "overview").json["workers"][0]["jobs"] == []
+    flow(keyed, "worker", worker.name, "open")
+    assert len(worker.draw_all()) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "field"),
+    [
+        ("traffic/lane/fast", {"state": "paused"}, 400, "name"),
+        ("traffic/lane/batch", {"state": "slow"}, 400, "state"),
+        ("traffic/planet/earth", {"state": "paused"}, 400, "kind"),
+        ("traffic/worker/nobody", {"state": "paused"}, 404, None),
+    ],
+)
+def test_a_pause_of_what_can_not_be_paused_is_refused(keyed, parts, path, body, status, field):
+    answer = admin(keyed, "PUT", path, body)
+
+    assert (answer.status_code, answer.json.get("field")) == (status, field)
+    assert admin(keyed, "GET", "traffic").json["data"] == []
+
+
+def test_the_overview_shows_queue_tenants_workers_and_plan(keyed, parts, worker):
+    mine, _ = make_key(keyed)
+    keyed.post("/v1/jobs", json={**BODY, "n": 3}, headers=mine)
+    lease = worker.claim()[0]
+    worker.step(lease, 2)
+    parts.jobs.heartbeat(
+        WorkerInfo(
+            name=worker.name,
+            slots=8,
+            device="cuda:0",
+            plan="ring 2 x 0.32 GiB",
+            gauges={"gpu_memory_used_bytes": 3.0, "gpu_memory_total_bytes": 4.0},
+        )
+    )
+    keyed.post("/v1/jobs", json={**BODY, "n": 2}, headers=mine)
+    flow(keyed, "lane", "batch", "paused")
+
+    seen = admin(keyed, "GET", "overview").json
+
+    assert seen["queue"]["lanes"] == [
+        {"lane": "interactive", "waiting": 2, "state": "open"}, {"lane": "batch", "waiting": 0, "state": "paused"}
+    ]  # fmt: skip
+    assert seen["queue"]["tenants"] == [{"tenant": "shop", "interactive": 2, "batch": 0, "running": 3, "state": "open"}]
+    (shown,) = seen["workers"]
+    assert (shown["gpu_memory_used_bytes"], shown["gpu_memory_total_bytes"]) == (3, 4)
+    assert shown["plan"] == "ring 2 x 0.32 GiB"
+    (job,) = [job for job in shown["jobs"] if job["id"] == lease.job_id]
+    assert (job["tenant"], job["stage"], job["step"], job["steps"]) == ("shop", "denoise", 2, 4)
+    assert seen["stopped"] == [{"kind": "lane", "name": "batch", "state": "paused"}]
+
+
+@pytest.fixture
+def letters(keyed, worker):
+    """Three dead jobs: two of `shop` with different reasons, one of `other`."""
+    died = {}
+    for name, tenant, code in [("a", "shop", "poison"), ("b", "shop", "storage_failed"), ("c", "other", "poison")]:
+        headers, _ = make_key(keyed, tenant)
+        died[name] = keyed.post("/v1/jobs", json={**BODY, "prompt": name}, headers=headers).json["id"]
+        worker.fail(worker.claim()[0], code)
+    return died
+
+
+def test_dead_letters_are_listed_with_their_reason_and_by_filter(keyed, letters):
+    def listed(query=""):
+        return [one["id"] for one in admin(keyed, "GET", f"dead-letters{query}").json["data"]]
+
+    first = admin(keyed, "GET", "dead-letters?limit=1").json
+
+    assert listed() == [letters["c"], letters["b"], letters["a"]]
+    assert listed("?tenant=shop") == [letters["b"], letters["a"]]
+    assert listed("?code=poison") == [letters["c"], letters["a"]]
+    assert listed("?limit=1&offset=1") == [letters["b"]]
+    assert (first["has_more"], first["data"][0]["code"], first["data"][0]["reason"]) == (
+        True, "poison", "It did not work."
+    )  # fmt: skip
+
+
+def test_one_letter_is_tried_again_as_a_new_job(keyed, letters, worker):
+    done = admin(keyed, "POST", f"dead-letters/{letters['a']}/requeue")
+    again = admin(keyed, "POST", f"dead-letters/{letters['a']}/requeue")
+
+    assert (done.status_code, done.json["job_id"] != letters["a"]) == (201, True)
+    assert again.json["job_id"] == done.json["job_id"]
+    assert list(worker.draw_all()) == [done.json["job_id"]]
+    assert admin(keyed, "GET", "overview").json["dead_letters"] == 2
+
+
+def test_letters_are_tried_again_by_filter_and_what_a_limit_refuses_stays(keyed, letters, worker):
+    admin(keyed, "PATCH", "tenants/other", {"daily_units": 0})
+
+    done = admin(keyed, "POST", "dead-letters/requeue", {"code": "poison"}).json["data"]
+
+    assert [(one["letter"], one["refused"]) for one in done] == [
+        (letters["c"], "quota_exceeded"), (letters["a"], None)
+    ]  # fmt: skip
+    assert len(worker.draw_all()) == 1
+    left = [one["id"] for one in admin(keyed, "GET", "dead-letters").json["data"]]
+    assert left == [letters["c"], letters["b"]]
+
+
+def test_a_letter_that_is_none_is_not_tried_again(keyed, worker):
+    mine, _ = make_key(keyed)
+    alive = keyed.post("/v1/jobs", json=BODY, headers=mine).json["id"]
+
+    for job_id in (alive, "a" * 32):
+        assert admin(keyed, "POST", f"dead-letters/{job_id}/requeue").status_code == 404
+
+
+def test_a_failed_delivery_is_shown_until_it_arrives(keyed, parts):
+    endpoint = Endpoint(id="wh_1", tenant="shop", url="https://shop.example/hooks", disabled="answered 410")
+    parts.webhooks.save(endpoint)
+    sent = parts.webhooks.enqueue(endpoint, {"id": "evt_1", "type": "job.succeeded"})
+    failed = replace(sent, attempts=(Attempt(at_ms=5_000, status=502, duration_ms=3, error="bad gateway"),))
+    parts.webhooks.record(failed)
+
+    (shown,) = admin(keyed, "GET", "webhook-failures").json["data"]
+    counted = admin(keyed, "GET", "overview").json["webhook_failures"]
+    parts.webhooks.record(replace(failed, state="delivered"))
+
+    assert (shown["url"], shown["status"], shown["error"], shown["tenant"]) == (
+        "https://shop.example/hooks", 502, "bad gateway", "shop"
+    )  # fmt: skip
+    assert (counted, shown["endpoint_disabled_because"]) == (1, "answered 410")
+    assert admin(keyed, "GET", "webhook-failures").json["data"] == []
+
+
+def test_every_admin_route_and_form_is_in_the_document_with_an_example(keyed, parts):
+    document = keyed.get("/openapi.json").json
+    schemas = document["components"]["schemas"]
+    for path, item in document["paths"].items():
+        if not path.startswith("/v1/admin/"):
+            continue
+        for method, operation in item.items():
+            forms = [body for body in [operation.get("requestBody"), operation["responses"].get("200")] if body]
+            for form in forms:
+                reference = form["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+                if reference != "TenantUsage":
+                    assert "example" in schemas[reference], (method, path, reference)
