@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --progress-bar=off --disable-pip-version-check
 PINS := requirements/constraints.txt requirements/core.txt requirements/api.txt requirements/scheduler.txt \
 	requirements/worker.txt requirements/client.txt requirements/run.txt
-TOOLS := chromium nginx redis-server
+TOOLS := chromium nginx redis-server faketime
 
 # The model that draws: ZIMG_MODEL, else the starter model where it lies, else the tiny one, built here from a seed.
 ifdef ZIMG_MODEL
@@ -37,7 +37,7 @@ install: $(STAMPS)/run $(TINY) ## install what `make run` needs into .venv
 test: $(STAMPS)/dev $(TINY) ## run all tests that need no GPU (TESTS= chooses)
 	@$(BIN)/python -m pytest $(TESTS)
 
-tools: ## install what tests need beside Python packages: Chromium, nginx, redis-server (Debian, Ubuntu)
+tools: ## install what tests need beside Python packages: Chromium, nginx, redis-server, faketime (Debian, Ubuntu)
 	@sh deploy/local/install_tools.sh $(TOOLS)
 
 check: $(STAMPS)/dev ## lint, formatting, types

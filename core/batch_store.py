@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 import redis
 
+from core.job import known_fields
 from core.redis_client import PREFIX, redis_errors
 from core.settings import Settings
 
@@ -49,7 +50,7 @@ class BatchStore:
             packed = self._redis.get(f"{PREFIX}sheet:{batch_id}")
         if packed is None:
             return None
-        stored = json.loads(zlib.decompress(bytes.fromhex(str(packed))))
+        stored = known_fields(Batch, zlib.decompress(bytes.fromhex(str(packed))).decode())
         stored["header"] = tuple(stored["header"])
         stored["rows"] = tuple(tuple(row) for row in stored["rows"])
         return Batch(**stored)

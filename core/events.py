@@ -14,6 +14,7 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 
+from core.job import JobState, Lane
 from core.logs import get_logger
 from core.redis_client import PREFIX, redis_errors
 
@@ -46,16 +47,26 @@ class JobEvents:
     def read(self, job_id: str, after_id: str = "") -> list[Event]:
         """Events after `after_id`, oldest first; all that are kept if it is "" or not an id of ours.
 
+        The first event of a list's row is not stored (submit.lua says why): it is told from the job's record.
         Raises RedisUnavailable.
         """
         start = f"({after_id}" if _ID.fullmatch(after_id) else "-"
         with redis_errors():
-            entries: list[tuple[str, dict[str, str]]] = self._redis.xrange(  # type: ignore[assignment]
-                f"{PREFIX}ev:{job_id}", min=start
-            )
-        return [
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.xrange(f"{PREFIX}ev:{job_id}", min=start)
+            pipeline.hmget(f"{PREFIX}job:{job_id}", ["lane", "created", "state"])
+            entries, (lane, created, state) = pipeline.execute()
+        found = [
             Event(id=entry_id, type=fields["type"], data=json.loads(fields["data"])) for entry_id, fields in entries
         ]
+        if lane != Lane.BATCH or _is_after(start, created) or (not found and JobState(state).is_terminal):
+            return found
+        return [Event(id=f"{created}-0", type="status", data={"status": "queued"}), *found]
+
+
+def _is_after(start: str, created: str) -> bool:
+    """Whether somebody who resumes at `start` was told of the job's creation."""
+    return start != "-" and int(start[1:].partition("-")[0]) >= int(created)
 
 
 class EventHub:

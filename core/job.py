@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
+
+
+def known_fields(kind: Any, text: str) -> dict[str, Any]:
+    """The JSON object in `text`, less what the dataclass `kind` does not know: a newer release may have written it."""
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in json.loads(text).items() if name in names}
 
 
 class JobState(StrEnum):
@@ -69,7 +75,7 @@ class GenerationRequest:
 
     @classmethod
     def from_json(cls, text: str) -> GenerationRequest:
-        return cls(**json.loads(text))
+        return cls(**known_fields(cls, text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +93,7 @@ class Picture:
 
     @classmethod
     def from_json(cls, text: str) -> Picture:
-        return cls(**json.loads(text))
+        return cls(**known_fields(cls, text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +109,7 @@ class Failure:
 
     @classmethod
     def from_json(cls, text: str) -> Failure:
-        return cls(**json.loads(text))
+        return cls(**known_fields(cls, text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import redis
 
-from core.job import Failure, GenerationRequest, Job, JobState, Lane, Picture, Progress
+from core.job import Failure, GenerationRequest, Job, JobState, Lane, Picture, Progress, known_fields
 from core.redis_client import PREFIX, redis_errors
 from core.scripts import Scripts
 from core.settings import Settings
@@ -303,7 +303,7 @@ def job_from(job_id: str, row: Mapping[str, str]) -> Job:
         worker=row.get("worker", ""),
         batch_id=row.get("batch", ""),
         metadata=json.loads(row.get("metadata", "{}")),
-        progress=Progress(**json.loads(row["progress"])) if "progress" in row else None,
+        progress=Progress(**known_fields(Progress, row["progress"])) if "progress" in row else None,
         picture=Picture.from_json(row["picture"]) if "picture" in row else None,
         failure=Failure.from_json(row["failure"]) if "failure" in row else None,
         expires_ms=number("expires"),

@@ -173,9 +173,12 @@ class JobStore(JobReader):
             Release(job_id=job_id, epoch=int(epoch)) for job_id, epoch in zip(answer[::2], answer[1::2], strict=True)
         ]
 
-    def claim(self, job_id: str, epoch: int, token: str, worker: str) -> Lease | None:
-        """Take a released job under a lease; None for a duplicate, stale or canceled message: drop it."""
-        answer = self._scripts.run("claim", job_id, epoch, token, worker, self._lease_ms)
+    def claim(self, job_id: str, epoch: int | None, token: str, worker: str) -> Lease | None:
+        """Take a released job under a lease; None for a duplicate, stale or canceled message: drop it.
+
+        Without an epoch (a message of another release) whatever release the job is in is taken.
+        """
+        answer = self._scripts.run("claim", job_id, "" if epoch is None else epoch, token, worker, self._lease_ms)
         if not answer:
             return None
         attempt, alone, tenant, lane, created, deadline, request = answer

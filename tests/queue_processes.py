@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import httpx
 
 from core.job import Job
 from core.job_store import JobStore
@@ -19,7 +21,6 @@ from core.settings import Settings
 from tests.fixtures.redis import RedisServer
 
 ROOT = Path(__file__).parent.parent
-SCHEDULER = [sys.executable, "-m", "scheduler"]
 STOP_SECONDS = 30.0
 
 
@@ -51,14 +52,45 @@ class Fleet:
     def settings(self) -> Settings:
         return Settings.from_env({**self.environ, "REDIS_URL": self.server.url})
 
-    def start_scheduler(self, **more: str) -> subprocess.Popen[bytes]:
-        return self._start(SCHEDULER, "scheduler.log", more)
+    def start_scheduler(
+        self, module: str = "scheduler", *, inside: Sequence[str] = (), **more: str
+    ) -> subprocess.Popen[bytes]:
+        """`inside` is a command that starts another: `ip netns exec NAME`, `faketime -f +1h`."""
+        return self._start([*inside, sys.executable, "-m", module], "scheduler.log", more)
 
-    def start_worker(self, *, concurrency: int = 4, **more: str) -> subprocess.Popen[bytes]:
+    def start_worker(
+        self, *, concurrency: int = 4, app: str = "tests.stub_worker", inside: Sequence[str] = (), **more: str
+    ) -> subprocess.Popen[bytes]:
+        """A worker with the stub task."""
         options = ["--pool", "threads", "--loglevel", "WARNING", "--hostname", f"w{len(self.processes)}@test"]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        command = [sys.executable, "-m", "celery", "-A", "tests.stub_worker", "worker", *options, *quiet]
+        command = [*inside, sys.executable, "-m", "celery", "-A", app, "worker", *options, *quiet]
         return self._start(command, "worker.log", {"ZIMG_CONCURRENCY": str(concurrency), **more})
+
+    def start_real_worker(self, module: str = "worker", **more: str) -> subprocess.Popen[bytes]:
+        """The worker that draws, with the tiny model on the CPU; returns when it has said ready."""
+        model = {"ZIMG_MODEL": str(ROOT / "models" / "tiny"), "ZIMG_DEVICE": "cpu", "ZIMG_CPU_DTYPE": "float32"}
+        before = {worker.name for worker in self.store.live_workers()}
+        process = self._start([sys.executable, "-m", module], "worker.log", {**model, **more})
+
+        def is_ready() -> bool:
+            return bool({worker.name for worker in self.store.live_workers()} - before) or process.poll() is not None
+
+        wait_until(is_ready, seconds=120, why=self.logs)
+        assert process.poll() is None, self.logs()
+        return process
+
+    def start_api(self, port: int, *, inside: Sequence[str] = (), **more: str) -> subprocess.Popen[bytes]:
+        """The api under gunicorn on 127.0.0.1; returns when it answers."""
+        own = {"ZIMG_PORT": str(port), "ZIMG_API_THREADS": "16", "ZIMG_MODEL": str(ROOT / "models" / "tiny")}
+        process = self._start([*inside, sys.executable, "-m", "api"], "api.log", {**own, **more})
+
+        def answers() -> bool:
+            return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=1).is_success or process.poll() is not None
+
+        wait_until(answers, seconds=60, why=self.logs)
+        assert process.poll() is None, self.logs()
+        return process
 
     def await_workers(self, count: int, seconds: float = 40.0) -> None:
         store = self.store

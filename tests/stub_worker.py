@@ -71,7 +71,7 @@ def keep_leases() -> None:
 
 
 @app.task(name=TASK)
-def generate(job_id: str, epoch: int) -> None:
+def generate(job_id: str, epoch: int | None = None, *_: Any, **__: Any) -> None:
     token = secrets.token_hex(8)
     with contextlib.suppress(RedisUnavailable):
         lease = call(lambda: store.claim(job_id, epoch, token, NAME), tries=5)

@@ -79,7 +79,7 @@ class Executor:
         """No further job is begun."""
         return self._draining.is_set()
 
-    def execute(self, job_id: str, epoch: int) -> None:
+    def execute(self, job_id: str, epoch: int | None) -> None:
         """Run a released job; a duplicate, stale or canceled message is silently nothing."""
         taken_at, token = time.monotonic(), secrets.token_hex(16)
         try:

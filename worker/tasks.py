@@ -34,8 +34,11 @@ _pause = threading.Event()
 
 
 @app.task(name=TASK)
-def generate(job_id: str, epoch: int) -> None:
-    """Run a released job. Hands the message back where this worker takes none; raises nothing else."""
+def generate(job_id: str, epoch: int | None = None, *_: Any, **__: Any) -> None:
+    """Run a released job. Hands the message back where this worker takes none; raises nothing else.
+
+    During a rolling upgrade a message may lack the epoch or say more than this release knows.
+    """
     if not process.admits:
         _pause.wait(HESITATE_SECONDS)
         raise Reject("this worker takes no jobs now", requeue=True)

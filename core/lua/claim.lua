@@ -1,4 +1,5 @@
--- RELEASED -> RUNNING under a lease. ARGV: id, epoch, token, worker, lease_ms.
+-- RELEASED -> RUNNING under a lease. ARGV: id, epoch ('' = a message of a release that did not send it), token, worker,
+-- lease_ms.
 -- Answer: {attempt, alone, tenant, lane, created, deadline, request}, or nil for a duplicate, stale or canceled message.
 local id, token, worker = ARGV[1], ARGV[3], ARGV[4]
 local job = read_job(id)
@@ -10,7 +11,8 @@ local function lease_of(attempt, alone)
 end
 
 if job.state == 'RUNNING' and job.token == token then return lease_of(job.attempt, job.ran_alone) end
-if job.state ~= 'RELEASED' or job.epoch ~= ARGV[2] then return false end
+if job.state ~= 'RELEASED' then return false end
+if ARGV[2] ~= '' and job.epoch ~= ARGV[2] then return false end
 if redis.call('SISMEMBER', PREFIX .. 'paused', 'worker:' .. worker) == 1 then
   back_to_queue(job)
   return false

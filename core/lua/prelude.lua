@@ -72,13 +72,18 @@ local function activate(entity)
   redis.call('HDEL', PREFIX .. 'vt', entity)
 end
 
-local function count_queued(job, entity, change)
-  redis.call('HINCRBY', PREFIX .. 'nq', job.lane, change)
+-- The work that waits in an entity's queue; nothing is kept of an empty one.
+local function count_queued_work(entity, change)
   if redis.call('EXISTS', PREFIX .. 'tq:' .. entity) == 0 then
     redis.call('HDEL', PREFIX .. 'queued_work', entity)
   else
-    redis.call('HINCRBYFLOAT', PREFIX .. 'queued_work', entity, exact(change * tonumber(job.work)))
+    redis.call('HINCRBYFLOAT', PREFIX .. 'queued_work', entity, exact(change))
   end
+end
+
+local function count_queued(job, entity, change)
+  redis.call('HINCRBY', PREFIX .. 'nq', job.lane, change)
+  count_queued_work(entity, change * tonumber(job.work))
 end
 
 local function enqueue(job)

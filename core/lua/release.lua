@@ -3,7 +3,10 @@
 -- Replay-safe: a lost answer is an unclaimed release, which the reaper queues again.
 local now = server_ms()
 
-local function is_paused(kind, name) return redis.call('SISMEMBER', PREFIX .. 'paused', kind .. ':' .. name) == 1 end
+local paused = {}
+for _, one in ipairs(redis.call('SMEMBERS', PREFIX .. 'paused')) do paused[one] = true end
+
+local function is_paused(kind, name) return paused[kind .. ':' .. name] end
 
 local slots, held = 0, 0
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'workers', now - tonumber(ARGV[3]), '+inf')) do
@@ -28,36 +31,65 @@ local function park(entity, virtual)
   redis.call('SADD', PREFIX .. 'parked', entity)
 end
 
+-- What does not change within a call is read once, and what can be written together is: the server does nothing else
+-- meanwhile.
+local tenants = {}
+
+local function tenant_named(name)
+  if not tenants[name] then
+    local limits = redis.call('HMGET', PREFIX .. 'lim:' .. name, 'weight', 'running')
+    tenants[name] = {
+      weight = tonumber(limits[1] or '1'),
+      most = tonumber(limits[2] or '1000000'),
+      running = redis.call('ZCARD', PREFIX .. 'run:' .. name),
+    }
+  end
+  return tenants[name]
+end
+
+local released, popped_of = {}, {interactive = 0, batch = 0}
+
+local function mark_released(id, tenant, epoch, worker)
+  redis.call('HSET', job_key(id), 'state', 'RELEASED', 'epoch', epoch)
+  if worker then redis.call('HDEL', job_key(id), 'worker') end
+  redis.call('ZADD', PREFIX .. 'run:' .. tenant, now, id)
+  released[#released + 1] = claim_deadline
+  released[#released + 1] = id
+  answer[#answer + 1] = id
+  answer[#answer + 1] = epoch
+end
+
 while left > 0 do
   local head = redis.call('ZRANGE', PREFIX .. 'act', 0, 0, 'WITHSCORES')
   if not head[1] then break end
   local entity, virtual = head[1], tonumber(head[2])
-  local tenant, lane = string.match(entity, '^(.*)|([^|]*)$')
-  local limits = redis.call('HMGET', PREFIX .. 'lim:' .. tenant, 'weight', 'running')
-  local running = redis.call('ZCARD', PREFIX .. 'run:' .. tenant)
-  if running >= tonumber(limits[2] or '1000000') or is_paused('tenant', tenant) or is_paused('lane', lane) then
+  local name, lane = string.match(entity, '^(.*)|([^|]*)$')
+  local tenant = tenant_named(name)
+  if tenant.running >= tenant.most or is_paused('tenant', name) or is_paused('lane', lane) then
     park(entity, virtual)
   else
-    local popped = redis.call('ZPOPMIN', PREFIX .. 'tq:' .. entity)
-    local job = popped[1] and read_job(popped[1])
-    if not popped[1] then
+    local id = redis.call('ZPOPMIN', PREFIX .. 'tq:' .. entity)[1]
+    local job = id and redis.call('HMGET', job_key(id), 'work', 'epoch', 'worker')
+    if not id then
       redis.call('ZREM', PREFIX .. 'act', entity)
       redis.call('HSET', PREFIX .. 'vt', entity, exact(virtual))
-    elseif job then
-      count_queued(job, entity, -1)
-      local epoch = redis.call('HINCRBY', job_key(job.id), 'epoch', 1)
-      redis.call('HSET', job_key(job.id), 'state', 'RELEASED')
-      redis.call('HDEL', job_key(job.id), 'worker')
-      redis.call('ZADD', PREFIX .. 'rel', claim_deadline, job.id)
-      redis.call('ZADD', PREFIX .. 'run:' .. tenant, now, job.id)
+    elseif job[1] then
+      local work = tonumber(job[1])
+      count_queued_work(entity, -work)
+      popped_of[lane] = popped_of[lane] + 1
+      mark_released(id, name, tonumber(job[2]) + 1, job[3])
+      tenant.running = tenant.running + 1
       present = math.max(present, virtual)
-      local weight = tonumber(limits[1] or '1') * WORK_WEIGHT[lane]
-      redis.call('ZADD', PREFIX .. 'act', exact(virtual + tonumber(job.work) / weight), entity)
-      answer[#answer + 1] = job.id
-      answer[#answer + 1] = epoch
+      redis.call('ZADD', PREFIX .. 'act', exact(virtual + work / (tenant.weight * WORK_WEIGHT[lane])), entity)
       left = left - 1
     end
   end
 end
-if #answer > 0 then redis.call('SET', PREFIX .. 'V', exact(present)) end
+if #answer > 0 then
+  redis.call('ZADD', PREFIX .. 'rel', unpack(released))
+  redis.call('SET', PREFIX .. 'V', exact(present))
+  for lane, count in pairs(popped_of) do
+    if count > 0 then redis.call('HINCRBY', PREFIX .. 'nq', lane, 0 - count) end
+  end
+end
 return answer

@@ -1,6 +1,6 @@
 """The same tests of the state machine as in tests/unit/core/queue, on real servers with an append-only file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import redis
 
 from deploy.local.embedded import valkey_binary
 from tests.fixtures.redis import running_server
+from tests.fixtures.s3 import S3Server
 from tests.queue_kit import Kit
 from tests.queue_processes import Fleet
 
@@ -33,6 +34,21 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     objects.mkdir()
     with running_server(str(valkey_binary())) as server:
         fleet = Fleet(server, tmp_path, {**QUICK, "STUB_FOLDER": str(objects)})
+        try:
+            yield fleet
+        finally:
+            fleet.close()
+
+
+@pytest.fixture
+def real_fleet(tmp_path: Path, s3_server: S3Server, s3_environment: Mapping[str, str]) -> Iterator[Fleet]:
+    """Processes on a Valkey of their own, for workers that draw and an S3 that keeps what they drew."""
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    s3 = {**s3_environment, "S3_BUCKET": "zimg"}
+    quick = {"ZIMG_LEASE_SECONDS": "3", "ZIMG_CLAIM_SECONDS": "5", "ZIMG_CONCURRENCY": "2"}
+    with running_server(str(valkey_binary())) as server:
+        fleet = Fleet(server, tmp_path, {**s3, **quick, "FAULTS": str(faults)})
         try:
             yield fleet
         finally:

@@ -7,6 +7,7 @@ import pytest
 
 from core.errors import RedisUnavailable
 from core.events import EventHub, JobEvents
+from core.job import Lane
 from core.redis_client import PREFIX, connect
 from tests.queue_kit import Kit
 
@@ -40,6 +41,32 @@ def test_a_strange_point_of_resumption_reads_from_the_start(valkey, after_id):
     job_id = Kit(valkey).queued()
 
     assert len(JobEvents(valkey).read(job_id, after_id)) == 1
+
+
+def test_a_row_of_a_list_is_told_as_queued_before_it_ever_ran(valkey, hub):
+    """It has no stream of its own yet: with 4 kB for each row a long list would fill Redis."""
+    kit = Kit(valkey)
+    job_id = kit.queued(lane=Lane.BATCH)
+    assert valkey.exists(f"{PREFIX}ev:{job_id}") == 0
+
+    [first] = hub.wait(job_id, "", 5)
+
+    assert (first.type, first.data) == ("status", {"status": "queued"})
+    assert JobEvents(valkey).read(job_id, "0") == [first]
+    assert JobEvents(valkey).read(job_id, first.id) == []
+    kit.complete(kit.claim(kit.store.release(1)[0]))
+    assert [event.data.get("status") for event in JobEvents(valkey).read(job_id)] == [
+        "queued", "running", None, "succeeded",
+    ]  # fmt: skip
+    assert "queued" not in [event.data.get("status") for event in JobEvents(valkey).read(job_id, first.id)]
+
+
+def test_the_events_of_an_old_row_are_gone_and_not_made_up(valkey):
+    kit = Kit(valkey)
+    job_id = kit.succeeded(lane=Lane.BATCH)
+    valkey.delete(f"{PREFIX}ev:{job_id}")
+
+    assert JobEvents(valkey).read(job_id) == []
 
 
 def test_a_stream_keeps_no_more_than_it_needs_and_goes_after_the_end(valkey):

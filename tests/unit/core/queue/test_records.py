@@ -1,8 +1,10 @@
 """Reading, listing, removing and expiring records; workers; counts."""
 
+import json
+
 import pytest
 
-from core.job import JobState, Lane
+from core.job import JobState, Lane, Progress
 from core.job_store import TOMBSTONE_SECONDS
 from core.redis_client import PREFIX
 from core.settings import Settings
@@ -15,6 +17,23 @@ def test_an_unknown_job_reads_as_none(kit):
 
     assert kit.store.get("no-such-job") is None
     assert [job and job.id for job in kit.store.get_many(["no-such-job", job_id])] == [None, job_id]
+
+
+def test_what_a_newer_release_wrote_more_is_passed_over(kit):
+    run = kit.running()
+    kit.store.report_progress(run.id, run.token, Progress(stage="denoise", step=1, steps=4))
+    key = f"{PREFIX}job:{run.id}"
+    kit.redis.hset(key, "of_tomorrow", "1")
+    for name in ("request", "progress"):
+        kit.redis.hset(key, name, json.dumps({**json.loads(kit.redis.hget(key, name)), "of_tomorrow": [1]}))
+
+    assert kit.job(run.id).progress == Progress(stage="denoise", step=1, steps=4)
+
+    assert kit.complete(run)
+    kit.redis.hset(key, "picture", json.dumps({**json.loads(kit.redis.hget(key, "picture")), "of_tomorrow": 1}))
+    kit.redis.hset(key, "failure", json.dumps({"code": "a", "message": "b", "of_tomorrow": 1}))
+    job = kit.job(run.id)
+    assert (job.request.prompt, job.picture) == ("a red mug", make_picture(run.id))
 
 
 def test_jobs_are_listed_newest_first_in_pages(kit):

@@ -259,3 +259,13 @@ def test_people_get_four_fifths_where_their_tenants_batch_waits_too(kit):
     lanes = [kit.job(one.job_id).lane for one in kit.store.release(30)]
 
     assert lanes.count(Lane.INTERACTIVE) == pytest.approx(24, abs=1)
+
+
+def test_a_job_released_again_names_no_worker(kit):
+    run = kit.running()
+    assert kit.job(run.id).worker == "w1"
+    kit.store.give_back(run.id, run.token)
+
+    kit.store.release(10)
+
+    assert kit.job(run.id).worker == ""

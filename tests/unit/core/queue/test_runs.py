@@ -47,6 +47,15 @@ def test_a_message_of_an_older_release_is_void(kit):
     assert kit.state(old.job_id) is JobState.RELEASED
 
 
+def test_a_message_without_an_epoch_claims_a_released_job_once(kit):
+    """A release that sent none is still at work somewhere during a rolling upgrade."""
+    release = kit.released()
+
+    assert kit.store.claim(release.job_id, None, "t1", "w1") is not None
+    assert kit.store.claim(release.job_id, None, "t2", "w2") is None
+    assert kit.store.claim(kit.queued(), None, "t3", "w1") is None
+
+
 def test_a_message_of_a_queued_job_is_void(kit):
     old = kit.released()
     kit.let_run_out("rel", old.job_id)

@@ -1,0 +1,27 @@
+-- RELEASED -> RUNNING under a lease. ARGV: id, epoch, token, worker, lease_ms.
+-- Answer: {attempt, alone, tenant, lane, created, deadline, request}, or nil for a duplicate, stale or canceled message.
+local id, token, worker = ARGV[1], ARGV[3], ARGV[4]
+local job = read_job(id)
+if not job then return false end
+
+local function lease_of(attempt, alone)
+  local request = redis.call('HGET', job_key(id), 'request')
+  return {tostring(attempt), alone and '1' or '0', job.tenant, job.lane, job.created, job.deadline, request}
+end
+
+if job.state == 'RUNNING' and job.token == token then return lease_of(job.attempt, job.ran_alone) end
+if job.state ~= 'RELEASED' or job.epoch ~= ARGV[2] then return false end
+if redis.call('SISMEMBER', PREFIX .. 'paused', 'worker:' .. worker) == 1 then
+  back_to_queue(job)
+  return false
+end
+
+local now = server_ms()
+local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
+redis.call('HSET', job_key(id), 'state', 'RUNNING', 'token', token, 'worker', worker, 'started', now)
+if job.alone then redis.call('HSET', job_key(id), 'ran_alone', 1) end
+redis.call('ZREM', PREFIX .. 'rel', id)
+redis.call('ZADD', PREFIX .. 'lease', now + tonumber(ARGV[5]), id)
+redis.call('SADD', PREFIX .. 'held:' .. worker, id)
+emit_status(id, 'running')
+return lease_of(attempt, job.alone)

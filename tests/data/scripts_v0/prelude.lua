@@ -1,0 +1,281 @@
+-- Put before every script at load. Rules for all: read and check first, write last (Lua has no rollback); the server's
+-- clock only; the same call again changes nothing.
+local PREFIX = '{zimg}:'
+local EVENTS_KEPT = 64                 -- per job, enough to resume a stream
+local EVENTS_AFTER_END_MS = 3600000
+local MIRRORED_AT_ONCE = 100           -- followers ended per script call, so that no call blocks the server for long
+local ORPHAN_AFTER_MS = 600000         -- long after the last lease of a job that ended without a picture
+local WORK_WEIGHT = {interactive = 4, batch = 1}
+local LANES = {'interactive', 'batch'}
+local TERMINAL = {SUCCEEDED = true, DEAD = true, CANCELED = true}
+local unpack = unpack or table.unpack
+local FIELDS = {
+  'state', 'tenant', 'lane', 'token', 'epoch', 'created', 'arrival', 'deadline', 'cost', 'work', 'head_start', 'day', 'batch',
+  'fingerprint', 'flight', 'worker', 'attempt', 'failures', 'max_attempts', 'crashes', 'alone', 'ran_alone', 'cancel',
+  'promoted', 'retention', 'record_retention', 'started', 'picture', 'picture_removed', 'expires',
+}
+
+local function server_ms()
+  local now = redis.call('TIME')
+  return now[1] * 1000 + math.floor(now[2] / 1000)
+end
+
+local function exact(number) return string.format('%.17g', number) end
+
+local function job_key(id) return PREFIX .. 'job:' .. id end
+
+local function read_job(id)
+  local values = redis.call('HMGET', job_key(id), unpack(FIELDS))
+  if not values[1] then return nil end
+  local job = {id = id}
+  for index, name in ipairs(FIELDS) do job[name] = values[index] or nil end
+  return job
+end
+
+-- yyyymmdd of a server time, UTC (Howard Hinnant's civil_from_days).
+local function day_of(ms)
+  local z = math.floor(ms / 86400000) + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d%02d%02d', year, month, doy - math.floor((153 * mp + 2) / 5) + 1)
+end
+
+-- Events ---------------------------------------------------------------------------------------------------------
+
+local function emit(id, kind, data)
+  redis.call('XADD', PREFIX .. 'ev:' .. id, 'MAXLEN', EVENTS_KEPT, '*', 'type', kind, 'data', data)
+  redis.call('PUBLISH', PREFIX .. 'events', id)
+end
+
+local function emit_status(id, status) emit(id, 'status', '{"status":"' .. status .. '"}') end
+
+-- One element is enough: whoever pops it looks at everything.
+local function wake()
+  if redis.call('LLEN', PREFIX .. 'wake') == 0 then redis.call('LPUSH', PREFIX .. 'wake', '1') end
+end
+
+-- Queues: start-time fair queueing over entities (tenant, lane) ----------------------------------------------------
+
+local function entity_of(tenant, lane) return tenant .. '|' .. lane end
+
+-- An entity that comes back starts at the present virtual time: idling earns no credit.
+local function activate(entity)
+  if redis.call('ZSCORE', PREFIX .. 'act', entity) then return end
+  local present = tonumber(redis.call('GET', PREFIX .. 'V') or '0')
+  local own = tonumber(redis.call('HGET', PREFIX .. 'vt', entity) or '0')
+  redis.call('ZADD', PREFIX .. 'act', exact(math.max(present, own)), entity)
+  redis.call('HDEL', PREFIX .. 'vt', entity)
+end
+
+local function count_queued(job, entity, change)
+  redis.call('HINCRBY', PREFIX .. 'nq', job.lane, change)
+  if redis.call('EXISTS', PREFIX .. 'tq:' .. entity) == 0 then
+    redis.call('HDEL', PREFIX .. 'queued_work', entity)
+  else
+    redis.call('HINCRBYFLOAT', PREFIX .. 'queued_work', entity, exact(change * tonumber(job.work)))
+  end
+end
+
+local function enqueue(job)
+  local entity = entity_of(job.tenant, job.lane)
+  local score = exact(tonumber(job.arrival) - tonumber(job.head_start))
+  if redis.call('ZADD', PREFIX .. 'tq:' .. entity, score, job.id) == 1 then count_queued(job, entity, 1) end
+  redis.call('ZADD', PREFIX .. 'deadline', job.deadline, job.id)
+  activate(entity)
+  wake()
+end
+
+local function dequeue(job)
+  local entity = entity_of(job.tenant, job.lane)
+  if redis.call('ZREM', PREFIX .. 'tq:' .. entity, job.id) == 1 then count_queued(job, entity, -1) end
+end
+
+local function free_slot(job)
+  redis.call('ZREM', PREFIX .. 'run:' .. job.tenant, job.id)
+  if job.worker then redis.call('SREM', PREFIX .. 'held:' .. job.worker, job.id) end
+  for _, lane in ipairs(LANES) do  -- the tenant may have been parked at its cap
+    local entity = entity_of(job.tenant, lane)
+    if redis.call('SREM', PREFIX .. 'parked', entity) == 1 and redis.call('EXISTS', PREFIX .. 'tq:' .. entity) == 1 then
+      activate(entity)
+    end
+  end
+  wake()
+end
+
+-- Take a job out of whatever its state keeps it in.
+local function leave(job)
+  if job.state == 'QUEUED' then
+    dequeue(job)
+  elseif job.state == 'RELEASED' then
+    redis.call('ZREM', PREFIX .. 'rel', job.id)
+    free_slot(job)
+  elseif job.state == 'RUNNING' then
+    redis.call('ZREM', PREFIX .. 'lease', job.id)
+    free_slot(job)
+  elseif job.state == 'RETRY' then
+    redis.call('ZREM', PREFIX .. 'retry', job.id)
+  elseif job.state == 'FOLLOWING' then
+    redis.call('ZREM', PREFIX .. 'fol:' .. job.flight, job.id)
+  end
+end
+
+local function back_to_queue(job)
+  leave(job)
+  redis.call('HSET', job_key(job.id), 'state', 'QUEUED')
+  redis.call('HDEL', job_key(job.id), 'progress')
+  if job.state == 'RUNNING' then emit_status(job.id, 'queued') end
+  job.state = 'QUEUED'
+  enqueue(job)
+end
+
+-- Ends -----------------------------------------------------------------------------------------------------------
+
+-- Exactly one of charge and refund per job, to the day that its reservation was taken from.
+local function settle(job, kind)
+  if redis.call('HSETNX', job_key(job.id), 'settled', kind) == 0 then return end
+  local cost = tonumber(job.cost)
+  local use = PREFIX .. 'use:' .. job.tenant .. ':' .. job.day
+  redis.call('HINCRBY', use, 'reserved', 0 - cost)
+  if kind == 'charge' then redis.call('HINCRBY', use, 'used', cost) end
+  redis.call('XADD', PREFIX .. 'ledger', '*', 'job', job.id, 'tenant', job.tenant, 'kind', kind, 'cost', cost, 'day', job.day)
+end
+
+local function finish(job, state, kind)
+  local now = server_ms()
+  leave(job)
+  redis.call('HSET', job_key(job.id), 'state', state, 'finished', now)
+  redis.call('HDEL', job_key(job.id), 'progress')
+  settle(job, kind)
+  redis.call('ZREM', PREFIX .. 'deadline', job.id)
+  redis.call('HINCRBY', PREFIX .. 'outcomes', state, 1)
+  if job.batch then redis.call('HINCRBY', PREFIX .. 'batch:' .. job.batch, state, 1) end
+  redis.call('ZADD', PREFIX .. 'records', now + tonumber(job.record_retention), job.id)
+  if state ~= 'SUCCEEDED' and job.attempt then  -- a run may have stored a picture that nobody will ever see
+    redis.call('ZADD', PREFIX .. 'trash', now + ORPHAN_AFTER_MS, 'job:' .. job.id .. ':' .. job.created .. ':' .. job.tenant)
+  end
+  job.state = state
+end
+
+local function close_events(job, status)
+  emit_status(job.id, status)
+  redis.call('PEXPIRE', PREFIX .. 'ev:' .. job.id, EVENTS_AFTER_END_MS)
+end
+
+local function forget_fingerprint(job)
+  if not job.fingerprint then return end
+  local key = PREFIX .. 'fp:' .. job.tenant .. ':' .. job.fingerprint
+  if redis.call('GET', key) == job.id then redis.call('DEL', key) end
+end
+
+local function succeed(job, picture)
+  local expires = server_ms() + tonumber(job.retention)
+  redis.call('HSET', job_key(job.id), 'picture', picture, 'expires', expires)
+  redis.call('HDEL', job_key(job.id), 'failure')
+  redis.call('ZADD', PREFIX .. 'pictures', expires, job.id)
+  finish(job, 'SUCCEEDED', 'charge')
+  emit(job.id, 'output', '{"images":[' .. picture .. ']}')
+  close_events(job, 'succeeded')
+  if job.fingerprint then  -- reuse while the object exists, less a margin for the way to the user
+    redis.call('SET', PREFIX .. 'fp:' .. job.tenant .. ':' .. job.fingerprint, job.id, 'PXAT', expires)
+  end
+end
+
+local function die(job, failure)
+  redis.call('HSET', job_key(job.id), 'failure', failure)
+  finish(job, 'DEAD', 'refund')
+  redis.call('ZADD', PREFIX .. 'dlq', server_ms(), job.id)
+  forget_fingerprint(job)
+  emit(job.id, 'error', failure)
+  close_events(job, 'failed')
+end
+
+local function cancel_now(job)
+  finish(job, 'CANCELED', 'refund')
+  forget_fingerprint(job)
+  close_events(job, 'canceled')
+end
+
+-- Followers ------------------------------------------------------------------------------------------------------
+
+-- A picture with several records is deleted with the last of them.
+local function share_picture(picture, owner, id)
+  redis.call('SADD', PREFIX .. 'ref:' .. cjson.decode(picture).key, owner, id)
+end
+
+-- End up to MIRRORED_AT_ONCE followers of a flight as its leader ended; what is left waits for the reaper.
+local function mirror(flight)
+  local key = PREFIX .. 'mirror:' .. flight
+  local how = redis.call('HMGET', key, 'picture', 'failure', 'owner')
+  local ids = redis.call('ZRANGE', PREFIX .. 'fol:' .. flight, 0, MIRRORED_AT_ONCE - 1)
+  for _, id in ipairs(ids) do
+    local job = read_job(id)
+    if not job or job.state ~= 'FOLLOWING' then
+      redis.call('ZREM', PREFIX .. 'fol:' .. flight, id)
+    elseif how[1] then
+      share_picture(how[1], how[3], id)
+      succeed(job, how[1])
+    else
+      die(job, how[2])
+    end
+  end
+  if redis.call('EXISTS', PREFIX .. 'fol:' .. flight) == 0 then
+    redis.call('DEL', key)
+    redis.call('SREM', PREFIX .. 'mirrors', flight)
+  end
+  return #ids
+end
+
+local function has_followers(job)
+  return job.flight and redis.call('EXISTS', PREFIX .. 'fol:' .. job.flight) == 1
+end
+
+local function mirror_success(job, picture, owner)
+  if not has_followers(job) then return end
+  redis.call('HSET', PREFIX .. 'mirror:' .. job.flight, 'picture', picture, 'owner', owner)
+  redis.call('SADD', PREFIX .. 'mirrors', job.flight)
+  mirror(job.flight)
+end
+
+local function mirror_failure(job, failure)
+  redis.call('HSET', PREFIX .. 'mirror:' .. job.flight, 'failure', failure)
+  redis.call('SADD', PREFIX .. 'mirrors', job.flight)
+  mirror(job.flight)
+end
+
+-- The oldest follower takes the place of a leader that ended for no fault of the request.
+local function promote(job, promotions)
+  local popped = redis.call('ZPOPMIN', PREFIX .. 'fol:' .. job.flight)
+  local heir = read_job(popped[1])
+  redis.call('HSET', job_key(heir.id), 'promoted', promotions)
+  redis.call('HDEL', job_key(heir.id), 'leader')
+  redis.call('SET', PREFIX .. 'fp:' .. heir.tenant .. ':' .. heir.fingerprint, heir.id)
+  back_to_queue(heir)
+end
+
+-- DEAD, with the flight: a reason of ours promotes a follower once, a permanent one is everybody's.
+local function die_as_leader(job, failure, ours)
+  die(job, failure)
+  if not has_followers(job) then return end
+  local promotions = tonumber(job.promoted or '0')
+  if ours and promotions < 1 then promote(job, promotions + 1) else mirror_failure(job, failure) end
+end
+
+local function cancel_as_leader(job)
+  local was_leader = job.state ~= 'FOLLOWING'
+  cancel_now(job)
+  if was_leader and has_followers(job) then promote(job, job.promoted or '0') end
+end
+
+-- Objects of pictures that no record shows any more; the scheduler deletes them when due.
+local function drop_picture(job)
+  if not job.picture then return end
+  local object = cjson.decode(job.picture).key
+  local refs = PREFIX .. 'ref:' .. object
+  redis.call('SREM', refs, job.id)
+  if redis.call('EXISTS', refs) == 0 then redis.call('ZADD', PREFIX .. 'trash', server_ms(), object) end
+end

@@ -1,0 +1,180 @@
+-- Store one job or several of one tenant, all or none: idempotency, limits, reservation, job, queue in one step.
+-- ARGV: tenant, weight, running_jobs, daily_units, emission_ms, burst, queued_jobs, service_queued_jobs,
+--       idempotency_ms, record_retention_ms, burst_cost, then per job 16 values (FIELD_COUNT below).
+-- Answer: {'ok', (id, state, replayed, leader)*} or {refusal, detail}.
+local FIELD_COUNT = 16
+local HEADER = 11
+local REUSE_MARGIN_MS = 300000
+local REPEAT_KEPT_MS = 900000  -- longer than the SDKs wait before they send again
+local USE_KEPT_SECONDS = 3456000
+local tenant = ARGV[1]
+local now = server_ms()
+local day = day_of(now)
+
+local function job_at(index)
+  local at = HEADER + (index - 1) * FIELD_COUNT
+  return {
+    id = ARGV[at + 1], lane = ARGV[at + 2], fingerprint = ARGV[at + 3], idempotency_key = ARGV[at + 4],
+    body_hash = ARGV[at + 5], repeat_key = ARGV[at + 6], repeat_ms = tonumber(ARGV[at + 7]),
+    cost = tonumber(ARGV[at + 8]), work = ARGV[at + 9], deadline_ms = tonumber(ARGV[at + 10]),
+    max_attempts = ARGV[at + 11], head_start = ARGV[at + 12], batch = ARGV[at + 13], request = ARGV[at + 14],
+    metadata = ARGV[at + 15], retention = ARGV[at + 16],
+  }
+end
+
+local function idempotency_name(new) return PREFIX .. 'idem:' .. tenant .. ':' .. new.idempotency_key end
+
+local function repeat_name(new) return PREFIX .. 'repeat:' .. tenant .. ':' .. new.repeat_key end
+
+-- The job of the same call a moment ago (a double click), or of the call that a client's library says it repeats.
+local function repeated(new)
+  local kept = new.repeat_key ~= '' and redis.call('GET', repeat_name(new))
+  if not kept then return nil end
+  local at, id = string.match(kept, '^([^|]*)|(.*)$')
+  if now - tonumber(at) > new.repeat_ms then return nil end
+  local state = redis.call('HGET', job_key(id), 'state')
+  if state then return id, state end
+  return nil
+end
+
+-- The job that this very call, or an earlier one with the same key, made: id and state; or 'mismatch'.
+local function earlier(new)
+  local state = redis.call('HGET', job_key(new.id), 'state')
+  if state then return new.id, state end
+  if new.idempotency_key == '' then return repeated(new) end
+  local kept = redis.call('GET', idempotency_name(new))
+  if not kept then return nil end
+  local body_hash, id = string.match(kept, '^([^|]*)|(.*)$')
+  if body_hash ~= new.body_hash then return id, 'mismatch' end
+  state = redis.call('HGET', job_key(id), 'state')
+  if state then return id, state end
+  return nil
+end
+
+local count = (#ARGV - HEADER) / FIELD_COUNT
+local news, replays = {}, {}
+local cost, queued = 0, {interactive = 0, batch = 0}
+for index = 1, count do
+  local new = job_at(index)
+  local id, state = earlier(new)
+  if state == 'mismatch' then return {'idempotency_mismatch', id} end
+  if id then
+    replays[index] = {id, state}
+  else
+    news[#news + 1] = new
+    cost = cost + new.cost
+    queued[new.lane] = queued[new.lane] + 1
+  end
+end
+
+local gcra = PREFIX .. 'gcra:' .. tenant
+local emission, burst = tonumber(ARGV[5]), tonumber(ARGV[6])
+local burst_cost = math.min(#news, tonumber(ARGV[11]))
+local burst_until = math.max(tonumber(redis.call('GET', gcra) or '0'), now) + emission * burst_cost
+if #news > 0 then
+  -- More than a whole burst at once passes when nothing else was used: it then waits out its own debt.
+  local most = now + emission * math.max(burst, burst_cost)
+  if emission > 0 and burst_until > most then return {'rate_limited', tostring(math.ceil(burst_until - most))} end
+  local use = redis.call('HMGET', PREFIX .. 'use:' .. tenant .. ':' .. day, 'used', 'reserved')
+  if (tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost > tonumber(ARGV[4]) then
+    return {'quota_exceeded', tostring(86400000 - now % 86400000)}
+  end
+  local waiting = 0
+  for _, lane in ipairs(LANES) do waiting = waiting + redis.call('ZCARD', PREFIX .. 'tq:' .. entity_of(tenant, lane)) end
+  if waiting + #news > tonumber(ARGV[7]) then return {'queue_full', tostring(waiting)} end
+  local all = redis.call('HMGET', PREFIX .. 'nq', 'interactive', 'batch')
+  if (tonumber(all[1]) or 0) + (tonumber(all[2]) or 0) + #news > tonumber(ARGV[8]) then return {'overloaded', '0'} end
+end
+
+-- All checks passed: writes only from here on.
+if #news > 0 then
+  if emission > 0 then redis.call('SET', gcra, exact(burst_until), 'PX', math.ceil(burst_until - now + emission)) end
+  local use = PREFIX .. 'use:' .. tenant .. ':' .. day
+  redis.call('HINCRBY', use, 'reserved', cost)
+  redis.call('EXPIRE', use, USE_KEPT_SECONDS)
+  redis.call('HSET', PREFIX .. 'lim:' .. tenant, 'weight', ARGV[2], 'running', ARGV[3])
+end
+
+local function leader_of(new)
+  if new.fingerprint == '' then return nil end
+  local leader = redis.call('GET', PREFIX .. 'fp:' .. tenant .. ':' .. new.fingerprint)
+  local job = leader and read_job(leader)
+  if not job or job.state == 'DEAD' or job.state == 'CANCELED' then return nil end
+  if job.state == 'SUCCEEDED' and (job.picture_removed or tonumber(job.expires) < now + REUSE_MARGIN_MS) then return nil end
+  return job
+end
+
+-- Order among jobs of the same millisecond: each arrives 1/1024 ms after the one before, which a double holds exactly.
+local arrival_key = PREFIX .. 'arrival'
+local last_arrival = tonumber(redis.call('GET', arrival_key) or '0')
+
+local function next_arrival()
+  last_arrival = math.max(now, last_arrival + 1 / 1024)
+  return exact(last_arrival)
+end
+
+local function store(new)
+  local key = job_key(new.id)
+  local arrival = next_arrival()
+  redis.call('HSET', key, 'state', 'QUEUED', 'tenant', tenant, 'lane', new.lane, 'cost', new.cost, 'work', new.work,
+    'head_start', new.head_start, 'created', now, 'arrival', arrival, 'deadline', now + new.deadline_ms, 'day', day, 'epoch', 0,
+    'max_attempts', new.max_attempts, 'request', new.request, 'retention', new.retention,
+    'record_retention', ARGV[10])
+  if new.fingerprint ~= '' then redis.call('HSET', key, 'fingerprint', new.fingerprint) end
+  if new.metadata ~= '{}' then redis.call('HSET', key, 'metadata', new.metadata) end
+  if new.idempotency_key ~= '' then
+    redis.call('SET', idempotency_name(new), new.body_hash .. '|' .. new.id, 'PX', ARGV[9])
+  end
+  if new.repeat_key ~= '' then redis.call('SET', repeat_name(new), now .. '|' .. new.id, 'PX', REPEAT_KEPT_MS) end
+  redis.call('ZADD', PREFIX .. 'jobs:' .. tenant, arrival, new.id)
+  if new.batch ~= '' then
+    redis.call('HSET', key, 'batch', new.batch)
+    redis.call('HINCRBY', PREFIX .. 'batch:' .. new.batch, 'total', 1)
+    redis.call('HSET', PREFIX .. 'batch:' .. new.batch, 'tenant', tenant)
+    redis.call('ZADD', PREFIX .. 'batch_jobs:' .. new.batch, redis.call('ZCARD', PREFIX .. 'batch_jobs:' .. new.batch), new.id)
+  end
+end
+
+local function follow(job, leader)
+  local flight = leader.flight or leader.id
+  redis.call('HSET', job_key(leader.id), 'flight', flight)
+  redis.call('HSET', job_key(job.id), 'state', 'FOLLOWING', 'leader', leader.id, 'flight', flight)
+  redis.call('ZADD', PREFIX .. 'fol:' .. flight, job.arrival, job.id)
+  redis.call('ZADD', PREFIX .. 'deadline', job.deadline, job.id)
+end
+
+local function start(new)
+  store(new)
+  local job = read_job(new.id)
+  local leader = leader_of(new)
+  -- A stream takes 4 kB from its first entry on; nobody watches the single rows of a list before they run.
+  if new.lane == 'interactive' then emit_status(new.id, 'queued') end
+  if not leader then
+    if new.fingerprint ~= '' then redis.call('SET', PREFIX .. 'fp:' .. tenant .. ':' .. new.fingerprint, new.id) end
+    enqueue(job)
+    return {new.id, 'QUEUED', '0', ''}
+  end
+  if leader.state ~= 'SUCCEEDED' then
+    follow(job, leader)
+    return {new.id, 'FOLLOWING', '0', leader.id}
+  end
+  redis.call('HSET', job_key(new.id), 'leader', leader.id)
+  share_picture(leader.picture, leader.id, new.id)
+  succeed(job, leader.picture)
+  return {new.id, 'SUCCEEDED', '0', leader.id}
+end
+
+local answer = {'ok'}
+local at = 0
+for index = 1, count do
+  local one
+  if replays[index] then
+    one = {replays[index][1], replays[index][2], '1', redis.call('HGET', job_key(replays[index][1]), 'leader') or ''}
+  else
+    at = at + 1
+    one = start(news[at])
+  end
+  for _, value in ipairs(one) do answer[#answer + 1] = value end
+end
+if #news > 0 then redis.call('SET', arrival_key, exact(last_arrival)) end
+return answer
