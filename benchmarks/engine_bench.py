@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -128,16 +129,36 @@ def plain_picture(pipe: Any, prompt: str, size: int, steps: int, seed: int) -> A
 
 
 def ride(bench: Bench, carousel: Any, in_flight: int, steps: int, pictures: int) -> float:
-    """Closed loop: `in_flight` callers, each with one ticket at a time; returns pictures per second."""
+    """Closed loop at the bench's size, every prompt fresh; returns pictures per second."""
+    names = itertools.count(bench.prompts + 1)
+    bench.prompts += pictures
+    return _closed_loop(
+        lambda: f"{next(names):05d} {SUBJECT}", carousel, in_flight, pictures, (bench.size, bench.size), steps
+    )
+
+
+def ride_pictures(engine: Any, in_flight: int, pictures: int, width: int, height: int, name: str) -> float:
+    """Closed loop of 4 forwards with prompts that begin with `name` and a number; returns pictures per second."""
+    names = itertools.count()
+    return _closed_loop(lambda: f"{name} {next(names):04d} {SUBJECT}", engine, in_flight, pictures, (width, height), 4)
+
+
+def _closed_loop(
+    prompt: Callable[[], str], engine: Any, in_flight: int, pictures: int, size: tuple[int, int], steps: int
+) -> float:
+    """`in_flight` callers, each with one ticket at a time."""
     left = threading.Semaphore(pictures)
     failures: list[BaseException] = []
+    width, height = size
 
     def caller() -> None:
         try:
             while left.acquire(blocking=False):
-                prompt = bench.fresh_prompt()
-                size = bench.size
-                carousel.submit(prompt=prompt, height=size, width=size, seed=0, steps=steps).result(120)
+                ticket = engine.submit(
+                    prompt=prompt(), height=height, width=width, seed=0, steps=steps, guidance_scale=0.0,
+                    lane="interactive", alone=False, on_step=None,
+                )  # fmt: skip
+                ticket.result(120)
         except BaseException as error:
             failures.append(error)
 

@@ -1,0 +1,133 @@
+"""How long a worker's engine takes from the import of torch to its first picture, by where its weights are found.
+
+    python -m benchmarks.engine_start --folder /tmp/full --out starts.jsonl
+
+Three starts of the worker's own code, each in a process of its own: *cold* (weights packed from the model's files),
+*packed* (read from the packed store on disk) and *restart* (found in shared memory). The model is written to the
+folder first, full shape, random weights; its files then lie in the page cache, unless `--evict` asks the system to
+forget them. Seconds count from just before the import of torch. `--tiny` tries the script out on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+KINDS = ("cold", "packed", "restart")
+CHILD_SECONDS = 400.0
+
+
+def start_once(kind: str) -> None:
+    """In the child: start as the worker does and draw one picture; prints the seconds of each milestone."""
+    begun = time.perf_counter()
+    stamps: dict[str, Any] = {"what": "start", "kind": kind}
+
+    def stamp(name: str) -> None:
+        stamps[name] = round(time.perf_counter() - begun, 2)
+
+    import torch
+
+    from core.settings import Settings
+    from worker.pipeline import load_model, make_engine
+
+    stamp("imported_s")
+    settings = Settings.from_env()
+    model = load_model(settings)
+    stamp("loaded_s")
+    engine: Any = make_engine(settings, model)
+    stamp("ready_s")
+    width, height = model.profile.default_size
+    image = engine.submit(prompt="a red mug", height=height, width=width, seed=0, steps=4).result(120)
+    stamp("picture_s")
+    stamps["size"] = list(image.size)
+    stamps["host_peak_gib"] = round(peak_host_bytes() / 2**30, 2)
+    stamps["card"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    engine.close()
+    print(json.dumps(stamps), flush=True)
+
+
+def peak_host_bytes() -> int:
+    """Most resident host memory of this process so far, shared pages included."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+def forget(kind: str, weights: Path) -> None:
+    """Remove what a start of this kind must not find."""
+    from worker.offload import drop_stores
+    from worker.offload.host_weights import SHARED_MEMORY
+
+    if kind in ("cold", "packed"):
+        drop_stores(SHARED_MEMORY)
+    if kind == "cold":
+        drop_stores(weights)
+
+
+def evict(folder: Path) -> None:
+    """Ask the system to forget the cached pages of these files."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            file = os.open(path, os.O_RDONLY)
+            os.fsync(file)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(file)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="where the model's files are, or go")
+    parser.add_argument("--out", default="")
+    parser.add_argument("--kinds", default=",".join((*KINDS, "restart")))
+    parser.add_argument("--evict", action="store_true", help="read from the disk, not from cached pages")
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--one", default="", choices=["", *KINDS])
+    arguments = parser.parse_args()
+    if arguments.one:
+        start_once(arguments.one)
+        return 0
+    make = "from pathlib import Path; from benchmarks.engine_models import saved_model; "
+    make += f"saved_model(Path({str(arguments.folder)!r}), tiny={arguments.tiny})"
+    subprocess.run([sys.executable, "-c", make], check=True)  # in a child: it takes the card and 20 GB
+    failed = 0
+    for kind in arguments.kinds.split(","):
+        line = run_child(kind, arguments)
+        failed += "failure" in line
+        print(json.dumps(line), flush=True)
+        if arguments.out:
+            with Path(arguments.out).open("a") as file:
+                file.write(json.dumps(line) + "\n")
+    forget("cold", arguments.folder.with_name("weights"))
+    return failed
+
+
+def run_child(kind: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One start's line; `failure` in it when there was no picture."""
+    weights = arguments.folder.with_name("weights")
+    forget(kind, weights)
+    if arguments.evict:
+        for folder in (arguments.folder, weights):
+            evict(folder)
+    environ = {**os.environ, "ZIMG_MODEL": str(arguments.folder), "ZIMG_WEIGHTS_DIR": str(weights)}
+    command = [sys.executable, "-m", "benchmarks.engine_start", "--folder", str(arguments.folder), "--one", kind]
+    try:
+        done = subprocess.run(
+            command, env=environ, stdout=subprocess.PIPE, text=True, timeout=CHILD_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"what": "start", "kind": kind, "failure": f"no picture within {CHILD_SECONDS:.0f} s"}
+    if done.returncode:
+        return {"what": "start", "kind": kind, "failure": f"exit {done.returncode}"}
+    line: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return {**line, "evicted": arguments.evict}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
