@@ -99,7 +99,7 @@ def test_row_17_clocks_an_hour_off_change_nothing(fleet):
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "workers"), [("old", ("new", "old")), ("new", ("old", "new")), ("both", ("old", "new"))]
+    ("schedulers", "workers"), [(["old"], ["new", "old"]), (["new"], ["old", "new"]), (["old", "new"], ["old", "new"])]
 )
 def test_row_19_two_releases_side_by_side(fleet, schedulers, workers):
     """The scripts of the release before and today's on one Redis: schedulers, workers and clients of both."""
