@@ -153,6 +153,8 @@ MUTANTS = [
     Mutant("remove-twice", "if redis.call('EXISTS', PREFIX .. 'tombstone:' .. id) == 1 then return 1 end", "", "records"),
     Mutant("remove-picture", "if not job.picture_removed then drop_picture(job) end", "", "records"),
     Mutant("expire-due", "PREFIX .. 'pictures', '-inf', now,", "PREFIX .. 'pictures', '-inf', '+inf',", "records"),
+    Mutant("place-in-flight", "local busy = redis.call('ZCARD', PREFIX .. 'rel') + redis.call('ZCARD', PREFIX .. 'lease')", "local busy = 0", "place"),
+    Mutant("place-pace", "'gap_ms', exact(gap_ms)", "'gap_ms', exact(gap_ms / 2)", "place"),
     Mutant("trash-shared", "if redis.call('EXISTS', refs) == 0 then redis.call('ZADD'", "if true then redis.call('ZADD'", "followers"),
 ]  # fmt: skip
 

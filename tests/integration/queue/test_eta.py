@@ -1,0 +1,124 @@
+"""What the service promises: place and ETA of waiting jobs under steady load, against what then really happens."""
+
+import queue
+import random
+import statistics
+import threading
+import time
+
+import pytest
+
+from core.job import Lane
+from core.job_store import JobStore
+from core.redis_client import connect
+from core.settings import Settings
+from tests.queue_kit import GENEROUS, Kit, make_job, make_picture
+
+SLOTS = 4
+
+
+class SimulatedService:
+    """Releases and runs through the real scripts; a run is a wait of `run_seconds`, give or take a tenth."""
+
+    def __init__(self, kit, url, run_seconds):
+        self.kit, self._run_seconds, self._rng = kit, run_seconds, random.Random(5)
+        self.ended_at, self.started = {}, []  # job -> monotonic time of its end; ids in the order of their starts
+        self._url, self._messages, self._stop = url, queue.Queue(), threading.Event()
+        self._threads = [threading.Thread(target=self._schedule)]
+        self._threads += [threading.Thread(target=self._work, args=(number,)) for number in range(SLOTS)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+    def _store(self):
+        return JobStore(connect(self._url), Settings())
+
+    def _schedule(self):
+        store = self._store()
+        while not self._stop.is_set():
+            for one in store.release(64):
+                self._messages.put(one)
+            store.wait_for_wake(0.05)
+
+    def _work(self, number):
+        store = self._store()
+        time.sleep(self._run_seconds * number / SLOTS)  # as after a while: they do not end in step
+        while not self._stop.is_set():
+            try:
+                message = self._messages.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            lease = store.claim(message.job_id, message.epoch, f"t{message.job_id}", "w1")
+            self.started.append(message.job_id)
+            time.sleep(self._run_seconds * self._rng.uniform(0.9, 1.1))
+            assert lease is not None
+            assert store.complete(lease.job_id, lease.token, make_picture(lease.job_id))
+            self.ended_at[lease.job_id] = time.monotonic()
+
+
+def ask(kit, ids):
+    """job -> (monotonic time of asking, its place)"""
+    return {job_id: (time.monotonic(), kit.store.queue_place(kit.job(job_id))) for job_id in ids}
+
+
+def submit(kit, count, lane):
+    jobs = [make_job(lane=lane, tenant=lane.value) for _ in range(count)]
+    kit.store.submit_many(jobs, GENEROUS)
+    return [job.id for job in jobs]
+
+
+def watch(valkey, valkey_server, run_seconds, warm_up, waiting):
+    """Place and ETA of jobs of two lanes in the middle of a steady load: [(promised, real seconds, position, rank)]"""
+    kit = Kit(valkey)
+    kit.add_worker("w1", slots=SLOTS)
+    with SimulatedService(kit, valkey_server.url, run_seconds) as service:
+        before = submit(kit, warm_up, Lane.INTERACTIVE)
+        rows = submit(kit, waiting, Lane.BATCH)
+        people = submit(kit, waiting, Lane.INTERACTIVE)
+        deadline = time.monotonic() + 60
+        while not set(before) <= set(service.ended_at):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        started = len(service.started)
+        asked = ask(kit, [*people[::4], *rows[::4]])
+        while len(service.ended_at) < len(before) + len(rows) + len(people):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    found = []
+    for job_id, (at, place) in asked.items():
+        if place is not None and place.position > 0:
+            rank = service.started.index(job_id) - started
+            found.append((place.eta_seconds, service.ended_at[job_id] - at, place.position, rank))
+    return found
+
+
+def assert_right(found, least_seconds):
+    """ETAs within 20 % where there is something to wait for; places in the order that the starts then had."""
+    assert len(found) >= 8
+    errors = [abs(promised - real) / real for promised, real, _, _ in found if real >= least_seconds]
+    assert len(errors) >= 5
+    # Jobs released when we asked start first and are in nobody's place.
+    offsets = sorted(rank - position for _, _, position, rank in found)
+    assert offsets[-1] - offsets[0] <= 4, found
+    return errors
+
+
+def test_the_eta_is_right_within_a_fifth_and_the_place_is_the_order_of_the_starts(valkey, valkey_server):
+    errors = assert_right(watch(valkey, valkey_server, run_seconds=0.4, warm_up=20, waiting=24), least_seconds=1.0)
+
+    assert statistics.median(errors) <= 0.2, "the worst on a quiet machine: `make faults`, with longer runs"
+
+
+@pytest.mark.faults
+def test_the_eta_is_right_within_a_fifth_for_runs_of_two_seconds(valkey, valkey_server):
+    errors = assert_right(watch(valkey, valkey_server, run_seconds=2.0, warm_up=24, waiting=32), least_seconds=4.0)
+
+    assert max(errors) <= 0.2
+    print(f"\nETA: worst error {max(errors):.0%} with runs of 2 s, median {statistics.median(errors):.0%}")
