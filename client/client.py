@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -229,6 +229,24 @@ class Zimg:
     def revoke_key(self, key_id: str) -> None:
         """Close a key for ever (admin)."""
         self._call("DELETE", f"/v1/keys/{key_id}")
+
+    # Webhooks
+
+    def create_webhook(self, url: str, *, events: Sequence[str] = ()) -> dict[str, Any]:
+        """A new endpoint; its signing secret is in `secret`, this once."""
+        return dict(self._call("POST", "/v1/webhooks", json={"url": url, "events": list(events)}).json())
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        """Your endpoints, oldest first."""
+        return list(self._call("GET", "/v1/webhooks").json()["data"])
+
+    def test_webhook(self, endpoint_id: str) -> None:
+        """Let the service send a test event to an endpoint."""
+        self._call("POST", f"/v1/webhooks/{endpoint_id}/test")
+
+    def delete_webhook(self, endpoint_id: str) -> None:
+        """Remove an endpoint."""
+        self._call("DELETE", f"/v1/webhooks/{endpoint_id}")
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The answer. What may be sent again safely is sent again while the service is away."""

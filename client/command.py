@@ -8,59 +8,33 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from client.client import DEFAULT_URL, Job, Zimg, ZimgProblem
+from client.client import DEFAULT_URL, Job, Zimg
+from client.doctor.command import doctor
+from client.picture import read_parameters
+from client.terminal import FAILED, AdminKey, AsJson, Key, Url, err, table, told
+from client.webhooks_command import webhooks_app
 
-FAILED, REFUSED, UNAVAILABLE = 1, 3, 4
 BATCH_LOOK_SECONDS = 2.0
+STATUSES = ("queued", "running", "succeeded", "failed", "canceling", "canceled", "expired")
 
 app = typer.Typer(help="Pictures from a zimg service.", no_args_is_help=True, pretty_exceptions_enable=False)
 keys_app = typer.Typer(help="Keys of tenants (needs the admin key).", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
-
-out, err = Console(), Console(stderr=True)
-
-Url = Annotated[str, typer.Option("--url", envvar="ZIMG_URL", help="Where the service is.")]
-Key = Annotated[str, typer.Option("--key", envvar="ZIMG_API_KEY", help="Your API key.", show_default=False)]
-AdminKey = Annotated[
-    str, typer.Option("--admin-key", envvar="ZIMG_ADMIN_KEY", help="The admin key.", show_default=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-
-
-def _told(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Turn a problem into one sentence and an exit code."""
-
-    @wraps(function)
-    def told(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        try:
-            return function(*args, **kwargs)
-        except ZimgProblem as problem:
-            where = f" ({problem.field})" if problem.field else ""
-            err.print(f"[red]zimg:[/red] {problem}{where}", highlight=False, soft_wrap=True)
-            for one in problem.errors[:20]:
-                err.print(f"  {one['pointer']}: {one['detail']}", highlight=False, soft_wrap=True)
-            raise typer.Exit(REFUSED if 400 <= problem.status < 500 else UNAVAILABLE) from None
-
-    return told
+app.add_typer(webhooks_app, name="webhooks")
+app.command()(doctor)
 
 
 @app.command()
-@_told
+@told
 def gen(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     *,
@@ -87,7 +61,24 @@ def gen(
 
 
 @app.command()
-@_told
+@told
+def show(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A PNG of zimg's.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a picture of zimg's says of itself: prompt, seed, size, model."""
+    try:
+        read = read_parameters(file.read_bytes())
+    except ValueError as error:
+        raise typer.BadParameter(f"{file}: {error}") from None
+    if as_json:
+        typer.echo(json.dumps({"prompt": read.prompt, "seed": read.seed, "size": read.size, "texts": read.texts}))
+        return
+    typer.echo(f"{read.prompt}\nseed {read.seed}, size {read.size}, model {read.texts.get('model', '?')}")
+
+
+@app.command()
+@told
 def batch(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV with columns sku and title.")],
     *,
@@ -105,7 +96,7 @@ def batch(
     target = result or file.with_name(f"{file.stem}-with-pictures.csv")
     with Zimg(url, key=key) as zimg:
         made = zimg.create_batch(file, templates=templates, size=size)
-        err.print(f"batch {made['id']}: {made['request_counts']['total']} pictures", highlight=False, soft_wrap=True)
+        err.print(f"batch {made['id']}: {made['request_counts']['total']} pictures")
         if wait:
             made = _watch_batch(zimg, made)
             target.write_bytes(zimg.manifest(made["id"]))
@@ -118,9 +109,9 @@ def batch(
 
 
 @app.command()
-@_told
+@told
 def jobs(
-    status: Annotated[str, typer.Option(help="queued, running, succeeded, failed, canceled, …")] = "",
+    status: Annotated[str, typer.Option(help=", ".join(STATUSES), autocompletion=lambda: list(STATUSES))] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -133,7 +124,7 @@ def jobs(
 
 
 @app.command()
-@_told
+@told
 def cancel(
     ids: Annotated[list[str], typer.Argument(help="Ids of jobs.")],
     as_json: AsJson = False,
@@ -147,7 +138,7 @@ def cancel(
 
 
 @app.command()
-@_told
+@told
 def usage(as_json: AsJson = False, url: Url = DEFAULT_URL, key: Key = "") -> None:
     """Show what you have used today, and your limits."""
     with Zimg(url, key=key) as zimg:
@@ -160,7 +151,7 @@ def usage(as_json: AsJson = False, url: Url = DEFAULT_URL, key: Key = "") -> Non
 
 
 @keys_app.command("create")
-@_told
+@told
 def create_key(
     tenant: Annotated[str, typer.Argument(help="Who pays: a-z, 0-9, _ . -")],
     *,
@@ -177,7 +168,7 @@ def create_key(
 
 
 @keys_app.command("list")
-@_told
+@told
 def list_keys(as_json: AsJson = False, url: Url = DEFAULT_URL, admin_key: AdminKey = "") -> None:
     """List keys."""
     with Zimg(url, key=admin_key) as zimg:
@@ -189,11 +180,11 @@ def list_keys(as_json: AsJson = False, url: Url = DEFAULT_URL, admin_key: AdminK
         (one["id"][:12], one["tenant"], one["label"], f"…{one['hint']}", "revoked" if one["revoked_at"] else "open")
         for one in found
     ]
-    _table(("id", "tenant", "label", "key", "state"), rows)
+    table(("id", "tenant", "label", "key", "state"), rows)
 
 
 @keys_app.command("revoke")
-@_told
+@told
 def revoke_key(
     key_id: Annotated[str, typer.Argument(help="The id, or its first 8 characters.")],
     url: Url = DEFAULT_URL,
@@ -267,29 +258,15 @@ def _show(made: Sequence[Job], results: Sequence[str], *, as_json: bool) -> None
     if as_json:
         typer.echo(json.dumps([{**job.raw, "result": result} for job, result in zip(made, results, strict=True)]))
         return
-    _table(
+    table(
         ("id", "status", "seed", "result"),
         [(job.id, job.status, str(job.seed), text) for job, text in zip(made, results, strict=True)],
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table for a person; lines of cells with tabs between them for another program."""
-    if not out.is_terminal:
-        for row in rows:
-            typer.echo("\t".join(row))
-        return
-    table = Table(box=None, pad_edge=False)
-    for name in head:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
-
-
 def main() -> None:
-    """Run the command."""
-    app()
+    """Run the command. Its name is the one that completion of the shell was installed for, whoever starts it."""
+    app(prog_name="zimg")
 
 
 if __name__ == "__main__":

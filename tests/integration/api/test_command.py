@@ -4,14 +4,23 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
 from PIL import Image
 
+from core.job import GenerationRequest
+from core.settings import Settings
+from scheduler.webhooks import Webhooks
 from tests.fixtures.redis import free_port
-from tests.integration.api.conftest import ROOT, live_api
+from tests.integration.api.conftest import ROOT, eventually, live_api
+from worker.png import encode_png
 
 
 @pytest.fixture
@@ -124,3 +133,149 @@ def test_keys_are_made_listed_and_revoked(settings, parts, worker, zimg, tmp_pat
     assert key.startswith("zimg_")
     assert key.strip() not in listed
     assert (used, refused) == (0, 3)
+
+
+@pytest.fixture(scope="module")
+def inner_api(valkey_server, storage_environment, tmp_path_factory):
+    """An api whose webhooks may reach this machine."""
+    settings = Settings(redis_url=valkey_server.url, s3_endpoint_url=storage_environment["S3_ENDPOINT_URL"])
+    with live_api(settings, tmp_path_factory.mktemp("inner"), ZIMG_WEBHOOK_ALLOW="127.0.0.0/8") as api:
+        yield api
+
+
+@pytest.fixture
+def sending(parts):
+    """The scheduler's webhooks, turning, for as long as the test lasts."""
+    stop = threading.Event()
+    sender = Webhooks(parts.redis, parts.jobs, replace(parts.settings, webhook_allow=("127.0.0.0/8",)))
+    sender.turn()
+
+    def turn():
+        while not stop.wait(0.05):
+            sender.turn()
+
+    thread = threading.Thread(target=turn, daemon=True)
+    thread.start()
+    yield
+    stop.set()
+    thread.join(timeout=20)
+
+
+@pytest.fixture
+def listening(inner_api, tmp_path):
+    """Starts `zimg webhooks listen` and gives its process once the service knows the endpoint."""
+    started = []
+
+    def start(*arguments):
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), "ZIMG_URL": inner_api.url, "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "client", "webhooks", "listen", "--json", *arguments], cwd=tmp_path, env=environ,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        started.append(process)
+        eventually(lambda: endpoints(inner_api) or process.poll())
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate(timeout=20)
+
+
+def endpoints(api):
+    return httpx.get(f"{api.url}/v1/webhooks").json()["data"]
+
+
+def test_listen_prints_verified_events_and_removes_its_endpoint(listening, inner_api, sending, worker):
+    process = listening("--test", "--count", "2")
+    job = httpx.post(f"{inner_api.url}/v1/jobs", json={"prompt": "a", "size": "256x256"}).json()
+    worker.draw_all()
+
+    out, err = process.communicate(timeout=30)
+
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert process.returncode == 0, err
+    assert sorted(line["event"]["type"] for line in lines) == ["job.succeeded", "webhook.test"]
+    assert all(line["verified"] for line in lines)
+    assert job["id"] in {line["event"]["data"]["id"] for line in lines}
+    assert endpoints(inner_api) == []
+
+
+def test_listen_hands_on_what_it_verified_and_answers_as_the_receiver_behind_did(listening, inner_api, sending, worker):
+    got = []
+
+    class Behind(BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append((self.headers["webhook-id"], self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(503)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Says nothing."""
+
+    behind = ThreadingHTTPServer(("127.0.0.1", 0), Behind)
+    threading.Thread(target=behind.serve_forever, args=(0.05,), daemon=True).start()
+    process = listening("--forward-to", f"http://127.0.0.1:{behind.server_port}/hook")
+    (endpoint,) = endpoints(inner_api)
+    httpx.post(f"{inner_api.url}/v1/jobs", json={"prompt": "a", "size": "256x256"})
+    worker.draw_all()
+
+    line = json.loads(process.stdout.readline())
+    where = f"{inner_api.url}/v1/webhooks/{endpoint['id']}/deliveries"
+    delivery = eventually(lambda: next((one for one in httpx.get(where).json()["data"] if one["attempts"]), None))
+    behind.shutdown()
+
+    assert (line["verified"], line["forwarded"]) == (True, 503)
+    assert got[0][0] == line["id"]
+    assert json.loads(got[0][1]) == line["event"]
+    assert (delivery["state"], delivery["attempts"][0]["status"]) == ("pending", 503)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_listen_removes_its_endpoint_when_it_is_stopped(listening, inner_api, parts, number):
+    process = listening()
+    process.stderr.readline()
+
+    process.send_signal(number)
+    process.communicate(timeout=20)
+
+    assert process.returncode == 0
+    assert endpoints(inner_api) == []
+
+
+def test_listen_says_what_to_do_where_the_service_may_not_reach_this_machine(zimg, worker):
+    code, _, err = zimg("webhooks", "listen")
+
+    assert code == 3
+    assert "ZIMG_WEBHOOK_ALLOW" in err
+
+
+def test_doctor_finds_nothing_wrong_with_services_that_run(zimg, live, worker, valkey_server, storage_environment):
+    code, out, _ = zimg("doctor", "--json", REDIS_URL=valkey_server.url, **storage_environment)
+
+    found = {check["name"]: check for check in json.loads(out)["checks"]}
+    assert (found["service"]["state"], found["service: workers"]["state"], found["clock"]["state"]) == ("ok",) * 3
+    assert (found["redis"]["state"], found["storage"]["state"]) == ("ok", "ok"), found["storage"]
+    assert code == (0 if all(check["state"] != "failed" for check in found.values()) else 1)
+
+
+def test_show_reads_a_picture_and_refuses_another_file(zimg, parts, tmp_path):
+    request = GenerationRequest(prompt="霓虹灯", width=64, height=48, seed=77, preset="turbo", model=parts.profile.id)
+    (tmp_path / "a.png").write_bytes(encode_png(Image.new("RGB", (64, 48)), request, parts.profile).png)
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
+
+    code, out, _ = zimg("show", "a.png", "--json")
+    refused, _, _ = zimg("show", "b.png")
+
+    assert (code, refused) == (0, 2)
+    assert {name: json.loads(out)[name] for name in ("prompt", "seed", "size")} == {
+        "prompt": "霓虹灯", "seed": 77, "size": "64x48"
+    }  # fmt: skip
+
+
+def test_a_shell_completes_commands_and_states(zimg):
+    _, commands, _ = zimg(_ZIMG_COMPLETE="complete_bash", COMP_WORDS="zimg web", COMP_CWORD="1")
+    _, states, _ = zimg(_ZIMG_COMPLETE="complete_bash", COMP_WORDS="zimg jobs --status s", COMP_CWORD="3")
+
+    assert commands.split() == ["webhooks"]
+    assert states.split() == ["succeeded"]

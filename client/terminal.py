@@ -1,0 +1,59 @@
+"""What all commands share: the two outputs, common options, exit codes, and a problem as one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Annotated, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from client.client import ZimgProblem
+
+FAILED, REFUSED, UNAVAILABLE = 1, 3, 4
+
+out, err = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
+
+Url = Annotated[str, typer.Option("--url", envvar="ZIMG_URL", help="Where the service is.")]
+Key = Annotated[str, typer.Option("--key", envvar="ZIMG_API_KEY", help="Your API key.", show_default=False)]
+AdminKey = Annotated[
+    str, typer.Option("--admin-key", envvar="ZIMG_ADMIN_KEY", help="The admin key.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def told(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Turn a problem into one sentence and an exit code."""
+
+    @wraps(function)
+    def telling(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except ZimgProblem as problem:
+            where = f" ({problem.field})" if problem.field else ""
+            err.print(f"[red]zimg:[/red] {escape(f'{problem}{where}')}")
+            for one in problem.errors[:20]:
+                err.print(f"  {escape(str(one['pointer']))}: {escape(str(one['detail']))}")
+            raise typer.Exit(REFUSED if 400 <= problem.status < 500 else UNAVAILABLE) from None
+
+    return telling
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table for a person; lines of cells with tabs between them for another program."""
+    if not out.is_terminal:
+        for row in rows:
+            typer.echo("\t".join(row))
+        return
+    shown = Table(box=None, pad_edge=False)
+    for name in head:
+        shown.add_column(name, overflow="fold")
+    for row in rows:
+        shown.add_row(*map(escape, row))
+    out.print(shown)

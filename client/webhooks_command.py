@@ -1,0 +1,138 @@
+"""`zimg webhooks`: see what the service would send, on the machine where one writes the receiver."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from client.client import DEFAULT_URL, Zimg, ZimgProblem
+from client.terminal import AsJson, Key, Url, err, told
+from client.webhooks import Received, Receiver
+
+webhooks_app = typer.Typer(help="Signed events of your jobs.", no_args_is_help=True)
+
+NOT_VERIFIED = 1
+LOOK_SECONDS = 0.5
+
+
+class _Asked(Exception):
+    """Raised where SIGTERM comes, so that the endpoint is removed on the way out."""
+
+
+@webhooks_app.callback()
+def webhooks() -> None:
+    """Signed events of your jobs."""
+
+
+@webhooks_app.command()
+@told
+def listen(
+    *,
+    forward: Annotated[str, typer.Option("--forward-to", help="Also send each verified event to this URL.")] = "",
+    events: Annotated[list[str] | None, typer.Option("--event", help="Only this type; may be repeated.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen at; 0 takes a free one.")] = 0,
+    public_url: Annotated[
+        str, typer.Option(help="How the service reaches this machine, e.g. a tunnel's https://…")
+    ] = "",
+    count: Annotated[int, typer.Option(min=0, help="End after so many events; 0 goes on until Ctrl-C.")] = 0,
+    check: Annotated[bool, typer.Option("--test", help="Ask the service for a test event at once.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = "",
+) -> None:
+    """Receive your jobs' events here, verify and print them, until Ctrl-C; the endpoint is removed at the end.
+
+    A service on another machine needs --host and a --public-url that leads here. One on this machine refuses internal
+    addresses unless it runs with ZIMG_WEBHOOK_ALLOW=127.0.0.0/8.
+    """
+    received: queue.Queue[Received] = queue.Queue()
+    receiver = Receiver(received.put, forward, host=host, port=port, clock=time.time)
+    try:
+        here = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{receiver.start()}/"  # noqa: S104
+    except OSError as error:
+        raise typer.BadParameter(f"can not listen at {host}:{port} ({error.strerror})") from None
+    printer = _Printer(as_json=as_json)
+    try:
+        with Zimg(url, key=key) as zimg, _endpoint(zimg, receiver, public_url or here, events or []) as endpoint_id:
+            err.print(f"listening at {public_url or here}; Ctrl-C ends it")
+            if check:
+                zimg.test_webhook(endpoint_id)
+            printer.print_all(received, count)
+    except (KeyboardInterrupt, _Asked):
+        err.print("ended; the endpoint is removed")
+    finally:
+        receiver.close()
+    if printer.bad:
+        raise typer.Exit(NOT_VERIFIED)
+
+
+@contextmanager
+def _endpoint(zimg: Zimg, receiver: Receiver, address: str, events: list[str]) -> Iterator[str]:
+    """An endpoint at the service for as long as the block lasts; the receiver learns its secret."""
+    before = signal.signal(signal.SIGTERM, _raise_asked)
+    try:
+        made = _register(zimg, address, events)
+        receiver.secret = made["secret"]
+        try:
+            yield made["id"]
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing may keep the endpoint from being removed
+            zimg.delete_webhook(made["id"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _register(zimg: Zimg, address: str, events: list[str]) -> dict[str, Any]:
+    try:
+        return zimg.create_webhook(address, events=events)
+    except ZimgProblem as problem:
+        if problem.field == "url":
+            err.print("Start the service with ZIMG_WEBHOOK_ALLOW=127.0.0.0/8, or name a --public-url.")
+        raise
+
+
+def _raise_asked(number: int, frame: FrameType | None) -> None:
+    raise _Asked
+
+
+@dataclass(slots=True)
+class _Printer:
+    """Prints events; counts those that did not verify."""
+
+    as_json: bool
+    bad: int = 0
+
+    def print_all(self, received: queue.Queue[Received], count: int) -> None:
+        """Print what comes, for ever or until there were `count`."""
+        seen = 0
+        while not count or seen < count:
+            try:
+                one = received.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                continue
+            seen, self.bad = seen + 1, self.bad + bool(one.problem)
+            typer.echo(_as_json(one) if self.as_json else _as_line(one))
+
+
+def _as_json(one: Received) -> str:
+    told_of = {"id": one.id, "verified": not one.problem, "problem": one.problem or None,
+               "forwarded": one.forwarded, "event": one.event}  # fmt: skip
+    return json.dumps(told_of, ensure_ascii=False)
+
+
+def _as_line(one: Received) -> str:
+    data = one.event.get("data")
+    subject = data.get("id", "") if isinstance(data, dict) else ""
+    state = f"REFUSED: {one.problem}" if one.problem else "verified"
+    sent_on = "" if one.forwarded is None else f"\tforwarded: {one.forwarded or 'no answer'}"
+    return f"{time.strftime('%H:%M:%S')}\t{one.event.get('type', '?')}\t{subject}\t{state}{sent_on}"
