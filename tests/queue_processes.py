@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 
 from core.job import Job
 from core.job_store import JobStore
@@ -123,12 +124,20 @@ class Fleet:
         process.kill()
         process.wait(timeout=10)
 
+    def kill_all(self, process: subprocess.Popen[bytes]) -> None:
+        """The process and its children, as when their host is gone."""
+        children = psutil.Process(process.pid).children(recursive=True)
+        self.kill(process)
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
     def close(self) -> None:
         for process in self.processes:
             if process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.send_signal(signal.SIGCONT)
-                self.kill(process)
+                self.kill_all(process)
 
     def _start(self, command: list[str], log: str, more: Mapping[str, str]) -> subprocess.Popen[bytes]:
         own = {"REDIS_URL": self.server.url, "ZIMG_DATA_DIR": str(self.folder), "ZIMG_LOG_DIR": str(self.folder)}

@@ -1,0 +1,18 @@
+"""The model test on a real Valkey with its append-only file: what only a true server's Lua and numbers can show."""
+
+import pytest
+
+from tests.queue_model import Model
+
+SEEDS, SOAK_SEEDS = range(5), range(2000, 2200)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_lost_or_settled_twice_on_a_real_server(valkey, seed):
+    assert Model(valkey, seed, jobs=40).run() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SOAK_SEEDS)
+def test_nothing_is_lost_or_settled_twice_in_many_lives_on_a_real_server(valkey, seed):
+    assert Model(valkey, seed, jobs=150).run() == []
