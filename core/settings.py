@@ -35,6 +35,7 @@ class Settings:
     host: str = "127.0.0.1"  # ZIMG_HOST
     port: int = 8080  # ZIMG_PORT
     data_dir: Path = Path("data")  # ZIMG_DATA_DIR
+    weights_dir: str = ""  # ZIMG_WEIGHTS_DIR: packed weights on disk; "" = data_dir/weights, "off" = none
     log_dir: str = ""  # ZIMG_LOG_DIR: "" = /var/log/z-image where writable, else data_dir/logs
     log_level: str = "INFO"  # ZIMG_LOG_LEVEL
     public_base_url: str = ""  # ZIMG_PUBLIC_BASE_URL: "" = taken from the request

@@ -159,11 +159,19 @@ def make_engine(settings: Settings, model: LoadedModel) -> Engine:
             seats=settings.concurrency,
             strategy_file=settings.offload_strategy,
             identity=folder_identity(settings.model) if Path(settings.model).is_dir() else "",
+            weights_cache=""
+            if settings.weights_dir == "off"
+            else settings.weights_dir or settings.data_dir / "weights",
             warm_up=tuple(sorted(shapes, key=lambda shape: -shape[0] * shape[1])),
             steps=find_preset(settings.preset).forwards,
         )
     except (ImpossibleBudget, TooLittleMemory) as error:
         raise ConfigurationError(str(error)) from error
+
+
+def weights_folder(settings: Settings) -> str | Path:
+    """Where packed weights are kept on disk; "" for nowhere."""
+    return "" if settings.weights_dir == "off" else settings.weights_dir or settings.data_dir / "weights"
 
 
 def warm_up(engine: Engine, settings: Settings, profile: ModelProfile) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,16 +14,13 @@ from torch import nn
 from worker.offload.blocks import Block, Stop, collect_blocks, rest_of
 from worker.offload.device import Device
 from worker.offload.gates import Gates
-from worker.offload.host_weights import HostWeights, require_memory, store_key
+from worker.offload.host_weights import HostWeights, store_key
 from worker.offload.plan import BlockFacts
 from worker.offload.strategies import Strategy
 from worker.offload.text import PromptCache, gather_from_host
 from worker.offload.turn import Route
 
 logger = logging.getLogger(__name__)
-
-#: Host memory kept free beside the weights.
-HOST_SLACK = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +111,12 @@ class Assembly:
                 self._moved.append(Moved(module, name, True, before.device, before.cpu()))
                 parameter.data = torch.empty(0, dtype=before.dtype, device=self.device.where)
 
-    def fill_host(self, packing: bool, identity: str) -> None:
+    def fill_host(self, packing: bool, identity: str, cache: str | Path = "") -> None:
         """Bring every block's bytes into host memory in the form in which they travel, once."""
         key = store_key(self.blocks, identity, packing) if identity else ""
-        require_memory(sum(block.raw_bytes for block in self.blocks) * (3 if packing else 4) // 4 + HOST_SLACK)
-        store = self.host = HostWeights(self.blocks, key=key)
+        expected = sum(block.raw_bytes for block in self.blocks) * (3 if packing else 4) // 4
+        disk = Path(cache) if cache else None
+        store = self.host = HostWeights(self.blocks, key=key, cache=disk, expected_bytes=expected)
         pinned = True
         for block in self.blocks:
             if store.is_complete:

@@ -39,6 +39,7 @@ class Options:
     strategy: Strategy | None = None
     strategy_file: str | Path = ""
     identity: str = ""  # what the weights are (see folder_identity); "": they are not shared between processes
+    weights_cache: str | Path = ""  # a folder for packed weights on disk, so that they are packed once; "": none
     warm_up: tuple[tuple[int, int], ...] = ((1024, 1024),)  # (height, width), largest first: measured; compiled for
     captions: tuple[int, ...] = (128, 512)  # caption lengths in tokens, ridden at warm-up; the longest is measured
     steps: int = 4  # steps of a usual picture, for the planner

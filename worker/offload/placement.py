@@ -61,7 +61,7 @@ class Placement:
         self._facts = self._assumed_facts()
         in_place = fits_in_place(assembly.facts(options.steps), self.budget, self._facts, self._wishes)
         if not in_place:
-            assembly.fill_host(self._packs, options.identity)  # the plan needs the packed sizes
+            assembly.fill_host(self._packs, options.identity, options.weights_cache)  # the plan needs the packed sizes
         self._close_gates()
         if in_place or not self._device.is_cuda:
             self._place(self._make_plan())
@@ -135,7 +135,7 @@ class Placement:
 
     def _place(self, plan: Plan) -> None:
         if not plan.in_place and self.assembly.host is None:
-            self.assembly.fill_host(self._packs, self._options.identity)
+            self.assembly.fill_host(self._packs, self._options.identity, self._options.weights_cache)
         if self.weights is not None:
             self.weights.drop()
             self._device.trim()

@@ -1,0 +1,71 @@
+"""How much host memory this process may still take: the machine's, or its cgroup's, whichever is less."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+#: Where cgroup v2 and v1 keep limit, use, and the part of the use that the kernel gives up when asked.
+_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+class TooLittleMemory(Exception):
+    """Raised when the host or its cgroup can not hold the weights; says how much is missing."""
+
+
+def available_bytes() -> int:
+    """Memory that this process may still take."""
+    host = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            host = int(line.split()[1]) << 10
+    return min(host, cgroup_room())
+
+
+def require_memory(needed: int) -> None:
+    """Raise TooLittleMemory when `needed` bytes (and a little to live on) are not to be had."""
+    free = available_bytes()
+    if free < needed:
+        raise TooLittleMemory(
+            f"the weights need {needed / 2**30:.1f} GiB of host memory and {free / 2**30:.1f} GiB are free here "
+            "(the cgroup's limit counts); give the worker more memory"
+        )
+
+
+def cgroup_room(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> int:
+    """Bytes left below the tightest limit of this process's cgroups; cached file pages count as free."""
+    rooms = [room for folder in _folders(root, membership) for room in _rooms(folder)]
+    return min(rooms, default=1 << 62)
+
+
+def _folders(root: Path, membership: Path) -> Iterator[Path]:
+    """The process's cgroup and those around it; in a container they are mounted as the root itself."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in [*lines, "0::/"]:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            base = root / controllers
+            own = base / path.lstrip("/")
+            yield own
+            yield from (parent for parent in own.parents if parent.is_relative_to(base))
+    yield root / "memory"
+
+
+def _rooms(folder: Path) -> Iterator[int]:
+    for limit_name, used_name, cached_name in _FILES:
+        try:
+            limit = (folder / limit_name).read_text().strip()
+            used = int((folder / used_name).read_text())
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        if limit != "max":
+            yield int(limit) - used + int(stat.get(cached_name, 0))
