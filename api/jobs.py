@@ -40,12 +40,16 @@ class Conflict(Refusal):
     "/v1/jobs",
     summary="Hand in a picture to draw",
     description="Answers 202 at once; `Prefer: wait=N` waits for the end. With `n` above 1 the answer is a list. "
-    "An `Idempotency-Key` makes it safe to send the same request again.",
+    "An `Idempotency-Key` makes it safe to send the same request again; without one, the same body within two seconds "
+    "is taken for a double click and gets the same job.",
     responses={202: ONE_OR_MANY, 200: ONE_OR_MANY, **problems(413, 415, 422, 429)},
 )
 def create(body: schema.JobCreate) -> Response:
     parts, wish = services(), preference()
-    submitted = submit(parts, tenant(), body, key=idempotency_key("jobs"), body_hash=body_hash(request.get_json()))
+    hashed = body_hash(request.get_json())
+    submitted = submit(
+        parts, tenant(), body, key=idempotency_key("jobs"), body_hash=hashed, repeat_key=f"jobs:{hashed}"
+    )
     ids = [one.job_id for one in submitted]
     found = wait_for_end(parts, ids, wish.wait_seconds) if wish.wait_seconds else parts.jobs.get_many(ids)
     made = [job for job in found if job is not None]

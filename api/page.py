@@ -19,6 +19,18 @@ def index() -> Response:
     return _file("index.html")
 
 
+@page.get("/account")
+def account() -> Response:
+    """One's own account."""
+    return _file("account.html")
+
+
+@page.get("/admin")
+def admin() -> Response:
+    """The operator's page; what it shows needs the admin key."""
+    return _file("admin.html")
+
+
 @page.get("/static/<path:name>")
 def static_file(name: str) -> Response:
     """Scripts, styles, icons."""

@@ -11,8 +11,13 @@ from scheduler.tenants import Tenant
 from scheduler.traffic import Traffic
 
 
-def submit(parts: Services, owner: Tenant, body: Drawing, *, key: str, body_hash: str) -> list[Submitted]:
-    """Store `n` jobs, all or none. Raises InvalidRequest, and whatever Submission does; then nothing was stored."""
+def submit(
+    parts: Services, owner: Tenant, body: Drawing, *, key: str, body_hash: str, repeat_key: str = ""
+) -> list[Submitted]:
+    """Store `n` jobs, all or none. Raises InvalidRequest, and whatever Submission does; then nothing was stored.
+
+    A call without an Idempotency-Key (`key`) joins the jobs of the same `repeat_key` within the last two seconds.
+    """
     parts.rules.check(body.prompt)
     Traffic(parts.jobs).require_open(owner.name, Lane.INTERACTIVE)
     width, height = body.pixels(parts.profile)
@@ -24,6 +29,7 @@ def submit(parts: Services, owner: Tenant, body: Drawing, *, key: str, body_hash
         metadata=body.metadata or {},
         idempotency_key=key,
         body_hash=body_hash,
+        repeat_key="" if key else repeat_key,
         retention_seconds=bounded_retention(body.expires_in, parts.settings.picture_retention_seconds),
     )
     return parts.submission.submit_pictures(owner, wish, body.n or 1)

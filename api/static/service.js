@@ -9,7 +9,7 @@ export class Problem extends Error {
   }
 }
 
-async function ask(path, options = {}) {
+export async function ask(path, options = {}) {
   const headers = { 'Accept-Language': language, ...(options.body ? { 'Content-Type': 'application/json' } : {}), ...options.headers };
   let answer;
   try {
@@ -24,7 +24,7 @@ async function ask(path, options = {}) {
   return body;
 }
 
-const send = (path, value, headers) => ask(path, { method: 'POST', body: JSON.stringify(value ?? {}), headers });
+export const send = (path, value, headers) => ask(path, { method: 'POST', body: JSON.stringify(value ?? {}), headers });
 
 export const session = () => ask('/v1/session');
 export const signIn = (key) => send('/v1/session', { key });

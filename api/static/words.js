@@ -1,6 +1,6 @@
 // The page's words, English and Chinese. `%name` is filled in by `say`.
 const EN = {
-  skip: 'Skip to the prompt', docs: 'API', theme: 'Light or dark', signOut: 'Sign out', promptLabel: 'What do you want to see?',
+  skip: 'Skip to the prompt', docs: 'API', account: 'Account', theme: 'Light or dark', signOut: 'Sign out', promptLabel: 'What do you want to see?',
   shape: 'Shape', square: 'Square', portrait: 'Portrait', landscape: 'Landscape', count: 'Number of pictures', one: 'One picture',
   four: 'Four pictures', hint: 'Enter draws · Shift+Enter for a new line', go: 'Go', history: 'Your pictures', starredOnly: 'Starred',
   select: 'Select', selectDone: 'Done', empty: 'Nothing here yet. What you draw stays here, also after a reload.', more: 'Show older ones',
@@ -18,7 +18,7 @@ const EN = {
   emptyPrompt: 'Write what you want to see.', repeated: 'Parameters taken from the picture', notOurs: 'This picture carries no zimg parameters', repeatedChip: 'Seed %seed · %size', repeatedAway: 'Put away the parameters of the dropped picture',
 };
 const ZH = {
-  skip: '跳到提示词', docs: 'API', theme: '浅色或深色', signOut: '退出', promptLabel: '你想看到什么？', shape: '形状', square: '方形',
+  skip: '跳到提示词', docs: 'API', account: '账户', theme: '浅色或深色', signOut: '退出', promptLabel: '你想看到什么？', shape: '形状', square: '方形',
   portrait: '竖版', landscape: '横版', count: '张数', one: '一张', four: '四张', hint: '回车生成 · Shift+回车换行', go: '生成', history: '我的图片',
   starredOnly: '收藏', select: '选择', selectDone: '完成', empty: '这里还没有图片。生成的图片会一直留在这里，刷新也不会丢。', more: '显示更早的',
   close: '关闭', download: '下载', copyPicture: '复制图片', copyLink: '复制链接', star: '收藏', again: '再来一张', vary: '变化', delete: '删除',
@@ -35,6 +35,12 @@ const ZH = {
 
 const stored = localStorage.getItem('zimg.language');
 export let language = stored ?? (navigator.language.toLowerCase().startsWith('zh') ? 'zh-CN' : 'en');
+
+// Other pages bring words of their own.
+export function addWords(english, chinese) {
+  Object.assign(EN, english);
+  Object.assign(ZH, chinese);
+}
 
 export function say(key, values = {}) {
   const text = (language === 'zh-CN' ? ZH : EN)[key] ?? key;

@@ -50,7 +50,7 @@ def test_limits_hold_from_the_next_request_on(keyed, worker):
     changed = admin(keyed, "PATCH", "tenants/shop", {"daily_units": 1, "weight": 3, "preset": "turbo-8"})
 
     first = keyed.post("/v1/jobs", json=BODY, headers=mine)
-    second = keyed.post("/v1/jobs", json=BODY, headers=mine)
+    second = keyed.post("/v1/jobs", json={**BODY, "prompt": "b"}, headers=mine)
 
     assert changed.json["limits"]["daily_units"] == 1
     assert (changed.json["limits"]["weight"], changed.json["preset"]) == (3.0, "turbo-8")
@@ -184,7 +184,7 @@ def test_a_draining_worker_takes_nothing_more_and_ends_what_it_holds(keyed, work
     keyed.post("/v1/jobs", json=BODY, headers=mine)
     (lease,) = worker.claim()
     flow(keyed, "worker", worker.name, "draining")
-    keyed.post("/v1/jobs", json=BODY, headers=mine)
+    keyed.post("/v1/jobs", json={**BODY, "prompt": "b"}, headers=mine)
 
     (shown,) = admin(keyed, "GET", "overview").json["workers"]
     assert (shown["state"], [job["id"] for job in shown["jobs"]]) == ("draining", [lease.job_id])

@@ -1,5 +1,6 @@
 """Event streams over real HTTP: order, resume, an api that restarts, and viewers that go away."""
 
+import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,7 +19,8 @@ def client(live):
 
 
 def submit(client, **more):
-    return client.post("/v1/jobs", json={"prompt": "a", "size": "256x256", **more}).json()["id"]
+    own = {"Idempotency-Key": secrets.token_hex(8)}
+    return client.post("/v1/jobs", json={"prompt": "a", "size": "256x256", **more}, headers=own).json()["id"]
 
 
 def follow(client, job_id, last_event_id=""):

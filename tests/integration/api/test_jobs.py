@@ -1,6 +1,7 @@
 """/v1/jobs from handing in to deleting, on a real Redis and storage."""
 
 import hashlib
+import secrets
 import threading
 import time
 
@@ -11,7 +12,8 @@ from tests.integration.api.conftest import eventually
 
 
 def submit(http, **body):
-    answer = http.post("/v1/jobs", json={"prompt": "a red mug", "size": "256x256", **body})
+    own = {"Idempotency-Key": secrets.token_hex(8)}  # two equal ones are two pictures, not a double click
+    answer = http.post("/v1/jobs", json={"prompt": "a red mug", "size": "256x256", **body}, headers=own)
     assert answer.status_code == 202, answer.text
     return answer.json
 
@@ -43,7 +45,7 @@ def test_a_finished_job_has_a_picture_whose_bytes_match_its_checksum(http, worke
 
 
 def test_without_a_size_and_a_seed_the_models_own_and_a_drawn_one_are_used(http, worker):
-    first, second = (http.post("/v1/jobs", json={"prompt": "a"}).json for _ in range(2))
+    first, second = (http.post("/v1/jobs", json={"prompt": prompt}).json for prompt in "ab")
 
     assert first["effective_parameters"]["size"] == "1024x1024"
     assert first["seed"] != second["seed"]
@@ -312,3 +314,45 @@ def test_without_redis_every_answer_is_503_and_says_when_to_come_back(http, work
     finally:
         valkey_server.start()
     assert eventually(lambda: http.post("/v1/jobs", json={"prompt": "a"}).status_code == 202)
+
+
+def test_a_double_click_gets_the_same_job_with_or_without_a_seed(http, worker):
+    body = {"prompt": "a red mug", "size": "256x256"}
+
+    clicks = [http.post("/v1/jobs", json=body) for _ in range(2)]
+    seeded = [http.post("/v1/jobs", json={**body, "seed": 7, "n": 2}).json["data"] for _ in range(2)]
+
+    assert clicks[0].json["id"] == clicks[1].json["id"]
+    assert "Idempotency-Replayed" not in clicks[0].headers
+    assert clicks[1].headers["Idempotency-Replayed"] == "true"
+    assert [job["id"] for job in seeded[0]] == [job["id"] for job in seeded[1]]
+    assert len(http.get("/v1/jobs").json["data"]) == 3
+
+
+def test_a_click_two_seconds_later_draws_anew(http, worker, valkey):
+    body = {"prompt": "a red mug", "size": "256x256"}
+    first = http.post("/v1/jobs", json=body).json
+    (kept,) = valkey.scan_iter("*repeat:*")
+    at, job_id = valkey.get(kept).split("|")
+    valkey.set(kept, f"{int(at) - 2_001}|{job_id}")
+
+    second = http.post("/v1/jobs", json=body).json
+
+    assert first["id"] != second["id"]
+    assert first["seed"] != second["seed"]
+
+
+def test_what_differs_is_no_double_click(http, keyed, worker, parts):
+    body = {"prompt": "a red mug", "size": "256x256"}
+    own = [{"Idempotency-Key": name} for name in ("go-1", "go-2")]
+
+    jobs = [http.post("/v1/jobs", json=body).json["id"], http.post("/v1/jobs", json={**body, "n": 1}).json["id"]]
+    jobs += [http.post("/v1/jobs", json=body, headers=headers).json["id"] for headers in own]
+    jobs += [
+        keyed.post(
+            "/v1/jobs", json=body, headers={"Authorization": f"Bearer {parts.tenants.create_key(name)[0]}"}
+        ).json["id"]
+        for name in ("one", "two")
+    ]
+
+    assert len(set(jobs)) == 6

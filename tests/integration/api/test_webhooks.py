@@ -2,12 +2,14 @@
 
 import io
 import json
+import secrets
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import openai
 import pytest
+from jsonschema import Draft202012Validator
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from api.app import create_app
@@ -76,7 +78,8 @@ def add(http, url, **more):
 
 
 def draw(http, worker, **more):
-    job = http.post("/v1/jobs", json={"prompt": "a", "size": "256x256", **more}).json
+    own = {"Idempotency-Key": secrets.token_hex(8)}
+    job = http.post("/v1/jobs", json={"prompt": "a", "size": "256x256", **more}, headers=own).json
     worker.draw_all()
     return job
 
@@ -144,6 +147,30 @@ def test_failed_and_canceled_jobs_are_told(http, worker, sender, receiver, end, 
     event = json.loads(receiver.calls[0][2])
     assert event["type"] == kind
     assert (event["data"]["error"] or {}).get("code") == ("black_image" if end == "fail" else None)
+
+
+def test_what_is_sent_is_what_the_openapi_document_says(http, worker, sender, receiver):
+    add(http, receiver.url)
+    document = http.get("/openapi.json").json
+    draw(http, worker, metadata={"sku": "A"})
+    job = http.post("/v1/jobs", json={"prompt": "a"}).json
+    http.post(f"/v1/jobs/{job['id']}/cancel")
+    http.post("/v1/jobs", json={"prompt": "b"})
+    worker.fail(worker.claim()[0], "black_image")
+    http.post("/v1/batches", data={"file": (io.BytesIO(b"sku,title\nA,mug\n"), "list.csv"), "size": "256x256"}).close()
+    worker.draw_all()
+    http.post(f"/v1/webhooks/{http.get('/v1/webhooks').json['data'][0]['id']}/test")
+    sender.turn()
+
+    events = [json.loads(body) for _, _, body in receiver.calls]
+
+    assert {event["type"] for event in events} == {
+        "job.succeeded", "job.canceled", "job.failed", "batch.completed", "webhook.test"
+    }  # fmt: skip
+    for event in events:
+        body = document["webhooks"][event["type"]]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        wrong = list(Draft202012Validator({**body, "components": document["components"]}).iter_errors(event))
+        assert wrong == [], (event["type"], wrong)
 
 
 def test_only_wanted_events_of_the_own_tenant_are_sent(http, worker, sender, receiver, parts):

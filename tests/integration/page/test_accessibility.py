@@ -1,9 +1,14 @@
 """axe-core on every state of the page, light and dark, wide and narrow: no violations."""
 
+from dataclasses import replace
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from core.webhook_store import Attempt, Endpoint
+from core.workers import WorkerInfo
+from scheduler.submission import Wish
 from tests.integration.api.conftest import eventually
 
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -84,3 +89,87 @@ def test_everything_can_be_reached_with_the_tab_key_alone(tab, worker):
         reached.add(tab.evaluate("() => [...document.querySelectorAll('*')].indexOf(document.activeElement)"))
 
     assert len(reached - {-1, 0}) >= wanted
+
+
+@pytest.fixture(
+    params=[("light", DESK, "en-US"), ("dark", DESK, "zh-CN"), ("light", PHONE, "zh-CN"), ("dark", PHONE, "en-US")]
+)
+def bare_tab(request, browser):
+    """An empty tab in each look."""
+    scheme, viewport, locale = request.param
+    context = browser.new_context(
+        color_scheme=scheme, viewport=viewport, locale=locale, bypass_csp=True, reduced_motion="reduce"
+    )
+    context.set_default_timeout(20_000)
+    yield context.new_page()
+    context.close()
+
+
+def is_too_wide(page):
+    return page.evaluate("() => document.documentElement.scrollWidth > document.documentElement.clientWidth")
+
+
+def test_the_account_page_in_every_state_has_no_violations(bare_tab, inviting_api, parts, worker):
+    page = bare_tab
+    key, _ = parts.tenants.create_key("shop", label="till")
+    page.goto(f"{inviting_api.url}/account")
+    expect(page.locator("#code")).to_be_visible()
+    assert violations(page) == []
+
+    jobs = parts.submission.submit_pictures(
+        parts.tenants.get("shop"), Wish(prompt="a red mug", width=256, height=256), 3
+    )
+    worker.finish(worker.claim()[0])
+    parts.jobs.cancel(jobs[1].job_id)
+    page.fill("#key", key)
+    page.press("#key", "Enter")
+    expect(page.locator("#jobs tr")).to_have_count(3)
+    assert violations(page) == []
+    assert not is_too_wide(page)
+    page.locator("#rotate-form button").click()
+    expect(page.locator("#secret-dialog")).to_be_visible()
+    assert violations(page) == []
+
+
+def test_the_operators_page_in_every_state_has_no_violations(bare_tab, inviting_api, parts, worker):
+    page = bare_tab
+    page.goto(f"{inviting_api.url}/admin")
+    expect(page.locator("#admin-key")).to_be_focused()
+    assert violations(page) == []
+
+    fill_service(parts, worker)
+    page.fill("#admin-key", "the-operators-own-key")
+    page.press("#admin-key", "Enter")
+    expect(page.locator(".worker")).to_have_count(1)
+    expect(page.locator("#letters tr")).to_have_count(1)
+    expect(page.locator("#hooks tr")).to_have_count(1)
+    page.locator(".worker summary").click()
+    assert violations(page) == []
+    assert not is_too_wide(page)
+    page.locator("#tenants button").nth(0).click()
+    expect(page.locator("#limits-dialog")).to_be_visible()
+    assert violations(page) == []
+    page.locator("#limits-cancel").click()
+    page.locator("#tenants .danger").first.click()
+    expect(page.locator("#ban-dialog")).to_be_visible()
+    assert violations(page) == []
+
+
+def fill_service(parts, worker):
+    """Something of everything that the operator's page shows."""
+    parts.tenants.create_key("shop", label="till")
+    parts.tenants.create_key("cafe")
+    parts.tenants.ban("cafe", "unpaid")
+    parts.invites.create(uses=3, label="workshop")
+    parts.jobs.pause("lane", "batch")
+    shop = parts.tenants.get("shop")
+    parts.submission.submit_pictures(shop, Wish(prompt="a red mug", width=256, height=256), 3)
+    first, second, _ = worker.claim()
+    worker.fail(first, "poison")
+    worker.step(second, 2)
+    gauges = {"gpu_memory_used_bytes": 5.5 * 2**30, "gpu_memory_total_bytes": 8 * 2**30}
+    parts.jobs.heartbeat(WorkerInfo(name=worker.name, slots=8, device="cuda:0", plan="ring 2 x 0.32", gauges=gauges))
+    endpoint = Endpoint(id="wh_1", tenant="shop", url="https://shop.example/hooks")
+    parts.webhooks.save(endpoint)
+    sent = parts.webhooks.enqueue(endpoint, {"id": "evt_1", "type": "job.succeeded"})
+    parts.webhooks.record(replace(sent, attempts=(Attempt(at_ms=5_000, status=502, duration_ms=3, error="closed"),)))

@@ -330,3 +330,17 @@ def test_three_browsers_get_their_own_fifty_pictures_each(browser, live, worker,
         assert sorted(shown) == sorted(f"{name} {number}" for number in range(50))
     for context in contexts:
         context.close()
+
+
+def test_each_go_is_a_picture_of_its_own_however_fast(home, worker, parts):
+    home.fill("#prompt", "the same words")
+    home.press("#prompt", "Enter")
+    home.press("#prompt", "Enter")
+    expect(home.locator(".card")).to_have_count(2)
+    with worker.at_work():
+        expect(home.locator(DONE)).to_have_count(2)
+    home.locator(".card-open").first.click()
+    home.get_by_role("button", name="Again").click()
+    expect(home.locator(".card")).to_have_count(3)
+
+    assert len({job.request.seed for job in parts.jobs.list_jobs("local")}) == 3

@@ -1,0 +1,195 @@
+// The account page: what is left today, 30 days, limits, own jobs, the key, deleting everything; signing in and up.
+import './account_words.js';
+import { $, cell, chart, day, keep, number, rowHead, showSecret, toast, told, when, wireBar, wireSecret } from './account_parts.js';
+import { make } from './cards.js';
+import * as service from './service.js';
+import { applyWords, say } from './words.js';
+
+const JOBS_AT_ONCE = 10;
+const REFRESH_MS = 5000;
+let account = null;
+let jobs = [];
+let cursor = null;
+let timer = 0;
+
+const show = (id, isShown) => { $(id).hidden = !isShown; };
+
+function fact(list, name, value) {
+  list.append(make('dt', '', name), make('dd', '', value));
+}
+
+function drawToday() {
+  const { limits, used_today: used, reserved_today: reserved } = account;
+  const left = Math.max(0, limits.daily_units - used - reserved);
+  $('left').textContent = number(left);
+  $('left-note').textContent = say('ofLimit', { limit: number(limits.daily_units) });
+  $('used').textContent = number(used);
+  $('reserved').textContent = number(reserved);
+  $('daily').value = limits.daily_units ? (used + reserved) / limits.daily_units : 1;
+  $('daily').textContent = `${number(used + reserved)} / ${number(limits.daily_units)}`;
+}
+
+function drawDays() {
+  const { days } = account;
+  $('chart').replaceChildren(chart(days));
+  $('chart-sum').textContent = say('inDays', { n: number(days.reduce((sum, one) => sum + one.used, 0)) });
+  keep($('chart-rows'), days, (one) => one.date, (one) => {
+    const row = make('tr');
+    row.append(rowHead(day(one.date)), cell(number(one.used)));
+    return row;
+  });
+}
+
+function drawLimits() {
+  const { limits, lanes, preset } = account;
+  const list = $('limits');
+  list.replaceChildren();
+  fact(list, say('limitDaily'), number(limits.daily_units));
+  fact(list, say('limitBurst'), number(limits.burst));
+  fact(list, say('limitRate'), limits.burst_per_second ? number(limits.burst_per_second) : say('unlimited'));
+  fact(list, say('limitQueued'), number(limits.queued_jobs));
+  fact(list, say('limitRunning'), number(limits.running_jobs));
+  fact(list, say('limitWeight'), `× ${number(limits.weight)}`);
+  fact(list, say('limitLanes'), lanes.map((lane) => say(`lane_${lane}`)).join(' · '));
+  fact(list, say('limitPreset'), preset ?? say('serviceDefault'));
+}
+
+function drawKey() {
+  const { key, admin } = account;
+  const list = $('key-facts');
+  list.replaceChildren();
+  show('rotate-form', Boolean(key));
+  show('key-none', !key);
+  $('key-none').textContent = say(admin ? 'keyOperator' : 'keyNone');
+  if (!key) return;
+  fact(list, say('keyTitle'), say('keyFact', { hint: `…${key.hint}` }));
+  if (key.label) fact(list, say('keyLabel'), key.label);
+  fact(list, say('keyMade'), when(key.created_at));
+  fact(list, say('keyUsed'), when(key.last_used_at));
+  fact(list, say('keyEnds'), when(key.expires_at));
+}
+
+function drawJobs() {
+  show('no-jobs', jobs.length === 0);
+  show('jobs-table', jobs.length > 0);
+  show('more-jobs', cursor !== null);
+  keep($('jobs'), jobs.map(({ id, prompt, status, images, created_at, effective_parameters: { size } }) => ({ id, prompt, status, images, created_at, size })), (job) => job.id, (job) => {
+    const row = make('tr');
+    const text = job.prompt.length > 120 ? `${job.prompt.slice(0, 120)}…` : job.prompt;
+    const name = make('th', 'prompt');
+    name.scope = 'row';
+    if (job.status === 'succeeded' && job.images.length) {
+      const link = make('a', '', text);
+      link.href = `/i/${job.id}.png`;
+      name.append(link);
+    } else name.append(text);
+    row.append(name, cell(make('span', `pill pill-${job.status}`, say(`status_${job.status}`))), cell(job.size.replace('x', ' × ')), cell(when(job.created_at)));
+    return row;
+  });
+}
+
+function draw() {
+  applyWords();
+  document.title = `${say('accountTitle')} · zimg`;
+  if (!account) return;
+  $('tenant').textContent = account.tenant;
+  $('confirm-label').textContent = say('deleteLabel', { name: account.tenant });
+  show('admin-link', account.admin);
+  drawToday();
+  drawDays();
+  drawLimits();
+  drawKey();
+  drawJobs();
+}
+
+async function refresh() {
+  const [who, list] = await Promise.all([service.ask('/v1/account'), service.history(null, Math.max(JOBS_AT_ONCE, Math.min(100, jobs.length)))]);
+  account = who;
+  jobs = list.data;
+  cursor = list.next_cursor;
+  draw();
+}
+
+async function moreJobs() {
+  const list = await service.history(cursor, JOBS_AT_ONCE);
+  jobs = [...jobs, ...list.data];
+  cursor = list.next_cursor;
+  drawJobs();
+}
+
+function keepFresh() {
+  clearTimeout(timer);
+  timer = setTimeout(async () => {
+    if (!document.hidden && account && jobs.length <= 100) await refresh().catch(() => {});
+    keepFresh();
+  }, REFRESH_MS);
+}
+
+async function start() {
+  const who = await service.session();
+  show('sign-out', who.key_required && who.signed_in);
+  show('door', !who.signed_in);
+  show('content', who.signed_in);
+  if (who.signed_in) return refresh();
+  account = null;
+  const { open } = await service.ask('/v1/sign-up');
+  show('sign-up', open);
+  $('key').focus();
+}
+
+async function signIn(event) {
+  event.preventDefault();
+  $('sign-in-error').textContent = '';
+  try {
+    await service.signIn($('key').value);
+    $('key').value = '';
+    await start();
+  } catch (problem) { $('sign-in-error').textContent = told(problem); }
+}
+
+async function signUp(event) {
+  event.preventDefault();
+  $('sign-up-error').textContent = '';
+  try {
+    const made = await service.send('/v1/sign-up', { code: $('code').value, name: $('name').value });
+    await service.signIn(made.key);
+    event.target.reset();
+    await start();
+    showSecret(made.key);
+    toast(say('signedUp', { name: made.tenant }));
+  } catch (problem) { $('sign-up-error').textContent = told(problem); }
+}
+
+async function rotate(event) {
+  event.preventDefault();
+  try {
+    const made = await service.send('/v1/account/key/rotate', { overlap_seconds: Number($('overlap').value) });
+    showSecret(made.key);
+    toast(say('rotated'));
+    await refresh();
+  } catch (problem) { toast(told(problem)); }
+}
+
+async function deleteData(event) {
+  event.preventDefault();
+  $('delete-error').textContent = '';
+  try {
+    const done = await service.ask(`/v1/account/data?confirm=${encodeURIComponent($('confirm').value)}`, { method: 'DELETE' });
+    $('confirm').value = '';
+    toast(done.remaining ? say('deletedSome', { n: number(done.remaining) }) : say('deletedAll', { n: number(done.removed) }));
+    jobs = [];
+    await refresh();
+  } catch (problem) { $('delete-error').textContent = told(problem); }
+}
+
+wireBar(draw);
+wireSecret();
+$('sign-in-form').addEventListener('submit', signIn);
+$('sign-up-form').addEventListener('submit', signUp);
+$('rotate-form').addEventListener('submit', rotate);
+$('delete-form').addEventListener('submit', deleteData);
+$('more-jobs').addEventListener('click', () => moreJobs().catch((problem) => toast(told(problem))));
+$('sign-out').addEventListener('click', async () => { await service.signOut(); location.reload(); });
+draw();
+start().catch((problem) => toast(told(problem)));
+keepFresh();

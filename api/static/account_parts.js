@@ -1,0 +1,184 @@
+// What the account page and the operator's page share: the bar, small parts, tables that keep the focus, a chart.
+import { make } from './cards.js';
+import { language, say, switchLanguage } from './words.js';
+
+export const $ = (id) => document.getElementById(id);
+export const number = (value) => new Intl.NumberFormat(language).format(value);
+export const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+export const when = (seconds) => (seconds ? new Date(seconds * 1000).toLocaleString(language, { dateStyle: 'medium', timeStyle: 'short' }) : say('never'));
+export const day = (iso) => new Date(`${iso}T00:00:00Z`).toLocaleDateString(language, { month: 'short', day: 'numeric', timeZone: 'UTC' });
+
+export function toast(text) {
+  const element = $('toast');
+  element.textContent = text;
+  element.classList.add('shown');
+  clearTimeout(toast.timer);
+  toast.timer = setTimeout(() => element.classList.remove('shown'), 3200);
+}
+
+export const told = (problem) => (problem.status ? problem.message : say('offline'));
+
+// A button that is busy until what it does is done, and tells what went wrong.
+export function button(words, action, { className = 'small', label } = {}) {
+  const element = make('button', className, words);
+  element.type = 'button';
+  element.dataset.action = words;
+  if (label) element.setAttribute('aria-label', label);
+  element.addEventListener('click', async () => {
+    if (element.getAttribute('aria-disabled')) return; // not `disabled`: that would take the focus away
+    element.setAttribute('aria-disabled', 'true');
+    try { await action(); } catch (problem) { toast(told(problem)); }
+    element.removeAttribute('aria-disabled');
+  });
+  return element;
+}
+
+export function cell(content, className) {
+  const element = make('td', className);
+  element.append(...(Array.isArray(content) ? content : [content]));
+  return element;
+}
+
+export function rowHead(text, note) {
+  const element = make('th', '', text);
+  element.scope = 'row';
+  if (note) element.append(make('small', '', note));
+  return element;
+}
+
+export function pill(state) {
+  return make('span', `pill pill-${state}`, say(`state_${state}`));
+}
+
+// Children of `parent`, one for each item. Only those whose item changed are made anew, and the focus stays where it was.
+export function keep(parent, items, keyOf, build) {
+  const known = (parent.known ??= new Map());
+  const present = new Set();
+  let at = parent.firstElementChild;
+  for (const item of items) {
+    const key = keyOf(item);
+    const seen = JSON.stringify([item, language]);
+    present.add(key);
+    let entry = known.get(key);
+    if (!entry || entry.seen !== seen) {
+      const fresh = build(item);
+      if (entry) replaceKeepingFocus(entry.element, fresh);
+      if (entry && entry.element === at) at = fresh;
+      entry = { seen, element: fresh };
+      known.set(key, entry);
+    }
+    if (entry.element === at) at = at.nextElementSibling;
+    else parent.insertBefore(entry.element, at);
+  }
+  for (const [key, entry] of known) if (!present.has(key)) { entry.element.remove(); known.delete(key); }
+}
+
+function replaceKeepingFocus(old, fresh) {
+  const focused = old.contains(document.activeElement) ? document.activeElement.dataset.action : undefined;
+  for (const [index, details] of old.querySelectorAll('details').entries()) {
+    const twin = fresh.querySelectorAll('details')[index];
+    if (twin) twin.open = details.open;
+  }
+  old.replaceWith(fresh);
+  if (focused !== undefined) {
+    const twin = [...fresh.querySelectorAll('[data-action]')].find((one) => one.dataset.action === focused);
+    (twin ?? fresh.querySelector('button'))?.focus();
+  }
+}
+
+function svg(tag, attributes) {
+  const element = document.createElementNS('http://www.w3.org/2000/svg', tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+const CHART = { width: 720, height: 180, left: 44, bottom: 24, top: 12 };
+
+// Pictures by day as bars, with a scale; the same numbers stand in a table for who can not see it.
+export function chart(days) {
+  const { width, height, left, bottom, top } = CHART;
+  const most = niceTop(Math.max(1, ...days.map((one) => one.used + one.reserved)));
+  const step = (width - left) / days.length;
+  const scale = (height - bottom - top) / most;
+  const drawn = svg('svg', { viewBox: `0 0 ${width} ${height}`, class: 'chart', 'aria-hidden': 'true', focusable: 'false' });
+  for (const share of [0, 0.5, 1]) {
+    const y = height - bottom - most * share * scale;
+    drawn.append(svg('line', { x1: left, x2: width, y1: y, y2: y, class: 'chart-line' }), label(left - 8, y + 4, number(most * share), 'end'));
+  }
+  days.forEach((one, index) => {
+    const x = left + index * step + step * 0.16;
+    drawn.append(bar(x, step * 0.68, one.used, 0, scale, 'chart-bar', one), bar(x, step * 0.68, one.reserved, one.used, scale, 'chart-bar chart-reserved', one));
+    if ((days.length - 1 - index) % 7 === 0) drawn.append(label(x + step * 0.34, height - 6, day(one.date), index === days.length - 1 ? 'end' : 'middle', step));
+  });
+  return drawn;
+}
+
+function bar(x, width, units, from, scale, className, one) {
+  const height = units * scale;
+  const rect = svg('rect', { x, width, height, y: CHART.height - CHART.bottom - from * scale - height, rx: Math.min(3, height / 2), class: className });
+  const title = svg('title', {});
+  title.textContent = `${day(one.date)}: ${number(one.used)}`;
+  rect.append(title);
+  return rect;
+}
+
+function label(x, y, text, anchor) {
+  const element = svg('text', { x, y, 'text-anchor': anchor, class: 'chart-text' });
+  element.textContent = text;
+  return element;
+}
+
+// 1, 2, 5, 10, 20, … above the highest bar, even, so that the middle line is a whole number.
+function niceTop(most) {
+  if (most <= 2) return 2;
+  const size = 10 ** Math.floor(Math.log10(most));
+  return [1, 2, 4, 6, 8, 10].map((one) => one * size).find((one) => one >= most && one % 2 === 0) ?? 10 * size;
+}
+
+export function spark(days) {
+  const most = Math.max(1, ...days.map((one) => one.used));
+  const drawn = svg('svg', { viewBox: `0 0 ${days.length * 4} 24`, class: 'spark', role: 'img', 'aria-label': say('inDays', { n: number(days.reduce((sum, one) => sum + one.used, 0)) }) });
+  days.forEach((one, index) => {
+    const height = Math.max(one.used ? 2 : 0.6, (one.used / most) * 24);
+    drawn.append(svg('rect', { x: index * 4, y: 24 - height, width: 3, height, class: one.used ? 'chart-bar' : 'chart-none' }));
+  });
+  return drawn;
+}
+
+// The bar ------------------------------------------------------------------------------------------------------------
+
+function theme() {
+  const root = document.documentElement;
+  const isDark = root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
+  root.dataset.theme = isDark ? 'light' : 'dark';
+  localStorage.setItem('zimg.theme', root.dataset.theme);
+}
+
+export function showLanguage() {
+  $('language').textContent = language === 'en' ? '中文' : 'English';
+  $('language').lang = language === 'en' ? 'zh-CN' : 'en';
+}
+
+export function wireBar(redraw) {
+  const stored = localStorage.getItem('zimg.theme');
+  if (stored) document.documentElement.dataset.theme = stored;
+  $('theme').addEventListener('click', theme);
+  $('language').addEventListener('click', () => { switchLanguage(); showLanguage(); redraw(); });
+  showLanguage();
+}
+
+export async function copy(text) {
+  try { await navigator.clipboard.writeText(text); toast(say('keyCopied')); } catch { toast(say('notCopied')); }
+}
+
+// A key or a code that is shown this once.
+export function showSecret(secret) {
+  $('secret').value = secret;
+  if (!$('secret-dialog').open) $('secret-dialog').showModal();
+  $('secret').select();
+}
+
+export function wireSecret() {
+  $('secret-copy').addEventListener('click', () => copy($('secret').value));
+  $('secret-dialog').addEventListener('close', () => { $('secret').value = ''; });
+}

@@ -1,0 +1,208 @@
+// The operator's page: the whole service, read every two seconds; the admin key stays in this tab.
+import './account_words.js';
+import './admin_words.js';
+import { $, button, cell, keep, number, pill, rowHead, showSecret, toast, told, when, wireBar, wireSecret } from './account_parts.js';
+import { wirePeople, drawPeople, readPeople } from './admin_people.js';
+import { drawWorkers } from './admin_workers.js';
+import { make } from './cards.js';
+import { ask as plainAsk } from './service.js';
+import { applyWords, say, sayTime } from './words.js';
+
+const LIVE_MS = 2000;
+const SLOW_EVERY = 5; // of live looks
+const KEY = 'zimg.adminKey';
+let seen = { overview: null, letters: null, hooks: null };
+let looks = 0;
+let timer = 0;
+
+function ask(path, { method = 'GET', body } = {}) {
+  return plainAsk(path, { method, ...(body ? { body: JSON.stringify(body) } : {}), headers: { Authorization: `Bearer ${sessionStorage.getItem(KEY) ?? ''}` } });
+}
+
+// Pause, drain, resume -----------------------------------------------------------------------------------------------
+
+const SAID = { paused: 'nowPaused', draining: 'nowDraining', open: 'nowOpen' };
+
+export function flowButtons(kind, name, shown, state) {
+  const set = (wanted) => async () => {
+    await ask(`/v1/admin/traffic/${kind}/${encodeURIComponent(name)}`, { method: 'PUT', body: { state: wanted } });
+    toast(say(SAID[wanted], { name: shown }));
+    await look();
+  };
+  const named = (words) => ({ label: say(words, { name: shown }) });
+  if (state !== 'open') return [button(say('resume'), set('open'), named('resumeOf'))];
+  return [button(say('pause'), set('paused'), named('pauseOf')), button(say('drain'), set('draining'), named('drainOf'))];
+}
+
+// What is shown ------------------------------------------------------------------------------------------------------
+
+function drawTiles({ queue, workers, dead_letters: letters, webhook_failures: hooks }) {
+  const waiting = queue.lanes.reduce((sum, lane) => sum + lane.waiting, 0) + queue.retrying;
+  const seats = workers.reduce((sum, worker) => sum + worker.slots, 0);
+  const tiles = [
+    ['tileWaiting', number(waiting), ''],
+    ['tileRunning', number(queue.running), say('slotsNote', { n: number(seats) })],
+    ['tileOldest', queue.oldest_waiting_seconds ? sayTime(queue.oldest_waiting_seconds) : '–', ''],
+    ['tilePace', queue.seconds_per_picture ? say('seconds', { n: queue.seconds_per_picture.toFixed(1) }) : '–', say('perPicture')],
+    ['tileWorkers', number(workers.length), '', workers.length === 0],
+    ['tileLetters', number(letters), '', letters > 0],
+    ['tileHooks', number(hooks), '', hooks > 0],
+  ];
+  keep($('tiles'), tiles, ([name]) => name, ([name, value, note, isAlarm]) => {
+    const tile = make('div', `tile${isAlarm ? ' alarm' : ''}`);
+    tile.append(make('span', 'tile-name', say(name)), make('strong', '', value), make('span', 'note', note));
+    return tile;
+  });
+}
+
+function drawQueue({ lanes, tenants }) {
+  keep($('lanes'), lanes, (one) => one.lane, ({ lane, waiting, state }) => {
+    const row = make('tr');
+    const shown = say(`lane_${lane}`);
+    row.append(rowHead(shown), cell(number(waiting), 'num'), cell(pill(state)), cell(flowButtons('lane', lane, shown, state), 'end'));
+    return row;
+  });
+  $('no-tenant-queue').hidden = tenants.length > 0;
+  $('tenant-queue').hidden = tenants.length === 0;
+  keep($('tenant-queues'), tenants, (one) => one.tenant, ({ tenant, interactive, batch, running, state }) => {
+    const row = make('tr');
+    row.append(rowHead(tenant), cell(number(interactive), 'num'), cell(number(batch), 'num'), cell(number(running), 'num'), cell(pill(state)), cell(flowButtons('tenant', tenant, tenant, state), 'end'));
+    return row;
+  });
+}
+
+function drawLetters(letters) {
+  const select = $('letter-code');
+  const codes = ['', ...new Set([...letters.map((one) => one.code), ...(select.value ? [select.value] : [])])];
+  keep(select, codes, (code) => code, (code) => {
+    const option = make('option', '', code || say('anyReason'));
+    option.value = code;
+    return option;
+  });
+  const shown = letters.filter((one) => !select.value || one.code === select.value);
+  $('no-letters').hidden = letters.length > 0;
+  $('letters-table').hidden = shown.length === 0;
+  keep($('requeue-all'), shown.length ? [select.value] : [], (code) => `all:${code}`, (code) => button(say('requeueAll'), () => requeueAll(code)));
+  keep($('letters'), shown, (one) => one.id, (one) => {
+    const row = make('tr');
+    const name = one.prompt.length > 90 ? `${one.prompt.slice(0, 90)}…` : one.prompt;
+    const head = rowHead(name, one.reason);
+    head.classList.add('prompt');
+    row.append(head, cell(make('span', 'pill pill-failed', one.code)), cell(one.tenant), cell(number(one.attempts), 'num'), cell(when(one.died_at)),
+      cell(button(say('requeue'), () => requeue(one), { label: say('requeueOf', { name }) }), 'end'));
+    return row;
+  });
+}
+
+async function requeue(letter) {
+  await ask(`/v1/admin/dead-letters/${letter.id}/requeue`, { method: 'POST' });
+  toast(say('requeued'));
+  await look({ isFull: true });
+}
+
+async function requeueAll(code) {
+  const { data } = await ask('/v1/admin/dead-letters/requeue', { method: 'POST', body: code ? { code } : {} });
+  const refused = data.filter((one) => !one.job_id).length;
+  toast(say(refused ? 'requeuedRefused' : 'requeuedMany', { n: number(data.length - refused), refused: number(refused) }));
+  await look({ isFull: true });
+}
+
+function drawHooks(hooks) {
+  $('no-hooks').hidden = hooks.length > 0;
+  $('hooks-table').hidden = hooks.length === 0;
+  keep($('hooks'), hooks, (one) => one.delivery_id, (one) => {
+    const row = make('tr');
+    const note = one.endpoint_disabled_because ? say('hookOff', { reason: one.endpoint_disabled_because }) : one.type;
+    const head = rowHead(one.url ?? one.endpoint_id, note);
+    head.classList.add('prompt');
+    row.append(head, cell(one.tenant), cell([String(one.status || say('noAnswer')), ...(one.error ? [make('span', 'note', ` ${one.error.slice(0, 60)}`)] : [])]), cell(number(one.attempts), 'num'), cell(one.next_attempt_at ? when(one.next_attempt_at) : say('givenUp')));
+    return row;
+  });
+}
+
+function draw() {
+  applyWords();
+  document.title = `${say('adminTitle')} · zimg`;
+  if (!seen.overview) return;
+  showAlive(true);
+  drawTiles(seen.overview);
+  drawQueue(seen.overview.queue);
+  drawWorkers(seen.overview.workers);
+  drawLetters(seen.letters);
+  drawHooks(seen.hooks);
+  drawPeople();
+}
+
+function showAlive(isAlive) {
+  $('alive').hidden = false;
+  $('alive').classList.toggle('lost', !isAlive);
+  const words = say(isAlive ? 'live' : 'lost');
+  if ($('alive').textContent !== words) $('alive').textContent = words;
+}
+
+// Looking ------------------------------------------------------------------------------------------------------------
+
+async function look({ isFull = false } = {}) {
+  const overview = await ask('/v1/admin/overview');
+  const before = seen.overview;
+  const isChanged = !before || before.dead_letters !== overview.dead_letters || before.webhook_failures !== overview.webhook_failures;
+  seen.overview = overview;
+  if (isFull || isChanged || looks++ % SLOW_EVERY === 0) {
+    const [letters, hooks] = await Promise.all([ask('/v1/admin/dead-letters?limit=200'), ask('/v1/admin/webhook-failures'), readPeople()]);
+    seen.letters = letters.data;
+    seen.hooks = hooks.data;
+  }
+  draw();
+}
+
+function keepLooking() {
+  clearTimeout(timer);
+  timer = setTimeout(async () => {
+    try {
+      if (!document.hidden) await look();
+    } catch (problem) {
+      if (problem.status === 401 || problem.status === 403) return leave(told(problem));
+      showAlive(false);
+    }
+    keepLooking();
+  }, LIVE_MS);
+}
+
+function leave(why = '') {
+  clearTimeout(timer);
+  sessionStorage.removeItem(KEY);
+  seen = { overview: null, letters: null, hooks: null };
+  $('content').hidden = true;
+  $('alive').hidden = true;
+  $('leave').hidden = true;
+  $('gate').hidden = false;
+  $('gate-error').textContent = why;
+  $('admin-key').focus();
+}
+
+async function enter() {
+  try {
+    await look({ isFull: true });
+  } catch (problem) {
+    return leave(told(problem));
+  }
+  $('gate').hidden = true;
+  $('content').hidden = false;
+  $('leave').hidden = false;
+  keepLooking();
+}
+
+wireBar(draw);
+wireSecret();
+wirePeople({ ask, refresh: () => look({ isFull: true }), showSecret });
+$('letter-code').addEventListener('change', () => drawLetters(seen.letters));
+$('leave').addEventListener('click', () => leave());
+$('gate-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, $('admin-key').value.trim());
+  $('admin-key').value = '';
+  enter();
+});
+draw();
+if (sessionStorage.getItem(KEY)) enter();
+else leave();

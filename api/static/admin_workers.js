@@ -1,0 +1,59 @@
+// Workers: GPU memory, plan, and the jobs that ride now.
+import { $, gib, keep, pill, when } from './account_parts.js';
+import { flowButtons } from './admin.js';
+import { make } from './cards.js';
+import { say } from './words.js';
+
+function memory({ gpu_memory_used_bytes: used, gpu_memory_total_bytes: total, device, name }) {
+  const line = make('div', 'memory');
+  line.append(make('span', '', say('gpuMemory')), make('span', '', total ? `${gib(used)} / ${gib(total)}` : `${say('noGpu')} (${device})`));
+  if (!total) return [line];
+  const meter = make('meter');
+  Object.assign(meter, { min: 0, max: total, value: used });
+  meter.setAttribute('aria-label', `${say('gpuMemory')}: ${name}`);
+  return [line, meter];
+}
+
+const STAGES = new Set(['encode', 'decode', 'upload', 'waiting']);
+
+function riding(job) {
+  const line = make('li');
+  const text = job.stage && STAGES.has(job.stage) ? say(job.stage) : job.steps ? say('step', { step: job.step, steps: job.steps }) : say('waiting');
+  line.append(make('span', 'who', `${job.tenant} · ${text}`));
+  const bar = make('progress');
+  bar.max = job.steps || 1;
+  bar.value = job.step;
+  bar.setAttribute('aria-label', `${job.tenant}: ${text}`);
+  line.append(bar);
+  return line;
+}
+
+function card(worker) {
+  const item = make('li', 'worker');
+  const head = make('div', 'worker-head');
+  const title = make('h3', '', worker.name);
+  title.append(make('small', '', `${worker.device} · ${worker.model} · ${say('upFor', { time: when(worker.started_at) })}`));
+  head.append(title, pill(worker.state));
+  item.append(head, ...memory(worker));
+  item.append(make('span', 'note', worker.jobs.length ? say('seats', { used: worker.jobs.length, n: worker.slots }) : say(worker.state === 'open' ? 'idle' : 'mayStop')));
+  if (worker.jobs.length) {
+    const list = make('ul', 'held');
+    list.setAttribute('aria-label', say('holds', { name: worker.name }));
+    list.append(...worker.jobs.map(riding));
+    item.append(list);
+  }
+  if (worker.plan) {
+    const details = make('details');
+    details.append(make('summary', '', say('plan')), make('pre', '', worker.plan));
+    item.append(details);
+  }
+  const buttons = make('div', 'inline');
+  buttons.append(...flowButtons('worker', worker.name, worker.name, worker.state));
+  item.append(buttons);
+  return item;
+}
+
+export function drawWorkers(workers) {
+  $('no-workers').hidden = workers.length > 0;
+  keep($('workers'), workers.map(({ last_heard_seconds, ...rest }) => rest), (worker) => worker.name, card);
+}

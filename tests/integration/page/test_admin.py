@@ -1,0 +1,182 @@
+"""The operator's page in a real browser, on the service's own state."""
+
+from dataclasses import replace
+
+import pytest
+from playwright.sync_api import expect
+
+from core.webhook_store import Attempt, Endpoint
+from core.workers import WorkerInfo
+from scheduler.submission import Wish
+from scheduler.tenants import hash_key
+
+OPERATOR = "the-operators-own-key"
+SHOP = "shop"
+
+
+def queue(parts, count=1, prompt="a red mug", tenant=SHOP):
+    wish = Wish(prompt=prompt, width=256, height=256)
+    return [one.job_id for one in parts.submission.submit_pictures(parts.tenants.get(tenant), wish, count)]
+
+
+def enter(page, api):
+    page.goto(f"{api.url}/admin")
+    page.fill("#admin-key", OPERATOR)
+    page.press("#admin-key", "Enter")
+    expect(page.locator("#alive")).to_have_text("live")
+
+
+@pytest.fixture
+def admin(page, inviting_api, parts, worker, complaints):
+    enter(page, inviting_api)
+    yield page
+    assert complaints.lines == []
+
+
+def tile(page, name):
+    return page.locator(".tile", has_text=name).locator("strong")
+
+
+def test_a_wrong_key_opens_nothing_and_a_right_one_stays_in_this_tab_alone(page, inviting_api, parts, worker):
+    page.goto(f"{inviting_api.url}/admin")
+    page.fill("#admin-key", "zimg_wrong")
+    page.press("#admin-key", "Enter")
+    expect(page.locator("#gate-error")).to_contain_text("not known")
+    expect(page.locator("#content")).to_be_hidden()
+
+    enter(page, inviting_api)
+    page.reload()
+    expect(page.locator("#content")).to_be_visible()
+    other = page.context.new_page()
+    other.goto(f"{inviting_api.url}/admin")
+    expect(other.locator("#gate")).to_be_visible()
+    assert page.evaluate("() => [document.cookie, JSON.stringify(localStorage).includes('operators')]") == ["", False]
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.locator("#gate")).to_be_visible()
+
+
+def test_queue_and_workers_are_live(admin, parts, worker):
+    queue(parts, 3)
+    expect(admin.locator("#tenant-queues tr")).to_contain_text([SHOP])
+    expect(tile(admin, "Waiting")).to_have_text("3")
+
+    lease = worker.claim()[0]
+    worker.step(lease, 2)
+    gauges = {"gpu_memory_used_bytes": 5.5 * 2**30, "gpu_memory_total_bytes": 8 * 2**30}
+    parts.jobs.heartbeat(WorkerInfo(name=worker.name, slots=8, device="cuda:0", plan="ring 2 x 0.32", gauges=gauges))
+
+    card = admin.locator(".worker")
+    expect(card).to_contain_text("5.5 GiB / 8.0 GiB")
+    expect(card).to_contain_text("Step 2 of 4")
+    expect(card).to_contain_text("3 of 8 seats")
+    card.get_by_text("Memory plan").click()
+    expect(card.locator("pre")).to_have_text("ring 2 x 0.32")
+    worker.step(lease, 3)
+    expect(card).to_contain_text("Step 3 of 4")
+    expect(card.locator("pre")).to_be_visible()
+
+
+def test_a_lane_is_paused_and_resumed_by_keyboard_and_the_focus_stays(admin, parts, worker):
+    queue(parts)
+    admin.get_by_role("button", name="Pause Interactive").focus()
+    admin.keyboard.press("Enter")
+    expect(admin.locator("#toast")).to_contain_text("Interactive is paused")
+    assert worker.claim() == []
+    expect(admin.get_by_role("button", name="Resume Interactive")).to_be_focused()
+
+    admin.keyboard.press("Enter")
+
+    expect(admin.locator("#lanes tr").first).to_contain_text("open")
+    assert len(worker.claim()) == 1
+
+
+def test_a_worker_drains_until_it_may_be_stopped(admin, parts, worker):
+    queue(parts)
+    (lease,) = worker.claim()
+    admin.get_by_role("button", name=f"Drain {worker.name}").click()
+    expect(admin.locator(".worker")).to_contain_text("draining")
+    worker.finish(lease)
+
+    expect(admin.locator(".worker")).to_contain_text("may be stopped")
+
+
+def test_dead_letters_are_read_narrowed_and_tried_again(admin, parts, worker):
+    for code in ("poison", "storage_failed", "storage_failed"):
+        queue(parts, prompt=f"ended by {code}")
+        worker.fail(worker.claim()[0], code)
+    expect(admin.locator("#letters tr")).to_have_count(3)
+    expect(tile(admin, "Dead letters")).to_have_text("3")
+    admin.select_option("#letter-code", "poison")
+    expect(admin.locator("#letters tr")).to_have_count(1)
+    expect(admin.locator("#letters")).to_contain_text("It did not work.")
+
+    admin.get_by_role("button", name="Try again: ended by poison").click()
+    expect(tile(admin, "Dead letters")).to_have_text("2")
+    admin.select_option("#letter-code", "")
+    admin.get_by_role("button", name="Try all of these again").click()
+
+    expect(admin.locator("#no-letters")).to_be_visible()
+    assert len(worker.draw_all()) == 3
+
+
+def test_limits_are_edited_and_a_tenant_is_banned_with_a_reason(admin, parts, worker):
+    key, _ = parts.tenants.create_key(SHOP)
+    admin.get_by_role("button", name=f"Limits of {SHOP}").click()
+    admin.get_by_label("Pictures a day").fill("77")
+    admin.get_by_role("button", name="Save").click()
+    expect(admin.locator("#limits-dialog")).to_be_hidden()
+    assert parts.tenants.get(SHOP).limits.daily_units == 77
+
+    admin.get_by_role("button", name=f"Ban {SHOP}").click()
+    admin.fill("#ban-reason", "unpaid")
+    admin.press("#ban-reason", "Enter")
+    expect(admin.locator("#tenants")).to_contain_text("banned: unpaid")
+    assert parts.tenants.get(SHOP).ban_reason == "unpaid"
+    admin.get_by_role("button", name=f"End the ban of {SHOP}").click()
+    expect(admin.locator("#tenants")).not_to_contain_text("banned")
+    assert parts.tenants.find(hash_key(key)).name == SHOP
+
+
+def test_keys_and_invites_are_made_shown_once_replaced_and_ended(admin, parts, worker):
+    admin.on("dialog", lambda dialog: dialog.accept())
+    admin.fill("#key-tenant", SHOP)
+    admin.press("#key-tenant", "Enter")
+    expect(admin.locator("#secret-dialog")).to_be_visible()
+    first = admin.locator("#secret").input_value()
+    admin.get_by_role("button", name="Done").click()
+    admin.get_by_role("button", name=f"Replace the key …{first[-4:]} of {SHOP}").click()
+    expect(admin.locator("#secret-dialog")).to_be_visible()
+    second = admin.locator("#secret").input_value()
+    admin.get_by_role("button", name="Done").click()
+    assert parts.tenants.find(hash_key(first)) is None
+    assert parts.tenants.find(hash_key(second)).name == SHOP
+    admin.get_by_role("button", name=f"Revoke the key …{second[-4:]} of {SHOP}").click()
+    expect(admin.locator("#keys tr")).to_have_count(0)
+
+    admin.fill("#invite-uses", "3")
+    admin.get_by_role("button", name="Make an invite").click()
+    expect(admin.locator("#secret-dialog")).to_be_visible()
+    code = admin.locator("#secret").input_value()
+    admin.get_by_role("button", name="Done").click()
+    expect(admin.locator("#invites")).to_contain_text("3 / 3")
+    parts.invites.take(code, "ada")
+    admin.get_by_role("button", name=f"Withdraw the invite …{code[-4:]}").click()
+    expect(admin.locator("#invites-table")).to_be_hidden()
+
+
+def test_a_failed_delivery_is_shown(admin, parts, worker):
+    endpoint = Endpoint(id="wh_1", tenant=SHOP, url="https://shop.example/hooks")
+    parts.webhooks.save(endpoint)
+    sent = parts.webhooks.enqueue(endpoint, {"id": "evt_1", "type": "job.succeeded"})
+    parts.webhooks.record(replace(sent, attempts=(Attempt(at_ms=5_000, status=502, duration_ms=3),)))
+
+    expect(admin.locator("#hooks")).to_contain_text("https://shop.example/hooks")
+    expect(admin.locator("#hooks")).to_contain_text("502")
+
+
+def test_what_a_tenant_wrote_is_shown_as_text(admin, parts, worker):
+    queue(parts, prompt="<img src=x onerror=alert(1)>")
+    worker.fail(worker.claim()[0], "poison")
+
+    expect(admin.locator("#letters")).to_contain_text("<img src=x onerror=alert(1)>")
+    assert admin.locator("#letters img").count() == 0
