@@ -13,12 +13,15 @@ from flask_openapi.models.info import Info
 from flask_openapi.openapi import OpenAPI
 
 from api.errors import PROBLEM_JSON
+from api.openapi_document import complete
 from api.page import CACHE_CONTROL, STATIC
 from api.problems import PROBLEMS
 from api.security import CONTENT_SECURITY_POLICY
 from core import __version__
 
 docs = Blueprint("docs", __name__)
+
+_COMPLETE = "zimg-openapi"  # made at the first request for it
 
 SWAGGER = Path(flask_openapi_swagger.__file__).parent / "templates" / "swagger"
 INFO = Info(
@@ -46,7 +49,9 @@ def document() -> Response:
     """The OpenAPI document."""
     app = current_app
     assert isinstance(app, OpenAPI)
-    return jsonify(app.api_doc)
+    if _COMPLETE not in app.extensions:
+        app.extensions[_COMPLETE] = complete(app.api_doc)
+    return jsonify(app.extensions[_COMPLETE])
 
 
 @docs.get("/docs")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from api.app import create_app
@@ -103,15 +104,89 @@ def test_the_openapi_document_is_valid_and_names_every_route(http, parts):
     assert routes <= set(document["paths"])
 
 
+def resolved(document, part):
+    """A part of the document, or what it refers to."""
+    for name in part.get("$ref", "").removeprefix("#/").split("/") if "$ref" in part else ():
+        document = document[name]
+    return document if "$ref" in part else part
+
+
 def test_every_route_under_v1_has_words_errors_and_an_operation_id(http, parts):
     document = http.get("/openapi.json").json
     for path, item in document["paths"].items():
         for method, operation in item.items():
             assert operation["summary"], (method, path)
             if path.startswith("/v1/"):
-                assert "application/problem+json" in operation["responses"]["400"]["content"], (method, path)
+                refused = resolved(document, operation["responses"]["400"])
+                assert "application/problem+json" in refused["content"], (method, path)
     ids = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
     assert len(ids) == len(set(ids))
+
+
+def bodies(document):
+    """The names of the schemas that some request or answer consists of, webhooks included."""
+    text = json.dumps([document["paths"], document["webhooks"]])
+    return set(re.findall(r'"schema": {"\$ref": "#/components/schemas/(\w+)"}', text))
+
+
+def against(document, name, example):
+    """Whether an example fits a schema of the document."""
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    return list(Draft202012Validator(schema).iter_errors(example))
+
+
+def test_every_body_of_the_document_has_an_example_that_fits_its_schema(http, parts):
+    document = http.get("/openapi.json").json
+    schemas = document["components"]["schemas"]
+
+    names = bodies(document)
+    assert len(names) > 40
+    for name in names:
+        if schemas[name].get("type") == "object":
+            assert "example" in schemas[name], name
+            assert against(document, name, schemas[name]["example"]) == [], name
+
+
+def test_an_example_that_does_not_fit_would_be_noticed(http, parts):
+    document = http.get("/openapi.json").json
+
+    assert against(document, "JobObject", {**document["components"]["schemas"]["JobObject"]["example"], "seed": "x"})
+
+
+def test_every_problem_is_in_the_document_under_each_answer_of_its_status(http, parts):
+    from api.problems import PROBLEMS
+
+    document = http.get("/openapi.json").json
+    examples = document["components"]["examples"]
+
+    assert set(examples) == set(PROBLEMS)
+    for example in examples.values():
+        assert against(document, "ProblemObject", example["value"]) == []
+    answers = document["paths"]["/v1/jobs"]["post"]["responses"]
+    refused = resolved(document, answers["400"])["content"]["application/problem+json"]
+    assert {"invalid_size", "empty_prompt", "content_policy_violation"} <= set(refused["examples"])
+
+
+def test_a_problems_example_has_the_members_of_a_real_one(http, worker):
+    example = http.get("/openapi.json").json["components"]["examples"]["invalid_size"]["value"]
+
+    real = http.post("/v1/jobs", json={"prompt": "a", "size": "17x17"}).json
+
+    assert real["code"] == "invalid_size"
+    assert set(example) <= set(real)
+    assert real["error"].keys() == example["error"].keys()
+
+
+def test_the_document_describes_every_event_that_webhooks_send(http, parts):
+    from core.webhook_store import EVENT_TYPES
+
+    document = http.get("/openapi.json").json
+
+    assert set(document["webhooks"]) == {*EVENT_TYPES, "webhook.test"}
+    for item in document["webhooks"].values():
+        assert {header["name"] for header in item["post"]["parameters"]} == {
+            "webhook-id", "webhook-timestamp", "webhook-signature"
+        }  # fmt: skip
 
 
 def test_the_docs_load_nothing_from_elsewhere(http, parts):
