@@ -21,6 +21,7 @@ from typing import Any
 
 KINDS = ("cold", "packed", "restart")
 CHILD_SECONDS = 400.0
+STORE_SECONDS = 150.0
 
 
 def start_once(kind: str) -> None:
@@ -34,8 +35,10 @@ def start_once(kind: str) -> None:
     import torch
 
     from core.settings import Settings
+    from worker.offload import host_weights
     from worker.pipeline import load_model, make_engine
 
+    host_weights.SETTLE_SECONDS = 20.0  # long enough for the first picture to come first
     stamp("imported_s")
     settings = Settings.from_env()
     model = load_model(settings)
@@ -48,8 +51,22 @@ def start_once(kind: str) -> None:
     stamps["size"] = list(image.size)
     stamps["host_peak_gib"] = round(peak_host_bytes() / 2**30, 2)
     stamps["card"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    if kind == "cold":
+        stamps["kept_s"] = wait_for_store(Path(settings.weights_dir), begun)
     engine.close()
     print(json.dumps(stamps), flush=True)
+
+
+def wait_for_store(weights: Path, begun: float) -> float | None:
+    """Seconds until the engine has kept its packed weights on disk, for the next start; None where it does not."""
+    from worker.offload import host_weights
+
+    if not any(host_weights.SHARED_MEMORY.glob(f"{host_weights.PREFIX}*")):
+        return None
+    deadline = time.monotonic() + STORE_SECONDS
+    while not any(weights.glob(f"{host_weights.PREFIX}*/index.json")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return round(time.perf_counter() - begun, 2)
 
 
 def peak_host_bytes() -> int:
