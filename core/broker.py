@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from celery import Celery
 from celery.exceptions import CeleryError
@@ -16,6 +17,7 @@ from redis.exceptions import RedisError
 
 from core.job import Release
 from core.logs import get_logger
+from core.redis_client import sentinel_address
 from core.settings import Settings
 
 QUEUE = "zimg"
@@ -28,7 +30,7 @@ log = get_logger(__name__)
 
 def make_celery(settings: Settings) -> Celery:
     """The Celery app of the api, scheduler and worker; makes no connection."""
-    app = Celery("zimg", broker=settings.redis_url, set_as_current=False)
+    app = Celery("zimg", broker=broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
         task_acks_late=True,
         task_reject_on_worker_lost=True,
@@ -60,9 +62,27 @@ def make_celery(settings: Settings) -> Celery:
             "health_check_interval": 10,
             "max_connections": 32,
             "global_keyprefix": "celery:",
+            **_sentinel_options(settings.redis_url),
         },
     )
     return app
+
+
+def broker_url(redis_url: str) -> str:
+    """REDIS_URL as kombu wants it: a URL for each sentinel, and certificates checked unless it says otherwise."""
+    address = sentinel_address(redis_url)
+    if address is not None:
+        user, password = quote(address.username or "", safe=""), quote(address.password or "", safe="")
+        who = f"{user}:{password}@" if user or password else ""
+        return ";".join(f"sentinel://{who}{host}:{port}/{address.db}" for host, port in address.hosts)
+    if redis_url.startswith("rediss://") and "ssl_cert_reqs=" not in redis_url:
+        return f"{redis_url}{'&' if '?' in redis_url else '?'}ssl_cert_reqs=required"
+    return redis_url
+
+
+def _sentinel_options(redis_url: str) -> dict[str, Any]:
+    address = sentinel_address(redis_url)
+    return {"master_name": address.master_name} if address is not None else {}
 
 
 def publish(app: Celery, releases: Sequence[Release]) -> int:

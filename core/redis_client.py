@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -21,8 +23,9 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
-from core.errors import RedisUnavailable
+from core.errors import ConfigurationError, RedisUnavailable
 
 #: One hash tag, so that all keys live in one slot and scripts may touch any of them.
 PREFIX = "{zimg}:"
@@ -30,25 +33,70 @@ PREFIX = "{zimg}:"
 REFUSALS = (OutOfMemoryError, ReadOnlyError, BusyLoadingError, MasterDownError, ClusterDownError, TryAgainError)
 REFUSING_WORDS = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN")
 
+SENTINEL_PORT = 26379
+
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelAddress:
+    """`sentinel://[user:password@]host:port[,host:port…]/db?master_name=NAME`; user and password are the servers'."""
+
+    hosts: tuple[tuple[str, int], ...]
+    master_name: str
+    db: int
+    username: str | None
+    password: str | None
+
+
+def sentinel_address(url: str) -> SentinelAddress | None:
+    """What a sentinel URL names, None for any other URL. Raises ConfigurationError without the master's name."""
+    parts = urlsplit(url)
+    if parts.scheme != "sentinel":
+        return None
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = credentials.partition(":")
+    master_name = dict(parse_qsl(parts.query)).get("master_name", "")
+    if not master_name or not hosts:
+        raise ConfigurationError("REDIS_URL must say which master: sentinel://a:26379,b:26379/0?master_name=NAME")
+    return SentinelAddress(
+        hosts=tuple(_host_and_port(one) for one in hosts.split(",")),
+        master_name=master_name,
+        db=int(parts.path.strip("/") or 0),
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+    )
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":") if ":" in text else (text, "", "")
+    return host, int(port or SENTINEL_PORT)
 
 
 def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 100) -> redis.Redis:
     """A client for `url` that never repeats a command by itself (redis-py's default does, ten times).
 
-    At most `connections` threads use it at once; one more gets RedisUnavailable.
+    redis://, rediss:// (TLS; the certificate is checked, `?ssl_ca_certs=FILE` names whose) or sentinel://. At most
+    `connections` threads use it at once; one more gets RedisUnavailable.
     """
-    client: redis.Redis = redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=min(timeout_seconds, 3.0),
-        socket_keepalive=True,
-        health_check_interval=10,
-        max_connections=connections,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return client
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": min(timeout_seconds, 3.0),
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "max_connections": connections,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    address = sentinel_address(url)
+    if address is None:
+        client: redis.Redis = redis.Redis.from_url(url, **options)
+        return client
+    asking = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "retry": Retry(NoBackoff(), 0)}
+    servers = {"db": address.db, "username": address.username, "password": address.password, **options}
+    sentinel = Sentinel(address.hosts, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+    master: redis.Redis = sentinel.master_for(address.master_name, redis.Redis, **servers)  # type: ignore[no-untyped-call]
+    return master
 
 
 @contextmanager

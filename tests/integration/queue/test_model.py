@@ -4,7 +4,7 @@ import pytest
 
 from tests.queue_model import Model
 
-SEEDS, SOAK_SEEDS = range(5), range(2000, 2200)
+SEEDS, SOAK_SEEDS = range(20), range(2000, 2200)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
