@@ -22,6 +22,7 @@ from client.doctor.command import doctor
 from client.picture import read_parameters
 from client.terminal import FAILED, AdminKey, AsJson, Key, Url, err, table, told
 from client.webhooks_command import webhooks_app
+from client.weights_command import weights_app
 
 BATCH_LOOK_SECONDS = 2.0
 STATUSES = ("queued", "running", "succeeded", "failed", "canceling", "canceled", "expired")
@@ -30,6 +31,7 @@ app = typer.Typer(help="Pictures from a zimg service.", no_args_is_help=True, pr
 keys_app = typer.Typer(help="Keys of tenants (needs the admin key).", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 app.add_typer(webhooks_app, name="webhooks")
+app.add_typer(weights_app, name="weights")
 app.command()(doctor)
 
 

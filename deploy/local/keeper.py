@@ -17,6 +17,7 @@ from pathlib import Path
 from supervisor import childutils
 
 from core.settings import Settings
+from core.weight_stores import StoreSweeper
 from deploy.local.control import ControlError, ProgramState, SupervisorControl
 
 RESTART_AFTER_SECONDS = 10.0
@@ -50,7 +51,14 @@ class ProgressWatch:
 class Keeper:
     """Looks after the programs once per tick; what it does it says on standard error."""
 
-    def __init__(self, control: SupervisorControl, watch: ProgressWatch, progress_file: Path) -> None:
+    def __init__(
+        self,
+        control: SupervisorControl,
+        watch: ProgressWatch,
+        progress_file: Path,
+        sweeper: StoreSweeper | None = None,
+    ) -> None:
+        self._sweeper = sweeper or StoreSweeper()
         self._control = control
         self._watch = watch
         self._progress_file = progress_file
@@ -66,6 +74,8 @@ class Keeper:
                 self._kill_if_stale(states[WORKER], now)
         except ControlError as error:
             _say(f"supervisord did not answer: {error}")
+        for folder in self._sweeper.tick(now):
+            _say(f"{folder.name} had no user for an hour; its shared memory is free again")
 
     def _restart_if_given_up(self, program: ProgramState, now: float) -> None:
         if program.state != "FATAL":

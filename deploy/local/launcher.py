@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from core import weight_stores
 from core.errors import ConfigurationError
 from core.settings import Settings
 from deploy.local import embedded, exec_shim
@@ -113,6 +114,7 @@ class Launcher:
             return 1
         status = self._wait(supervisor)
         if self._stop_deadline is not None:
+            weight_stores.drop_stores()  # they wait for the next worker, and none will come
             say("stopped")
             return 0
         say(f"the supervisor died ({status}); its programs are gone with it. Nothing is lost: start again.")
