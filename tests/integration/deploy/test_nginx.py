@@ -1,19 +1,17 @@
 """nginx, run for real with the configuration that Kubernetes and compose use."""
 
 import collections
+import contextlib
 import http.server
-import subprocess
+import socket
 import threading
 from pathlib import Path
 
 import httpx
 import pytest
 
-from deploy.local.ports import choose_ports, is_free
-from tests.fixtures.stack import wait_until
-from tests.fixtures.tools import require_tool
-
-CONFIG = Path(__file__).parents[3] / "deploy" / "nginx" / "nginx.conf"
+from deploy.local.ports import choose_ports
+from tests.fixtures.nginx import CONFIG, nginx_before
 
 
 class Upstream(http.server.BaseHTTPRequestHandler):
@@ -37,30 +35,19 @@ class Upstream(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def door(tmp_path):
+def upstream():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def door(upstream, tmp_path):
     """The URL of a running nginx in front of an upstream."""
-    nginx = require_tool("nginx")
-    ports = choose_ports(["nginx", "api"])
-    upstream = http.server.ThreadingHTTPServer(("127.0.0.1", ports["api"]), Upstream)
-    threading.Thread(target=upstream.serve_forever, daemon=True).start()
-    config = CONFIG.read_text()
-    for old, new in (
-        ("zimg-api:8080", f"127.0.0.1:{ports['api']}"), ("listen 8080", f"listen 127.0.0.1:{ports['nginx']}"),
-        ("/tmp/", f"{tmp_path}/"), ("/dev/stdout", f"{tmp_path}/access.log"), ("/dev/stderr", f"{tmp_path}/error.log"),
-        ("worker_processes auto", "worker_processes 1"),
-    ):  # fmt: skip
-        assert old in config
-        config = config.replace(old, new)
-    (tmp_path / "nginx.conf").write_text(config)
-    process = subprocess.Popen(
-        [nginx, "-e", f"{tmp_path}/error.log", "-c", tmp_path / "nginx.conf", "-g", "daemon off;"]
-    )
-    wait_until(lambda: not is_free(ports["nginx"]), seconds=20)
-    yield f"http://127.0.0.1:{ports['nginx']}"
-    process.terminate()
-    process.wait(timeout=20)
-    upstream.shutdown()
-    upstream.server_close()
+    with nginx_before(upstream.server_port, tmp_path) as url:
+        yield url
 
 
 def test_the_file_says_five_requests_a_second_as_documented():
@@ -95,6 +82,51 @@ def test_polling_and_pictures_are_not_counted_as_creating_work(door):
         codes = {client.get(f"{door}/v1/jobs/abc?wait=20").status_code for _ in range(100)}
 
     assert codes == {200}
+
+
+def test_canceling_and_testing_a_webhook_are_not_counted_as_creating_work(door):
+    with httpx.Client() as client:
+        codes = {client.post(f"{door}/v1/jobs/abc/cancel").status_code for _ in range(30)}
+
+    assert codes == {200}
+
+
+@pytest.mark.parametrize("path", ["/v1/images/generations", "/v1/batches", "/v1/session", "/v1/jobs/", "//v1/jobs"])
+def test_every_way_to_create_work_counts(door, path):
+    with httpx.Client() as client:
+        codes = collections.Counter(client.post(f"{door}{path}").status_code for _ in range(40))
+
+    assert codes[429] >= 20
+
+
+def test_a_body_that_is_too_large_is_refused_as_a_problem(door):
+    answer = httpx.post(f"{door}/v1/batches", content=b"x" * (16 * 1024 * 1024 + 1))
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+def test_an_api_that_is_away_is_a_problem_to_try_again(tmp_path):
+    with nginx_before(choose_ports(["nobody"])["nobody"], tmp_path) as door:
+        answer = httpx.get(f"{door}/v1/models")
+
+    assert (answer.status_code, answer.json()["code"], answer.headers["Retry-After"]) == (503, "unavailable", "2")
+
+
+def test_a_request_that_trickles_in_reaches_the_api_only_when_it_is_whole(upstream, tmp_path):
+    """And one that does not go on is dropped, without the api ever having seen it."""
+    seen = []
+    upstream.process_request = lambda request, address: seen.append(address) or upstream.shutdown_request(request)
+    short = tuple((f"client_{part}_timeout 15s", f"client_{part}_timeout 1s") for part in ("header", "body"))
+    with nginx_before(upstream.server_port, tmp_path, changes=short) as door:
+        place = httpx.URL(door)
+        begun = b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\n"
+        for head in (begun, begun + b"Content-Length: 9\r\n\r\n{"):
+            with socket.create_connection((place.host, place.port), timeout=20) as connection:
+                connection.sendall(head)
+                with contextlib.suppress(ConnectionResetError):
+                    assert not connection.recv(100).startswith(b"HTTP/1.1 2")
+
+    assert seen == []
 
 
 def test_the_api_learns_the_request_id_and_the_address(door):

@@ -1,0 +1,101 @@
+"""The page and the streams through the real nginx."""
+
+import hashlib
+import json
+import random
+
+import httpx
+import pytest
+from httpx_sse import connect_sse
+from playwright.sync_api import expect
+
+from core.image_store import object_key
+from core.job import Picture
+from tests.fixtures.nginx import nginx_before
+from tests.integration.api.conftest import eventually
+
+HISTORY = 60
+LARGER_THAN_SOCKETS = 32 * 1024 * 1024
+
+
+@pytest.fixture
+def door(live, tmp_path):
+    """The URL of nginx in front of the live api."""
+    with nginx_before(live.port, tmp_path) as url:
+        yield url
+
+
+def test_a_history_of_60_pictures_loads_without_a_refusal(door, live, worker, page, complaints):
+    with httpx.Client(base_url=live.url) as direct:
+        for number in range(HISTORY // 10):
+            direct.post("/v1/jobs", json={"prompt": f"mug {number}", "size": "256x256", "n": 10}).raise_for_status()
+    worker.draw_all()
+    statuses = []
+    page.on("response", lambda answer: statuses.append((answer.status, answer.url)))
+
+    page.goto(door)
+    pictures = page.locator(".card[data-status=succeeded] img")
+    while pictures.count() < HISTORY:
+        before = pictures.count()
+        page.locator(".card").last.scroll_into_view_if_needed()
+        more = page.locator("#more")
+        if more.is_visible():
+            more.click()
+        expect(pictures).not_to_have_count(before)
+    for number in range(HISTORY):
+        pictures.nth(number).scroll_into_view_if_needed()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.card img')].every((image) => image.complete && image.naturalWidth > 0)"
+    )
+
+    assert [one for one in statuses if one[0] >= 400] == []
+    assert len({url for _, url in statuses if "/i/" in url}) >= HISTORY
+    assert complaints.lines == []
+
+
+def test_events_come_through_while_the_job_still_runs(door, worker):
+    job = httpx.post(f"{door}/v1/jobs", json={"prompt": "a", "size": "256x256"}).json()
+    (lease,) = eventually(worker.claim)
+    with httpx.Client(timeout=20) as client, connect_sse(client, "GET", f"{door}/v1/jobs/{job['id']}/events") as source:
+        events = source.iter_sse()
+        worker.step(lease, 2)
+
+        seen = next(event for event in events if event.event == "progress")
+
+        assert json.loads(seen.data)["step"] == 2
+        worker.finish(lease)
+        assert next(event for event in events if event.event == "output")
+
+
+def test_a_streamed_picture_comes_through_openais_door(door, worker):
+    with worker.at_work():
+        body = {"prompt": "a", "size": "256x256", "stream": True}
+        with (
+            httpx.Client(timeout=20) as client,
+            connect_sse(client, "POST", f"{door}/v1/images/generations", json=body) as source,
+        ):
+            kinds = [event.event for event in source.iter_sse()]
+
+    assert kinds == ["image_generation.completed"]
+
+
+def test_a_client_that_does_not_read_its_picture_holds_no_thread_of_the_api(door, live, worker):
+    """nginx takes the whole answer at once: the api has finished while the client has read next to nothing."""
+    job = httpx.post(f"{door}/v1/jobs", json={"prompt": "a", "size": "256x256"}).json()
+    (lease,) = eventually(worker.claim)
+    data = random.randbytes(LARGER_THAN_SOCKETS)
+    key, sha256 = object_key(lease.tenant, lease.job_id, lease.created_ms), hashlib.sha256(data).hexdigest()
+    worker.images.put(key, data, sha256)
+    picture = Picture(key=key, sha256=sha256, width=256, height=256, size_bytes=len(data))
+    assert worker.store.complete(lease.job_id, lease.token, picture)
+    before = answered(live)
+
+    with httpx.Client() as client, client.stream("GET", f"{door}/i/{job['id']}.png"):
+        assert eventually(lambda: answered(live) > before)
+
+
+def answered(live):
+    """How many pictures the api has sent whole."""
+    route = 'zimg_http_requests_total{code="200",method="GET",route="/i/<job_id>.png"}'
+    lines = httpx.get(f"{live.url}/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(route))
