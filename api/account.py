@@ -11,7 +11,7 @@ from api import schema
 from api.accounts import KeyObject, NewKeyObject, keep_session, key_object
 from api.admin import OPEN_STATES, cancel_open
 from api.admin_objects import LIMITS, TENANT_PATTERN, DayObject, LimitsObject, Overlap, day_objects, limits_object
-from api.auth import Caller, require_same_origin, require_tenant
+from api.auth import Caller, client_address, require_same_origin, require_tenant
 from api.context import Services, services, tenant
 from api.openapi_parts import ACCOUNT, SECURITY, problems, routes
 from core.errors import Forbidden, InvalidRequest, Refusal
@@ -19,6 +19,7 @@ from core.job import Job, Lane
 from core.job_reader import LIST_PAGE
 from core.redis_client import PREFIX, redis_errors
 from scheduler.overview import Overview
+from scheduler.tenants import hash_key
 
 account = routes("account", ACCOUNT, SECURITY)
 account.before_request(require_tenant)
@@ -179,14 +180,20 @@ def state() -> Response:
     "/v1/sign-up",
     summary="Sign up with an invite",
     description="Makes an account and its first key, which is shown this once. Only where `ZIMG_SIGN_UP=invite`.",
-    responses={201: NewKeyObject, **problems(413, 415)},
+    responses={201: NewKeyObject, **problems(413, 415, 429)},
 )
 def create(body: SignUp) -> Response:
     parts = services()
     require_same_origin(parts)
     if not _is_open():
         raise Forbidden("Nobody can sign up here by themselves; the operator makes keys.")
-    key, made = parts.invites.take(body.code.strip(), body.name)
+    address, code = client_address(parts), body.code.strip()
+    parts.failed_keys.check(address, hash_key(code))
+    try:
+        key, made = parts.invites.take(code, body.name)
+    except Forbidden:
+        parts.failed_keys.failed(address)
+        raise
     return make_response(jsonify({**key_object(made), "key": key}), 201)
 
 

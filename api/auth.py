@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from flask import g, request
 
 from api.context import Services, services
+from api.pacing import group_of
 from api.sessions import COOKIE, find_session
 from core.errors import Forbidden, Unauthenticated
 from scheduler.tenants import Tenant, hash_key
@@ -78,10 +79,24 @@ def keyless(parts: Services) -> bool:
 
 
 def caller_of_key(parts: Services, key: str) -> Caller | None:
-    """The caller that a key names, None for an unknown one."""
+    """The caller that a key names, None for an unknown one. Raises RateLimited for an address that tries keys."""
+    address, key_hash = client_address(parts), hash_key(key)
+    parts.failed_keys.check(address, key_hash)
     if is_admin_key(parts, key):
-        return Caller(parts.tenants.admin(), hash_key(key), is_admin=True)
-    return _caller_of_hash(parts, hash_key(key))
+        caller: Caller | None = Caller(parts.tenants.admin(), key_hash, is_admin=True)
+    else:
+        caller = _caller_of_hash(parts, key_hash)
+    if caller is None:
+        parts.failed_keys.failed(address)
+    else:
+        parts.failed_keys.succeeded(key_hash)
+    return caller
+
+
+def client_address(parts: Services) -> str:
+    """Whom the request comes from, for counting; proxies that we know are looked through."""
+    forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
+    return group_of(parts.proxies.client(request.remote_addr or "", forwarded))
 
 
 def is_admin_key(parts: Services, key: str) -> bool:

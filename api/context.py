@@ -11,6 +11,8 @@ import redis
 from flask import current_app, g, request
 
 from api.content_rules import ContentRules
+from api.failed_keys import FailedKeys
+from api.pacing import TrustedProxies
 from api.thumbnails import Thumbnails
 from api.waiting import LongWaits
 from core.batch_store import BatchStore
@@ -43,6 +45,8 @@ class Services:
     webhooks: WebhookStore
     rules: ContentRules
     long_waits: LongWaits
+    proxies: TrustedProxies
+    failed_keys: FailedKeys = field(default_factory=FailedKeys)
     thumbnails: Thumbnails = field(default_factory=Thumbnails)
     started_monotonic: float = field(default_factory=time.monotonic)
     closing: threading.Event = field(default_factory=threading.Event)  # the process is asked to stop: end long waits

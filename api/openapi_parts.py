@@ -44,7 +44,7 @@ def _problem_reference() -> dict[str, str]:
 
 
 #: What any route under /v1 may answer.
-COMMON = (400, 401, 403, 503)
+COMMON = (400, 401, 403, 429, 503)
 
 
 def stream_of(*names: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from api.content_rules import ContentRules
 from api.context import Services
+from api.pacing import TrustedProxies
 from api.waiting import LongWaits
 from core.batch_store import BatchStore
 from core.events import EventHub, JobEvents
@@ -40,6 +41,7 @@ def build_services(settings: Settings) -> Services:
         submission=Submission(store, settings, profile),
         tenants=Tenants(client, settings),
         invites=Invites(client),
+        proxies=TrustedProxies(settings.trusted_proxies),
         webhooks=WebhookStore(client),
         rules=ContentRules(settings.block_list),
         long_waits=LongWaits(settings.long_waits),

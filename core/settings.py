@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
 from core.errors import ConfigurationError
@@ -72,6 +73,10 @@ class Settings:
     sync_wait_seconds: int = 120  # ZIMG_SYNC_WAIT_SECONDS: how long a synchronous picture may take
     api_threads: int = 320  # ZIMG_API_THREADS
     long_waits: int = 240  # ZIMG_LONG_WAITS: streams, ?wait and synchronous pictures open at once
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")  # ZIMG_TRUSTED_PROXIES: whose X-Forwarded-For is believed
+    address_per_second: float = 50.0  # ZIMG_ADDRESS_PER_SECOND: requests of one address without a proxy; 0 = any
+    address_burst: int = 200  # ZIMG_ADDRESS_BURST: requests that it may make at once
+    address_connections: int = 100  # ZIMG_ADDRESS_CONNECTIONS: open ones of one address
     cors_origins: tuple[str, ...] = ()  # ZIMG_CORS_ORIGINS: comma-separated
     webhook_allow: tuple[str, ...] = ()  # ZIMG_WEBHOOK_ALLOW: hosts and networks inside that webhooks may reach
     block_list: str = ""  # ZIMG_BLOCK_LIST: a file of words and /expressions/ that prompts may not hold
@@ -90,8 +95,16 @@ class Settings:
         for name in ("concurrency", "port", "max_attempts", "max_crashes", "api_threads", "long_waits"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"ZIMG_{name.upper()}={getattr(self, name)}: must be 1 or more")
+        self._check_proxies()
         if self.lease_seconds <= 0 or self.claim_seconds <= 0:
             raise ConfigurationError("ZIMG_LEASE_SECONDS and ZIMG_CLAIM_SECONDS must be more than 0")
+
+    def _check_proxies(self) -> None:
+        for network in self.trusted_proxies:
+            try:
+                ip_network(network, strict=False)
+            except ValueError:
+                raise ConfigurationError(f"ZIMG_TRUSTED_PROXIES: {network!r} is no address and no network") from None
 
     @property
     def is_loopback(self) -> bool:

@@ -15,6 +15,7 @@ from core.settings import Settings
         ("ZIMG_PORT", "eighty"),
         ("ZIMG_LEASE_SECONDS", "0"),
         ("ZIMG_SIGN_UP", "open"),
+        ("ZIMG_TRUSTED_PROXIES", "nginx"),
     ],
 )
 def test_a_setting_that_can_not_work_stops_the_start_and_is_named(variable, value):
