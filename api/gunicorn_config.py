@@ -14,7 +14,7 @@ _settings = Settings.from_env()
 
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 workers = 1
-worker_class = "api.pacing_worker.PacingWorker"  # gthread, one address after another
+worker_class = "api.bounded_worker.BoundedWorker"  # gthread, one address after another, that waits for no client
 threads = _settings.api_threads
 worker_connections = 2_000  # open connections, idle kept-alive ones included
 keepalive = 30

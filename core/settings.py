@@ -72,6 +72,7 @@ class Settings:
     # The api
     sync_wait_seconds: int = 120  # ZIMG_SYNC_WAIT_SECONDS: how long a synchronous picture may take
     api_threads: int = 320  # ZIMG_API_THREADS
+    request_seconds: float = 15.0  # ZIMG_REQUEST_SECONDS: within it a head is here, within four times a body
     long_waits: int = 240  # ZIMG_LONG_WAITS: streams, ?wait and synchronous pictures open at once
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")  # ZIMG_TRUSTED_PROXIES: whose X-Forwarded-For is believed
     address_per_second: float = 50.0  # ZIMG_ADDRESS_PER_SECOND: requests of one address without a proxy; 0 = any

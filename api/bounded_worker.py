@@ -1,0 +1,128 @@
+"""gunicorn's thread worker with an end to patience: a request that does not come in holds no thread for ever.
+
+gunicorn hands a connection to a thread at its first byte and then waits for the rest as long as it takes. Here the head
+has `request_seconds` and the body four times as long; where half of all threads wait for requests, the one that waits
+longest is given up at once, so that threads for probes and for whole requests always remain.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from api.pacing_worker import PacingWorker
+from core.settings import Settings
+
+BODY_TIMES = 4  # a body has so many times as long as a head
+SEND_SECONDS = 30  # a client that takes nothing of its answer for so long is given up
+
+
+class Reading:
+    """Connections whose requests are being read, those that began first in front. Thread-safe."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._deadlines: dict[Any, float] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, conn: Any, deadline: float) -> None:
+        """Count a connection until `deadline`; where there are too many, the one that began first is given up."""
+        with self._lock:
+            self._deadlines.pop(conn, None)
+            self._deadlines[conn] = deadline
+            oldest = next(iter(self._deadlines)) if len(self._deadlines) > self._most else None
+        if oldest is not None:
+            give_up(oldest)
+
+    def end(self, conn: Any) -> None:
+        """Its request is here, whole, or it is gone."""
+        with self._lock:
+            self._deadlines.pop(conn, None)
+
+    def give_up_late(self, now: float) -> None:
+        """Give up all that are past their deadlines."""
+        with self._lock:
+            late = [conn for conn, deadline in self._deadlines.items() if deadline <= now]
+        for conn in late:
+            give_up(conn)
+
+
+def give_up(conn: Any) -> None:
+    """Wake the thread that waits for this connection: it reads the end of it."""
+    with contextlib.suppress(OSError):
+        conn.sock.shutdown(socket.SHUT_RDWR)
+
+
+class WatchedBody:
+    """A request's body that says when it has been read to its end (`wsgi.input`)."""
+
+    def __init__(self, body: Any, length: int | None, ended: Callable[[], None]) -> None:
+        self._body, self._left, self._ended = body, length, ended
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+    def __iter__(self) -> Any:
+        return iter(self.readline, b"")
+
+    def read(self, size: int | None = None) -> bytes:
+        return self._seen(self._body.read(size), size)
+
+    def readline(self, size: int | None = None) -> bytes:
+        return self._seen(self._body.readline(size), size)
+
+    def readlines(self, size: int | None = None) -> list[bytes]:
+        return list(self)
+
+    def _seen(self, data: bytes, size: int | None) -> bytes:
+        if self._left is not None:
+            self._left -= len(data)
+        if (not data and size != 0) or (self._left is not None and self._left <= 0):
+            self._ended()
+        return data
+
+
+class BoundedWorker(PacingWorker):
+    """Threads serve requests; they don't wait for clients."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        settings = Settings.from_env()
+        self._head_seconds = settings.request_seconds
+        self.reading = Reading(max(1, settings.api_threads // 2))
+
+    def handle(self, conn: Any) -> Any:
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
+        self.reading.begin(conn, time.monotonic() + self._head_seconds)
+        try:
+            return super().handle(conn)
+        finally:
+            self.reading.end(conn)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        length = body_length(req.headers)
+        if length == 0:
+            self.reading.end(conn)
+        else:
+            self.reading.begin(conn, time.monotonic() + BODY_TIMES * self._head_seconds)
+            req.body = WatchedBody(req.body, length, lambda: self.reading.end(conn))
+        return super().handle_request(req, conn)
+
+    def murder_pending(self) -> None:
+        """Called once a second by the main loop."""
+        super().murder_pending()
+        self.reading.give_up_late(time.monotonic())
+
+
+def body_length(headers: list[tuple[str, str]]) -> int | None:
+    """Bytes of the body, 0 without one, None where only its end will tell. gunicorn has refused bad ones already."""
+    names = {name.upper(): value for name, value in headers}
+    if "TRANSFER-ENCODING" in names:
+        return None
+    told = names.get("CONTENT-LENGTH", "0").strip()
+    return int(told) if told.isascii() and told.isdigit() else None
