@@ -99,7 +99,7 @@ def test_row_17_clocks_an_hour_off_change_nothing(fleet):
     assert all(abs(fleet.store.get(job_id).created_ms / 1000 - time.time()) < 120 for job_id in ids)
     drawn_before_the_kill = len(runs(fleet))
 
-    fleet.kill(ahead)
+    fleet.kill_all(ahead)
     assert_all_well(fleet, ids)
 
     again = len(runs(fleet)) - len(ids)
