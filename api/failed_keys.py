@@ -9,6 +9,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
+from api.pacing import STRIKES
 from core.errors import RateLimited
 
 FAILURES_A_MINUTE = 30
@@ -28,6 +29,7 @@ class FailedKeys:
         """Raises RateLimited for an address with too many failures; a key that was good here passes all the same."""
         if key_hash in self._good or self._limiter.test(self._item, address):
             return
+        STRIKES.append(address)
         reset, _ = self._limiter.get_window_stats(self._item, address)
         raise RateLimited(
             "Too many wrong keys from this address; wait, then send the right one.",
@@ -36,6 +38,7 @@ class FailedKeys:
 
     def failed(self, address: str) -> None:
         """A key or code was wrong."""
+        STRIKES.append(address)
         self._limiter.hit(self._item, address)
 
     def succeeded(self, key_hash: str) -> None:

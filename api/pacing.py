@@ -7,11 +7,15 @@ which costs nothing. So a flood is slowed to the rate, however many connections 
 from __future__ import annotations
 
 import ipaddress
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
 from functools import lru_cache
 
 ADDRESSES_KEPT = 10_000
+#: What a wrong key costs of an address's rate, on top of its request.
+STRIKE_COST = 9
+#: Groups that sent a wrong key, as request threads tell them and the worker's main thread reads them.
+STRIKES: deque[str] = deque(maxlen=ADDRESSES_KEPT)
 
 
 def group_of(address: str) -> str:
@@ -79,8 +83,18 @@ class Pacer:
         """Count one request; how long it has to wait, 0 for none."""
         if not self._emission:
             return 0.0
+        due = self._count(group, now, 1)
+        return max(0.0, due - now - self._tolerance)
+
+    def strike(self, group: str, now: float) -> None:
+        """A wrong key: the address waits longer before its next request."""
+        if self._emission:
+            self._count(group, now, STRIKE_COST)
+
+    def _count(self, group: str, now: float, cost: int) -> float:
+        """When the request was due; `cost` emissions are taken."""
         due = max(self._due.pop(group, now), now)
-        self._due[group] = due + self._emission
+        self._due[group] = due + cost * self._emission
         if len(self._due) > ADDRESSES_KEPT:
             self._due.popitem(last=False)
-        return max(0.0, due - now - self._tolerance)
+        return due

@@ -6,16 +6,20 @@ from __future__ import annotations
 import errno
 import heapq
 import itertools
+import socket
 import time
+from collections import deque
 from functools import partial
 from selectors import EVENT_READ
 from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from api.pacing import Pacer, TrustedProxies, group_of
+from api.pacing import STRIKES, Pacer, TrustedProxies, group_of
 from core.settings import Settings
 
+#: Connections above an address's number are not closed at once, or it would open them anew at once; so many in all.
+PARKED_SECONDS, PARKED_MOST = 5.0, 500
 TURN_SECONDS = 0.005  # connections whose turn comes at nearly the same time are taken up together
 
 
@@ -45,6 +49,7 @@ class PacingWorker(ThreadWorker):  # type: ignore[misc]
             connections=settings.address_connections,
         )
         self.held: list[tuple[float, int, PacedConn]] = []
+        self.parked: deque[tuple[float, socket.socket]] = deque()
         self._order = itertools.count()
 
     def accept(self, listener: Any) -> None:
@@ -57,7 +62,7 @@ class PacingWorker(ThreadWorker):  # type: ignore[misc]
         peer = str(address[0]) if isinstance(address, tuple) else ""
         group = "" if self.proxies.holds(peer) else group_of(peer)
         if group and not self.pacer.opens(group):
-            sock.close()
+            self._park(sock)
             return
         conn = PacedConn(self.cfg, sock, address, listener.getsockname())
         conn.group, conn.pacer = group, self.pacer
@@ -66,6 +71,11 @@ class PacingWorker(ThreadWorker):  # type: ignore[misc]
             self._await_data(conn)
         else:
             super().enqueue_req(conn)
+
+    def _park(self, sock: socket.socket) -> None:
+        self.parked.append((time.monotonic() + PARKED_SECONDS, sock))
+        if len(self.parked) > PARKED_MOST:
+            self.parked.popleft()[1].close()
 
     def _await_data(self, conn: PacedConn) -> None:
         conn.timeout = time.monotonic() + self.cfg.keepalive
@@ -85,5 +95,9 @@ class PacingWorker(ThreadWorker):  # type: ignore[misc]
             timeout = min(timeout, max(TURN_SECONDS, self.held[0][0] - time.monotonic()))
         super().wait_for_and_dispatch_events(timeout)
         now = time.monotonic()
+        while STRIKES:
+            self.pacer.strike(STRIKES.popleft(), now)
+        while self.parked and (self.parked[0][0] <= now or not self.alive):
+            self.parked.popleft()[1].close()
         while self.held and (self.held[0][0] <= now or not self.alive):
             super().enqueue_req(heapq.heappop(self.held)[2])

@@ -25,6 +25,14 @@ def test_a_flood_does_not_slow_others(pacer):
     assert pacer.wait_seconds("polite", 100.0) == 0
 
 
+def test_a_wrong_key_costs_as_much_as_ten_requests(pacer):
+    pacer.wait_seconds("a", 100.0)
+    pacer.strike("a", 100.0)
+
+    assert pacer.wait_seconds("a", 100.0) == pytest.approx(0.1 * (1 + 9 - 3))
+    assert pacer.wait_seconds("b", 100.0) == 0
+
+
 def test_a_rest_earns_the_burst_again_and_no_more(pacer):
     for _ in range(10):
         pacer.wait_seconds("a", 100.0)
