@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.engine_bench import Bench, sync  # first: it sets the allocator
+from benchmarks import engine_peer_files
+from benchmarks.engine_bench import Bench, sync  # it sets the allocator, before CUDA starts
 from benchmarks.engine_models import build_z_image
 from benchmarks.engine_probes import compile_in_place
 
@@ -31,6 +33,8 @@ FORWARDS = 4
 SLOW_SECONDS = 5.0
 #: mmgp's own unit: MB of weights of one model on the card.
 MMGP_BUDGET = 2500
+#: Tells a peer's process what `--files` said.
+FILES_VARIABLE = "ZIMG_PEER_FILES"
 
 
 def resident(pipe: Any, where: str) -> None:
@@ -123,6 +127,19 @@ def _execute_on(pipe: Any, where: str) -> None:
     pipe.__class__ = type(kind.__name__, (kind,), {"_execution_device": property(lambda _: torch.device(where))})
 
 
+def from_files(peer: Callable[[Any, Path], None]) -> Callable[[Any, str], None]:
+    """A peer whose own file is loaded from the folder `--files`; what it does not stream goes to the card."""
+
+    def start(pipe: Any, where: str) -> None:
+        for component, path in ((pipe.transformer, "layers"), (pipe.text_encoder, "layers")):
+            _move_rest(component, [path], where)
+        pipe.vae.to(where)
+        peer(pipe, Path(os.environ[FILES_VARIABLE]))
+        _execute_on(pipe, where)
+
+    return start
+
+
 PEERS: dict[str, Callable[[Any, str], None]] = {
     "resident": resident,
     "compiled": compiled,
@@ -132,6 +149,8 @@ PEERS: dict[str, Callable[[Any, str], None]] = {
     "leaf": leaf,
     "mmgp": mmgp,
     "cache-dit": cache_dit,
+    "sglang": from_files(engine_peer_files.sglang),
+    "vllm-omni": from_files(engine_peer_files.vllm_omni),
 }
 
 
@@ -209,7 +228,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         one, four = ({**row} if (row := _of_batch(own, batch)) else {} for batch in (1, 4))
         rate, how = max((one.get("images_per_s", 0.0), "one by one"), (four.get("images_per_s", 0.0), "batch of 4"))
         gib = (four if how == "batch of 4" else one).get("nvml_gib", "-")
-        failure = "".join(row["error"] if row["what"] == "failed" else row.get("failure", "") for row in own)[:90]
+        reasons = [row["error"] if row["what"] == "failed" else row.get("failure", "") for row in own]
+        failure = next(filter(None, reasons), "")[:90]
         row = f"{name:<12}{one.get('s', '-'):>10}{one.get('nvml_gib', '-'):>8}{rate or '-':>15}{gib:>8}"
         lines.append(f"{row}  {how if rate else ''}; {failure}".rstrip("; "))
     return "\n".join(lines)
@@ -237,11 +257,13 @@ def main() -> int:
     parser.add_argument("--out", default="")
     parser.add_argument("--limit", type=float, default=110.0, help="seconds for each peer")
     parser.add_argument("--one", default="", choices=["", *PEERS], help="run this peer in this process")
+    parser.add_argument("--files", default="", help="folder of the peers that are single files (engine_peer_files.py)")
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
     unknown = set(arguments.peers.split(",")) - set(PEERS)
     if unknown:
         parser.error(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    os.environ.setdefault(FILES_VARIABLE, arguments.files)
     return run_one(arguments) if arguments.one else run_all(arguments)
 
 
