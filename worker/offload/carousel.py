@@ -36,6 +36,7 @@ class Options:
     compile_backend: str = "inductor"
     seats: int = 4  # riders of one sweep; further tickets wait in line
     places: int | None = None  # of them with their state on the device, the others' in host memory; None: planned
+    decode: str = "auto"  # plain, strips; auto: strips where the plain decode does not fit the budget
     strategy: Strategy | None = None
     strategy_file: str | Path = ""
     identity: str = ""  # what the weights are (see folder_identity); "": they are not shared between processes

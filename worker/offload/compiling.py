@@ -27,14 +27,14 @@ class CompiledForms:
     def __init__(self, strategy: Strategy, backend: str) -> None:
         self._strategy, self._backend = strategy, backend
         self._known: set[tuple[Any, ...]] = set()
-        self._is_frozen = False
+        self.is_frozen = False
         config = torch._dynamo.config
         config.recompile_limit = max(config.recompile_limit, VARIANTS)
         config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 4 * VARIANTS)
 
     def freeze(self) -> None:
         """Shapes not seen so far run the form for any shape."""
-        self._is_frozen = True
+        self.is_frozen = True
 
     def of(self, block: Block) -> Callable[..., Any] | None:
         """The block's compiled forward, or None where the strategy says that compiling does not pay."""
@@ -53,7 +53,7 @@ class CompiledForms:
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             shape = _layout_of(args, kwargs)
-            if not self._is_frozen:
+            if not self.is_frozen:
                 self._known.add(shape)
             return fixed(*args, **kwargs) if shape in self._known else any_shape(*args, **kwargs)
 

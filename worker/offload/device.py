@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from worker.offload import packing
+from worker.offload import card_memory, packing
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,11 @@ class Device:
 
     @property
     def is_cuda(self) -> bool:
+        return False
+
+    @property
+    def tells_memory(self) -> bool:
+        """Whether `process_bytes` is to be believed."""
         return False
 
     def empty(self, nbytes: int) -> torch.Tensor:
@@ -180,6 +185,10 @@ class CudaDevice(Device):
     def is_cuda(self) -> bool:
         return True
 
+    @property
+    def tells_memory(self) -> bool:
+        return True
+
     def fetch(self, target: torch.Tensor, source: torch.Tensor, after: Mark) -> Mark:
         if after.event is not None:
             self.carry_in.wait_event(after.event)
@@ -281,7 +290,9 @@ class CudaDevice(Device):
         torch.cuda.cudart().cudaHostUnregister(tensor.data_ptr())
 
     def process_bytes(self) -> int:
-        return max(_nvml_own(self.where), _nvml_used(self.where) - _BEFORE.get(self.where, 0), 0)
+        return max(
+            card_memory.own_bytes(self.where), card_memory.used_bytes(self.where) - _BEFORE.get(self.where, 0), 0
+        )
 
     def peak_bytes(self, reset: bool = False) -> int:
         peak = torch.cuda.max_memory_allocated(self.where)
@@ -344,7 +355,7 @@ _BEFORE: dict[torch.device, int] = {}
 
 def note_memory_before(where: torch.device) -> None:
     """Remember the card's memory in use; call it before anything else touches the card, if anything else does."""
-    _BEFORE.setdefault(where, _nvml_used(where))
+    _BEFORE.setdefault(where, card_memory.used_bytes(where))
 
 
 def _use_expandable_segments() -> None:
@@ -357,40 +368,3 @@ def _use_expandable_segments() -> None:
         torch.cuda.memory._set_allocator_settings("expandable_segments:True")
     except Exception as error:
         logger.warning("expandable segments could not be switched on (%s): the memory peak may be higher", error)
-
-
-def _nvml_used(where: torch.device) -> int:
-    """Bytes in use on the card, by anybody; 0 when NVML can not be asked."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        return int(pynvml.nvmlDeviceGetMemoryInfo(_nvml_handle(where)).used)
-    except Exception:
-        return 0
-
-
-def _nvml_own(where: torch.device) -> int:
-    """Bytes NVML books on this process; 0 when it can not tell (containers often hide process ids)."""
-    try:
-        import pynvml
-
-        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(_nvml_handle(where)):
-            if process.pid == os.getpid() and process.usedGpuMemory:
-                return int(process.usedGpuMemory)
-    except Exception:
-        return 0
-    return 0
-
-
-def _nvml_handle(where: torch.device) -> Any:
-    """The card's NVML handle, found without starting CUDA (which would itself take memory)."""
-    import pynvml
-
-    if torch.cuda.is_initialized():
-        return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(where).uuid}")
-    visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
-    chosen = visible[where.index or 0] if visible else str(where.index or 0)
-    if chosen.isdigit():
-        return pynvml.nvmlDeviceGetHandleByIndex(int(chosen))
-    return pynvml.nvmlDeviceGetHandleByUUID(chosen)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from worker.offload import strips
 from worker.offload.assembly import Assembly
 from worker.offload.compiling import CompiledForms
 from worker.offload.device import Device
@@ -27,6 +31,8 @@ logger = logging.getLogger(__name__)
 GROWTH = 48 << 20
 #: Added to what a plan missed, so that planning again does not miss by a little.
 SPARE = 32 << 20
+#: Plans tried until one keeps its word.
+CORRECTIONS = 8
 #: Steps of a picture ridden at warm-up: the second step is the first that uses what was kept of the prompt.
 WARM_UP_STEPS = 2
 #: Host memory for parked states where nothing was measured.
@@ -48,7 +54,8 @@ class Placement:
         self.assembly = Assembly(pipe, strategy, device)
         self.gauge: Gauge | None = None
         self._forms: CompiledForms | None = None
-        self._rides = 0
+        self._rides = self._missed = 0  # pictures of warm-ups; bytes that plans turned out to lack
+        self._decode = self._wished_decode()
         self._facts: Facts
         self.plan: Plan
         self.weights: Weights | None = None
@@ -68,21 +75,24 @@ class Placement:
             self._warm_up()
         else:
             self._measure()
-            self._settle()
         if self._forms is not None:
             self._forms.freeze()
             self._ride_unnamed()
+        if self._device.is_cuda and not in_place:
+            self._place(self._make_plan())
+        self._settle()
 
     def rebudget(self, budget: int) -> None:
         """Plan and place anew; raises ImpossibleBudget and goes back to the old plan."""
-        old_budget, old_plan, self.budget = self.budget, self.plan, budget
+        before = self.plan, self.budget, self._missed, self._decode
+        self.budget, self._missed, self._decode = budget, 0, self._wished_decode()
         try:
             self._place(self._make_plan())
             self._settle()
         except ImpossibleBudget:
-            self.budget = old_budget
-            if self.plan is not old_plan:
-                self._place(old_plan)
+            plan, self.budget, self._missed, self._decode = before
+            if self.plan is not plan:
+                self._place(plan)
             raise
 
     def close(self) -> None:
@@ -102,12 +112,35 @@ class Placement:
         self._forms = CompiledForms(self.assembly.strategy, self._options.compile_backend) if compiles else None
         self.assembly.close_gates(self._forms.of if self._forms else lambda block: None)
         decoder = getattr(getattr(self._pipe, self.assembly.strategy.decoder), "decoder", None)
-        if self._forms is not None and decoder is not None:
-            self.assembly.gates.replace(decoder, "forward", self._forms.both(decoder.forward))
+        if decoder is None:
+            return
+        whole = self._forms.both(decoder.forward) if self._forms else decoder.forward
+
+        def decode(*args: Any, **kwargs: Any) -> torch.Tensor:
+            if self.plan.decode_mode == "strips":
+                return strips.decode_in_strips(decoder, args[0])
+            picture: torch.Tensor = whole(*args, **kwargs)
+            return picture
+
+        if self._forms is not None or strips.can_decode(decoder):
+            self.assembly.gates.replace(decoder, "forward", decode)
 
     def _measure(self) -> None:
-        """Ride once with nothing resident and see what it takes."""
-        self._place(bare_plan(self._make_plan(budget=UNLIMITED, residents=0)))
+        """See what the pipeline takes with the decode that the budget seems to allow, then with the one it does."""
+        try:
+            mode = self._make_plan().decode_mode
+        except ImpossibleBudget:
+            mode = "strips" if self._decode == "auto" else self._decode
+        self._facts = self._measured(mode)
+        with contextlib.suppress(ImpossibleBudget):
+            planned = self._make_plan().decode_mode
+            if planned != mode:
+                self._facts = self._measured(planned)
+
+    def _measured(self, mode: str) -> Facts:
+        """Ride once with nothing resident."""
+        bare = bare_plan(self._make_plan(budget=UNLIMITED, residents=0))
+        self._place(replace(bare, decode_mode=mode))
         self._warm_up()
         assert self.weights is not None
         gauge = Gauge(self._device, self.weights.arena_bytes, self.weights.lent_bytes)
@@ -117,21 +150,43 @@ class Placement:
         self.gauge = None
         sample = max(self.assembly.blocks, key=lambda block: block.carried_bytes).host
         assert sample is not None
-        self._facts = gauge.facts(self._device.measure_bandwidth(sample))
-        self._place(self._make_plan())
+        facts = gauge.facts(self._device.measure_bandwidth(sample))
+        known = self._facts
+        if mode == "strips":
+            return replace(facts, strips=facts.decode, decode=known.decode)
+        return replace(facts, strips=known.strips)
 
     def _settle(self) -> None:
-        """Ride as many as will ride, compare the process with the budget, and plan again with what was missed."""
-        self._warm_up()
-        facts = self._facts
-        for _ in range(6):
+        """Ride as many as will ride, compare the process with the budget, and plan again with what was missed.
+
+        Only a plan that kept the process in the budget becomes ready; raises ImpossibleBudget if there is none.
+        """
+        if not self._device.tells_memory:
+            return
+        for _ in range(CORRECTIONS):
+            self._warm_up()
             over = self._device.process_bytes() + GROWTH - self.budget
-            if over <= 0 or self.plan.in_place:
+            if over <= 0:
                 return
             logger.info("%.2f GiB too much: planning again", over / 2**30)
-            facts = replace(facts, reserve=facts.reserve + over + SPARE)
-            self._place(self._make_plan(facts))
-            self._warm_up()
+            self._place(self._corrected(over + SPARE))
+        raise ImpossibleBudget(f"the process stays {over / 2**30:.2f} GiB over its budget, however little is resident")
+
+    def _corrected(self, missed: int) -> Plan:
+        """A plan with so much less; where that leaves no room for the plain decode's large pieces, strips."""
+        try:
+            plan = self._make_plan(missed=self._missed + missed)
+        except ImpossibleBudget:
+            if self.plan.decode_mode != "plain" or self._decode != "auto":
+                raise
+        else:
+            if plan.decode_mode == self.plan.decode_mode:
+                self._missed += missed
+                return plan
+        self._decode, self._missed = "strips", 0
+        if self._device.is_cuda:
+            self._facts = self._measured("strips")
+        return self._make_plan()
 
     def _place(self, plan: Plan) -> None:
         if not plan.in_place and self.assembly.host is None:
@@ -165,17 +220,22 @@ class Placement:
         self._ride([self._longest() for _ in range(self.plan.seats)])
         height, width = self._options.warm_up[0]
         lengths = [self._options.captions[at % len(self._options.captions)] for at in range(2 * self.plan.seats)]
-        self._ride([self._order(height, width, tokens) for tokens in lengths])
+        unnamed = [self._odd()] if self._forms is None or self._forms.is_frozen else []
+        self._ride([self._order(height, width, tokens) for tokens in lengths] + unnamed)
 
     def _ride_unnamed(self) -> None:
         """Sizes and lengths that were not named compile their common form now; so does a prompt that is too long."""
-        height, width = min(self._options.warm_up)
-        odd = (height, max(width - 32, 32)) if height == width else (min(height, width), max(height, width))
-        order = self._order(*odd, max(min(self._options.captions) - 64, 40))
+        order = self._odd()
         self._ride([order])
         for prompt in (order.prompt, "a"):  # longer than the empty second prompt, and as long
             self._ride([replace(order, prompt=prompt, guidance_scale=2.0)])
         self._ride([replace(order, prompt=f"{order.prompt} {OVERLONG}")])
+
+    def _odd(self) -> Order:
+        """A picture of a size and a caption length that were not named."""
+        height, width = min(self._options.warm_up)
+        odd = (height, max(width - 32, 32)) if height == width else (min(height, width), max(height, width))
+        return self._order(*odd, max(min(self._options.captions) - 64, 40))
 
     def _longest(self) -> Order:
         return self._order(*self._options.warm_up[0], max(self._options.captions))
@@ -195,6 +255,7 @@ class Placement:
             residents=options.residents,
             seats=options.seats,
             places=options.places,
+            decode=self._decode,
         )
 
     @property
@@ -203,17 +264,22 @@ class Placement:
 
     def _assumed_facts(self) -> Facts:
         if not self._device.is_cuda:
-            return Facts(context=0, fixed=0, activations=0, decode=0, reserve=0, waiting=0)
+            return Facts(context=0, fixed=0, activations=0, decode=0, strips=0, reserve=0, waiting=0)
         return Facts(fixed=self.assembly.fixed_bytes)
 
-    def _make_plan(self, facts: Facts | None = None, *, budget: int = 0, residents: int | None = None) -> Plan:
-        assembly = self.assembly
+    def _make_plan(self, *, budget: int = 0, residents: int | None = None, missed: int | None = None) -> Plan:
+        assembly, missed = self.assembly, self._missed if missed is None else missed
         return make_plan(
             assembly.strategy.name,
             assembly.facts(self._options.steps),
             [stage.name for stage in assembly.strategy.stages],
             budget or self.budget,
-            facts or self._facts,
+            replace(self._facts, reserve=self._facts.reserve + missed),
             self._wishes if residents is None else replace(self._wishes, residents=residents),
             assembly.never_loaded,
         )
+
+    def _wished_decode(self) -> str:
+        """As the caller wants; a decoder of layers that strips do not know is decoded plainly."""
+        decoder = getattr(getattr(self._pipe, self.assembly.strategy.decoder), "decoder", None)
+        return self._options.decode if strips.can_decode(decoder) else "plain"

@@ -40,7 +40,8 @@ class Facts:
     context: int = 700 * MIB  # CUDA context, libraries, kernels
     fixed: int = 0  # parts that always stay on the device
     activations: int = 450 * MIB  # most of all stages but the decode
-    decode: int = 1400 * MIB  # the decode's own
+    decode: int = 1400 * MIB  # the plain decode's own
+    strips: int = 700 * MIB  # the decode's own in strips
     reserve: int = 64 * MIB  # for the allocator's rounding and fragments
     waiting: int = 100 * MIB  # of each further rider that waits at a block
     bandwidth: float = 50e9  # host to device, bytes per second
@@ -61,6 +62,7 @@ class Plan:
     scratch_bytes: int
     slot_bytes: int
     ring_slots: int
+    decode_mode: str  # plain, or strips where the plain decode does not fit (see strips.py)
     seats: int  # riders of one sweep
     places: int  # riders whose state lies on the device at the same time; the others' is parked in host memory
     parked_bytes: int  # host memory for parked states
@@ -85,10 +87,11 @@ class Plan:
             f"of them yielding to the decode {len(self.yielding)}{', ring lent too' if self.lends_ring else ''}",
             f"ring {self.ring_slots} x {_gib(self.slot_bytes)}, scratch {_gib(self.scratch_bytes)}, "
             f"context {_gib(facts.context)}, fixed parts {_gib(facts.fixed)}",
-            f"seats {self.seats}, states on the device {self.places}, room in host memory for parked states "
-            + _gib(self.parked_bytes),
-            f"measured: activations {_gib(facts.activations)}, decode {_gib(facts.decode)}, a waiting rider "
-            f"{_gib(facts.waiting)}, reserve {_gib(facts.reserve)}, bus {facts.bandwidth / 1e9:.1f} GB/s, blocks "
+            f"decode {self.decode_mode}, seats {self.seats}, states on the device {self.places}, "
+            f"room in host memory for parked ones {_gib(self.parked_bytes)}",
+            f"measured: activations {_gib(facts.activations)}, decode {_gib(facts.decode)}, in strips "
+            f"{_gib(facts.strips)}, a waiting rider {_gib(facts.waiting)}, "
+            f"reserve {_gib(facts.reserve)}, bus {facts.bandwidth / 1e9:.1f} GB/s, blocks "
             + "/".join(f"{seconds * 1e3:.2f}" for seconds in facts.block_seconds)
             + " ms",
             "peaks " + ", ".join(f"{phase} {_gib(value)}" for phase, value in self.peaks.items()),
@@ -109,6 +112,7 @@ class Wishes:
     residents: int | None = None
     seats: int = 4  # riders of one sweep; fewer where the budget is too small
     places: int | None = None  # of them with their state on the device
+    decode: str = "auto"  # plain, strips, auto: strips where the plain decode does not fit
 
 
 def make_plan(  # noqa: PLR0917 - a pure function of plain facts
@@ -123,23 +127,39 @@ def make_plan(  # noqa: PLR0917 - a pure function of plain facts
     """The best plan within `budget` bytes; raises ImpossibleBudget."""
     if fits_in_place(blocks, budget, facts, wishes):
         return _in_place_plan(strategy, blocks, stage_names, budget, facts, wishes, never_loaded)
-    scratch = max((block.raw for block in blocks), default=0)
-    slot = max((block.carried for block in blocks), default=0)
-    slots = wishes.ring_slots or 2
-    floor = scratch + slots * slot
-    least = facts.context + facts.fixed + facts.reserve + max(floor + facts.activations, facts.decode)
-    if budget < least:
+    ways = _ways(wishes)
+    leasts = [_least(blocks, facts, mode, slots) for mode, slots in ways]
+    if budget < min(leasts):
+        mode, slots = ways[leasts.index(min(leasts))]
         raise ImpossibleBudget(
-            f"{_gib(budget)} is too little for this pipeline: it needs at least {least / GIB:.2f} GiB "
-            f"(context {_gib(facts.context)}, fixed parts {_gib(facts.fixed)}, scratch and ring {_gib(floor)}, "
-            f"activations {_gib(facts.activations)}, decode {_gib(facts.decode)})"
+            f"{_gib(budget)} is too little for this pipeline: it needs at least {min(leasts) / GIB:.2f} GiB "
+            f"(context {_gib(facts.context)}, fixed parts {_gib(facts.fixed)}, reserve {_gib(facts.reserve)}, scratch "
+            f"and ring {_gib(_floor(blocks, slots))}, activations {_gib(facts.activations)}, "
+            f"{mode} decode {_gib(_decode_bytes(facts, mode))})"
         )
-    seats, places = _seats_and_places(blocks, budget, least, facts, floor, wishes)
+    mode, slots = next(way for way, least in zip(ways, leasts, strict=True) if budget >= least)
+    return _carried_plan(strategy, blocks, stage_names, budget, facts, wishes, never_loaded, (mode, slots), min(leasts))
+
+
+def _carried_plan(  # noqa: PLR0917 - see make_plan
+    strategy: str,
+    blocks: Sequence[BlockFacts],
+    stage_names: Sequence[str],
+    budget: int,
+    facts: Facts,
+    wishes: Wishes,
+    never_loaded: Sequence[str],
+    way: tuple[str, int],
+    least: int,
+) -> Plan:
+    mode, slots = way
+    floor, decode = _floor(blocks, slots), _decode_bytes(facts, mode)
+    seats, places = _seats_and_places(blocks, budget, _least(blocks, facts, mode, slots), facts, floor, decode, wishes)
     base = facts.context + facts.fixed + facts.reserve + (places - 1) * facts.waiting
     room = budget - base - floor - facts.activations
     chosen = choose_residents(blocks, room, facts, wishes.residents)
     cached = facts.activations if seats > 1 else 0  # the decode's memory is then apart: see Device.apart
-    owed = max(base + floor + sum(block.carried for block in chosen) + cached + facts.decode - budget, 0)
+    owed = max(base + floor + sum(block.carried for block in chosen) + cached + decode - budget, 0)
     yielding, lends_ring = _lenders(chosen, owed, floor)
     lent = sum(block.carried for block in yielding) + (floor if lends_ring else 0)
     total = base + floor + sum(block.carried for block in chosen)
@@ -152,19 +172,49 @@ def make_plan(  # noqa: PLR0917 - a pure function of plain facts
         residents=names,
         yielding=tuple(block.name for block in yielding),
         lends_ring=lends_ring,
-        scratch_bytes=scratch,
-        slot_bytes=slot,
+        scratch_bytes=_scratch(blocks),
+        slot_bytes=_slot(blocks),
         ring_slots=slots,
+        decode_mode=mode,
         seats=seats,
         places=places,
         parked_bytes=(seats + overtakers(seats) - places) * facts.waiting,
         facts=facts,
-        peaks={"blocks": total + facts.activations, "decode": total - lent + cached + facts.decode},
+        peaks={"blocks": total + facts.activations, "decode": total - lent + cached + decode},
         sweep_bytes=_sweep_bytes(blocks, stage_names, names),
         least_budget=least,
         resident_bytes=sum(block.carried for block in chosen),
         never_loaded=tuple(never_loaded),
     )
+
+
+def _ways(wishes: Wishes) -> list[tuple[str, int]]:
+    """How to decode and how many slots the ring has, best first."""
+    modes = ["plain", "strips"] if wishes.decode == "auto" else [wishes.decode]
+    if wishes.ring_slots:
+        return [(mode, wishes.ring_slots) for mode in modes]
+    return [*[(mode, 2) for mode in modes], (modes[-1], 1)]
+
+
+def _least(blocks: Sequence[BlockFacts], facts: Facts, mode: str, slots: int) -> int:
+    most = max(_floor(blocks, slots) + facts.activations, _decode_bytes(facts, mode))
+    return facts.context + facts.fixed + facts.reserve + most
+
+
+def _decode_bytes(facts: Facts, mode: str) -> int:
+    return facts.strips if mode == "strips" else facts.decode
+
+
+def _floor(blocks: Sequence[BlockFacts], slots: int) -> int:
+    return _scratch(blocks) + slots * _slot(blocks)
+
+
+def _scratch(blocks: Sequence[BlockFacts]) -> int:
+    return max((block.raw for block in blocks), default=0)
+
+
+def _slot(blocks: Sequence[BlockFacts]) -> int:
+    return max((block.carried for block in blocks), default=0)
 
 
 def overtakers(seats: int) -> int:
@@ -173,13 +223,19 @@ def overtakers(seats: int) -> int:
 
 
 def _seats_and_places(  # noqa: PLR0917 - see make_plan
-    blocks: Sequence[BlockFacts], budget: int, least: int, facts: Facts, floor: int, wishes: Wishes
+    blocks: Sequence[BlockFacts],
+    budget: int,
+    least: int,
+    facts: Facts,
+    floor: int,
+    decode: int,
+    wishes: Wishes,
 ) -> tuple[int, int]:
     """Riders, and how many of their states stay on the device: the others are parked where that must be, or pays."""
     wish = wishes.seats
     if wishes.places is not None:
         return wish, min(wishes.places, wish)
-    fitting = _fitting(budget, least, facts, floor, wish)
+    fitting = _fitting(budget, least, facts, max(floor, decode), wish)
     if fitting < FLOWING_PLACES:
         return fitting, fitting
     few = min(FLOWING_PLACES, wish)
@@ -192,9 +248,9 @@ def _seats_and_places(  # noqa: PLR0917 - see make_plan
     return wish, few if seconds(few) < WORTHWHILE * seconds(fitting) else fitting
 
 
-def _fitting(budget: int, least: int, facts: Facts, floor: int, wish: int) -> int:
+def _fitting(budget: int, least: int, facts: Facts, most: int, wish: int) -> int:
     """As many states as the least plan leaves room for; several need a decode apart, which may borrow the floor."""
-    apart = facts.context + facts.fixed + facts.reserve + facts.activations + max(floor, facts.decode)
+    apart = facts.context + facts.fixed + facts.reserve + facts.activations + most
     room = budget - max(least, apart)
     if room < facts.waiting:
         return 1
@@ -243,8 +299,8 @@ def predicted_seconds(blocks: Sequence[BlockFacts], residents: Sequence[BlockFac
 
 
 def bare_plan(plan: Plan) -> Plan:
-    """`plan` with everything that can be lent lent to the decode: for the ride that measures."""
-    return replace(plan, lends_ring=True)
+    """`plan` for one rider, with everything that can be lent lent to the decode: for the ride that measures."""
+    return replace(plan, lends_ring=True, seats=1, places=1)
 
 
 def fits_in_place(blocks: Sequence[BlockFacts], budget: int, facts: Facts, wishes: Wishes) -> bool:
@@ -276,6 +332,7 @@ def _in_place_plan(  # noqa: PLR0917 - see make_plan
         scratch_bytes=0,
         slot_bytes=0,
         ring_slots=0,
+        decode_mode="strips" if wishes.decode == "strips" else "plain",
         seats=wishes.seats,
         places=wishes.seats + overtakers(wishes.seats),
         parked_bytes=0,

@@ -44,10 +44,14 @@ class Ticket:
         self._wake: Callable[[], None] = lambda: None
         self._done = threading.Event()
         self._landing: Landing | None = None
+        self._decode_mode = "plain"
         self._error: BaseException | None = None
 
     def result(self, timeout: float | None = None) -> Image.Image:
-        """The picture; raises TimeoutError, TicketCanceled, or what the pipeline raised."""
+        """The picture; raises TimeoutError, TicketCanceled, or what the pipeline raised.
+
+        Its `info["decode_mode"]` names the way of decoding where that was not the plain one.
+        """
         started = time.monotonic()
         if not self._done.wait(timeout):
             raise TimeoutError(f"no picture after {timeout} s")
@@ -65,9 +69,9 @@ class Ticket:
     def done(self) -> bool:
         return self._done.is_set()
 
-    def finish(self, landing: Landing) -> None:
+    def finish(self, landing: Landing, decode_mode: str) -> None:
         """The engine: the picture is on its way to host memory."""
-        self._landing = landing
+        self._landing, self._decode_mode = landing, decode_mode
         self._done.set()
 
     def fail(self, error: BaseException) -> None:
@@ -84,7 +88,10 @@ class Ticket:
         flat = landing.wait(timeout)
         self.finite = bool(flat[-1])
         pixels = flat[:-1].view(-1, self.shape[1], 3)
-        return Image.fromarray(pixels.numpy(), mode="RGB").copy()
+        image = Image.fromarray(pixels.numpy(), mode="RGB").copy()
+        if self._decode_mode != "plain":
+            image.info["decode_mode"] = self._decode_mode
+        return image
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -106,3 +106,15 @@ def test_the_plan_reads_as_a_plan() -> None:
     text = str(plan(5.8))
     for words in ("budget 5.80 GiB", "resident", "ring 2 x", "peaks", "carried per pass", "least budget"):
         assert words in text
+
+
+def test_below_the_plain_decodes_least_budget_strips_are_planned_down_to_the_least_of_all() -> None:
+    assert plan(2.45).decode_mode == "plain"
+    assert plan(5.8).decode_mode == "plain"
+    small = plan(2.31)
+    assert (small.decode_mode, small.ring_slots) == ("strips", 2)
+    assert small.least_budget <= 2.3 * GIB
+    least = plan(2.1)
+    assert (least.decode_mode, least.ring_slots) == ("strips", 1)
+    with pytest.raises(ImpossibleBudget):
+        plan(2.31, wishes=Wishes(decode="plain"))

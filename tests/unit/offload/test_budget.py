@@ -1,0 +1,114 @@
+"""A budget is a promise: a plan under which the process took more is corrected before anybody is served."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from tests.unit.offload.conftest import family_pipeline, plain_picture, same
+from worker.offload import ImpossibleBudget, placement
+from worker.offload.carousel import Options
+from worker.offload.device import Device
+from worker.offload.engine import Engine
+from worker.offload.ticket import Order, Ticket
+
+KIB = 1 << 10
+CARRIED = Options(device="cpu", ring_slots=2, packing=True)
+
+
+class Card(Device):
+    """The CPU as a card that reads its weights' bytes and what `unplanned` says beside them."""
+
+    def __init__(self, unplanned: Callable[[], int]) -> None:
+        super().__init__(torch.device("cpu"))
+        self._unplanned = unplanned
+        self._made: list[weakref.ref[torch.Tensor]] = []
+
+    @property
+    def tells_memory(self) -> bool:
+        return True
+
+    def empty(self, nbytes: int) -> torch.Tensor:
+        tensor = super().empty(nbytes)
+        self._made.append(weakref.ref(tensor))
+        return tensor
+
+    def process_bytes(self) -> int:
+        alive = [made() for made in self._made]
+        return self._unplanned() + sum(one.untyped_storage().nbytes() for one in alive if one is not None)
+
+
+@pytest.fixture
+def open_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Engine]]:
+    monkeypatch.setattr(placement, "GROWTH", 0)
+    monkeypatch.setattr(placement, "SPARE", KIB)
+    opened: list[Engine] = []
+
+    def opener(budget: int, unplanned: Callable[[], int], options: Options = CARRIED) -> Engine:
+        opened.append(Engine(family_pipeline("z-image"), budget, Card(unplanned), options))
+        opened[-1].start()
+        return opened[-1]
+
+    yield opener
+    for engine in opened:
+        engine.stop(60)
+
+
+def draws(engine: Engine) -> bool:
+    order = Order(prompt="a mug", height=64, width=64, seed=3, steps=2)
+    image = engine.enter(Ticket(order)).result(60)
+    return same(image, plain_picture("z-image", "a mug", 3, 2, 64, 64, 0.0))
+
+
+def test_what_the_plan_missed_is_taken_from_the_residents(open_engine: Callable[..., Engine]) -> None:
+    budget = 500 * KIB
+    exact = open_engine(budget, lambda: 0)
+    assert exact.plan.residents
+    assert exact.report()["process_bytes"] <= budget
+    resident = exact.plan.resident_bytes
+    exact.stop(60)
+    over = open_engine(budget, lambda: 60 * KIB)
+    assert over.report()["process_bytes"] <= budget
+    assert over.plan.resident_bytes < resident
+    assert over.plan.residents, "and from no more of them than must be"
+    assert draws(over)
+
+
+def test_a_process_that_grows_with_every_plan_is_corrected_until_it_fits(open_engine: Callable[..., Engine]) -> None:
+    readings = iter([50 * KIB, 90 * KIB, 120 * KIB])
+    last = 0
+
+    def unplanned() -> int:
+        nonlocal last
+        last = next(readings, last)
+        return last
+
+    engine = open_engine(500 * KIB, unplanned)
+    assert engine.report()["process_bytes"] <= 500 * KIB
+
+
+def test_a_budget_that_no_plan_can_keep_is_refused_with_the_least_one(open_engine: Callable[..., Engine]) -> None:
+    with pytest.raises(ImpossibleBudget, match="at least"):
+        open_engine(500 * KIB, lambda: 450 * KIB)
+
+
+def test_where_the_plain_decode_takes_too_much_it_is_done_in_strips(open_engine: Callable[..., Engine]) -> None:
+    opened: list[Engine] = []
+
+    def unplanned() -> int:
+        plain = not opened or opened[0].plan.decode_mode == "plain"
+        return 450 * KIB if plain else 0
+
+    engine = Engine(family_pipeline("z-image"), 500 * KIB, Card(unplanned), CARRIED)
+    opened.append(engine)
+    engine.start()
+    try:
+        assert engine.plan.decode_mode == "strips"
+        assert engine.plan.residents, "the plain decode's excess is not held against strips"
+        ticket = engine.enter(Ticket(Order(prompt="a mug", height=64, width=64, seed=3, steps=2)))
+        assert ticket.result(60).info["decode_mode"] == "strips"
+    finally:
+        engine.stop(60)

@@ -1,0 +1,45 @@
+"""What NVML says of a card's memory."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+
+def used_bytes(where: torch.device) -> int:
+    """Bytes in use on the card, by anybody; 0 when NVML can not be asked."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetMemoryInfo(_handle(where)).used)
+    except Exception:
+        return 0
+
+
+def own_bytes(where: torch.device) -> int:
+    """Bytes NVML books on this process; 0 when it can not tell (containers often hide process ids)."""
+    try:
+        import pynvml
+
+        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(_handle(where)):
+            if process.pid == os.getpid() and process.usedGpuMemory:
+                return int(process.usedGpuMemory)
+    except Exception:
+        return 0
+    return 0
+
+
+def _handle(where: torch.device) -> Any:
+    """The card's NVML handle, found without starting CUDA (which would itself take memory)."""
+    import pynvml
+
+    if torch.cuda.is_initialized():
+        return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(where).uuid}")
+    visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
+    chosen = visible[where.index or 0] if visible else str(where.index or 0)
+    if chosen.isdigit():
+        return pynvml.nvmlDeviceGetHandleByIndex(int(chosen))
+    return pynvml.nvmlDeviceGetHandleByUUID(chosen)
