@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import json
 import logging
-import os
 import threading
 import time
 import warnings
@@ -16,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 import torch
 
 warnings.filterwarnings("ignore")

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks import engine_peer_files
-from benchmarks.engine_bench import Bench, sync  # it sets the allocator, before CUDA starts
+from benchmarks.engine_bench import Bench, sync
 from benchmarks.engine_models import build_z_image
 from benchmarks.engine_probes import compile_in_place
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.engine_bench import SUBJECT, Bench, digest, plain_picture, sync, timed  # first: it sets the allocator
+from benchmarks.engine_bench import SUBJECT, Bench, digest, plain_picture, sync, timed
 
 
 def probe(bench: Bench, pipe: Any) -> None:

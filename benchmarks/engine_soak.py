@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.engine_bench import SUBJECT, Bench  # first: it sets the allocator
+from benchmarks.engine_bench import SUBJECT, Bench
 from benchmarks.engine_models import build_z_image
 from worker.guards import classify, judge
 from worker.offload import Carousel
