@@ -17,7 +17,7 @@ from greenlet import getcurrent
 
 from worker.offload.blocks import Stop
 from worker.offload.device import Device, Mark
-from worker.offload.placement import Placement
+from worker.offload.placement import Placement, is_out_of_memory
 from worker.offload.plan import Plan, overtakers
 from worker.offload.rider import Rider, call_arguments, own_pipeline, to_pixels
 from worker.offload.ticket import Order, Ticket, TicketCanceled
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 LEAD = 8
 #: Turns to look ahead for blocks to fetch.
 HORIZON = 12
+#: Starts after errors for want of memory, each with a smaller plan, before a ticket fails.
+RETRIES = 3
 
 
 class Engine(threading.Thread):
@@ -42,6 +44,7 @@ class Engine(threading.Thread):
         self._pipe, self._budget, self._device, self._options = pipe, budget, device, options
         self._change = threading.Condition()
         self._line: list[Ticket] = []
+        self._again: list[Ticket] = []  # met an out-of-memory error
         self._riders: list[Rider] = []
         self._errands: list[Callable[[], None]] = []  # between turns
         self._quiet_errands: list[Callable[[], None]] = []  # when nobody rides
@@ -71,7 +74,7 @@ class Engine(threading.Thread):
 
     @property
     def in_flight(self) -> int:
-        return len(self._line) + len(self._riders)
+        return len(self._line) + len(self._riders) + len(self._again)
 
     def enter(self, ticket: Ticket) -> Ticket:
         """Put a ticket in line."""
@@ -180,6 +183,25 @@ class Engine(threading.Thread):
             self._turn_once()
 
     def _turn_once(self) -> None:
+        """One turn; where memory is short, plan with less and let those who met it start again."""
+        is_short = False
+        try:
+            self._turn()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("out of memory between rides: %s", error)
+            is_short = True
+        if is_short or self._again:
+            self._relieve()
+
+    def _relieve(self) -> None:
+        assert self._placement is not None
+        self._placement.shrink()
+        with self._change:
+            self._line[:0], self._again = self._again, []
+
+    def _turn(self) -> None:
         """Admit, drop who cancelled, serve one stop."""
         self._admit()
         for rider in [rider for rider in self._riders if rider.ticket.canceled]:
@@ -234,7 +256,11 @@ class Engine(threading.Thread):
         except BaseException as failure:
             if failure.__traceback__ is not None:
                 traceback.clear_frames(failure.__traceback__)  # they hold device memory
-            rider.ticket.fail(failure)
+            if is_out_of_memory(failure) and rider.ticket.retries < RETRIES:
+                rider.ticket.retries += 1
+                self._again.append(rider.ticket)
+            else:
+                rider.ticket.fail(failure)
         else:
             if not rider.dead:
                 return

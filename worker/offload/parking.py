@@ -95,12 +95,17 @@ class Lot:
     def _recall(self, rider: Parking, riders: Sequence[Parking], keep: tuple[Parking, ...]) -> None:
         """Start bringing a state back, when others have made room."""
         self._make_room(riders, keep, self.places - (rider.parked is not None))
-        parked, rider.parked = rider.parked, None
-        if parked is None or not parked.storages:
+        parked = rider.parked
+        if parked is None:
             return
-        for storage, nbytes, _ in parked.storages:
-            storage.resize_(nbytes)
-        now = self._device.mark()
+        try:
+            for storage, nbytes, _ in parked.storages:
+                storage.resize_(nbytes)
+        except BaseException:  # no memory: the rider stays parked
+            for storage, _, _ in parked.storages:
+                storage.resize_(0)
+            raise
+        rider.parked, now = None, self._device.mark()
         for storage, nbytes, at in parked.storages:
             source = self._host[at : at + nbytes]
             rider.arriving = self._device.recall(_bytes_of(storage, self._device), source, now)

@@ -60,6 +60,7 @@ class Placement:
         self.plan: Plan
         self.weights: Weights | None = None
         self.lot: Lot | None = None
+        self._is_open = False
 
     def open(self) -> None:
         """Take the pipeline apart and put everything where the plan says."""
@@ -81,6 +82,32 @@ class Placement:
         if self._device.is_cuda and not in_place:
             self._place(self._make_plan())
         self._settle()
+        self._is_open = True
+
+    def shrink(self) -> None:
+        """Free what is cached, and plan with a resident less, or with fewer riders; the way of decoding stays.
+
+        Nothing more to give: the plan stays. While it is being set up it stays too.
+        """
+        self._device.trim()
+        before, step = self.plan, max((block.carried_bytes for block in self.assembly.blocks), default=0)
+        if not self._is_open or before.in_place:
+            return
+        self._decode = before.decode_mode
+        for _ in range(CORRECTIONS):
+            self._missed += step
+            try:
+                plan = self._make_plan()
+                if (plan.resident_bytes, plan.seats) != (before.resident_bytes, before.seats):
+                    logger.warning("out of memory: planned again with %d residents", len(plan.residents))
+                    self._place(plan)
+                    return
+            except ImpossibleBudget:
+                self._missed -= step
+                return
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
 
     def rebudget(self, budget: int) -> None:
         """Plan and place anew; raises ImpossibleBudget and goes back to the old plan."""
@@ -283,3 +310,8 @@ class Placement:
         """As the caller wants; a decoder of layers that strips do not know is decoded plainly."""
         decoder = getattr(getattr(self._pipe, self.assembly.strategy.decoder), "decoder", None)
         return self._options.decode if strips.can_decode(decoder) else "plain"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the card, or a library's own memory on it, was full."""
+    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)

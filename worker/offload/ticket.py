@@ -41,6 +41,7 @@ class Ticket:
         self.order, self.on_step = order, on_step
         self.canceled = False
         self.finite = True  # False: the latents or the picture held NaN or infinities (known after result())
+        self.retries = 0  # after errors for want of memory
         self._wake: Callable[[], None] = lambda: None
         self._done = threading.Event()
         self._landing: Landing | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import weakref
 from collections.abc import Callable, Iterator
 
@@ -14,6 +16,7 @@ from worker.offload.carousel import Options
 from worker.offload.device import Device
 from worker.offload.engine import Engine
 from worker.offload.ticket import Order, Ticket
+from worker.offload.weights import Weights
 
 KIB = 1 << 10
 CARRIED = Options(device="cpu", ring_slots=2, packing=True)
@@ -112,3 +115,72 @@ def test_where_the_plain_decode_takes_too_much_it_is_done_in_strips(open_engine:
         assert ticket.result(60).info["decode_mode"] == "strips"
     finally:
         engine.stop(60)
+
+
+class Full:
+    """A hook that finds the card full at the given calls of a block."""
+
+    def __init__(self, *calls: int) -> None:
+        self._calls, self.count = calls, 0
+
+    def __call__(self, *_: object) -> None:
+        self.count += 1
+        if self.count in self._calls:
+            raise torch.OutOfMemoryError("CUDA out of memory (planted)")
+
+
+def ride_with(engine: Engine, full: Full, count: int) -> list[Ticket]:
+    block = family_pipeline("z-image").transformer.layers[2]
+    handle = block.register_forward_hook(full)
+    try:
+        orders = [Order(prompt="a mug", height=64, width=64, seed=seed, steps=3) for seed in range(count)]
+        tickets = [engine.enter(Ticket(order)) for order in orders]
+        for ticket in tickets:
+            with contextlib.suppress(torch.OutOfMemoryError):
+                ticket.result(60)
+        return tickets
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("places", [None, 1])
+def test_out_of_memory_shrinks_the_plan_by_a_step_and_the_same_ticket_is_drawn(
+    open_engine: Callable[..., Engine], places: int | None
+) -> None:
+    engine = open_engine(500 * KIB, lambda: 0, dataclasses.replace(CARRIED, places=places))
+    before = len(engine.plan.residents)
+    tickets = ride_with(engine, Full(3), 3)
+    for seed, ticket in enumerate(tickets):
+        assert same(ticket.result(60), plain_picture("z-image", "a mug", seed, 3, 64, 64, 0.0))
+    assert [ticket.retries for ticket in tickets].count(1) == 1
+    assert len(engine.plan.residents) < before
+    assert engine.plan.residents, "by one step, not to nothing"
+    assert engine.in_flight == 0
+
+
+def test_a_ticket_for_which_there_is_never_memory_fails_with_that_error_and_the_engine_goes_on(
+    open_engine: Callable[..., Engine],
+) -> None:
+    engine = open_engine(500 * KIB, lambda: 0)
+    (ticket,) = ride_with(engine, Full(*range(100)), 1)
+    with pytest.raises(torch.OutOfMemoryError):
+        ticket.result(60)
+    assert ticket.retries == 3
+    assert draws(engine)
+
+
+def test_memory_that_lacks_between_two_rides_is_no_riders_fault(
+    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(500 * KIB, lambda: 0)
+    retake, full = Weights.retake, Full(1)
+
+    def retake_once_in_vain(weights: Weights) -> None:
+        full()
+        retake(weights)
+
+    monkeypatch.setattr(Weights, "retake", retake_once_in_vain)
+    assert draws(engine)
+    assert draws(engine)
+    engine.stop(60)
+    assert full.count == 2
