@@ -3,9 +3,9 @@
     .venv/bin/python -m benchmarks.hostile_client [--seconds 10] [--connections 500]
 
 An api process of its own on all addresses, a Valkey of its own, no proxy. The polite client sends 20 jobs a second from
-127.0.0.3 with a good key; the hostile one has `--connections` connections from 127.0.0.2 and sends wrong keys on each as
-fast as it is answered, from three seconds before the measurement on. Rounds of the cases are taken in turn, so that the
-machine's moods fall on all of them.
+127.0.0.3, with a key; the hostile one has `--connections` connections from 127.0.0.2 and sends wrong keys on each as
+fast as it is answered, from three seconds before the measurement on. Rounds of the cases are taken in turn, so that
+the machine's moods fall on all of them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Screenshots for the README and the docs, taken of a running service with its real pictures.
 
-    .venv/bin/python docs/take_screenshots.py http://127.0.0.1:8080
+    .venv/bin/python -m docs.take_screenshots http://127.0.0.1:8080
+    .venv/bin/python -m docs.take_screenshots panels
 
-Draws a few prompts by the page itself, then saves docs/images/page.png, viewer.png, dark-zh.png and phone.png. Look at
-them before you keep them.
+The first draws a few prompts by the page itself, then saves page.png, viewer.png, dark-zh.png and phone.png in
+docs/images; the second saves account*.png and admin*.png of a sample service. Look at them before you keep them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from docs.sample_service import Sample, sample_service
 
 FOLDER = Path(__file__).parent / "images"
 CHROMIUM = "/usr/bin/chromium"
@@ -51,12 +54,49 @@ def open_page(browser: Browser, url: str, **look: object) -> Page:
     return page
 
 
+def take_account(browser: Browser, sample: Sample, name: str, **look: object) -> None:
+    """The account page, signed in."""
+    page = open_page(browser, f"{sample.url}/account", **look)
+    page.fill("#key", sample.key)
+    page.press("#key", "Enter")
+    expect(page.locator("#chart svg")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")
+    page.screenshot(path=FOLDER / f"{name}.png", full_page="is_mobile" not in look)
+
+
+def take_admin(browser: Browser, sample: Sample, name: str, **look: object) -> None:
+    """The operator's page, with one plan unfolded."""
+    page = open_page(browser, f"{sample.url}/admin", **look)
+    page.fill("#admin-key", sample.admin_key)
+    page.press("#admin-key", "Enter")
+    expect(page.locator(".worker")).to_have_count(2)
+    expect(page.locator("#letters tr")).to_have_count(2)
+    page.locator(".worker summary").first.click()
+    page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")
+    page.screenshot(path=FOLDER / f"{name}.png", full_page="is_mobile" not in look)
+
+
+def take_panels(browser: Browser) -> None:
+    """Both pages: light on a desk, dark and Chinese, on a phone."""
+    desk = {"viewport": {"width": 1280, "height": 860}, "locale": "en-US"}
+    dark = {"viewport": {"width": 1280, "height": 860}, "locale": "zh-CN", "color_scheme": "dark"}
+    phone = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "locale": "en-US", "is_mobile": True}
+    with sample_service() as sample:
+        for suffix, look in (("", desk), ("-dark-zh", dark), ("-phone", phone)):
+            take_account(browser, sample, f"account{suffix}", **look)
+            take_admin(browser, sample, f"admin{suffix}", **look)
+
+
 def main() -> None:
-    """Draw, then save the four pictures."""
+    """Draw, then save the four pictures; or those of the sample service."""
     url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080"
     FOLDER.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        if url == "panels":
+            take_panels(browser)
+            return
         page = open_page(browser, url, viewport={"width": 1280, "height": 860}, locale="en-US")
         draw(page)
         page.screenshot(path=FOLDER / "page.png")

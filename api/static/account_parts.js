@@ -5,7 +5,12 @@ import { language, say, switchLanguage } from './words.js';
 export const $ = (id) => document.getElementById(id);
 export const number = (value) => new Intl.NumberFormat(language).format(value);
 export const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
-export const when = (seconds) => (seconds ? new Date(seconds * 1000).toLocaleString(language, { dateStyle: 'medium', timeStyle: 'short' }) : say('never'));
+export function when(seconds) {
+  if (!seconds) return say('never');
+  const moment = new Date(seconds * 1000);
+  const year = moment.getFullYear() === new Date().getFullYear() ? {} : { year: 'numeric' };
+  return moment.toLocaleString(language, { month: 'short', day: 'numeric', hour: 'numeric', minute: '2-digit', ...year });
+}
 export const day = (iso) => new Date(`${iso}T00:00:00Z`).toLocaleDateString(language, { month: 'short', day: 'numeric', timeZone: 'UTC' });
 
 export function toast(text) {

@@ -3,7 +3,7 @@ import { addWords } from './words.js';
 
 addWords({
   adminTitle: 'Admin', gateTitle: 'The admin key', gateText: 'ZIMG_ADMIN_KEY, or any key that was made with “admin”. It stays in this tab and is forgotten when the tab closes.', adminKey: 'Admin key', live: 'live', lost: 'no answer, trying again…',
-  tileWaiting: 'Waiting', tileRunning: 'Drawing', tileWorkers: 'Workers', tileLetters: 'Dead letters', tileHooks: 'Webhook failures', tileOldest: 'Longest wait', tilePace: 'A picture takes', slotsNote: '%n seats', perPicture: 'while busy',
+  tileWaiting: 'Waiting', tileRunning: 'Drawing', tileWorkers: 'Workers', tileLetters: 'Dead letters', tileHooks: 'Webhook errors', tileOldest: 'Longest wait', tilePace: 'A picture takes', slotsNote: '%n seats', perPicture: 'while busy',
   queue: 'Queue', lanes: 'Lanes', queueByTenant: 'Queue by tenant', lane: 'Lane', waits: 'Waiting', runs: 'Running', state: 'State', actions: 'Actions', noQueue: 'No tenant has jobs that wait or run.', tenant: 'Tenant', pause: 'Pause', drain: 'Drain', resume: 'Resume',
   pauseOf: 'Pause %name', drainOf: 'Drain %name', resumeOf: 'Resume %name', nowPaused: '%name is paused: new jobs wait', nowDraining: '%name drains: nothing new is taken', nowOpen: '%name goes on',
   workers: 'Workers', noWorkers: 'No worker is alive. Jobs wait until one is.', gpuMemory: 'GPU memory', noGpu: 'no GPU', plan: 'Memory plan', idle: 'idle', mayStop: 'It holds no job any more and may be stopped.', seats: '%used of %n seats', holds: 'Jobs of %name', upFor: 'since %time',
