@@ -43,6 +43,8 @@ SETTLE_SECONDS = 60.0
 #: Stores on disk that nobody has used for so long are of models that nobody has any more.
 FORGET_SECONDS = 30 * 86_400.0
 POLL_SECONDS = 0.1
+#: Per cent of the expected bytes for which shared memory must have room before packing begins.
+EXPECTED_MARGIN = 104
 BACKGROUND_NICE = 10
 CHECKED = "hashes.json"
 
@@ -64,6 +66,7 @@ class HostWeights:
         Raises TooLittleMemory when `expected_bytes` and a little are not to be had where bytes must be filled.
         """
         self._capacity = sum(_pages(block.raw_bytes) for block in blocks)
+        self._expected = min(expected_bytes * EXPECTED_MARGIN // 100 or self._capacity, self._capacity)
         self._used = 0
         self._index: dict[str, dict[str, Any]] = {}
         self.is_complete = False
@@ -77,8 +80,8 @@ class HostWeights:
         require_memory(expected_bytes + HOST_SLACK if expected_bytes else 0)
         if self._fill_from_disk():
             return
-        if self._folder is not None and _room(root) < self._capacity:
-            self._leave_shared()
+        if self._folder is not None and _room(root) < self._expected:
+            self._leave_shared("shared memory is too small to pack in: weights stay private")
         self._map_empty(self._capacity)
 
     @property
@@ -92,6 +95,11 @@ class HostWeights:
 
     def put(self, block: Block, nbytes: int) -> torch.Tensor:
         """Room for `block`'s bytes, to be written by the caller."""
+        if self._folder is not None:
+            try:
+                os.posix_fallocate(self._file, self._used, max(_pages(nbytes), 1))  # else a full one kills by SIGBUS
+            except OSError:
+                self._go_on_in_private()
         packed = asdict(block.packed) if block.packed else None
         self._index[block.name] = {"offset": self._used, "nbytes": nbytes, "packed": packed}
         view = self._whole[self._used : self._used + nbytes]
@@ -176,10 +184,17 @@ class HostWeights:
         lock.close()
         return None
 
-    def _leave_shared(self) -> None:
-        """The store on disk would have fitted, but it can not be read, and packing takes more room at first."""
+    def _go_on_in_private(self) -> None:
+        """Blocks that were put so far stay where they are, mapped by nobody else; the others follow elsewhere."""
+        self._leave_shared("shared memory ran full: weights stay private")
+        self._disk = None  # the bytes no longer lie in one piece
+        os.close(self._file)
+        self._map(os.memfd_create("zimg-weights"), self._capacity)
+
+    def _leave_shared(self, why: str) -> None:
+        """Give the shared store up."""
         assert self._folder is not None and self._lock is not None  # noqa: PT018
-        logger.warning("shared memory is too small to pack in: weights stay private")
+        logger.warning(why)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._lock.close()
         self._folder = self._lock = None
@@ -187,7 +202,7 @@ class HostWeights:
     def _needed(self) -> int:
         """Bytes of shared memory that filling the store takes."""
         found = read_index(self._disk.folder) if self._disk is not None else None
-        return int(found["used"]) if found is not None else self._capacity
+        return int(found["used"]) if found is not None else self._expected
 
     def _fill_from_disk(self) -> bool:
         """Read the packed store on disk into place; False where there is none that can be read."""

@@ -157,6 +157,43 @@ def test_too_small_shared_memory_is_said_in_a_sentence(
     assert "shared memory is too small (0 MiB free): weights stay private" in caplog.text
 
 
+def test_shared_memory_that_runs_full_while_packing_costs_sharing_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocks = some_blocks()
+    store = HostWeights(blocks, key="model", root=tmp_path, cache=tmp_path / "disk")
+    views = []
+    for at, block in enumerate(blocks):
+        if at == 1:
+            monkeypatch.setattr(os, "posix_fallocate", no_room)
+        data = block.carry_form(torch.device("cpu"), packing=True)
+        views.append((store.put(block, data.numel()), data))
+        views[-1][0].copy_(data)
+    store.seal()
+    assert "ran full: weights stay private" in caplog.text
+    assert all(torch.equal(view, data) for view, data in views)
+    assert not store.is_shared
+    assert store._checker is None, "nothing in one piece to keep on disk"
+    assert drop_stores(tmp_path) == []
+    store.close()
+
+
+def no_room(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_packing_needs_room_for_what_is_expected_not_for_what_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = some_blocks()
+    raw = sum(block.raw_bytes for block in blocks)
+    monkeypatch.setattr(host_weights, "_room", lambda root: raw * 4 // 5)
+    assert not HostWeights(blocks, key="raw", root=tmp_path).is_shared
+    store = HostWeights(blocks, key="packed", root=tmp_path, expected_bytes=raw * 3 // 4)
+    assert store.is_shared
+    store.close()
+
+
 # The packed store on disk
 
 
