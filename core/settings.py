@@ -25,6 +25,7 @@ class Settings:
     model: str = "models/tiny"  # ZIMG_MODEL: a folder in diffusers format or a hub id
     device: str = "auto"  # ZIMG_DEVICE: auto, cpu, cuda, cuda:1
     cpu_dtype: str = "auto"  # ZIMG_CPU_DTYPE: auto, float32, bfloat16 (float16 is refused everywhere)
+    gpus: int = 0  # ZIMG_GPUS: workers of the local service; 0 = one for each card that can be seen
     vram_budget_gib: float = 5.8  # ZIMG_VRAM_BUDGET_GIB: of the whole process, CUDA context included
     concurrency: int = 4  # ZIMG_CONCURRENCY: jobs that ride at the same time
     preset: str = "turbo"  # ZIMG_PRESET

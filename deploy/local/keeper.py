@@ -3,7 +3,7 @@
 It starts again a program that supervisord has given up (nothing is ever given up for good), and it kills a worker
 whose progress file stands still: such a worker hangs, perhaps with every one of its threads, and can not say so.
 
-    python -m deploy.local.keeper PROGRESS_FILE      (supervisord runs it)
+    python -m deploy.local.keeper PROGRESS_FILE…      (supervisord runs it; a file has the name of its worker)
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from deploy.local.control import ControlError, ProgramState, SupervisorControl
 RESTART_AFTER_SECONDS = 10.0
 #: Until its first sign of life a worker may load a model of 20 GB from a slow disk.
 START_SECONDS = 900.0
-WORKER = "worker"
 
 
 @dataclass(slots=True)
@@ -54,14 +54,12 @@ class Keeper:
     def __init__(
         self,
         control: SupervisorControl,
-        watch: ProgressWatch,
-        progress_file: Path,
+        watches: Mapping[Path, ProgressWatch],
         sweeper: StoreSweeper | None = None,
     ) -> None:
         self._sweeper = sweeper or StoreSweeper()
         self._control = control
-        self._watch = watch
-        self._progress_file = progress_file
+        self._watches = watches
         self._given_up_since: dict[str, float] = {}
 
     def tick(self, now: float) -> None:
@@ -70,8 +68,9 @@ class Keeper:
             states = self._control.states()
             for program in states.values():
                 self._restart_if_given_up(program, now)
-            if WORKER in states:
-                self._kill_if_stale(states[WORKER], now)
+            for progress_file, watch in self._watches.items():
+                if progress_file.stem in states:
+                    self._kill_if_stale(states[progress_file.stem], watch, progress_file, now)
         except ControlError as error:
             _say(f"supervisord did not answer: {error}")
         for folder in self._sweeper.tick(now):
@@ -85,9 +84,9 @@ class Keeper:
             _say(f"{program.name} was given up; starting it again")
             self._control.start(program)
 
-    def _kill_if_stale(self, worker: ProgramState, now: float) -> None:
-        if worker.pid and self._watch.is_stale(pid=worker.pid, stamp=_time_stamp(self._progress_file), now=now):
-            _say(f"worker {worker.pid} makes no progress; killing it")
+    def _kill_if_stale(self, worker: ProgramState, watch: ProgressWatch, progress_file: Path, now: float) -> None:
+        if worker.pid and watch.is_stale(pid=worker.pid, stamp=_time_stamp(progress_file), now=now):
+            _say(f"{worker.name} {worker.pid} makes no progress; killing it")
             self._control.kill(worker)
 
 
@@ -104,8 +103,9 @@ def _say(text: str) -> None:
 
 def main() -> None:
     """Answer supervisord's events until it closes our standard input."""
-    watch = ProgressWatch(stale_seconds=Settings.from_env().progress_stale_seconds)
-    keeper = Keeper(SupervisorControl(os.environ["SUPERVISOR_SERVER_URL"]), watch, Path(sys.argv[1]))
+    seconds = Settings.from_env().progress_stale_seconds
+    watches = {Path(name): ProgressWatch(stale_seconds=seconds) for name in sys.argv[1:]}
+    keeper = Keeper(SupervisorControl(os.environ["SUPERVISOR_SERVER_URL"]), watches)
     while True:
         childutils.listener.wait()
         keeper.tick(time.monotonic())

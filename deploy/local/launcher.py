@@ -23,6 +23,7 @@ from core import weight_stores
 from core.errors import ConfigurationError
 from core.settings import Settings
 from deploy.local import embedded, exec_shim
+from deploy.local.cards import visible_cards
 from deploy.local.locks import single_service, wait_until_unused
 from deploy.local.plan import make_programs
 from deploy.local.ports import is_free, kept_ports
@@ -87,7 +88,10 @@ class Launcher:
             self._socket_folder = tempfile.mkdtemp(prefix="zimg-")
             socket = f"{self._socket_folder}/supervisor.sock"
         embedded.remove_seaweedfs_sockets(ports)
-        write_files(data_dir, make_programs(self.settings, self.environ, ports, keys), socket=socket)
+        cards = visible_cards(self.environ)
+        if len(cards) > 1:
+            say(f"{len(cards)} cards: a worker for each (ZIMG_GPUS={len(cards)} by itself; set it to use fewer)")
+        write_files(data_dir, make_programs(self.settings, self.environ, ports, keys, cards), socket=socket)
         return f"unix://{socket}"
 
     def _start(self) -> subprocess.Popen[bytes]:

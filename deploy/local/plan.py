@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from core.settings import Settings
 from deploy.local import embedded
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRESS_FILE = "worker.progress"
+PROGRESS_SUFFIX = ".progress"  # after the worker's name, by which the keeper finds it
 
 #: The whole stop takes less than 20 s: the services together, then storage, then Redis, each of them its seconds.
 DRAIN_SECONDS = 10.0  # a worker finishes what it can, and gives the rest back
@@ -50,16 +50,24 @@ def embedded_environment(
 
 
 def make_programs(
-    settings: Settings, environ: Mapping[str, str], ports: Mapping[str, int], keys: Mapping[str, str]
+    settings: Settings,
+    environ: Mapping[str, str],
+    ports: Mapping[str, int],
+    keys: Mapping[str, str],
+    cards: Sequence[str] = (),
 ) -> list[Program]:
-    """All programs; the embedded Redis and storage only where `environ`, the caller's own, names no others."""
+    """All programs; the embedded Redis and storage only where `environ`, the caller's own, names no others.
+
+    A worker for each of `cards` (see cards.py), and one where there is none or no choice.
+    """
     shared = embedded_environment(environ, ports, keys) | {
         "ZIMG_DATA_DIR": str(settings.data_dir),
         "ZIMG_PORT": str(settings.port),
         "PYTHONUNBUFFERED": "1",
     }
-    programs = [_service("api", shared), _service("scheduler", shared), _worker(settings, environ, shared)]
-    programs.append(_keeper(settings))
+    workers = _workers(settings, environ, shared, cards)
+    programs = [_service("api", shared), _service("scheduler", shared), *workers]
+    programs.append(_keeper(settings, [worker.name for worker in workers]))
     if not environ.get("S3_ENDPOINT_URL"):
         programs.append(_storage(settings, ports, shared))
     if not environ.get("REDIS_URL"):
@@ -80,16 +88,29 @@ def _service(module: str, shared: Mapping[str, str], **more: str) -> Program:
     )
 
 
-def _worker(settings: Settings, environ: Mapping[str, str], shared: Mapping[str, str]) -> Program:
+def _workers(
+    settings: Settings, environ: Mapping[str, str], shared: Mapping[str, str], cards: Sequence[str]
+) -> list[Program]:
     drain = min(DRAIN_SECONDS, float(environ.get("ZIMG_DRAIN_SECONDS") or DRAIN_SECONDS))
-    progress_file = str(settings.data_dir / PROGRESS_FILE)
-    return _service("worker", shared, ZIMG_DRAIN_SECONDS=str(drain), ZIMG_PROGRESS_FILE=progress_file)
+    made = []
+    for number, card in enumerate(cards or [""]):
+        name = f"worker-{number}" if number else "worker"
+        more = {"ZIMG_DRAIN_SECONDS": str(drain), "ZIMG_PROGRESS_FILE": str(_progress_file(settings, name))}
+        if len(cards) > 1:  # each sees its own card alone, so that no worker leaves a context on another's
+            more["CUDA_VISIBLE_DEVICES"] = card
+        made.append(replace(_service("worker", shared, **more), name=name))
+    return made
 
 
-def _keeper(settings: Settings) -> Program:
+def _progress_file(settings: Settings, worker: str) -> Path:
+    return settings.data_dir / f"{worker}{PROGRESS_SUFFIX}"
+
+
+def _keeper(settings: Settings, workers: Sequence[str]) -> Program:
+    files = [str(_progress_file(settings, worker)) for worker in workers]
     return Program(
         name="keeper",
-        command=[sys.executable, "-m", "deploy.local.keeper", str(settings.data_dir / PROGRESS_FILE)],
+        command=[sys.executable, "-m", "deploy.local.keeper", *files],
         group="keeper",
         stop_first=50,  # first of all: it must not start again what is being stopped
         stop_seconds=1,
