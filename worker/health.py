@@ -1,8 +1,13 @@
-"""What a worker says of itself: heartbeats in Redis, and a file whose time stamp the supervisor watches."""
+"""What a worker says of itself: heartbeats in Redis, and a file whose time stamp the supervisor watches.
+
+`python -m worker.health` asks that file, for Kubernetes' probes: exit 0 while the worker of these settings is well.
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +15,29 @@ from pathlib import Path
 from core.errors import RedisUnavailable
 from core.job_store import JobStore, WorkerInfo
 from core.logs import get_logger
+from core.settings import Settings
 
 #: Of a lease: a worker counts as live for longer than that.
 SHARE_OF_LEASE = 1 / 6
 MOST_SECONDS = 5.0
 
 log = get_logger(__name__)
+
+
+def progress_file(settings: Settings) -> Path:
+    """The file that the worker of these settings touches while it is well."""
+    return Path(settings.progress_file or settings.data_dir / "worker.progress")
+
+
+def trouble(settings: Settings, now: float) -> str:
+    """Why the worker is not well, in a sentence; "" while it is. `now` is the time of day."""
+    file = progress_file(settings)
+    try:
+        age = now - file.stat().st_mtime
+    except OSError:
+        return f"{file} is not there: the worker is not ready yet"
+    limit = settings.progress_stale_seconds
+    return f"{file} stands still since {age:.0f} s (limit {limit:.0f} s)" if age > limit else ""
 
 
 class Health:
@@ -69,3 +91,15 @@ class Health:
             except Exception:
                 log.exception("heartbeat failed", action="heartbeat")
             self._closed.wait(self._period)
+
+
+def main() -> int:
+    """The probe: 0 for a worker that is well, 1 and a sentence for one that is not."""
+    why = trouble(Settings.from_env(), time.time())
+    if why:
+        print(why, file=sys.stderr)
+    return 1 if why else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import torch
 
@@ -22,7 +21,7 @@ from core.redis_client import connect
 from core.settings import GIB, Settings
 from worker.card import open_card
 from worker.executor import GIVE_BACK_SECONDS, Executor, Parts
-from worker.health import Health
+from worker.health import Health, progress_file
 from worker.lease_keeper import LeaseKeeper
 from worker.pipeline import LoadedModel, load_model, make_engine, warm_up
 from worker.progress import ProgressReporter
@@ -43,7 +42,7 @@ class WorkerProcess:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._progress_file = Path(settings.progress_file or settings.data_dir / "worker.progress")
+        self._progress_file = progress_file(settings)
         self._counts: Counter[str] = Counter()
         self._budget_gib = settings.vram_budget_gib
         self._shrinking = threading.Lock()
