@@ -217,6 +217,10 @@ class Zimg:
         """What was used today, and the limits."""
         return dict(self._call("GET", "/v1/usage").json())
 
+    def account(self) -> dict[str, Any]:
+        """What was used on each of the last 30 days, the limits, and one's own keys."""
+        return dict(self._call("GET", "/v1/account").json())
+
     def create_key(self, tenant: str, *, label: str = "", admin: bool = False) -> dict[str, Any]:
         """A new key (admin); it is in `key`, this once."""
         body = {"tenant": tenant, "label": label, "admin": admin}

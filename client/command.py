@@ -141,13 +141,22 @@ def cancel(
 
 @app.command()
 @told
-def usage(as_json: AsJson = False, url: Url = DEFAULT_URL, key: Key = "") -> None:
-    """Show what you have used today, and your limits."""
+def usage(
+    *,
+    days: Annotated[int, typer.Option(min=1, max=30, help="Also the days before today, at most 30 in all.")] = 1,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = "",
+) -> None:
+    """Show what you have used, and your limits."""
     with Zimg(url, key=key) as zimg:
         used = zimg.usage()
+        past = zimg.account()["days"][-days:] if days > 1 else []
     if as_json:
-        typer.echo(json.dumps(used))
+        typer.echo(json.dumps({**used, "days": past} if past else used))
         return
+    for day in past:
+        typer.echo(f"{day['date']}\t{day['used']}")
     today = f"{used['daily_used']} of {used['daily_limit']} pictures today, {used['daily_reserved']} reserved"
     typer.echo(f"{used['tenant']}: {today}")
 

@@ -135,6 +135,19 @@ def test_keys_are_made_listed_and_revoked(settings, parts, worker, zimg, tmp_pat
     assert (used, refused) == (0, 3)
 
 
+def test_usage_shows_today_and_the_days_before(zimg, worker):
+    with worker.at_work():
+        zimg("gen", "a", "--size", "256x256", "-n", "2")
+
+    code, out, _ = zimg("usage", "--days", "30", "--json")
+    _, lines, _ = zimg("usage", "--days", "3")
+
+    used = json.loads(out)
+    assert (code, used["daily_used"], len(used["days"])) == (0, 2, 30)
+    assert [day["used"] for day in used["days"]][-2:] == [0, 2]
+    assert [line.split("\t")[1] for line in lines.splitlines()[:3]] == ["0", "0", "2"]
+
+
 @pytest.fixture(scope="module")
 def inner_api(valkey_server, storage_environment, tmp_path_factory):
     """An api whose webhooks may reach this machine."""

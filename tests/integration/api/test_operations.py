@@ -236,3 +236,15 @@ def test_the_openapi_document_is_the_one_that_was_agreed(http, parts):
         SNAPSHOT.write_text(served)
 
     assert SNAPSHOT.read_text() == served
+
+
+def test_every_path_that_kubernetes_and_compose_probe_answers(http, worker):
+    probed = set()
+    for path in (ROOT / "k8s" / "base").rglob("*.yaml"):
+        probed |= set(re.findall(r"httpGet: {path: ([^,}]+)", path.read_text()))
+    for path in (ROOT / "deploy" / "docker").iterdir():
+        probed |= set(re.findall(r"(/healthz|/readyz)\b", path.read_text()))
+
+    assert {"/healthz", "/readyz"} <= probed
+    for path in probed:
+        assert http.get(path, headers={"Host": "10.1.2.3:8080"}).status_code == 200, path

@@ -1,0 +1,91 @@
+"""The compose file: it parses, and agrees with the Dockerfile, nginx, the settings and the programs that it starts."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from core.settings import Settings
+from deploy.local.embedded import seaweedfs_binary
+
+ROOT = Path(__file__).parent.parent.parent
+FILE = ROOT / "deploy" / "docker" / "compose.yaml"
+
+
+def filled_in(value):
+    """Variables as a person would set them: `${NAME:-default}` has its default, any other a word."""
+    if isinstance(value, dict):
+        return {name: filled_in(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [filled_in(part) for part in value]
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"\$\{\w+(?::-([^}]*)|:\?[^}]*)?\}", lambda found: found[1] or "word", value)
+
+
+@pytest.fixture(scope="module")
+def services():
+    return filled_in(yaml.safe_load(FILE.read_text()))["services"]
+
+
+def test_the_settings_are_ones_that_the_code_accepts(services):
+    known = {f"ZIMG_{name.upper()}" for name in Settings.__dataclass_fields__}
+    known |= {"REDIS_URL", "S3_ENDPOINT_URL", "S3_BUCKET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+    for name in ("api", "scheduler", "worker"):
+        environ = services[name]["environment"]
+        assert set(environ) <= known
+        assert not Settings.from_env(environ).is_loopback
+
+
+def test_what_is_built_is_a_target_of_the_dockerfile_that_is_there(services):
+    built = [service["build"] for service in services.values() if "build" in service]
+
+    assert {build["target"] for build in built} == {"api", "worker"}
+    for build in built:
+        dockerfile = (FILE.parent / build["context"] / build["dockerfile"]).read_text()
+        assert f" AS {build['target']}\n" in dockerfile
+
+
+def test_nginx_finds_the_api_under_the_name_in_its_file(services):
+    (mount,) = services["nginx"]["volumes"]
+    config = (FILE.parent / mount.split(":")[0]).read_text()
+
+    (upstream,) = re.findall(r"server ([\w-]+):8080;", config)
+    assert upstream in services["api"]["networks"]["default"]["aliases"]
+
+
+def test_nothing_but_nginx_is_reached_from_outside(services):
+    assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
+
+
+def test_every_part_that_others_wait_for_exists_and_says_whether_it_is_well(services):
+    dockerfile = (ROOT / "deploy/docker/Dockerfile").read_text()
+    for service in services.values():
+        for awaited, how in service.get("depends_on", {}).items():
+            assert how["condition"] == "service_healthy"
+            assert "healthcheck" in services[awaited] or ("build" in services[awaited] and "HEALTHCHECK" in dockerfile)
+
+
+def test_redis_loses_nothing_at_a_power_cut(services):
+    command = services["redis"]["command"]
+
+    assert command[command.index("--appendfsync") + 1] == "always"
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+
+
+def test_the_storages_flags_are_ones_that_seaweedfs_has(services):
+    told = subprocess.run([seaweedfs_binary(), "mini", "-h"], capture_output=True, text=True, check=False, timeout=60)
+    known = set(re.findall(r"^\s+-([\w.]+)", told.stdout + told.stderr, flags=re.M))
+
+    flags = {flag.removeprefix("-").split("=")[0] for flag in services["storage"]["command"][1:]}
+    assert flags <= known
+
+
+def test_every_volume_is_declared(services):
+    declared = set(yaml.safe_load(FILE.read_text())["volumes"])
+    used = {mount.split(":")[0] for service in services.values() for mount in service.get("volumes", ())}
+
+    assert {name for name in used if name.isidentifier() and name != "word"} == declared
