@@ -104,6 +104,7 @@ def main() -> int:
     parser.add_argument("--out", default="")
     parser.add_argument("--kinds", default=",".join((*KINDS, "restart")))
     parser.add_argument("--evict", action="store_true", help="read from the disk, not from cached pages")
+    parser.add_argument("--keep", action="store_true", help="leave the weights in shared memory and on disk")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--one", default="", choices=["", *KINDS])
     arguments = parser.parse_args()
@@ -121,7 +122,8 @@ def main() -> int:
         if arguments.out:
             with Path(arguments.out).open("a") as file:
                 file.write(json.dumps(line) + "\n")
-    forget("cold", arguments.folder.with_name("weights"))
+    if not arguments.keep:
+        forget("cold", arguments.folder.with_name("weights"))
     return failed
 
 
