@@ -33,6 +33,9 @@ class Settings:
     engine: str = "carousel"  # ZIMG_ENGINE: carousel, or plain (no offloading: the whole model lies on the device)
     offload_strategy: str = ""  # ZIMG_OFFLOAD_STRATEGY: a Python file with strategies of the user's own
 
+    aigc_producer: str = ""  # ZIMG_AIGC_PRODUCER: who answers for the pictures; adds GB 45438-2025's implicit label
+    aigc_label: str = "off"  # ZIMG_AIGC_LABEL: on = "AI生成" can be read in a corner of each picture
+
     # Where things are
     host: str = "127.0.0.1"  # ZIMG_HOST
     port: int = 8080  # ZIMG_PORT
@@ -90,6 +93,8 @@ class Settings:
                 f"ZIMG_CPU_DTYPE={self.cpu_dtype!r}: use auto, float32 or bfloat16. float16 overflows in this model "
                 "and draws black pictures, so it is refused."
             )
+        if self.aigc_label not in ("on", "off"):
+            raise ConfigurationError(f"ZIMG_AIGC_LABEL={self.aigc_label!r}: use on or off")
         if self.engine not in ("carousel", "plain"):
             raise ConfigurationError(f"ZIMG_ENGINE={self.engine!r}: use carousel or plain")
         if self.sign_up not in ("off", "invite"):

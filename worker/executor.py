@@ -34,7 +34,7 @@ from worker.guards import Trouble, classify, judge
 from worker.lease_keeper import GivenBack, HeldLease, LeaseKeeper
 from worker.offload import TicketCanceled
 from worker.pipeline import Engine
-from worker.png import EncodedPicture, encode_png
+from worker.png import NO_MARKING, EncodedPicture, Marking, encode_png
 from worker.progress import ProgressReporter
 from worker.spool import Spool
 from worker.watchdog import EXIT_STICKY
@@ -64,6 +64,7 @@ class Parts:
     exit: Callable[[int, str], None]
     make_room: Callable[[], bool] = lambda: False  # after an out-of-memory error: True if another try makes sense
     upload_seconds: float = UPLOAD_SECONDS
+    marking: Marking = NO_MARKING
     counts: Counter[str] = field(default_factory=Counter)  # black_images, out_of_memory, drawn
 
 
@@ -191,7 +192,7 @@ class Executor:
             verdict = judge(image, finite=finite)
             if verdict.is_good:
                 self._parts.counts["drawn"] += 1
-                return encode_png(image, request, self._parts.profile)
+                return encode_png(image, request, self._parts.profile, marking=self._parts.marking)
             self._parts.counts["black_images"] += 1
             log.error("black image", action="guard", job_id=held.lease.job_id, reason=verdict.reason, attempt=attempt)
             self._refresh()

@@ -14,6 +14,7 @@ from core.job import GenerationRequest
 from core.model_profile import ModelProfile
 from core.presets import find_preset
 from worker import xmp
+from worker.label import put_label
 
 #: zlib's fastest: pictures hardly shrink further, and a higher level costs ten times the time.
 ZLIB_LEVEL = 1
@@ -32,15 +33,24 @@ class EncodedPicture:
     sha256: str
 
 
-def encode_png(
-    image: Image.Image, request: GenerationRequest, profile: ModelProfile, *, producer: str = ""
-) -> EncodedPicture:
-    """Encode with what made the picture as text, and nothing of the job, the clock or the machine.
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """The labels of GB 45438-2025: the implicit one where a `producer` is named, the visible one where wanted."""
 
-    A `producer` puts China's implicit label (GB 45438-2025) beside IPTC's.
-    """
+    producer: str = ""
+    visible: bool = False
+
+
+NO_MARKING = Marking()
+
+
+def encode_png(
+    image: Image.Image, request: GenerationRequest, profile: ModelProfile, *, marking: Marking = NO_MARKING
+) -> EncodedPicture:
+    """Encode with what made the picture as text, and nothing of the job, the clock or the machine."""
     out = io.BytesIO()
-    image.save(out, "PNG", compress_level=ZLIB_LEVEL, pnginfo=_text(image, request, profile, producer))
+    marked = put_label(image) if marking.visible else image
+    marked.save(out, "PNG", compress_level=ZLIB_LEVEL, pnginfo=_text(image, request, profile, marking.producer))
     png = out.getvalue()
     return EncodedPicture(png, hashlib.sha256(png).hexdigest())
 

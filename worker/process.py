@@ -24,6 +24,7 @@ from worker.executor import GIVE_BACK_SECONDS, Executor, Parts
 from worker.health import Health, progress_file
 from worker.lease_keeper import LeaseKeeper
 from worker.pipeline import LoadedModel, load_model, make_engine, warm_up
+from worker.png import Marking
 from worker.progress import ProgressReporter
 from worker.spool import Spool
 from worker.watchdog import EXIT_STALLED, StallJudge, Watchdog, end_process
@@ -120,6 +121,7 @@ class WorkerProcess:
             exit=self._exit,
             make_room=self._make_room,
             counts=self._counts,
+            marking=Marking(self.settings.aigc_producer, visible=self.settings.aigc_label == "on"),
         )
 
     def _make_health(self, model: LoadedModel) -> Health:

@@ -7,13 +7,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from core import __version__
 from core.job import GenerationRequest
 from core.model_profile import ModelProfile
 from core.provenance import TRAINED_ALGORITHMIC_MEDIA
-from worker.png import EncodedPicture, encode_png
+from worker.label import put_label
+from worker.png import EncodedPicture, Marking, encode_png
 from worker.spool import KEPT_FILES, Spool
 
 PROFILE = ModelProfile("zimg-tiny", "r1", (512, 512), (448, 576), (576, 448))
@@ -29,7 +30,7 @@ def encode(prompt: str, seed: int = 7, *, producer: str = "", decode_mode: str =
     image = Image.fromarray(pixels)
     if decode_mode:
         image.info["decode_mode"] = decode_mode
-    return encode_png(image, request, PROFILE, producer=producer)
+    return encode_png(image, request, PROFILE, marking=Marking(producer))
 
 
 def read_xmp(picture: EncodedPicture) -> dict[str, str]:
@@ -87,6 +88,33 @@ def test_a_named_producer_adds_the_implicit_label_and_nothing_else():
     assert (label["Label"], label["ContentProducer"]) == ("1", 'Shop "北京" Ltd')
     assert label["ProduceID"] == json.loads(read_xmp(encode("a mug", producer="x"))[f"{TC260}AIGC"])["ProduceID"]
     assert label["ProduceID"] != json.loads(read_xmp(encode("a cup", producer="x"))[f"{TC260}AIGC"])["ProduceID"]
+
+
+@pytest.mark.parametrize("ground", ["white", "black", "red"])
+@pytest.mark.parametrize("size", [(1024, 1024), (256, 256), (576, 1536)])
+def test_the_visible_label_can_be_read_on_any_ground_and_touches_its_corner_only(ground, size):
+    plain = Image.new("RGB", size, ground)
+
+    labelled = put_label(plain)
+
+    left, top, right, bottom = ImageChops.difference(plain, labelled).getbbox()
+    assert labelled.size == size
+    assert bottom - top >= min(size) * 0.05
+    assert left > size[0] * 0.6
+    assert top > size[1] * 0.85
+    greys = labelled.crop((left, top, right, bottom)).convert("L").histogram()
+    assert sum(greys[225:]) > 50
+    assert sum(greys[:120]) > 50
+
+
+def test_the_visible_label_is_put_on_where_wanted_and_the_text_stays_as_it_was():
+    image = Image.new("RGB", (256, 256), "red")
+    request = GenerationRequest(prompt="a", width=256, height=256, seed=1, preset="turbo", model="m")
+    plain, labelled = (encode_png(image, request, PROFILE, marking=Marking(visible=on)).png for on in (False, True))
+
+    with Image.open(io.BytesIO(plain)) as one, Image.open(io.BytesIO(labelled)) as other:
+        assert one.text == other.text
+        assert ImageChops.difference(one.convert("RGB"), other.convert("RGB")).getbbox() is not None
 
 
 def test_a_decode_in_tiles_is_told_where_the_engine_names_it():
