@@ -55,37 +55,37 @@ def test_anothers_job_is_answered_like_one_that_never_was(keyed, worker):
     assert seen(job) == seen("0" * 32)
 
 
-@pytest.mark.parametrize("text", ["a\r\nSet-Cookie: evil=1", "a\nb", "é" * 10, "a" * 10_000, "\x00"])
-def test_no_header_of_an_answer_can_be_written_by_a_request(http, worker, text):
-    answer = http.post("/v1/jobs", json={**BODY, text: 1})
+def test_no_header_of_an_answer_can_be_written_by_a_request(http, worker):
+    for text in ("a\r\nSet-Cookie: evil=1", "a\nb", "é" * 10, "a" * 10_000, "\x00"):
+        answer = http.post("/v1/jobs", json={**BODY, text: 1})
 
-    assert answer.status_code in (202, 400)
-    assert "evil" not in (answer.headers.get("Set-Cookie") or "")
-    assert all(value.isprintable() and value.isascii() for value in answer.headers.values())
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v1/jobs/..%2fkeys", "/v1/jobs/%2e%2e/keys", "/i/..%2f..%2fcore%2fsettings.py", "/i/%00.png", "//v1/jobs",
-        "/static/..%5capp.py", "/static/%2e%2e%2fapp.py", "/docs/assets/..%2f..%2f__init__.py",
-        "/docs/assets/%2fetc%2fpasswd",
-    ],
-)  # fmt: skip
-def test_no_path_leads_out_of_its_place(keyed, worker, path):
-    answer = keyed.get(path, headers=ADMIN)
-
-    assert answer.status_code in (400, 404)
-    assert "import" not in answer.text
-    assert "root:" not in answer.text
+        assert answer.status_code in (202, 400), text
+        assert "evil" not in (answer.headers.get("Set-Cookie") or "")
+        assert all(value.isprintable() and value.isascii() for value in answer.headers.values()), text
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost"])
-def test_a_session_is_never_offered_to_another_origin(keyed, worker, origin):
-    answer = keyed.get("/v1/session", headers={"Origin": origin})
+OUTWARD = [
+    "/v1/jobs/..%2fkeys", "/v1/jobs/%2e%2e/keys", "/i/..%2f..%2fcore%2fsettings.py", "/i/%00.png", "//v1/jobs",
+    "/static/..%5capp.py", "/static/%2e%2e%2fapp.py", "/docs/assets/..%2f..%2f__init__.py",
+    "/docs/assets/%2fetc%2fpasswd",
+]  # fmt: skip
 
-    assert "Access-Control-Allow-Credentials" not in answer.headers
-    assert answer.headers.get("Access-Control-Allow-Origin") in (None, "http://localhost")
+
+def test_no_path_leads_out_of_its_place(keyed, worker):
+    for path in OUTWARD:
+        answer = keyed.get(path, headers=ADMIN)
+
+        assert answer.status_code in (400, 404), path
+        assert "import" not in answer.text
+        assert "root:" not in answer.text
+
+
+def test_a_session_is_never_offered_to_another_origin(keyed, worker):
+    for origin in ("https://evil.example", "null", "http://localhost"):
+        answer = keyed.get("/v1/session", headers={"Origin": origin})
+
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+        assert "Access-Control-Allow-Origin" not in answer.headers
 
 
 def test_a_prompt_is_never_markup_in_an_answer(http, worker):

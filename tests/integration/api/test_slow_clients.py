@@ -28,7 +28,7 @@ KINDS = {
 def small(valkey_server, storage_environment, tmp_path_factory):
     """An api with far fewer threads than there are slow clients, and little patience."""
     settings = Settings(redis_url=valkey_server.url, s3_endpoint_url=storage_environment["S3_ENDPOINT_URL"])
-    more = {"ZIMG_API_THREADS": str(THREADS), "ZIMG_LONG_WAITS": "4", "ZIMG_REQUEST_SECONDS": "0.5"}
+    more = {"ZIMG_API_THREADS": str(THREADS), "ZIMG_LONG_WAITS": "4", "ZIMG_REQUEST_SECONDS": "0.3"}
     with live_api(settings, tmp_path_factory.mktemp("small"), **more) as api:
         yield api
 
@@ -101,10 +101,10 @@ def test_a_slow_but_whole_request_is_served(small, slowly, worker):
 def test_a_synchronous_picture_that_takes_longer_than_a_request_may_is_not_given_up(small, worker):
     """The deadline ends with the body, not with the answer."""
     job = httpx.post(
-        f"{small.url}/v1/jobs", json={"prompt": "a slow mug"}, headers={"Prefer": "wait=4"}, timeout=30
+        f"{small.url}/v1/jobs", json={"prompt": "a slow mug"}, headers={"Prefer": "wait=2"}, timeout=30
     )  # nobody draws
 
-    assert (job.status_code, job.headers["Preference-Applied"]) == (202, "wait=4")
+    assert (job.status_code, job.headers["Preference-Applied"]) == (202, "wait=2")
 
 
 def test_a_kept_alive_connection_is_used_again_after_a_body(small, worker):
