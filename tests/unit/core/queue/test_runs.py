@@ -215,7 +215,7 @@ def test_the_wait_before_a_retry_grows(kit):
 
 
 def test_the_wait_before_a_retry_fits_into_the_deadline(kit):
-    run = kit.running(deadline_seconds=2)
+    run = kit.running(deadline_seconds=1)
 
     kit.store.fail(run.id, run.token, CRASHED)
 
