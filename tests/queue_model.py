@@ -155,6 +155,9 @@ class Model:
             self._perhaps_twice(lambda: self.store.fail(run.id, run.token, failure))
 
     def _reap(self) -> None:
+        self.kit.add_worker(
+            "w1", slots=1000
+        )  # a heartbeat: on a slow machine a life takes longer than a worker's silence
         self.redis.set(f"{PREFIX}grace", 1)
         self._perhaps_twice(self.store.reap)
 
