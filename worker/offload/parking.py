@@ -66,6 +66,8 @@ class Lot:
 
     def order(self, group: Sequence[Any]) -> list[Any]:
         """Those who rode last ride first: they are still on the card, so a sweep moves as few states as it can."""
+        if all(rider.parked is None for rider in group):
+            return list(group)
         return sorted(group, key=lambda rider: (rider.parked is not None, -rider.rode))
 
     def seat(self, rider: Parking, following: Parking | None, riders: Sequence[Parking]) -> None:

@@ -291,7 +291,7 @@ class Placement:
 
     def _assumed_facts(self) -> Facts:
         if not self._device.is_cuda:
-            return Facts(context=0, fixed=0, activations=0, decode=0, strips=0, reserve=0, waiting=0)
+            return Facts(context=0, fixed=0, activations=0, decode=0, pieces=0, strips=0, reserve=0, waiting=0)
         return Facts(fixed=self.assembly.fixed_bytes)
 
     def _make_plan(self, *, budget: int = 0, residents: int | None = None, missed: int | None = None) -> Plan:

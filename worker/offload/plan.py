@@ -41,7 +41,8 @@ class Facts:
     fixed: int = 0  # parts that always stay on the device
     activations: int = 450 * MIB  # most of all stages but the decode
     decode: int = 1400 * MIB  # the plain decode's own
-    strips: int = 700 * MIB  # the decode's own in strips
+    pieces: int = 384 * MIB  # free beside the plain decode's own, since its 512 MiB pieces do not fit every gap
+    strips: int = 640 * MIB  # the decode's own in strips, of small pieces
     reserve: int = 64 * MIB  # for the allocator's rounding and fragments
     waiting: int = 100 * MIB  # of each further rider that waits at a block
     bandwidth: float = 50e9  # host to device, bytes per second
@@ -197,7 +198,8 @@ def _ways(wishes: Wishes) -> list[tuple[str, int]]:
 
 
 def _least(blocks: Sequence[BlockFacts], facts: Facts, mode: str, slots: int) -> int:
-    most = max(_floor(blocks, slots) + facts.activations, _decode_bytes(facts, mode))
+    decode = _decode_bytes(facts, mode) + (facts.pieces if mode == "plain" else 0)
+    most = max(_floor(blocks, slots) + facts.activations, decode)
     return facts.context + facts.fixed + facts.reserve + most
 
 

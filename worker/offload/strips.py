@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch import nn
 
 #: Bytes of one strip of one layer.
-STRIP_BYTES = 16 << 20
+STRIP_BYTES = 8 << 20
 
 
 def can_decode(decoder: Any) -> bool:
@@ -163,7 +163,7 @@ class Normal:
         return self.apply(self.source.get(first, last))
 
     def apply(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.activation((rows.float() * self.scale + self.shift).to(rows.dtype))
+        return self.activation(torch.addcmul(self.shift, rows.float(), self.scale).to(rows.dtype))
 
 
 def _convolve(conv: Any, rows: Getter, first: int, last: int, height: int) -> torch.Tensor:
