@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from models.recipe.batches import (
     CAPTION_PLANS,
     CaptionTable,
+    LatentPool,
     SizePlan,
     build_caption_table,
     build_latent_pool,
@@ -39,17 +40,17 @@ from models.recipe.train_diffusion import Data, Learners, train_distilled, train
 from models.recipe.train_vae import train_vae
 
 SIZES = (
-    SizePlan(256, 256, 0.54, 320, 40960),
-    SizePlan(384, 384, 0.06, 144, 6144),
-    SizePlan(512, 512, 0.22, 80, 12288),
-    SizePlan(576, 448, 0.06, 80, 4096),
-    SizePlan(448, 576, 0.06, 80, 4096),
-    SizePlan(768, 768, 0.06, 36, 3072),
+    SizePlan(256, 256, 0.54, 160, 40960),
+    SizePlan(384, 384, 0.06, 72, 6144),
+    SizePlan(512, 512, 0.22, 40, 12288),
+    SizePlan(576, 448, 0.06, 40, 4096),
+    SizePlan(448, 576, 0.06, 40, 4096),
+    SizePlan(768, 768, 0.06, 18, 3072),
 )
 TINY_SIZES = (SizePlan(64, 64, 0.7, 4, 16), SizePlan(96, 64, 0.3, 4, 8))
 
 
-CAPTIONS = "captions.pt"
+CAPTIONS, POOLS = "captions.pt", "pools.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Scale:
     groups: int | None
 
 
-FULL = Scale(ModelShape(), SIZES, 8, 384, 350, 4096, ((256, 4), (512, 4), (768, 4), (512, 8)), None)
+FULL = Scale(ModelShape(), SIZES, 16, 256, 350, 4096, ((256, 4), (512, 4), (768, 4), (512, 8)), None)
 TINY = Scale(TINY_SHAPE, TINY_SIZES, 2, 64, 3, 256, ((64, 4),), 60)
 
 
@@ -79,6 +80,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--guidance", type=float, default=0.7, help="guidance that distillation builds in")
     parser.add_argument("--pool-share", type=float, default=1.0, help="smaller pools of pictures for a shorter run")
     parser.add_argument("--captions", type=int, default=500, help="held-out captions to measure on")
+    parser.add_argument("--stop-after", type=float, default=float("inf"), help="seconds until a run that resumes later")
     parser.add_argument("--until", choices=("vae", "flow", "end"), default="end")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--tiny", action="store_true", help="a dry run of seconds on a CPU")
@@ -90,14 +92,14 @@ def main() -> None:
     arguments = _arguments()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    run, scale = Run(arguments.out, device), TINY if arguments.tiny else FULL
+    run, scale = Run(arguments.out, device, stop_after=arguments.stop_after), TINY if arguments.tiny else FULL
     diffusers_logging.set_verbosity_error()
     torch.set_float32_matmul_precision("high")
     torch._dynamo.config.cache_size_limit = 128
     torch.manual_seed(0)
     tokenizer = load_tokenizer(run)
     vae = build_vae(scale.shape).to(device)
-    train_vae(vae, run, arguments.vae_seconds, scale.vae_batch, scale.vae_size)
+    train_vae(vae, run, arguments.vae_seconds, scale.vae_batch, scale.vae_size, compiled=not arguments.no_compile)
     vae.eval().requires_grad_(False)
     if arguments.until == "vae":
         return
@@ -122,15 +124,11 @@ def _train(  # noqa: PLR0917
 ) -> None:
     captions = load_captions(run, tokenizer, scale.groups)
     run.log("captions", tables=len(captions))
-    generator = torch.Generator(run.device).manual_seed(21)
     sizes = [replace(size, pool=max(2, int(size.pool * arguments.pool_share))) for size in scale.sizes]
-    pools = [(size, build_latent_pool(vae, size, generator, i)) for i, size in enumerate(sizes)]
-    if run.device.type == "cuda":
-        torch.cuda.synchronize()
+    data = Data(captions, list(zip(sizes, load_pools(run, vae, sizes), strict=True)))
     run.log("pools", pictures=sum(size.pool for size in sizes))
-    data = Data(captions, pools)
     train_flow(learners, data, run, arguments.flow_seconds)
-    if arguments.until == "end" and arguments.distill_seconds > 0:
+    if arguments.until == "end" and arguments.distill_seconds > 0 and not run.must_stop:
         train_distilled(learners, data, run, arguments.distill_seconds, arguments.guidance)
 
 
@@ -152,6 +150,17 @@ def load_captions(run: Run, tokenizer: PreTrainedTokenizerFast, limit: int | Non
         state = {str(length): asdict(table) for length, table in tables.items()}
         run.save(CAPTIONS, state)
     return {int(length): CaptionTable(**fields).to(run.device) for length, fields in state.items()}
+
+
+def load_pools(run: Run, vae: Vae, sizes: list[SizePlan]) -> list[LatentPool]:
+    """The pools of encoded pictures, drawn once per run folder."""
+    state = run.load(POOLS)
+    if state is None:
+        generator = torch.Generator(run.device).manual_seed(21)
+        pools = [build_latent_pool(vae, size, generator, i) for i, size in enumerate(sizes)]
+        run.save(POOLS, {str(i): asdict(pool) for i, pool in enumerate(pools)})
+        return pools
+    return [LatentPool(**state[str(i)]) for i in range(len(sizes))]
 
 
 def _finish(arguments: argparse.Namespace, run: Run, scale: Scale, painter: Painter) -> None:

@@ -20,6 +20,12 @@ class Run:
     folder: Path
     device: torch.device
     started: float = field(default_factory=time.monotonic)
+    stop_after: float = float("inf")
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether this process worked as many seconds as it may; training saves and the model so far is measured."""
+        return time.monotonic() - self.started >= self.stop_after
 
     def path(self, name: str) -> Path:
         return self.folder / name

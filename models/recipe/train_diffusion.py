@@ -17,10 +17,10 @@ from models.recipe.progress import Run, StageClock, learning_rate, set_learning_
 
 FLOW_CHECKPOINT, DISTILLED_CHECKPOINT = "flow.pt", "distilled.pt"
 FLOW_RATE, DISTILL_RATE = 1.2e-3, 1e-4
-DROP_CAPTION = 0.1
+DROP_CAPTION = 0.03
 EMA_DECAY = 0.9985
 #: Share of samples trained exactly at the sigmas of the preset.
-ANCHOR_SHARE = 0.3
+ANCHOR_SHARE = 0.5
 FORWARDS = 4
 TEACHER_STEPS_EACH = 3
 
@@ -63,22 +63,23 @@ def train_flow(learners: Learners, data: Data, run: Run, seconds: float) -> None
     state = run.load(FLOW_CHECKPOINT) or {}
     step = _restore(parameters, average, optimizer, state)
     if state.get("done"):
+        _assign(parameters, average)
         return
     clock, rng = StageClock(seconds, state.get("elapsed", 0.0)), random.Random(step)
     torch.manual_seed(step)
-    while not clock.over:
+    while not (clock.over or run.must_stop):
         set_learning_rate(optimizer, learning_rate(FLOW_RATE, step, clock.fraction, 300, 0.45))
         loss = _flow_loss(learners, data, rng)
         _update(optimizer, parameters, loss)
         step += 1
         _follow(average, parameters, min(EMA_DECAY, (1 + step) / (10 + step)))
-        if step % 100 == 0:
+        if step % 200 == 0:
             run.log("flow", step=step, loss=round(loss.item(), 5))
         if clock.checkpoint_due():
             run.save(FLOW_CHECKPOINT, _state(parameters, average, optimizer, step, clock.elapsed))
+    run.save(FLOW_CHECKPOINT, _state(parameters, average, None if clock.over else optimizer, step, clock.elapsed))
     _assign(parameters, average)
-    run.save(FLOW_CHECKPOINT, _state(parameters, average, None, step, clock.elapsed))
-    run.log("flow", step=step, done=True)
+    run.log("flow", step=step, done=clock.over)
 
 
 def train_distilled(learners: Learners, data: Data, run: Run, seconds: float, guidance: float) -> None:
