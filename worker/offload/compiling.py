@@ -52,12 +52,16 @@ class CompiledForms:
         any_shape: Callable[..., Any] = torch.compile(twin, dynamic=True, backend=self._backend)
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            shape = _layout_of(args, kwargs)
-            if not self.is_frozen:
-                self._known.add(shape)
-            return fixed(*args, **kwargs) if shape in self._known else any_shape(*args, **kwargs)
+            return fixed(*args, **kwargs) if self.knows(*args, **kwargs) else any_shape(*args, **kwargs)
 
         return forward
+
+    def knows(self, *args: Any, **kwargs: Any) -> bool:
+        """Whether these tensors' shapes were ridden at warm-up; until `freeze` they are learned."""
+        shape = _layout_of(args, kwargs)
+        if not self.is_frozen:
+            self._known.add(shape)
+        return shape in self._known
 
 
 def _layout_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

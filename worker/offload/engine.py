@@ -265,7 +265,7 @@ class Engine(threading.Thread):
             if not rider.dead:
                 return
             self._pictures += 1
-            rider.ticket.finish(self._device.land(pixels), self.plan.decode_mode)
+            rider.ticket.finish(self._device.land(pixels), rider.decode_mode)
         torch.set_grad_enabled(False)
         with self._change:
             self._riders.remove(rider)

@@ -39,6 +39,7 @@ class Rider(greenlet):  # type: ignore[misc]
         self.memo: dict[Hashable, torch.Tensor] = {}
         self.finite: torch.Tensor | None = None
         self.pixels: torch.Tensor | None = None
+        self.decode_mode = "plain"
         self.parked: Parked | None = None  # its state lies in host memory
         self.arriving: Mark | None = None  # its state is on its way back
         self.left = Mark()  # the end of its last turn
