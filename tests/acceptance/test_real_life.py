@@ -15,8 +15,9 @@ TERMINAL = {"succeeded", "failed", "canceled", "expired"}
 JOB_SECONDS = 240.0
 
 
-def submit(http: httpx.Client, prompt: str, **more: object) -> dict:
-    answer = http.post("/v1/jobs", json={"prompt": prompt, **more})
+def submit(http: httpx.Client, prompt: str, key: str = "", **more: object) -> dict:
+    headers = {"Idempotency-Key": key} if key else {}
+    answer = http.post("/v1/jobs", json={"prompt": prompt, **more}, headers=headers)
     assert answer.status_code == 202, answer.text
     return answer.json()
 
@@ -90,8 +91,8 @@ def assert_thirty_pictures(stack: Stack, jobs: list[dict]) -> None:
 
 def test_the_same_request_with_the_same_seed_gives_the_same_bytes(stack: Stack):
     with stack.http as http:
-        first = finish(http, submit(http, "a green apple", seed=7)["id"])
-        second = finish(http, submit(http, "a green apple", seed=7)["id"])
+        first = finish(http, submit(http, "a green apple", key="one", seed=7)["id"])
+        second = finish(http, submit(http, "a green apple", key="another", seed=7)["id"])
 
     assert first["id"] != second["id"]
     assert first["images"][0]["sha256"] == second["images"][0]["sha256"]

@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from tests.unit.offload.tiny import fill
-from worker.offload.strips import can_decode, decode_in_strips
+from worker.offload.strips import TALL_STRIP_BYTES, can_decode, decode_in_strips
 
 MIB = 1 << 20
 
@@ -52,3 +52,12 @@ def test_strips_draw_the_plain_picture_in_half_of_its_memory(decoder: Any) -> No
     assert (pictures[0] - pictures[1]).abs().max() <= 1
     assert less < 660 * MIB
     assert less < most / 1.8
+
+
+@torch.no_grad()
+def test_tall_strips_are_the_plain_picture_bit_for_bit_in_less_memory(decoder: Any) -> None:
+    latents = torch.randn(1, 16, 128, 128, generator=torch.Generator().manual_seed(0)).to("cuda", torch.bfloat16)
+    plain, most = own_peak(lambda: decoder(latents))
+    tall, less = own_peak(lambda: decode_in_strips(decoder, latents, TALL_STRIP_BYTES))
+    assert torch.equal(plain, tall)
+    assert less < most

@@ -157,7 +157,8 @@ class Placement:
             mode = "strips" if unnamed and self._decode == "auto" else self.plan.decode_mode
             current_rider("the decoder").decode_mode = mode
             if mode == "strips":
-                return strips.decode_in_strips(decoder, args[0])
+                tall = self.plan.decode_mode == "plain"  # memory for a plain decode is there
+                return strips.decode_in_strips(decoder, args[0], strips.TALL_STRIP_BYTES if tall else strips.STRIP_BYTES)
             picture: torch.Tensor = whole(*args, **kwargs)
             return picture
 

@@ -16,6 +16,8 @@ from torch import nn
 
 #: Bytes of one strip of one layer.
 STRIP_BYTES = 8 << 20
+#: Where there is more room: cuDNN then computed strips as it computes whole pictures, bit for bit (H100, 1024 x 1024).
+TALL_STRIP_BYTES = 64 << 20
 
 
 def can_decode(decoder: Any) -> bool:

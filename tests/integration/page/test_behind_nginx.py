@@ -1,13 +1,15 @@
 """The page and the streams through the real nginx."""
 
+import contextlib
 import hashlib
 import json
 import random
+import time
 
 import httpx
 import pytest
 from httpx_sse import connect_sse
-from playwright.sync_api import expect
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from core.image_store import object_key
 from core.job import Picture
@@ -15,6 +17,7 @@ from tests.fixtures.nginx import nginx_before
 from tests.integration.api.conftest import eventually
 
 HISTORY = 60
+PICTURES = "document.querySelectorAll('.card[data-status=succeeded] img')"
 LARGER_THAN_SOCKETS = 32 * 1024 * 1024
 
 
@@ -34,14 +37,14 @@ def test_a_history_of_60_pictures_loads_without_a_refusal(door, live, worker, pa
     page.on("response", lambda answer: statuses.append((answer.status, answer.url)))
 
     page.goto(door)
-    pictures = page.locator(".card[data-status=succeeded] img")
+    pictures, deadline = page.locator(".card[data-status=succeeded] img"), time.monotonic() + 60
     while pictures.count() < HISTORY:
         before = pictures.count()
-        page.locator(".card").last.scroll_into_view_if_needed()
-        more = page.locator("#more")
-        if more.is_visible():
-            more.click()
-        expect(pictures).not_to_have_count(before)
+        assert time.monotonic() < deadline
+        with contextlib.suppress(PlaywrightTimeoutError):  # the button goes away where all is there
+            page.locator("#more").click(timeout=1_000)
+        with contextlib.suppress(PlaywrightTimeoutError):
+            page.wait_for_function(f"(n) => {PICTURES}.length > n", arg=before, timeout=2_000)
     for number in range(HISTORY):
         pictures.nth(number).scroll_into_view_if_needed()
     page.wait_for_function(

@@ -33,3 +33,5 @@ def test_prompts_of_all_lengths_and_pictures_of_all_sizes_compile_nothing_after_
         first = [carousel.submit(**order).result(60).tobytes() for order in (named, other)]
         second = [carousel.submit(**order).result(60).tobytes() for order in (other, named)]
         assert first == second[::-1], "the form of a shape does not depend on what came before"
+        modes = [carousel.submit(**order).result(60).info.get("decode_mode", "plain") for order in (named, other)]
+        assert modes == ["plain", "strips"], "only named sizes have a decoder compiled for them"
