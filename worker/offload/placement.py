@@ -157,8 +157,9 @@ class Placement:
             mode = "strips" if unnamed and self._decode == "auto" else self.plan.decode_mode
             current_rider("the decoder").decode_mode = mode
             if mode == "strips":
-                tall = self.plan.decode_mode == "plain"  # memory for a plain decode is there
-                return strips.decode_in_strips(decoder, args[0], strips.TALL_STRIP_BYTES if tall else strips.STRIP_BYTES)
+                has_room = self.plan.decode_mode == "plain"
+                strip_bytes = strips.TALL_STRIP_BYTES if has_room else strips.STRIP_BYTES
+                return strips.decode_in_strips(decoder, args[0], strip_bytes)
             picture: torch.Tensor = whole(*args, **kwargs)
             return picture
 
