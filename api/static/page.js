@@ -39,9 +39,9 @@ function toast(text) {
 
 let order = 0;
 
-function take(job) {
+function take(job, place) {
   const before = jobs.get(job.id);
-  jobs.set(job.id, { ...job, order: before?.order ?? order++ });
+  jobs.set(job.id, { ...job, order: before?.order ?? place ?? order++ });
   if (before && before.status !== job.status) announce(job);
   drawOne(jobs.get(job.id));
 }
@@ -127,11 +127,13 @@ function keepLooking(delay = LOOK_MS) {
 // Drawing -------------------------------------------------------------------------------------------------------------
 
 async function submit(request) {
+  // Pictures asked for within one second stand in the order of asking, whichever answer comes first.
+  const places = Array.from({ length: request.n ?? 1 }, () => order++);
   try {
     const made = await service.draw(request);
     $('composer-error').textContent = '';
     $('status').textContent = say('announceQueued', { prompt: request.prompt.slice(0, 80) });
-    for (const job of [...made].reverse()) take(job);
+    [...made].reverse().forEach((job, at) => take(job, places[at]));
     arrange();
     refreshQuota();
     keepLooking(150);

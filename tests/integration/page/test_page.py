@@ -52,6 +52,26 @@ def test_a_waiting_job_shows_its_place(home, worker):
     expect(home.locator(".card").last).to_contain_text("Next in the queue")
 
 
+def test_pictures_stand_in_the_order_of_asking_though_the_answers_come_in_another(home):
+    held = []
+
+    def hold_the_first_answer(route):
+        if held:
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    home.route("**/v1/jobs", hold_the_first_answer)
+    ask(home, "first")
+    ask(home, "second")
+    expect(home.locator(".card")).to_have_count(1)
+    route, answer = held[0]
+    route.fulfill(response=answer)
+
+    expect(home.locator(".card")).to_have_count(2)
+    expect(home.locator(".card").last).to_contain_text("first")
+
+
 def test_go_is_free_again_at_once_while_others_run(home, worker):
     for number in range(5):
         ask(home, f"picture {number}")
@@ -139,9 +159,9 @@ def test_an_empty_prompt_and_a_refusal_are_told_beside_the_prompt(home, worker, 
 @pytest.fixture
 def with_pictures(home, worker):
     """The page with three finished pictures."""
-    for prompt in ("first", "second", "third"):
+    for count, prompt in enumerate(("first", "second", "third"), start=1):
         ask(home, prompt)
-    expect(home.locator(".card")).to_have_count(3)
+        expect(home.locator(".card")).to_have_count(count)
     with worker.at_work():
         expect(home.locator(DONE)).to_have_count(3)
     return home
