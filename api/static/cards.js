@@ -1,7 +1,7 @@
 // One card for each job: what it waits for, how far it is, or its picture.
 import { say, sayTime } from './words.js';
 
-export const ENDED = new Set(['succeeded', 'failed', 'canceled', 'expired']);
+export const ENDED = new Set(['succeeded', 'failed', 'canceled', 'expired', 'refused']);
 export const isOpen = (job) => !ENDED.has(job.status);
 
 export function make(tag, className, text) {
@@ -26,7 +26,16 @@ function shapeOf(job) {
 }
 const short = (text) => (text.length > 90 ? `${text.slice(0, 90)}…` : text);
 
+function unsentText({ problem, opensAt }, isBehind) {
+  if (isBehind) return [say('unsent'), say('behind')];
+  if (!problem) return [say('sending'), ''];
+  const seconds = Math.ceil((opensAt - Date.now()) / 1000);
+  const reason = problem.status ? problem.message.replace(/[.。]$/, '') : say('noAnswer');
+  return [say('unsent'), seconds > 0 ? `${reason} · ${say('sendsIn', { time: sayTime(seconds) })}` : reason];
+}
+
 export function waitingText(job) {
+  if (job.status === 'unsent') return unsentText(job.unsent, job.isBehind);
   if (job.status === 'canceling') return [say('canceling'), ''];
   if (job.status === 'running') {
     const made = job.progress;
@@ -113,8 +122,10 @@ function updateOpen(card, job) {
 
 function endedParts(job, onAgain) {
   const box = make('div', 'waiting');
-  box.append(make('strong', job.status === 'failed' ? 'problem' : '', say(job.status)), make('span', '', job.error?.message ?? ''));
-  const again = make('button', 'quiet', say('again'));
+  const isRefused = job.status === 'refused';
+  const reason = isRefused ? job.unsent.problem.message : job.error?.message;
+  box.append(make('strong', isRefused || job.status === 'failed' ? 'problem' : '', say(job.status)), make('span', '', reason ?? ''));
+  const again = make('button', 'quiet', say(isRefused ? 'edit' : 'again'));
   again.type = 'button';
   again.addEventListener('click', onAgain);
   box.append(again);

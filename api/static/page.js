@@ -1,5 +1,6 @@
 // The page: a prompt goes out as jobs, each job is a card, and open cards are looked at until they end.
 import { drawCard, isOpen, make } from './cards.js';
+import { openOutbox } from './outbox.js';
 import * as service from './service.js';
 import { readParameters } from './png.js';
 import { openViewer, refreshViewer, setUpViewer } from './viewer.js';
@@ -39,9 +40,9 @@ function toast(text) {
 
 let order = 0;
 
-function take(job, place) {
+function take(job) {
   const before = jobs.get(job.id);
-  jobs.set(job.id, { ...job, order: before?.order ?? place ?? order++ });
+  jobs.set(job.id, { ...job, order: before?.order ?? order++ });
   if (before && before.status !== job.status) announce(job);
   drawOne(jobs.get(job.id));
 }
@@ -66,12 +67,35 @@ function drawOne(job) {
   });
 }
 
+// A request that waits to be sent, as a card among the jobs.
+const unsentId = (entry) => `unsent-${entry.key}`;
+
+function drawUnsent(entry) {
+  const id = unsentId(entry);
+  if (!cards.has(id)) cards.set(id, make('li', 'card'));
+  const { prompt, size } = entry.request;
+  const shape = { size: size ?? shapes?.square ?? '1x1' };
+  const shown = { id, prompt, status: entry.isRefused ? 'refused' : 'unsent', effective_parameters: shape, unsent: entry, isBehind: outbox.isBehind(entry) };
+  drawCard(cards.get(id), shown, {
+    isStarred: false, isSelecting: false, isSelected: false,
+    onCancel: () => putAway(entry), onAgain: () => putAway(entry, entry.request.prompt),
+  });
+  return cards.get(id);
+}
+
+function putAway(entry, prompt = $('prompt').value) {
+  $('prompt').value = prompt;
+  outbox.putAway(entry);
+  cards.delete(unsentId(entry));
+  $('prompt').focus();
+}
+
 function arrange() {
   const grid = $('grid');
-  const shown = newestFirst().filter(isShown);
+  const unsent = outbox.waiting().reverse();
+  const shown = [...unsent.map(drawUnsent), ...newestFirst().filter(isShown).map((job) => cards.get(job.id))];
   let at = grid.firstElementChild;
-  for (const job of shown) {
-    const card = cards.get(job.id);
+  for (const card of shown) {
     if (at === card) at = at.nextElementSibling;
     else grid.insertBefore(card, at);
   }
@@ -79,6 +103,14 @@ function arrange() {
   $('empty').hidden = shown.length > 0;
   $('tools').hidden = jobs.size === 0;
   $('more').hidden = cursor === null;
+  keepCounting(unsent.length > 0);
+}
+
+// The wait of what is not sent yet runs down before one's eyes.
+function keepCounting(isWanted) {
+  if (!isWanted) clearInterval(keepCounting.timer);
+  if (isWanted === Boolean(keepCounting.timer)) return;
+  keepCounting.timer = isWanted ? setInterval(() => outbox.waiting().forEach(drawUnsent), 1000) : 0;
 }
 
 function redraw() {
@@ -126,22 +158,27 @@ function keepLooking(delay = LOOK_MS) {
 
 // Drawing -------------------------------------------------------------------------------------------------------------
 
-async function submit(request) {
-  // Pictures asked for within one second stand in the order of asking, whichever answer comes first.
-  const places = Array.from({ length: request.n ?? 1 }, () => order++);
-  try {
-    const made = await service.draw(request);
+const submit = (request) => outbox.add(request);
+
+const outbox = openOutbox({
+  onTaken(entry, made) {
+    cards.delete(unsentId(entry));
     $('composer-error').textContent = '';
-    $('status').textContent = say('announceQueued', { prompt: request.prompt.slice(0, 80) });
-    [...made].reverse().forEach((job, at) => take(job, places[at]));
+    $('status').textContent = say('announceQueued', { prompt: entry.request.prompt.slice(0, 80) });
+    [...made].reverse().forEach(take);
     arrange();
     refreshQuota();
     keepLooking(150);
-  } catch (problem) {
-    if (problem.status === 401) askForKey();
-    else $('composer-error').textContent = problem.status ? problem.message : say('offline');
-  }
-}
+  },
+  onDelayed(entry) { $('status').textContent = say('announceUnsent', { prompt: entry.request.prompt.slice(0, 80) }); },
+  // Beside the prompt where it still stands; else the card keeps it.
+  onRefused(entry, problem) {
+    $('composer-error').textContent = problem.message;
+    return $('prompt').value !== entry.request.prompt;
+  },
+  onNeedsKey: askForKey,
+  onChange: arrange,
+});
 
 function go() {
   const prompt = $('prompt').value;
@@ -267,6 +304,7 @@ async function start() {
   shapes = model.shapes;
   refreshQuota();
   await loadHistory();
+  outbox.sendNow();
 }
 
 // Wiring --------------------------------------------------------------------------------------------------------------
@@ -305,7 +343,7 @@ function wire() {
   $('download-selection').addEventListener('click', downloadSelection);
   $('sign-in-form').addEventListener('submit', signIn);
   $('sign-in').addEventListener('cancel', (event) => event.preventDefault());
-  $('sign-out').addEventListener('click', async () => { await service.signOut(); location.reload(); });
+  $('sign-out').addEventListener('click', async () => { outbox.clear(); await service.signOut(); location.reload(); });
   document.addEventListener('keydown', (event) => {
     if (event.key === '/' && !/^(TEXTAREA|INPUT)$/.test(event.target.tagName)) { event.preventDefault(); $('prompt').focus(); }
   });

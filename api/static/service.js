@@ -2,25 +2,26 @@
 import { language } from './words.js';
 
 export class Problem extends Error {
-  constructor(status, body) {
+  constructor(status, body, retryAfter) {
     super(body?.detail || body?.title || `HTTP ${status}`);
     this.status = status;
     this.code = body?.code ?? '';
+    this.retryAfterMs = Number(retryAfter) > 0 ? Number(retryAfter) * 1000 : null;
   }
 }
 
 export async function ask(path, options = {}) {
   const headers = { 'Accept-Language': language, ...(options.body ? { 'Content-Type': 'application/json' } : {}), ...options.headers };
-  let answer;
+  let answer, text;
   try {
     answer = await fetch(path, { ...options, headers, credentials: 'same-origin' });
+    text = await answer.text();
   } catch {
     throw new Problem(0, null);
   }
-  const text = await answer.text();
   let body = null;
   try { body = text ? JSON.parse(text) : null; } catch { /* a proxy's own error page */ }
-  if (!answer.ok) throw new Problem(answer.status, body);
+  if (!answer.ok) throw new Problem(answer.status, body, answer.headers.get('Retry-After'));
   return body;
 }
 
@@ -32,9 +33,13 @@ export const signOut = () => ask('/v1/session', { method: 'DELETE' });
 export const model = async () => (await ask('/v1/models')).data[0];
 export const usage = () => ask('/v1/usage');
 
+const DRAW_MS = 30000; // a connection that died without a word must not keep what comes after it waiting
+
 // One key per press of Go: a request that is sent twice draws once.
-export async function draw(request) {
-  const answer = await send('/v1/jobs', request, { 'Idempotency-Key': crypto.randomUUID?.() ?? String(Math.random()) });
+export async function draw(request, key) {
+  const answer = await ask('/v1/jobs', {
+    method: 'POST', body: JSON.stringify(request), headers: { 'Idempotency-Key': key }, signal: AbortSignal.timeout(DRAW_MS),
+  });
   return answer.object === 'list' ? answer.data : [answer];
 }
 

@@ -16,6 +16,8 @@ const EN = {
   announceFailed: 'Did not work: %prompt', announceCanceled: 'Canceled: %prompt', offline: 'No answer from the service. Trying again…',
   downloadSelection: 'Download %n as ZIP', selectPicture: 'Select: %prompt', open: 'Open: %prompt', quota: '%left of %limit left today',
   emptyPrompt: 'Write what you want to see.', repeated: 'Parameters taken from the picture', notOurs: 'This picture carries no zimg parameters', repeatedChip: 'Seed %seed · %size', repeatedAway: 'Put away the parameters of the dropped picture',
+  sending: 'Sending', unsent: 'Not sent yet', behind: 'After the one before it', sendsIn: 'Sends by itself in %time', noAnswer: 'No answer from the service', refused: 'Not accepted', edit: 'Edit',
+  announceUnsent: 'Not sent yet, waits: %prompt',
 };
 const ZH = {
   skip: '跳到提示词', docs: 'API', account: '账户', theme: '浅色或深色', signOut: '退出', promptLabel: '你想看到什么？', shape: '形状', square: '方形',
@@ -31,6 +33,7 @@ const ZH = {
   announceQueued: '排队中：%prompt', announceFailed: '没有成功：%prompt', announceCanceled: '已取消：%prompt', offline: '服务没有回应，正在重试…',
   downloadSelection: '打包下载 %n 张', selectPicture: '选择：%prompt', open: '打开：%prompt', quota: '今日剩余 %left / %limit', emptyPrompt: '请写下想看到的内容。',
   repeated: '已读取图片中的参数', notOurs: '这张图片没有 zimg 参数', repeatedChip: '种子 %seed · %size', repeatedAway: '清除拖入图片的参数',
+  sending: '正在提交', unsent: '尚未提交', behind: '排在前一个之后', sendsIn: '%time后自动提交', noAnswer: '服务没有回应', refused: '未被接受', edit: '修改', announceUnsent: '尚未提交，等待中：%prompt',
 };
 
 const stored = localStorage.getItem('zimg.language');

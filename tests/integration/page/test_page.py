@@ -13,6 +13,9 @@ from core.job import GenerationRequest
 from tests.integration.api.conftest import eventually, live_api
 from worker.png import encode_png
 
+#: A card of something that the service has taken; what waits to be sent has a card as well.
+JOB = ".card:not([data-status=unsent])"
+UNSENT = ".card[data-status=unsent]"
 DONE = ".card[data-status=succeeded]"
 
 
@@ -45,14 +48,14 @@ def test_enter_draws_and_the_picture_appears(home, worker):
 
 def test_a_waiting_job_shows_its_place(home, worker):
     ask(home, "first")
-    expect(home.locator(".card")).to_have_count(1)
+    expect(home.locator(JOB)).to_have_count(1)
     ask(home, "second")
 
     expect(home.locator(".card").first).to_contain_text("Place 2 in the queue")
     expect(home.locator(".card").last).to_contain_text("Next in the queue")
 
 
-def test_pictures_stand_in_the_order_of_asking_though_the_answers_come_in_another(home):
+def test_pictures_stand_in_the_order_of_asking_though_the_first_answer_is_late(home, parts):
     held = []
 
     def hold_the_first_answer(route):
@@ -64,19 +67,21 @@ def test_pictures_stand_in_the_order_of_asking_though_the_answers_come_in_anothe
     home.route("**/v1/jobs", hold_the_first_answer)
     ask(home, "first")
     ask(home, "second")
-    expect(home.locator(".card")).to_have_count(1)
+    expect(home.locator(UNSENT)).to_have_count(2)
     route, answer = held[0]
     route.fulfill(response=answer)
 
-    expect(home.locator(".card")).to_have_count(2)
+    expect(home.locator(JOB)).to_have_count(2)
+    expect(home.locator(UNSENT)).to_have_count(0)
     expect(home.locator(".card").last).to_contain_text("first")
+    assert [job.request.prompt for job in parts.jobs.list_jobs("local")] == ["second", "first"]
 
 
 def test_go_is_free_again_at_once_while_others_run(home, worker):
     for number in range(5):
         ask(home, f"picture {number}")
 
-    expect(home.locator(".card")).to_have_count(5)
+    expect(home.locator(JOB)).to_have_count(5)
     with worker.at_work():
         expect(home.locator(DONE)).to_have_count(5)
 
@@ -87,7 +92,7 @@ def test_go_is_free_again_at_once_while_others_run(home, worker):
 def test_each_shape_is_drawn_in_its_size(home, worker, parts, shape, size):
     home.check(f"input[value={shape}]")
     ask(home, "a")
-    expect(home.locator(".card")).to_have_count(1)
+    expect(home.locator(JOB)).to_have_count(1)
 
     request = parts.jobs.list_jobs("local")[0].request
     assert (request.width, request.height) == size
@@ -97,7 +102,7 @@ def test_four_pictures_are_four_jobs_with_seeds_of_their_own(home, worker, parts
     home.check("input[value='4']")
     ask(home, "a")
 
-    expect(home.locator(".card")).to_have_count(4)
+    expect(home.locator(JOB)).to_have_count(4)
     assert len({job.request.seed for job in parts.jobs.list_jobs("local")}) == 4
 
 
@@ -117,11 +122,11 @@ def test_the_history_is_there_after_a_reload(home, worker):
     with worker.at_work():
         expect(home.locator(DONE)).to_have_count(1)
     ask(home, "still waiting")
-    expect(home.locator(".card")).to_have_count(2)
+    expect(home.locator(JOB)).to_have_count(2)
 
     home.reload()
 
-    expect(home.locator(".card")).to_have_count(2)
+    expect(home.locator(JOB)).to_have_count(2)
     expect(home.locator(f"{DONE} img")).to_have_attribute("alt", "keep me")
     with worker.at_work():
         expect(home.locator(DONE)).to_have_count(2)
@@ -141,7 +146,7 @@ def test_a_failed_job_says_why_and_can_be_drawn_again(home, worker, parts):
 
     expect(home.locator(".card[data-status=failed]")).to_contain_text("It did not work.")
     home.get_by_role("button", name="Again").click()
-    expect(home.locator(".card")).to_have_count(2)
+    expect(home.locator(JOB)).to_have_count(2)
 
 
 def test_an_empty_prompt_and_a_refusal_are_told_beside_the_prompt(home, worker, parts, complaints):
@@ -161,7 +166,7 @@ def with_pictures(home, worker):
     """The page with three finished pictures."""
     for count, prompt in enumerate(("first", "second", "third"), start=1):
         ask(home, prompt)
-        expect(home.locator(".card")).to_have_count(count)
+        expect(home.locator(JOB)).to_have_count(count)
     with worker.at_work():
         expect(home.locator(DONE)).to_have_count(3)
     return home
@@ -212,7 +217,7 @@ def test_vary_changes_the_words_and_records_what_it_changed(with_pictures, parts
     page = with_pictures
     page.locator(".card-open").first.click()
     page.get_by_role("button", name="Vary").click()
-    expect(page.locator(".card")).to_have_count(4)
+    expect(page.locator(JOB)).to_have_count(4)
 
     job = parts.jobs.list_jobs("local")[0]
     assert job.request.prompt.startswith("third, ")
@@ -229,7 +234,7 @@ def test_a_star_is_kept_and_narrows_the_history(with_pictures):
 
     page.locator("#starred-only").check()
 
-    expect(page.locator(".card")).to_have_count(1)
+    expect(page.locator(JOB)).to_have_count(1)
     expect(page.locator(".card")).to_contain_text("third")
 
 
@@ -239,9 +244,9 @@ def test_a_picture_is_deleted_for_good(with_pictures, parts):
     page.locator(".card-open").first.click()
     page.get_by_role("button", name="Delete").click()
 
-    expect(page.locator(".card")).to_have_count(2)
+    expect(page.locator(JOB)).to_have_count(2)
     page.reload()
-    expect(page.locator(".card")).to_have_count(2)
+    expect(page.locator(JOB)).to_have_count(2)
     assert len(parts.jobs.list_jobs("local")) == 2
 
 
@@ -278,7 +283,7 @@ def test_a_dropped_picture_shows_its_parameters_and_is_drawn_again(home, worker,
     expect(home.locator("#repeated")).to_contain_text("Seed 77")
     assert home.input_value("#prompt") == "霓虹灯，暗夜雨景"
     home.press("#prompt", "Enter")
-    expect(home.locator(".card")).to_have_count(1)
+    expect(home.locator(JOB)).to_have_count(1)
 
     drawn = parts.jobs.list_jobs("local")[0].request
     assert (drawn.prompt, drawn.seed, drawn.width, drawn.height) == ("霓虹灯，暗夜雨景", 77, 512, 256)
@@ -308,9 +313,9 @@ def test_where_keys_are_needed_the_page_asks_once(settings, parts, worker, page,
         page.press("#key", "Enter")
         expect(page.locator("#sign-in")).to_be_hidden()
         ask(page, "with a key")
-        expect(page.locator(".card")).to_have_count(1)
+        expect(page.locator(JOB)).to_have_count(1)
         page.reload()
-        expect(page.locator(".card")).to_have_count(1)
+        expect(page.locator(JOB)).to_have_count(1)
         assert page.evaluate("() => document.cookie") == ""
         page.get_by_role("button", name="Sign out").click()
         expect(page.locator("#sign-in")).to_be_visible()
@@ -322,7 +327,7 @@ def test_an_api_that_restarts_is_waited_for(settings, parts, worker, page, tmp_p
     with live_api(settings, tmp_path) as api:
         page.goto(api.url)
         ask(page, "through a restart")
-        expect(page.locator(".card")).to_have_count(1)
+        expect(page.locator(JOB)).to_have_count(1)
         api.stop()
         expect(page.locator("#composer-error")).to_contain_text("Trying again")
         worker.draw_all()
@@ -356,11 +361,11 @@ def test_each_go_is_a_picture_of_its_own_however_fast(home, worker, parts):
     home.fill("#prompt", "the same words")
     home.press("#prompt", "Enter")
     home.press("#prompt", "Enter")
-    expect(home.locator(".card")).to_have_count(2)
+    expect(home.locator(JOB)).to_have_count(2)
     with worker.at_work():
         expect(home.locator(DONE)).to_have_count(2)
     home.locator(".card-open").first.click()
     home.get_by_role("button", name="Again").click()
-    expect(home.locator(".card")).to_have_count(3)
+    expect(home.locator(JOB)).to_have_count(3)
 
     assert len({job.request.seed for job in parts.jobs.list_jobs("local")}) == 3

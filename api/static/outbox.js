@@ -1,0 +1,110 @@
+// What was asked for and the service has not taken yet: sent in the order of asking, one after another, and again after the
+// wait that the service names. Kept over a reload, so that no prompt is ever lost. Each request has a key of its own: sent
+// twice, by a retry or by two tabs, it draws once.
+import * as service from './service.js';
+
+const KEPT = 'zimg.unsent.';
+const WORTH_A_RETRY = new Set([0, 408, 425, 429, 502, 503, 504]);
+const FIRST_WAIT_MS = 1000;   // where the service names none
+const LONGEST_WAIT_MS = 5000;
+const CHECK_MS = 60000;       // a longer wait is looked at again: an operator may have raised the limit
+const SHOW_AFTER_MS = 700;    // what is taken sooner never shows as waiting
+
+const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+
+function keep(entry) {
+  try {
+    localStorage.setItem(KEPT + entry.key, JSON.stringify({ key: entry.key, request: entry.request, askedAt: entry.askedAt }));
+    entry.isKept = true;
+  } catch { /* no storage, or it is full: this tab still has it */ }
+}
+
+function stored() {
+  return Object.keys(localStorage).filter((name) => name.startsWith(KEPT)).flatMap((name) => {
+    try { return [{ ...JSON.parse(localStorage.getItem(name)), isKept: true, problem: null }]; } catch { return []; }
+  }).sort((a, b) => a.askedAt - b.askedAt);
+}
+
+// `onRefused` says whether a request that will never be taken stays, for its prompt to be mended.
+export function openOutbox({ onTaken, onDelayed, onRefused, onNeedsKey, onChange }) {
+  const entries = new Map(); // key -> entry, in the order of asking
+  let isSending = false, timer = 0, notBefore = 0, waitMs = FIRST_WAIT_MS;
+
+  const next = () => [...entries.values()].find((entry) => !entry.isRefused);
+  const drop = (entry) => { entries.delete(entry.key); localStorage.removeItem(KEPT + entry.key); };
+  // Another tab has sent it, or put it away.
+  const isGone = (entry) => entry.isKept && localStorage.getItem(KEPT + entry.key) === null;
+
+  function later(milliseconds) {
+    clearTimeout(timer);
+    timer = setTimeout(sendNext, milliseconds);
+  }
+
+  async function sendNext() {
+    const entry = next();
+    if (isSending || !entry) return;
+    if (isGone(entry)) { entries.delete(entry.key); onChange(); return later(0); }
+    const left = notBefore - Date.now();
+    if (left > 0) return later(Math.min(left, CHECK_MS));
+    isSending = true;
+    try {
+      taken(entry, await service.draw(entry.request, entry.key));
+    } catch (problem) {
+      refused(entry, problem);
+    }
+    isSending = false;
+    onChange();
+    later(0);
+  }
+
+  function taken(entry, jobs) {
+    drop(entry);
+    [notBefore, waitMs] = [0, FIRST_WAIT_MS];
+    onTaken(entry, jobs);
+    if (entry.isPutAway) for (const job of jobs) service.cancel(job.id).catch(() => {});
+  }
+
+  function refused(entry, problem) {
+    if (entry.isPutAway) return;
+    entry.problem = problem;
+    if (problem.status === 401) {
+      notBefore = Infinity;
+      return onNeedsKey();
+    }
+    if (!WORTH_A_RETRY.has(problem.status ?? 0)) {
+      entry.isRefused = true;
+      return onRefused(entry, problem) || drop(entry);
+    }
+    const wait = problem.retryAfterMs ?? waitMs;
+    entry.opensAt = Date.now() + wait;
+    notBefore = Date.now() + Math.min(wait, CHECK_MS);
+    waitMs = Math.min(waitMs * 2, LONGEST_WAIT_MS);
+    if (!entry.isTold) onDelayed(entry);
+    entry.isTold = true;
+  }
+
+  function sendNow() {
+    [notBefore, waitMs] = [0, FIRST_WAIT_MS];
+    later(0);
+  }
+
+  window.addEventListener('online', sendNow);
+  for (const entry of stored()) entries.set(entry.key, entry);
+
+  return {
+    add(request) {
+      const entry = { key: newKey(), request, askedAt: Date.now(), problem: null };
+      entries.set(entry.key, entry);
+      keep(entry);
+      sendNext();
+      onChange();
+      setTimeout(onChange, SHOW_AFTER_MS);
+    },
+    // In the order of asking; what is taken at once is never among them.
+    waiting: () => [...entries.values()].filter((entry) => entry.problem || notBefore > Date.now() || Date.now() - entry.askedAt >= SHOW_AFTER_MS),
+    isBehind: (entry) => !entry.isRefused && next() !== entry,
+    putAway(entry) { entry.isPutAway = true; drop(entry); onChange(); sendNow(); },
+    clear() { for (const entry of entries.values()) drop(entry); },
+    sendNow,
+  };
+}

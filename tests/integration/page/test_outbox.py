@@ -1,0 +1,183 @@
+"""A prompt that was asked for is never lost: over a limit, without a network, through a reload it waits as a card."""
+
+from dataclasses import replace
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.integration.api.conftest import eventually, live_api
+
+JOB = ".card:not([data-status=unsent])"
+UNSENT = ".card[data-status=unsent]"
+DONE = ".card[data-status=succeeded]"
+
+
+@pytest.fixture
+def home(page, live, complaints):
+    """The open page. A browser reports each answer above 399 and each lost connection on its console."""
+    page.goto(live.url)
+    expect(page.locator("#prompt")).to_be_focused()
+    yield page
+    assert [line for line in complaints.lines if "Failed to load resource" not in line and "load:" not in line] == []
+
+
+def ask(page, prompt):
+    page.fill("#prompt", prompt)
+    page.press("#prompt", "Enter")
+
+
+def limit(parts, **limits):
+    local = parts.tenants.local()
+    parts.tenants.save(replace(local, limits=replace(local.limits, **limits)))
+
+
+def prompts(parts):
+    """What the service has taken, in the order of asking."""
+    return [job.request.prompt for job in reversed(parts.jobs.list_jobs("local", limit=100))]
+
+
+def test_ten_prompts_pressed_faster_than_the_limit_are_all_drawn_in_their_order(home, parts, worker):
+    limit(parts, burst=2, burst_per_second=4)
+    wanted = [f"number {number}" for number in range(10)]
+    for prompt in wanted:
+        ask(home, prompt)
+
+    expect(home.locator(JOB)).to_have_count(10)
+    expect(home.locator(UNSENT)).to_have_count(0)
+    assert prompts(parts) == wanted
+    with worker.at_work():
+        expect(home.locator(DONE)).to_have_count(10)
+    assert home.locator(".card-text").all_inner_texts() == wanted[::-1]
+    assert home.evaluate("() => Object.keys(localStorage).filter((name) => name.startsWith('zimg.unsent'))") == []
+
+
+def test_what_waits_says_why_and_can_be_put_away(home, parts):
+    limit(parts, daily_units=1)
+    for prompt in ("taken", "put away", "kept"):
+        ask(home, prompt)
+    expect(home.locator(UNSENT)).to_have_count(2)
+    expect(home.locator(UNSENT).first).to_contain_text("After the one before it")
+    expect(home.locator(UNSENT).last).to_contain_text("Sends by itself in")
+    expect(home.locator("#status")).to_contain_text("Not sent yet, waits: put away")
+
+    home.locator(UNSENT, has_text="put away").get_by_role("button", name="Cancel").click()
+
+    expect(home.locator(UNSENT)).to_have_count(1)
+    expect(home.locator("#prompt")).to_be_focused()
+    limit(parts, daily_units=10)
+    home.reload()
+    expect(home.locator(JOB)).to_have_count(2)
+    assert prompts(parts) == ["taken", "kept"]
+
+
+def test_what_waits_survives_a_reload_and_goes_out_when_it_may(home, parts):
+    limit(parts, daily_units=1)
+    ask(home, "taken")
+    expect(home.locator(JOB)).to_have_count(1)
+    ask(home, "tomorrow's")
+    expect(home.locator(UNSENT)).to_contain_text("tomorrow's")
+    home.reload()
+    expect(home.locator(UNSENT)).to_contain_text("tomorrow's")
+    expect(home.locator(UNSENT)).to_contain_text("Sends by itself in")
+
+    limit(parts, daily_units=10)
+    home.reload()
+
+    expect(home.locator(JOB)).to_have_count(2)
+    assert prompts(parts) == ["taken", "tomorrow's"]
+
+
+def test_without_a_network_prompts_wait_and_go_out_when_it_is_back(home, parts):
+    home.context.set_offline(True)
+    ask(home, "from the train")
+    ask(home, "and another")
+    expect(home.locator(UNSENT)).to_have_count(2)
+    expect(home.locator(UNSENT).last).to_contain_text("No answer from the service")
+    home.context.set_offline(False)
+
+    expect(home.locator(JOB)).to_have_count(2)
+    assert prompts(parts) == ["from the train", "and another"]
+
+
+def test_an_answer_that_was_lost_on_the_way_does_not_draw_twice(home, parts):
+    lost = []
+
+    def lose_the_first_answer(route):
+        if lost:
+            return route.continue_()
+        lost.append(route.fetch())
+        return route.abort()
+
+    home.route("**/v1/jobs", lose_the_first_answer)
+    ask(home, "once")
+
+    expect(home.locator(JOB)).to_have_count(1)
+    assert prompts(parts) == ["once"]
+
+
+def test_prompts_asked_while_the_service_is_away_are_sent_when_it_is_back(settings, parts, worker, page, tmp_path):
+    with live_api(settings, tmp_path) as api:
+        page.goto(api.url)
+        expect(page.locator("#prompt")).to_be_focused()
+        api.stop()
+        ask(page, "through a restart")
+        expect(page.locator(UNSENT)).to_have_count(1)
+        api.start()
+        expect(page.locator(JOB)).to_have_count(1)
+
+    assert prompts(parts) == ["through a restart"]
+
+
+def test_two_tabs_send_a_waiting_prompt_once(home, parts):
+    limit(parts, daily_units=1)
+    ask(home, "taken")
+    ask(home, "waits in two tabs")
+    expect(home.locator(UNSENT)).to_have_count(1)
+    other = home.context.new_page()
+    other.goto(home.url)
+    expect(other.locator(UNSENT)).to_have_count(1)
+    limit(parts, daily_units=10)
+
+    other.evaluate("() => window.dispatchEvent(new Event('online'))")
+    expect(other.locator(JOB)).to_have_count(2)
+    home.evaluate("() => window.dispatchEvent(new Event('online'))")
+    expect(home.locator(UNSENT)).to_have_count(0)
+
+    assert prompts(parts) == ["taken", "waits in two tabs"]
+
+
+def test_a_refused_prompt_that_is_not_in_its_place_any_more_can_be_mended(home, parts):
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    home.route("**/v1/jobs", hold)
+    ask(home, "a\u0001b")
+    home.fill("#prompt", "the next one")
+    eventually(lambda: home.evaluate("() => true") and held)
+    held[0].continue_()
+
+    refused = home.locator(".card[data-status=refused]")
+    expect(refused).to_contain_text("control character")
+    refused.get_by_role("button", name="Edit").click()
+    expect(home.locator("#prompt")).to_have_value("a\u0001b")
+    expect(refused).to_have_count(0)
+    assert prompts(parts) == []
+
+
+def test_who_signs_out_leaves_no_prompt_behind(page, inviting_api, parts, worker):
+    key, _ = parts.tenants.create_key("shop")
+    shop = parts.tenants.get("shop")
+    parts.tenants.save(replace(shop, limits=replace(shop.limits, daily_units=0)))
+    page.goto(inviting_api.url)
+    page.fill("#key", key)
+    page.press("#key", "Enter")
+    expect(page.locator("#sign-in")).to_be_hidden()
+    ask(page, "a secret plan")
+    expect(page.locator(UNSENT)).to_have_count(1)
+
+    page.get_by_role("button", name="Sign out").click()
+
+    expect(page.locator("#sign-in")).to_be_visible()
+    assert "secret plan" not in page.evaluate("() => JSON.stringify(localStorage)")
