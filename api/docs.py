@@ -1,4 +1,4 @@
-"""/docs (Swagger UI, all files local), /openapi.json and /problems (the table of errors for people)."""
+"""/docs (Swagger UI, all files local), /openapi.json, /llms.txt and /problems (the table of errors for people)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from flask_openapi.models.info import Info
 from flask_openapi.openapi import OpenAPI
 
+from api.context import base_url
 from api.errors import PROBLEM_JSON
 from api.openapi_document import complete
 from api.page import CACHE_CONTROL, STATIC
@@ -75,30 +76,65 @@ def asset(name: str) -> Response:
     return send_from_directory(SWAGGER, name, max_age=86_400)
 
 
+@docs.get("/llms.txt")
+def for_programs() -> Response:
+    """What a language model needs to know to use this service, as plain text (llmstxt.org)."""
+    return Response(_LLMS_TEXT.format(url=base_url()), mimetype="text/plain")
+
+
 @docs.get("/problems")
 def problems() -> Response:
     """Every error code, in both languages."""
     rows = "".join(
-        f'<tr id="{code}"><td><code>{code}</code></td><td>{problem.status}</td><td>{escape(problem.title)}</td>'
-        f'<td lang="zh-CN">{escape(problem.title_zh)}。{escape(problem.advice_zh)}</td></tr>'
+        f'<tr id="{code}"><td><code>{code}</code></td><td>{problem.status}</td>'
+        f"<td>{escape(problem.title)}. {escape(problem.advice)}</td>"
+        f'<td lang="zh-CN">{escape(problem.title_zh)}。{escape(problem.advice_zh)}</td>'
+        f"<td>{_RETRY if problem.is_worth_a_retry else _NO_RETRY}</td></tr>"
         for code, problem in PROBLEMS.items()
     )
     return Response(_PROBLEMS_PAGE.format(rows=rows, media_type=PROBLEM_JSON), mimetype="text/html")
 
 
+_LLMS_TEXT = """# zimg
+
+> Pictures from text with Z-Image-Turbo. A request is a prompt, a size, perhaps a seed; everything else is fixed by a
+> named preset. Keys go into `Authorization: Bearer KEY`; on localhost none is needed.
+
+- [The whole API]({url}/openapi.json): OpenAPI 3, with an example of every body
+- [Every error code]({url}/problems): what it means and what to do
+- [For people]({url}/docs)
+
+## A picture in one call (OpenAI's API, base_url {url}/v1)
+
+POST {url}/v1/images/generations {{"prompt": "a red mug on white"}} answers {{"data": [{{"url": ...}}]}}
+
+## A picture as a job
+
+POST {url}/v1/jobs {{"prompt": "a red mug on white", "size": "1024x1024", "seed": 7}} answers 202 with `id`.
+GET {url}/v1/jobs/ID?wait=20 answers when it has ended; `images[0].url` is the PNG and needs no key.
+Send an `Idempotency-Key`, so that the same request sent again draws once. On 429 and 503 wait for `Retry-After`.
+"""
+
+_RETRY = "<code>retry_at</code>, <code>Retry-After</code>"
+_NO_RETRY = "not as it stands"
+
 _PROBLEMS_PAGE = """<!doctype html>
 <html lang="en">
 <head>
-<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>zimg: problems</title>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>zimg: problems</title>
+<link rel="icon" href="/static/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/static/table.css">
 </head>
 <body><main>
 <h1>Problems</h1>
 <p>The <code>code</code> of an error never changes its meaning.
-Errors are sent as <code>{media_type}</code> (RFC 9457).</p>
-<table>
-<thead><tr><th>code</th><th>status</th><th>meaning</th><th lang="zh-CN">中文</th></tr></thead>
+Errors are sent as <code>{media_type}</code> (RFC 9457), in English or Chinese by <code>Accept-Language</code>;
+<code>field</code> names the member that is wrong.</p>
+<div class="wide" tabindex="0" role="region" aria-label="Problems"><table>
+<thead><tr><th>code</th><th>status</th><th>meaning, and what to do</th><th lang="zh-CN">中文</th>
+<th>when to send it again</th></tr></thead>
 <tbody>{rows}</tbody>
-</table>
+</table></div>
 </main></body></html>
 """

@@ -192,7 +192,7 @@ def problem_body(
         "type": problem.type_uri or f"{base_url()}/problems#{code}",
         "title": title,
         "status": problem.status,
-        "detail": detail or title,
+        "detail": detail or problem.advice,
         "instance": request.path,
         "code": code,
         "request_id": g.get("request_id", ""),

@@ -1,17 +1,16 @@
 """POST /v1/images/generations: OpenAI's call. It waits for the pictures, or streams OpenAI's own events.
 
-OpenAI's client repeats a call that took too long, by itself and without a key of its own. Such a retry (it says
-`x-stainless-retry-count`) joins the jobs of the call before it: each call without an Idempotency-Key is given one, kept
-under the tenant and the body, and a retry takes the kept one instead of a new one.
+OpenAI's client repeats a call that took too long, by itself and without a key of its own. Such a retry joins the jobs
+of the call that it repeats (`repeats.py`).
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import secrets
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from flask import Response, jsonify, request, stream_with_context
@@ -27,20 +26,17 @@ from api.language import preferred_language
 from api.limits import tell_limits
 from api.openapi_parts import OPENAI, SECURITY, image_events, json_of, problems, routes
 from api.pictures import read_picture
+from api.repeats import key_of_call
 from api.submitting import submit
 from api.waiting import wait_for_end, wait_until
 from core.errors import Unavailable
 from core.job import Job, JobState
 from core.job_store import Submitted
-from core.redis_client import PREFIX, redis_errors
 
 images = routes("images", OPENAI, SECURITY)
 images.before_request(require_tenant)
 
 ROUTE = "images"
-RETRY_COUNT = "x-stainless-retry-count"
-#: Longer than any client waits before its retry.
-JOIN_SECONDS = 900
 STILL_RUNNING_RETRY_SECONDS = 2
 
 
@@ -68,44 +64,26 @@ class StillRunning(Unavailable):
     "/v1/images/generations",
     summary="Draw pictures and wait for them (OpenAI)",
     description="OpenAI's images endpoint. Parameters that the preset decides are accepted, ignored and named in "
-    "`X-Zimg-Ignored`. With `stream: true` the answer is OpenAI's event stream.",
+    "`X-Zimg-Ignored`. With `stream: true` the answer is OpenAI's event stream. Equal calls draw a picture each; the "
+    "retry of a call (`x-stainless-retry-count`, or the same `Idempotency-Key`) joins the job of that call.",
     responses={200: PICTURES_OR_STREAM, **problems(409, 413, 415, 422, 429, 500)},
 )
 def generate(body: schema.ImageCreate) -> Response:
     parts, owner = services(), tenant()
     hashed = body_hash(request.get_json())
-    submitted = submit(parts, owner, body, key=_key(parts, owner.name, hashed), body_hash=hashed)
-    if body.stream:
-        response = _stream(parts, submitted)
-    else:
-        made = _finished(parts, submitted)
-        response = jsonify(_answer(parts, body, made))
+    given = idempotency_key(ROUTE)
+    with nullcontext(given) if given else key_of_call(parts.redis, ROUTE, owner.name, hashed) as key:
+        submitted = submit(parts, owner, body, key=key, body_hash=hashed)
+        if body.stream:
+            response = _stream(parts, submitted)
+        else:
+            response = jsonify(_answer(parts, body, _finished(parts, submitted)))
     response.headers["X-Zimg-Job-Id"] = ",".join(one.job_id for one in submitted)
     if all(one.replayed for one in submitted):
         response.headers["Idempotency-Replayed"] = "true"
     name_ignored(response, _ignored(body))
     tell_limits(response, parts, owner)
     return response
-
-
-def _key(parts: Services, owner: str, hashed: str) -> str:
-    """The caller's Idempotency-Key, the one of the call that this retries, or a new one kept for a retry to come."""
-    given = idempotency_key(ROUTE)
-    if given:
-        return given
-    name = f"{PREFIX}retry_of:{owner}:{hashed}"
-    with redis_errors():
-        kept = parts.redis.get(name) if _is_retry() else None
-        if kept:
-            return str(kept)
-        made = f"{ROUTE}:auto-{secrets.token_hex(16)}"
-        parts.redis.set(name, made, ex=JOIN_SECONDS)
-    return made
-
-
-def _is_retry() -> bool:
-    count = request.headers.get(RETRY_COUNT, "0")
-    return count.isascii() and count.isdigit() and int(count[:6]) > 0
 
 
 def _ignored(body: schema.ImageCreate) -> list[str]:

@@ -42,7 +42,7 @@ class ModelRef(BaseModel):
 
 
 class EffectiveParameters(BaseModel):
-    """What the picture was really made with."""
+    """What the picture was really made with, whatever the request said of it."""
 
     prompt: str
     size: str
@@ -50,6 +50,7 @@ class EffectiveParameters(BaseModel):
     preset: str
     steps: int
     guidance_scale: float
+    negative_prompt: Literal[""] = ""  # the model takes none
     model: str
 
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import httpx
@@ -65,6 +66,7 @@ def test_parameters_that_the_preset_decides_are_taken_and_named(client, working)
     assert "output_format" not in ignored
     assert made.effective_parameters["seed"] == 3
     assert made.effective_parameters["steps"] == 4
+    assert made.effective_parameters["negative_prompt"] == ""
 
 
 def test_stream_gives_typed_completed_events(client, working):
@@ -150,6 +152,49 @@ def test_a_retry_of_a_slow_call_joins_the_running_job(settings, parts, worker, t
         thread.join(timeout=20)
 
     assert made[0].data[0].url.endswith(f"/i/{lease.job_id}.png")
+    assert len(parts.jobs.list_jobs("local")) == 1
+
+
+def test_retries_of_equal_calls_join_each_its_own_job(settings, parts, worker, tmp_path):
+    with live_api(settings, tmp_path, ZIMG_SYNC_WAIT_SECONDS="1") as api:
+        client = OpenAI(base_url=f"{api.url}/v1", api_key="none", max_retries=8, timeout=30)
+        with ThreadPoolExecutor(3) as threads:
+            calls = [
+                threads.submit(client.images.generate, model="m", prompt="the same", size="256x256") for _ in range(3)
+            ]
+            eventually(lambda: len(parts.jobs.list_jobs("local")) == 3)
+            started = max(job.created_ms for job in parts.jobs.list_jobs("local"))
+            eventually(lambda: int(parts.redis.time()[0]) * 1000 - started > 2500)
+            with worker.at_work():
+                urls = {call.result(timeout=30).data[0].url for call in calls}
+
+    assert len(urls) == 3
+    assert len(parts.jobs.list_jobs("local")) == 3
+
+
+def test_calls_that_a_limit_sent_away_draw_each_its_own_picture_when_they_come_again(client, working, parts):
+    local = parts.tenants.local()
+    parts.tenants.save(replace(local, limits=replace(local.limits, burst=1, burst_per_second=2)))
+    again = client.with_options(max_retries=10)
+
+    with ThreadPoolExecutor(4) as threads:
+        calls = [threads.submit(again.images.generate, model="m", prompt="same", size="256x256") for _ in range(4)]
+        urls = {call.result(timeout=60).data[0].url for call in calls}
+
+    assert len(urls) == 4
+    assert len(parts.jobs.list_jobs("local")) == 4
+
+
+def test_a_retry_joins_the_call_whose_connection_broke(live, worker, parts):
+    """The client hung up while its job waited; the api does not know that, and the retry finds the same job."""
+    body = {"prompt": "a", "size": "256x256"}
+    url = f"{live.url}/v1/images/generations"
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(url, json=body, headers={"x-stainless-retry-count": "0"}, timeout=1)
+    with worker.at_work():
+        answer = httpx.post(url, json=body, headers={"x-stainless-retry-count": "1"}, timeout=30)
+
+    assert answer.headers["Idempotency-Replayed"] == "true"
     assert len(parts.jobs.list_jobs("local")) == 1
 
 

@@ -1,5 +1,6 @@
 """Probes, metrics, documentation, and what every answer carries."""
 
+import html
 import json
 import os
 import re
@@ -220,6 +221,17 @@ def test_the_problems_page_lists_every_code(http, parts):
     text = http.get("/problems").text
 
     assert all(f'id="{code}"' in text for code in PROBLEMS)
+    assert all(html.escape(problem.advice) in text for problem in PROBLEMS.values())
+    assert text.count("retry_at</code>, ") == sum(problem.is_worth_a_retry for problem in PROBLEMS.values())
+
+
+def test_a_language_model_finds_its_way_by_a_text_whose_links_work(http, worker):
+    text = http.get("/llms.txt").text
+
+    links = re.findall(r"\]\(http://[^/]+(/[^)]+)\)", text)
+    assert [http.get(link).status_code for link in links] == [200, 200, 200]
+    example = json.loads(re.search(r"/v1/jobs (\{.*\}) answers", text)[1])
+    assert http.post("/v1/jobs", json=example).status_code == 202
 
 
 def test_a_documents_example_is_accepted_as_it_stands(http, worker):

@@ -27,6 +27,8 @@ def test_every_row_speaks_english_and_chinese(code):
     row = PROBLEMS[code]
 
     assert row.title.isascii()
+    assert row.advice.isascii()
+    assert row.advice.endswith(".")
     assert any("\u4e00" <= letter <= "\u9fff" for letter in row.title_zh)
     assert any("\u4e00" <= letter <= "\u9fff" for letter in row.advice_zh)
     assert code == code.lower()

@@ -1,0 +1,79 @@
+"""Which call OpenAI's client sends again.
+
+It repeats a call by itself, without a key of its own, when the connection broke or the answer was 429 or 503. It says
+so (`x-stainless-retry-count`), but not which call it repeats; and two calls with one body are two wishes. So each call
+gets a key, and the keys of those that went without an answer are kept under tenant and body: each retry takes one.
+Calls that are no retries are never merged, however alike and however quick: a program that asks four times in a loop
+wants four pictures. The double click that /v1/jobs looks for is a person's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from flask import request
+
+from api.errors import GenerationFailed
+from core.redis_client import PREFIX, redis_errors
+
+RETRY_COUNT = "x-stainless-retry-count"
+#: Longer than any client waits before its retry.
+KEPT_SECONDS = 900
+
+
+@contextmanager
+def key_of_call(server: redis.Redis, route: str, owner: str, body_hash: str) -> Iterator[str]:
+    """An idempotency key for the call that is being answered: that of the call which it repeats, or a new one."""
+    calls = _Calls(server, f"{PREFIX}calls:{owner}:{route}:{body_hash}")
+    key = (calls.take() if _is_retry() else None) or f"{route}:auto-{secrets.token_hex(16)}"
+    calls.begin(key)
+    try:
+        yield key
+    except GenerationFailed:  # an answer: the client does not come again
+        calls.end(key)
+        raise
+    except Exception:
+        calls.end(key, unanswered=RETRY_COUNT in request.headers)
+        raise
+    calls.end(key)
+
+
+def _is_retry() -> bool:
+    count = request.headers.get(RETRY_COUNT, "0")
+    return count.isascii() and count.isdigit() and int(count[:6]) > 0
+
+
+class _Calls:
+    """The calls with one body of one tenant: those sent away without a picture, those being answered, and the last."""
+
+    def __init__(self, server: redis.Redis, name: str) -> None:
+        self._server = server
+        self._unanswered, self._open, self._last = f"{name}:unanswered", f"{name}:open", f"{name}:last"
+
+    def take(self) -> str | None:
+        """The key for a retry: of a call that was sent away, of one whose connection may have broken, of the last."""
+        with redis_errors():
+            found = (
+                self._server.lpop(self._unanswered)
+                or self._server.lmove(self._open, self._open, "LEFT", "RIGHT")
+                or self._server.get(self._last)
+            )
+        return str(found) if found else None
+
+    def begin(self, key: str) -> None:
+        with redis_errors(), self._server.pipeline() as batch:
+            batch.set(self._last, key, ex=KEPT_SECONDS)
+            batch.rpush(self._open, key)
+            batch.expire(self._open, KEPT_SECONDS)
+            batch.execute()
+
+    def end(self, key: str, *, unanswered: bool = False) -> None:
+        with redis_errors(), self._server.pipeline() as batch:
+            batch.lrem(self._open, 0, key)
+            if unanswered:
+                batch.rpush(self._unanswered, key)
+                batch.expire(self._unanswered, KEPT_SECONDS)
+            batch.execute()
