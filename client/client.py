@@ -21,6 +21,7 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 ENDED = frozenset({"succeeded", "failed", "canceled", "expired"})
 LONG_POLL_SECONDS = 20
 TRIES = 4
+SHORT_LIMIT_SECONDS = 5
 LONGEST_PAUSE_SECONDS = 30.0
 GONE_AWAY = (502, 503, 504)
 
@@ -253,7 +254,7 @@ class Zimg:
         self._call("DELETE", f"/v1/webhooks/{endpoint_id}")
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """The answer. What may be sent again safely is sent again while the service is away."""
+        """The answer. What may be sent again safely is sent again while the service is away or a limit soon passes."""
         is_safe = method in ("GET", "DELETE") or "Idempotency-Key" in (options.get("headers") or {})
         for attempt in range(1, TRIES + 1):
             is_last = attempt == TRIES or not is_safe
@@ -265,13 +266,21 @@ class Zimg:
                     raise ZimgProblem(0, {}, message) from error
                 time.sleep(min(LONGEST_PAUSE_SECONDS, 0.3 * 2**attempt))
                 continue
-            if answer.status_code in GONE_AWAY and not is_last:
+            if not is_last and _is_worth_a_wait(answer):
                 time.sleep(_pause(answer, attempt))
                 continue
             if answer.is_error:
                 raise ZimgProblem(answer.status_code, _problem(answer))
             return answer
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _is_worth_a_wait(answer: httpx.Response) -> bool:
+    """The service is away, or a limit passes soon; a used-up day is told at once."""
+    if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+        return answer.status_code in GONE_AWAY
+    told = answer.headers.get("Retry-After", "")
+    return told.isdigit() and int(told) <= SHORT_LIMIT_SECONDS
 
 
 def _pause(answer: httpx.Response, attempt: int) -> float:

@@ -43,7 +43,7 @@ def gen(
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT or auto.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Same seed, same picture.")] = None,
     n: Annotated[int, typer.Option("-n", min=1, max=10, help="How many pictures.")] = 1,
-    folder: Annotated[Path, typer.Option("--out", help="Folder for the PNGs.")] = Path(),
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for the PNGs.")] = Path(),
     wait: Annotated[bool, typer.Option(help="Wait for the pictures and save them.")] = True,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,

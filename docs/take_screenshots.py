@@ -41,9 +41,16 @@ def draw(page: Page) -> None:
             page.press("#prompt", "Enter")
             expect(page.locator(".card").first).to_contain_text(prompt[:10], timeout=WAIT_MS)
     expect(page.locator(".card[data-status=queued], .card[data-status=running]")).to_have_count(0, timeout=WAIT_MS)
-    page.locator(".card img").last.scroll_into_view_if_needed()
-    page.wait_for_load_state("networkidle")
-    page.evaluate("() => scrollTo(0, 0)")
+    settle(page)
+
+
+def settle(page: Page) -> None:
+    """Every thumbnail loaded, the page at its top, nothing selected."""
+    for image in page.locator(".card img").all():
+        image.scroll_into_view_if_needed()
+    page.wait_for_function("() => [...document.querySelectorAll('.card img')].every((one) => one.naturalWidth > 0)")
+    page.fill("#prompt", "")
+    page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")
 
 
 def open_page(browser: Browser, url: str, **look: object) -> Page:
@@ -99,15 +106,18 @@ def main() -> None:
             return
         page = open_page(browser, url, viewport={"width": 1280, "height": 860}, locale="en-US")
         draw(page)
+        page.fill("#prompt", PROMPTS[0])
         page.screenshot(path=FOLDER / "page.png")
         page.locator(".card-open").first.click()
-        page.wait_for_load_state("networkidle")
+        page.wait_for_function("() => document.getElementById('viewer-image').naturalWidth > 0")
         page.screenshot(path=FOLDER / "viewer.png")
         dark = open_page(browser, url, viewport={"width": 1280, "height": 860}, locale="zh-CN", color_scheme="dark")
+        settle(dark)
         dark.screenshot(path=FOLDER / "dark-zh.png")
         phone = open_page(
             browser, url, viewport={"width": 390, "height": 844}, device_scale_factor=2, locale="en-US", is_mobile=True
         )
+        settle(phone)
         phone.screenshot(path=FOLDER / "phone.png")
         browser.close()
 

@@ -346,7 +346,7 @@ def test_three_browsers_get_their_own_fifty_pictures_each(browser, live, worker,
         for name, page in zip("abc", pages, strict=True):
             ask(page, f"{name} {number}")
 
-    eventually(lambda: len(parts.jobs.list_jobs("local", limit=200)) == 150)
+    eventually(lambda: len(parts.jobs.list_jobs("local", limit=200)) == 150, seconds=120)
     with worker.at_work():
         for page in pages:
             expect(page.locator(DONE)).to_have_count(50, timeout=120_000)

@@ -66,6 +66,15 @@ def test_a_submit_is_repeated_under_the_same_key_while_the_service_is_away(serve
     assert len(keys) == 1
 
 
+def test_a_limit_that_passes_soon_is_waited_for_and_a_used_up_day_is_told_at_once(server, zimg):
+    server.answers = [(429, {"Retry-After": "1"}, {"code": "rate_limit_exceeded"}), (202, {}, JOB)]
+    assert zimg.submit("a")[0].id == JOB["id"]
+
+    server.answers = [(429, {"Retry-After": "7200"}, {"code": "quota_exceeded", "detail": "used up"})]
+    with pytest.raises(ZimgProblem, match="used up"):
+        zimg.submit("a")
+
+
 def test_what_may_not_be_sent_twice_is_sent_once(server, zimg):
     server.answers = [(503, {}, {"code": "redis_unavailable", "detail": "away"})]
 
