@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from worker.offload.plan import BlockFacts, Facts, ImpossibleBudget, make_plan
+from worker.offload.plan import BlockFacts, Facts, ImpossibleBudget
+from worker.offload.planner import make_plan
 
 GIB = 1 << 30
 TERA = 1e12

@@ -149,6 +149,7 @@ def make_engine(settings: Settings, model: LoadedModel) -> Engine:
     """The engine under the model. Raises ConfigurationError with the least possible budget where it does not fit."""
     if settings.engine == "plain":
         return PlainEngine(model.pipe, device=model.device, seats=settings.concurrency)
+    weights, preset = weights_folder(settings), find_preset(settings.preset)
     shapes = {size[::-1] for size in (model.profile.square, model.profile.portrait, model.profile.landscape)}
     try:
         return Carousel(
@@ -156,14 +157,14 @@ def make_engine(settings: Settings, model: LoadedModel) -> Engine:
             settings.vram_budget_gib,
             device=model.device,
             compile=settings.compile,
+            compile_cache=Path(weights) / "compiled" if weights else "",
+            guided=preset.guidance_scale > 0,
             seats=settings.concurrency,
             strategy_file=settings.offload_strategy,
             identity=folder_identity(settings.model) if Path(settings.model).is_dir() else "",
-            weights_cache=""
-            if settings.weights_dir == "off"
-            else settings.weights_dir or settings.data_dir / "weights",
+            weights_cache=weights,
             warm_up=tuple(sorted(shapes, key=lambda shape: -shape[0] * shape[1])),
-            steps=find_preset(settings.preset).forwards,
+            steps=preset.forwards,
         )
     except (ImpossibleBudget, TooLittleMemory) as error:
         raise ConfigurationError(str(error)) from error

@@ -32,6 +32,17 @@ def own_bytes(where: torch.device) -> int:
     return 0
 
 
+def driver_version() -> str:
+    """The driver's version; "" when NVML can not be asked."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except Exception:
+        return ""
+
+
 def _handle(where: torch.device) -> Any:
     """The card's NVML handle, found without starting CUDA (which would itself take memory)."""
     import pynvml

@@ -34,6 +34,8 @@ class Options:
     residents: int | None = None
     compile: str = "auto"  # auto, on, off: torch.compile of blocks and decoder (auto: on the GPU)
     compile_backend: str = "inductor"
+    compile_cache: str | Path = ""  # a folder for compiled forms and what was measured with them; "": torch's own
+    guided: bool = False  # compile for guidance, which draws two prompts at once, too; else such pictures ride eagerly
     seats: int = 4  # riders of one sweep; further tickets wait in line
     places: int | None = None  # of them with their state on the device, the others' in host memory; None: planned
     decode: str = "auto"  # plain, strips; auto: strips where the plain decode does not fit the budget

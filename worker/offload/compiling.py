@@ -8,8 +8,10 @@ what came before, and nothing is compiled while jobs ride.
 from __future__ import annotations
 
 import functools
+import os
 import types
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,15 +19,24 @@ import torch
 from worker.offload.blocks import Block
 from worker.offload.strategies import Strategy
 
+#: torch's and Triton's names for the folders where they keep what they compiled.
+FOLDERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 #: Variants of one piece of code that may be compiled: kinds of block times shapes.
 VARIANTS = 256
+
+
+def keep_compiled(folder: str | Path) -> None:
+    """Have compiled forms kept in `folder`, where a later process finds them; folders that were named before stay."""
+    if folder:
+        for name, inner in FOLDERS.items():
+            os.environ.setdefault(name, str(Path(folder) / inner))
 
 
 class CompiledForms:
     """The compiled forms of a pipeline's blocks and decoder; learns shapes until `freeze`."""
 
-    def __init__(self, strategy: Strategy, backend: str) -> None:
-        self._strategy, self._backend = strategy, backend
+    def __init__(self, strategy: Strategy, backend: str, *, guided: bool = False) -> None:
+        self._strategy, self._backend, self._guided = strategy, backend, guided
         self._known: set[tuple[Any, ...]] = set()
         self.is_frozen = False
         config = torch._dynamo.config
@@ -46,12 +57,14 @@ class CompiledForms:
         return self.both(block.module.forward)
 
     def both(self, method: Any) -> Callable[..., Any]:
-        """`method` in its two forms; the shapes and strides of its tensors say which."""
+        """`method` in its two forms (as it is for batches, where guidance was not named); tensors' shapes say which."""
         fixed: Callable[..., Any] = torch.compile(method, dynamic=False, backend=self._backend)
         twin: Any = types.MethodType(_twin_function(method.__func__), method.__self__)
         any_shape: Callable[..., Any] = torch.compile(twin, dynamic=True, backend=self._backend)
 
         def forward(*args: Any, **kwargs: Any) -> Any:
+            if not self._guided and _is_batch(args, kwargs):
+                return method(*args, **kwargs)
             return fixed(*args, **kwargs) if self.knows(*args, **kwargs) else any_shape(*args, **kwargs)
 
         return forward
@@ -68,6 +81,12 @@ def _layout_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...
     """Shapes and strides of all tensors: what a form compiled for one shape insists on."""
     tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
     return tuple((tensor.shape, tensor.stride()) for tensor in tensors)
+
+
+def _is_batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether there are several pictures or prompts in it."""
+    first = next((value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)), None)
+    return first is not None and first.ndim > 1 and first.shape[0] > 1
 
 
 @functools.cache

@@ -68,6 +68,11 @@ class Device:
         """Whether `process_bytes` is to be believed."""
         return False
 
+    @property
+    def description(self) -> str:
+        """What distinguishes this device, its driver included, from others on which figures would differ."""
+        return str(self.where.type)
+
     def empty(self, nbytes: int) -> torch.Tensor:
         return torch.empty(nbytes, dtype=torch.uint8, device=self.where)
 
@@ -76,6 +81,10 @@ class Device:
         target.copy_(source)
         self.fetched_bytes += source.numel()
         return Mark()
+
+    def join(self, target: torch.Tensor, source: torch.Tensor, after: Mark) -> None:
+        """Copy weights that are on the device already, once `after` has passed; a later `fetch` tells when."""
+        target.copy_(source)
 
     def stow(self, source: torch.Tensor, target: torch.Tensor, *after: Mark) -> Mark:
         """Copy a rider's state to pinned memory once `after` have passed; returns when it is there."""
@@ -189,6 +198,12 @@ class CudaDevice(Device):
     def tells_memory(self) -> bool:
         return True
 
+    @property
+    def description(self) -> str:
+        properties = torch.cuda.get_device_properties(self.where)
+        versions = f"{torch.version.cuda} {torch.backends.cudnn.version()} {card_memory.driver_version()}"
+        return f"{properties.name} {properties.total_memory} {versions}"
+
     def fetch(self, target: torch.Tensor, source: torch.Tensor, after: Mark) -> Mark:
         if after.event is not None:
             self.carry_in.wait_event(after.event)
@@ -200,6 +215,13 @@ class CudaDevice(Device):
             event.record(self.carry_in)
         self.fetched_bytes += source.numel()
         return Mark(event)
+
+    def join(self, target: torch.Tensor, source: torch.Tensor, after: Mark) -> None:
+        if after.event is not None:
+            self.carry_in.wait_event(after.event)
+        with torch.cuda.stream(self.carry_in):
+            self._delay()
+            target.copy_(source, non_blocking=True)
 
     def stow(self, source: torch.Tensor, target: torch.Tensor, *after: Mark) -> Mark:
         return self._move_state(self.states_out, source, target, after)

@@ -18,7 +18,8 @@ from greenlet import getcurrent
 from worker.offload.blocks import Stop
 from worker.offload.device import Device, Mark
 from worker.offload.placement import Placement, is_out_of_memory
-from worker.offload.plan import Plan, overtakers
+from worker.offload.plan import Plan
+from worker.offload.planner import overtakers
 from worker.offload.rider import Rider, call_arguments, own_pipeline, to_pixels
 from worker.offload.ticket import Order, Ticket, TicketCanceled
 from worker.offload.turn import Turntable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -47,8 +48,12 @@ class Gauge:
             self.activations = max(self.activations, peak - self.base)
             self._spans.setdefault(stop.stage, []).append((self._start, self.device.timed_mark()))
 
-    def facts(self, bandwidth: float) -> Facts:
-        """What was measured."""
+    def forget_times(self) -> None:
+        """Only rides from now on say how long a turn takes."""
+        self._spans.clear()
+
+    def facts(self, bandwidth: float, unpacking: Mapping[int, float]) -> Facts:
+        """What was measured; `unpacking`: seconds that a block of each stage takes before its riders ride."""
         self.device.synchronize()
         context = max(self.device.process_bytes() - self.device.reserved_bytes(), 0)
         seconds = {
@@ -62,5 +67,7 @@ class Gauge:
             reserve=RESERVE,
             waiting=self.waiting,
             bandwidth=bandwidth,
-            block_seconds=tuple(seconds.get(stage, 0.0) for stage in range(max(seconds, default=-1) + 1)),
+            block_seconds=tuple(
+                seconds.get(stage, 0.0) + unpacking.get(stage, 0.0) for stage in range(max(seconds, default=-1) + 1)
+            ),
         )

@@ -12,15 +12,17 @@ import torch
 
 from worker.offload import strips
 from worker.offload.assembly import Assembly
-from worker.offload.compiling import CompiledForms
+from worker.offload.compiling import CompiledForms, keep_compiled
 from worker.offload.device import Device
+from worker.offload.experience import Experience, Notebook
 from worker.offload.gauge import Gauge
 from worker.offload.parking import Lot
-from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, Wishes, bare_plan, fits_in_place, make_plan
+from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, Wishes
+from worker.offload.planner import bare_plan, fits_in_place, make_plan
 from worker.offload.rider import current_rider
 from worker.offload.strategies import find_strategy
-from worker.offload.text import prompt_of_length
 from worker.offload.ticket import Order
+from worker.offload.warm_up import WarmUp
 from worker.offload.weights import Weights
 
 if TYPE_CHECKING:
@@ -32,16 +34,15 @@ logger = logging.getLogger(__name__)
 GROWTH = 48 << 20
 #: Added to what a plan missed, so that planning again does not miss by a little.
 SPARE = 32 << 20
+#: Options on which what was measured depends.
+CIRCUMSTANCES = (
+    "packing", "ring_slots", "residents", "compile", "compile_backend", "guided", "seats", "places", "decode",
+    "strategy", "identity", "warm_up", "captions", "steps",
+)  # fmt: skip
 #: Plans tried until one keeps its word.
-CORRECTIONS = 8
-#: Steps of a picture ridden at warm-up: the second step is the first that uses what was kept of the prompt.
-WARM_UP_STEPS = 2
+CORRECTIONS = 12
 #: Host memory for parked states where nothing was measured.
 SMALLEST_LOT = 4 << 20
-
-
-#: Longer than any text encoder reads.
-OVERLONG = "and more " * 700
 
 
 class Placement:
@@ -55,13 +56,15 @@ class Placement:
         self.assembly = Assembly(pipe, strategy, device)
         self.gauge: Gauge | None = None
         self._forms: CompiledForms | None = None
-        self._rides = self._missed = 0  # pictures of warm-ups; bytes that plans turned out to lack
-        self._decode = self._wished_decode()
+        self._warm_up = WarmUp(pipe, options, ride)
+        self._missed = 0  # bytes that plans turned out to lack
+        self._decode, self._seats = self._wished_decode(), options.seats
         self._facts: Facts
         self.plan: Plan
         self.weights: Weights | None = None
         self.lot: Lot | None = None
         self._is_open = False
+        self._was_remembered = False
 
     def open(self) -> None:
         """Take the pipeline apart and put everything where the plan says."""
@@ -72,15 +75,17 @@ class Placement:
         if not in_place:
             assembly.fill_host(self._packs, options.identity, options.weights_cache)  # the plan needs the packed sizes
         self._close_gates()
-        if in_place or not self._device.is_cuda:
-            self._place(self._make_plan())
-            self._warm_up()
-        else:
+        self._was_remembered = not in_place and self._remember()
+        measures = self._device.is_cuda and not in_place and not self._was_remembered
+        if measures:
             self._measure()
+        else:
+            self._place(self._make_plan())
+            self._ride_named()
         if self._forms is not None:
             self._forms.freeze()
-            self._ride_unnamed()
-        if self._device.is_cuda and not in_place:
+            self._warm_up.unnamed()
+        if measures:
             self._place(self._make_plan())
         self._settle()
         self._is_open = True
@@ -112,13 +117,14 @@ class Placement:
 
     def rebudget(self, budget: int) -> None:
         """Plan and place anew; raises ImpossibleBudget and goes back to the old plan."""
-        before = self.plan, self.budget, self._missed, self._decode
+        before = self.plan, self.budget, self._missed, self._decode, self._seats
         self.budget, self._missed, self._decode = budget, 0, self._wished_decode()
+        self._seats, self._was_remembered = self._options.seats, False
         try:
             self._place(self._make_plan())
             self._settle()
         except ImpossibleBudget:
-            plan, self.budget, self._missed, self._decode = before
+            plan, self.budget, self._missed, self._decode, self._seats = before
             if self.plan is not plan:
                 self._place(plan)
             raise
@@ -137,7 +143,11 @@ class Placement:
     def _close_gates(self) -> None:
         choice = self._options.compile
         compiles = choice == "on" or (choice == "auto" and self._device.is_cuda)
-        self._forms = CompiledForms(self.assembly.strategy, self._options.compile_backend) if compiles else None
+        self._forms = None
+        if compiles:
+            options = self._options
+            keep_compiled(options.compile_cache)
+            self._forms = CompiledForms(self.assembly.strategy, options.compile_backend, guided=options.guided)
         self.assembly.close_gates(self._forms.of if self._forms else lambda block: None)
         self._close_decoder(self._forms)
 
@@ -157,9 +167,7 @@ class Placement:
             mode = "strips" if unnamed and self._decode == "auto" else self.plan.decode_mode
             current_rider("the decoder").decode_mode = mode
             if mode == "strips":
-                has_room = self.plan.decode_mode == "plain"
-                strip_bytes = strips.TALL_STRIP_BYTES if has_room else strips.STRIP_BYTES
-                return strips.decode_in_strips(decoder, args[0], strip_bytes)
+                return strips.decode_in_strips(decoder, args[0])
             picture: torch.Tensor = whole(*args, **kwargs)
             return picture
 
@@ -178,23 +186,36 @@ class Placement:
                 self._facts = self._measured(planned)
 
     def _measured(self, mode: str) -> Facts:
-        """Ride once with nothing resident."""
+        """Ride with nothing resident: the longest picture shows the memory, a usual one the times."""
         bare = bare_plan(self._make_plan(budget=UNLIMITED, residents=0))
         self._place(replace(bare, decode_mode=mode))
-        self._warm_up()
-        assert self.weights is not None
-        gauge = Gauge(self._device, self.weights.arena_bytes, self.weights.lent_bytes)
+        self._ride_named()
+        weights = self.weights
+        assert weights is not None
+        gauge = self.gauge = Gauge(self._device, weights.arena_bytes, weights.lent_bytes)
         gauge.begin()
-        self.gauge = gauge
-        self._ride([self._longest()])
+        self._ride([self._warm_up.longest()])
+        gauge.forget_times()
+        self._ride([self._warm_up.usual()])
         self.gauge = None
-        sample = max(self.assembly.blocks, key=lambda block: block.carried_bytes).host
+        largest = {block.stop.stage: block for block in sorted(self.assembly.blocks, key=lambda b: b.carried_bytes)}
+        sample = max(largest.values(), key=lambda block: block.carried_bytes).host
         assert sample is not None
-        facts = gauge.facts(self._device.measure_bandwidth(sample))
+        unpacking = {stage: weights.unpacking_seconds(block) for stage, block in largest.items()}
+        facts = gauge.facts(self._device.measure_bandwidth(sample), unpacking)
         known = self._facts
         if mode == "strips":
             return replace(facts, strips=facts.decode, decode=known.decode)
         return replace(facts, strips=known.strips)
+
+    @property
+    def _rides_first(self) -> bool:
+        """Whether there is something to compile, or a card that first rides change."""
+        return self._device.is_cuda or self._forms is not None
+
+    def _ride_named(self) -> None:
+        if self._rides_first:
+            self._warm_up.named()
 
     def _settle(self) -> None:
         """Ride as many as will ride, compare the process with the budget, and plan again with what was missed.
@@ -204,29 +225,74 @@ class Placement:
         if not self._device.tells_memory:
             return
         for _ in range(CORRECTIONS):
-            self._warm_up()
-            over = self._device.process_bytes() + GROWTH - self.budget
+            over = self._overdraft()
             if over <= 0:
+                self._notebook.write(Experience(self._facts, self._missed, self._decode, self._seats))
                 return
             logger.info("%.2f GiB too much: planning again", over / 2**30)
+            self._was_remembered = False
             self._place(self._corrected(over + SPARE))
         raise ImpossibleBudget(f"the process stays {over / 2**30:.2f} GiB over its budget, however little is resident")
 
+    def _overdraft(self) -> int:
+        """Bytes that the process takes too much when the house is full; a remembered plan is tried more shortly."""
+        seats = self.plan.seats
+        rides: list[Callable[[], None]] = [lambda: None]
+        if self._rides_first and self._was_remembered:
+            rides = [lambda: self._warm_up.mixed(seats, seats)]
+        elif self._rides_first:
+            warm_up = self._warm_up
+            rides = [lambda: warm_up.house(seats), lambda: warm_up.mixed(seats, 2 * seats), warm_up.named]
+        over = 0
+        for ride in rides:
+            ride()
+            over = self._device.process_bytes() + GROWTH - self.budget
+            if over > 0:
+                break
+        return over
+
     def _corrected(self, missed: int) -> Plan:
-        """A plan with so much less; where that leaves no room for the plain decode's large pieces, strips."""
-        try:
-            plan = self._make_plan(missed=self._missed + missed)
-        except ImpossibleBudget:
-            if self.plan.decode_mode != "plain" or self._decode != "auto":
-                raise
-        else:
-            if plan.decode_mode == self.plan.decode_mode:
-                self._missed += missed
-                return plan
-        self._decode, self._missed = "strips", 0
+        """A plan with so much less; where residents have no more to give a lone rider, and at last strips."""
+        before = self.plan
+        tries = [(self._seats, self._missed + missed)]
+        if before.decode_mode == "plain" and before.seats > 1 and self._options.places is None:
+            tries.append((1, 0))  # company's memory is company's alone
+            if before.lends_ring:
+                del tries[0]  # nothing is resident that does not yield: company is what there is to give
+        for seats, lost in tries:
+            with contextlib.suppress(ImpossibleBudget):
+                plan = self._make_plan(missed=lost, seats=seats)
+                if plan.decode_mode == before.decode_mode:
+                    self._missed, self._seats = lost, seats
+                    return plan
+        if before.decode_mode != "plain" or self._decode != "auto":
+            return self._make_plan(missed=self._missed + missed)  # says what the least budget is
+        self._decode, self._missed, self._seats = "strips", 0, self._options.seats
         if self._device.is_cuda:
             self._facts = self._measured("strips")
         return self._make_plan()
+
+    def _remember(self) -> bool:
+        """Take over what an earlier start found out in the same circumstances, if a plan can be made of it."""
+        known = self._notebook.read() if self._device.tells_memory else None
+        if known is None:
+            return False
+        before = self._facts, self._missed, self._decode, self._seats
+        self._facts, self._missed, self._decode, self._seats = known.facts, known.missed, known.decode, known.seats
+        try:
+            self._make_plan()
+        except ImpossibleBudget:
+            self._facts, self._missed, self._decode, self._seats = before
+            return False
+        return True
+
+    @property
+    def _notebook(self) -> Notebook:
+        """Kept with the compiled forms: where these are gone, compiling takes memory that only a bare plan leaves."""
+        options, blocks = self._options, self.assembly.facts(self._options.steps)
+        choices = [getattr(options, name) for name in CIRCUMSTANCES]
+        folder = options.compile_cache if options.identity else ""
+        return Notebook(folder, self._device.description, torch.__version__, self.budget, choices, blocks)
 
     def _place(self, plan: Plan) -> None:
         if not plan.in_place and self.assembly.host is None:
@@ -250,42 +316,6 @@ class Placement:
             self.lot.close()
         self.lot = Lot(self._device, plan.places, nbytes, None if self._device.is_cuda else 1)
 
-    def _warm_up(self) -> None:
-        """Ride every size and caption length that was named, then a full house: nothing new happens afterwards."""
-        if not self._device.is_cuda and self._forms is None:
-            return
-        for height, width in self._options.warm_up:
-            for tokens in self._options.captions:
-                self._ride([self._order(height, width, tokens)])
-        self._ride([self._longest() for _ in range(self.plan.seats)])
-        height, width = self._options.warm_up[0]
-        lengths = [self._options.captions[at % len(self._options.captions)] for at in range(2 * self.plan.seats)]
-        unnamed = [self._odd()] if self._forms is None or self._forms.is_frozen else []
-        self._ride([self._order(height, width, tokens) for tokens in lengths] + unnamed)
-
-    def _ride_unnamed(self) -> None:
-        """Sizes and lengths that were not named compile their common form now; so does a prompt that is too long."""
-        order = self._odd()
-        self._ride([order])
-        for prompt in (order.prompt, "a"):  # longer than the empty second prompt, and as long
-            self._ride([replace(order, prompt=prompt, guidance_scale=2.0)])
-        self._ride([replace(order, prompt=f"{order.prompt} {OVERLONG}")])
-
-    def _odd(self) -> Order:
-        """A picture of a size and a caption length that were not named."""
-        height, width = min(self._options.warm_up)
-        odd = (height, max(width - 32, 32)) if height == width else (min(height, width), max(height, width))
-        return self._order(*odd, max(min(self._options.captions) - 64, 40))
-
-    def _longest(self) -> Order:
-        return self._order(*self._options.warm_up[0], max(self._options.captions))
-
-    def _order(self, height: int, width: int, tokens: int) -> Order:
-        """A picture whose text is not in the cache."""
-        self._rides += 1
-        prompt = prompt_of_length(self._pipe, f"{self._rides} ", tokens)
-        return Order(prompt=prompt, height=height, width=width, seed=0, steps=WARM_UP_STEPS)
-
     @property
     def _wishes(self) -> Wishes:
         options = self._options
@@ -293,7 +323,7 @@ class Placement:
             packing=self._packs,
             ring_slots=options.ring_slots,
             residents=options.residents,
-            seats=options.seats,
+            seats=self._seats,
             places=options.places,
             decode=self._decode,
         )
@@ -307,15 +337,18 @@ class Placement:
             return Facts(context=0, fixed=0, activations=0, decode=0, pieces=0, strips=0, reserve=0, waiting=0)
         return Facts(fixed=self.assembly.fixed_bytes)
 
-    def _make_plan(self, *, budget: int = 0, residents: int | None = None, missed: int | None = None) -> Plan:
+    def _make_plan(
+        self, *, budget: int = 0, residents: int | None = None, missed: int | None = None, seats: int = 0
+    ) -> Plan:
         assembly, missed = self.assembly, self._missed if missed is None else missed
+        wishes = replace(self._wishes, seats=seats or self._seats)
         return make_plan(
             assembly.strategy.name,
             assembly.facts(self._options.steps),
             [stage.name for stage in assembly.strategy.stages],
             budget or self.budget,
             replace(self._facts, reserve=self._facts.reserve + missed),
-            self._wishes if residents is None else replace(self._wishes, residents=residents),
+            wishes if residents is None else replace(wishes, residents=residents),
             assembly.never_loaded,
         )
 

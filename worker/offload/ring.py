@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -23,8 +23,11 @@ class Slot:
 class Ring:
     """Streamed blocks on the GPU: `prefetch` what comes, `take` one for its turn, `give` its slot back."""
 
-    def __init__(self, device: Device, buffers: Sequence[torch.Tensor]) -> None:
-        self._device = device
+    def __init__(
+        self, device: Device, buffers: Sequence[torch.Tensor], heads: Mapping[Block, torch.Tensor] | None = None
+    ) -> None:
+        """`heads`: first bytes of blocks that lie on the device already, so that only the rest is carried."""
+        self._device, self._heads = device, heads or {}
         self.slots = [Slot(buffer) for buffer in buffers]
         self._by_block: dict[Block, Slot] = {}
 
@@ -70,7 +73,11 @@ class Ring:
         assert block.host is not None
         slot.block = block
         self._by_block[block] = slot
-        slot.ready = self._device.fetch(slot.buffer[: block.host.numel()], block.host, slot.free)
+        head = self._heads.get(block)
+        kept = 0 if head is None else head.numel()
+        if head is not None:
+            self._device.join(slot.buffer[:kept], head, slot.free)
+        slot.ready = self._device.fetch(slot.buffer[kept : block.host.numel()], block.host[kept:], slot.free)
 
     def _free_slot(self, wanted: Sequence[Block]) -> Slot:
         """An empty slot, else the one whose block is not wanted."""

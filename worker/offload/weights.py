@@ -1,8 +1,8 @@
 """Where every block's weights are on the device, and how they get ready for a turn.
 
 Four ways: *in place* (raw on the device, nothing to do), *resident* (packed on the device, unpacked into the scratch at
-its turn), *streamed* (through the ring, then unpacked), and *yielding* (resident, but its memory is lent to the decode
-and fetched again when its turn comes).
+its turn), *streamed* (through the ring, then unpacked; its head may be resident), and *yielding* (resident, but its
+memory is lent to the decode and fetched again when its turn comes).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Weights:
         self._blocks = {block.name: block for block in blocks}
         self._in_scratch: Block | None = None
         self._berths: dict[Block, Berth] = {}
+        self._heads: dict[Block, torch.Tensor] = {}
         self._is_lent = False
         self._kept: torch.Tensor | None = None
         self._lent: torch.Tensor | None = None
@@ -82,6 +83,7 @@ class Weights:
             return
         if self._plan.lends_ring:
             self.ring.clear()
+        if self._plan.lends_scratch:
             self._in_scratch = None
         for name in self._plan.yielding:
             berth = self._berths[self._blocks[name]]
@@ -102,6 +104,22 @@ class Weights:
         for name in self._plan.yielding:
             self._berths[self._blocks[name]].free = self._device.mark()
 
+    def unpacking_seconds(self, block: Block, times: int = 4) -> float:
+        """Device time that the block takes from its carried form to its parameters' place, once it has arrived."""
+        if block.name in self._plan.in_place:
+            return 0.0
+        berth = self._berths.get(block)
+        source = self._from_berth(block, berth) if berth else self.ring.take(block)
+        first = self._device.timed_mark()
+        for _ in range(times):
+            self._unpack(block, source, self._scratch)
+        last = self._device.timed_mark()
+        if berth is None:
+            self.ring.give(block)
+        self._in_scratch = None
+        self._device.synchronize()
+        return self._device.seconds_between(first, last) / times
+
     @property
     def arena_bytes(self) -> int:
         """All device memory of weights."""
@@ -115,6 +133,9 @@ class Weights:
     def refresh(self) -> None:
         """Upload every resident again from host memory (after set-up, and before a clean retry)."""
         self._in_scratch = None
+        for block, head in self._heads.items():
+            assert block.host is not None
+            self._device.fetch(head, block.host[: head.numel()], self._device.mark())
         for block, berth in self._berths.items():
             berth.filled, berth.free = False, self._device.mark()
             self._fill(block, berth)
@@ -128,6 +149,7 @@ class Weights:
     def drop(self) -> None:
         """Release all device memory of weights (the parameters must have been restored)."""
         self._berths.clear()
+        self._heads.clear()
         self.ring = Ring(self._device, [])
         for whole in (self._kept, self._lent, *self._in_place):
             if whole is not None:
@@ -149,21 +171,24 @@ class Weights:
 
     def _allocate(self, moved: Sequence[Block]) -> torch.Tensor:
         """Make both allocations and share them out; returns the scratch."""
-        plan = self._plan
-        lent = [plan.scratch_bytes, *[plan.slot_bytes] * plan.ring_slots] if plan.lends_ring else []
-        kept = [] if plan.lends_ring else [plan.scratch_bytes, *[plan.slot_bytes] * plan.ring_slots]
+        plan, slots = self._plan, [self._plan.slot_bytes] * self._plan.ring_slots
+        lent = [*([plan.scratch_bytes] if plan.lends_scratch else []), *(slots if plan.lends_ring else [])]
+        kept = [*([] if plan.lends_scratch else [plan.scratch_bytes]), *([] if plan.lends_ring else slots)]
         yielding = [self._blocks[name] for name in plan.yielding]
         resident = [block for block in moved if block.name in plan.residents and block not in yielding]
-        self._kept, kept_views = self._slice([*kept, *[block.carried_bytes for block in resident]])
+        heads = [(self._blocks[name], nbytes) for name, nbytes in plan.heads]
+        sizes = [*kept, *[block.carried_bytes for block in resident], *[nbytes for _, nbytes in heads]]
+        self._kept, kept_views = self._slice(sizes)
         with self._device.apart() if plan.seats > 1 else nullcontext():
             self._lent, lent_views = self._slice([*lent, *[block.carried_bytes for block in yielding]])
-        floor = lent_views[: len(lent)] + kept_views[: len(kept)]
-        self.ring = Ring(self._device, floor[1:])
-        for block, view in zip(resident, kept_views[len(kept) :], strict=True):
-            self._berths[block] = Berth(view)
-        for block, view in zip(yielding, lent_views[len(lent) :], strict=True):
-            self._berths[block] = Berth(view)
-        return floor[0] if floor else self._device.empty(0)
+        scratch, *buffers = lent_views[: len(lent)] + kept_views[: len(kept)]
+        views = lent_views[len(lent) :] + kept_views[len(kept) :]
+        names = [*yielding, *resident, *[block for block, _ in heads]]
+        own = dict(zip(names, views, strict=True))
+        self._berths = {block: Berth(own[block]) for block in (*yielding, *resident)}
+        self._heads = {block: own[block] for block, _ in heads}
+        self.ring = Ring(self._device, buffers, self._heads)
+        return scratch
 
     def _slice(self, sizes: Sequence[int]) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
         """One allocation cut into aligned pieces."""

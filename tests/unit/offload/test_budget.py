@@ -6,15 +6,19 @@ import contextlib
 import dataclasses
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.unit.offload.conftest import family_pipeline, plain_picture, same
-from worker.offload import ImpossibleBudget, placement
+from worker.offload import ImpossibleBudget, drop_stores, placement
 from worker.offload.carousel import Options
 from worker.offload.device import Device
 from worker.offload.engine import Engine
+from worker.offload.experience import Experience, Notebook
+from worker.offload.placement import Placement
+from worker.offload.plan import Facts, Plan
 from worker.offload.ticket import Order, Ticket
 from worker.offload.weights import Weights
 
@@ -58,6 +62,7 @@ def open_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Engin
     yield opener
     for engine in opened:
         engine.stop(60)
+    drop_stores()
 
 
 def draws(engine: Engine) -> bool:
@@ -115,6 +120,89 @@ def test_where_the_plain_decode_takes_too_much_it_is_done_in_strips(open_engine:
         assert ticket.result(60).info["decode_mode"] == "strips"
     finally:
         engine.stop(60)
+
+
+def test_where_company_takes_too_much_riders_ride_alone_before_the_decode_changes(
+    open_engine: Callable[..., Engine],
+) -> None:
+    opened: list[Engine] = []
+
+    def unplanned() -> int:
+        return 450 * KIB if not opened or opened[0].plan.seats > 1 else 0
+
+    engine = Engine(family_pipeline("z-image"), 500 * KIB, Card(unplanned), CARRIED)
+    opened.append(engine)
+    engine.start()
+    try:
+        assert (engine.plan.decode_mode, engine.plan.seats) == ("plain", 1)
+        assert engine.plan.residents, "company's excess is not held against a lone rider"
+        assert draws(engine)
+    finally:
+        engine.stop(60)
+
+
+def test_room_too_small_for_a_block_keeps_the_head_of_one(open_engine: Callable[..., Engine]) -> None:
+    engine = open_engine(500 * KIB, lambda: 0)
+    ((name, nbytes),) = engine.plan.heads
+    assert name not in engine.plan.residents
+    before = engine.report()["fetched_bytes"]
+    assert draws(engine)
+    assert draws(engine)
+    carried = engine.report()["fetched_bytes"] - before
+    assert engine._placement is not None
+    (block,) = [block for block in engine._placement.assembly.blocks if block.name == name]
+    assert 0 < nbytes < block.carried_bytes
+    passes = {"text": 1, "denoise": 4}  # two pictures of two steps, one text
+    blocks = [b for b in engine._placement.assembly.blocks if b.once and b.name not in engine.plan.residents]
+    most = sum(passes[stage] * nbytes for stage, nbytes in engine.plan.sweep_bytes.items())
+    ring = 2 * engine.plan.ring_slots * engine.plan.slot_bytes  # fetched ahead for newcomers
+    assert most - 3 * sum(b.carried_bytes for b in blocks) <= carried <= most + ring
+    engine.refresh(60)
+    assert draws(engine), "heads are uploaded again too"
+
+
+def test_a_restart_in_the_same_circumstances_starts_with_the_corrected_plan(
+    open_engine: Callable[..., Engine], tmp_path: Path
+) -> None:
+    options = dataclasses.replace(CARRIED, compile_cache=tmp_path, identity=f"test {tmp_path}")
+    first = open_engine(500 * KIB, lambda: 60 * KIB, options)
+    plan = first.plan
+    first.stop(60)
+    placed: list[Plan] = []
+    place = Placement._place
+
+    def note(placement: Placement, plan: Plan) -> None:
+        placed.append(plan)
+        place(placement, plan)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Placement, "_place", note)
+        second = open_engine(500 * KIB, lambda: 60 * KIB, options)
+        assert placed == [plan], "no correction"
+        assert draws(second)
+        second.stop(60)
+        third = open_engine(500 * KIB, lambda: 120 * KIB, options)
+        assert len(placed) > 2, "what was remembered is compared with the budget, and corrected"
+        assert third.report()["process_bytes"] <= 500 * KIB
+        third.stop(60)
+        other = open_engine(480 * KIB, lambda: 0, options)
+    assert other.plan.resident_bytes > plan.resident_bytes - 40 * KIB, "another budget has its own experience"
+
+
+def test_experience_that_can_not_be_read_or_kept_costs_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = Experience(Facts(block_seconds=(0.1, 0.2)), 5, "auto", 4)
+    Notebook(tmp_path, "a").write(known)
+    assert Notebook(tmp_path, "a").read() == known
+    assert Notebook(tmp_path, "b").read() is None
+    for file in tmp_path.iterdir():
+        file.write_text("{")
+    assert Notebook(tmp_path, "a").read() is None
+    (tmp_path / "file").write_text("")
+    Notebook(tmp_path / "file", "a").write(known)
+    assert "measures again" in caplog.text
+    assert Notebook("", "a").read() is None
 
 
 class Full:

@@ -70,14 +70,16 @@ def fill(*modules: torch.nn.Module, dtype: torch.dtype = torch.bfloat16) -> None
         module.to(dtype).eval().requires_grad_(False)
 
 
-def small_vae(latent: int, **config: Any) -> AutoencoderKL:
+def small_vae(
+    latent: int, blocks: tuple[int, ...] = (8, 8, 16, 16), groups: int = 4, layers: int = 1, **config: Any
+) -> AutoencoderKL:
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8, 8, 16, 16),
-        layers_per_block=1,
+        block_out_channels=blocks,
+        layers_per_block=layers,
         latent_channels=latent,
-        norm_num_groups=4,
+        norm_num_groups=groups,
         **config,
     )
 

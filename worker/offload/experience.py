@@ -1,0 +1,78 @@
+"""What a start found out, kept on disk beside the packed weights: a restart then need not measure and correct again.
+
+It saves time and decides nothing alone: a plan made from it is ridden and compared with the budget like any other, and
+where it does not keep its word everything is measured anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from worker.offload.plan import Facts
+
+logger = logging.getLogger(__name__)
+
+#: Counted up when what is measured comes to mean something else.
+FORMAT = 1
+#: Each start writes one small file for each budget, model and card; so many of the latest are kept.
+KEPT = 32
+NAME = "zimg-plan-"
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """What was measured and what corrections came to."""
+
+    facts: Facts
+    missed: int  # bytes that plans turned out to lack
+    decode: str  # plain, strips, auto
+    seats: int
+
+
+class Notebook:
+    """One experience in `folder` ("": none is kept), by everything on which it depends."""
+
+    def __init__(self, folder: str | Path, *circumstances: Any) -> None:
+        key = hashlib.sha256(repr((FORMAT, *circumstances)).encode()).hexdigest()[:24]
+        self._file = Path(folder) / f"{NAME}{key}.json" if folder else None
+
+    def read(self) -> Experience | None:
+        """What an earlier start in the same circumstances wrote, or None."""
+        if self._file is None:
+            return None
+        try:
+            found = json.loads(self._file.read_text())
+            facts = Facts(**{**found["facts"], "block_seconds": tuple(found["facts"]["block_seconds"])})
+            return Experience(facts, int(found["missed"]), str(found["decode"]), int(found["seats"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, experience: Experience) -> None:
+        """Keep it for the next start; a disk that refuses costs that start some seconds."""
+        if self._file is None:
+            return
+        draft = self._file.with_suffix(f".{os.getpid()}")
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(asdict(experience)))
+            draft.rename(self._file)
+            self._forget_oldest(self._file.parent)
+        except OSError as error:
+            logger.warning("what was measured can not be kept (%s): the next start measures again", error)
+
+    def forget(self) -> None:
+        """It did not hold."""
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+
+    @staticmethod
+    def _forget_oldest(folder: Path) -> None:
+        files = sorted(folder.glob(f"{NAME}*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+        for file in files[KEPT:]:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,71 @@
+"""The pictures that are ridden before anybody is served: they compile, measure, and fill the house."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from worker.offload.text import prompt_of_length
+from worker.offload.ticket import Order
+
+if TYPE_CHECKING:
+    from worker.offload.carousel import Options
+
+#: The second step is the first that uses what was kept of the prompt.
+STEPS = 2
+#: Longer than any text encoder reads.
+OVERLONG = "and more " * 700
+
+
+class WarmUp:
+    """Rides by the sizes and caption lengths that `options` name. `ride` draws pictures together, here and now."""
+
+    def __init__(self, pipe: Any, options: Options, ride: Callable[[list[Order]], None]) -> None:
+        self._pipe, self._options, self._ride = pipe, options, ride
+        self._count = 0
+
+    def named(self) -> None:
+        """Every size with every caption length, one after another."""
+        for height, width in self._options.warm_up:
+            for tokens in self._options.captions:
+                self._ride([self._order(height, width, tokens)])
+
+    def house(self, seats: int) -> None:
+        """A full house of the largest pictures."""
+        self._ride([self.longest() for _ in range(seats)])
+
+    def mixed(self, seats: int, pictures: int) -> None:
+        """More pictures than there are seats, of all caption lengths and one of no named size."""
+        height, width = self._options.warm_up[0]
+        lengths = [self._options.captions[at % len(self._options.captions)] for at in range(max(pictures, seats))]
+        self._ride([*[self._order(height, width, tokens) for tokens in lengths], self._odd()])
+
+    def unnamed(self) -> None:
+        """Sizes and lengths that were not named compile their common form; so does a prompt that is too long."""
+        order = self._odd()
+        self._ride([order])
+        if self._options.guided:
+            for prompt in (order.prompt, "a"):  # longer than the empty second prompt, and as long
+                self._ride([replace(order, prompt=prompt, guidance_scale=2.0)])
+        self._ride([replace(order, prompt=f"{order.prompt} {OVERLONG}")])
+
+    def longest(self) -> Order:
+        """The picture that takes most memory."""
+        return self._order(*self._options.warm_up[0], max(self._options.captions))
+
+    def usual(self) -> Order:
+        """A picture of the largest size with a usual caption."""
+        return self._order(*self._options.warm_up[0], min(self._options.captions))
+
+    def _odd(self) -> Order:
+        """A picture of a size and a caption length that were not named."""
+        height, width = min(self._options.warm_up)
+        odd = (height, max(width - 32, 32)) if height == width else (min(height, width), max(height, width))
+        return self._order(*odd, max(min(self._options.captions) - 64, 40))
+
+    def _order(self, height: int, width: int, tokens: int) -> Order:
+        """A picture whose text is not in the cache."""
+        self._count += 1
+        prompt = prompt_of_length(self._pipe, f"{self._count} ", tokens)
+        return Order(prompt=prompt, height=height, width=width, seed=0, steps=STEPS)
