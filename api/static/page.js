@@ -170,7 +170,10 @@ const outbox = openOutbox({
     refreshQuota();
     keepLooking(150);
   },
-  onDelayed(entry) { $('status').textContent = say('announceUnsent', { prompt: entry.request.prompt.slice(0, 80) }); },
+  onDelayed(entry) {
+    $('status').textContent = say('announceUnsent', { prompt: entry.request.prompt.slice(0, 80) });
+    refreshQuota();
+  },
   // Beside the prompt where it still stands; else the card keeps it.
   onRefused(entry, problem) {
     $('composer-error').textContent = problem.message;
@@ -270,6 +273,17 @@ async function loadHistory() {
   keepLooking(100);
 }
 
+// What was drawn elsewhere meanwhile: in another tab, on a phone, through the API.
+async function loadNewest() {
+  if (document.visibilityState !== 'visible') return;
+  const answer = await service.history(null, PAGE).catch(() => null);
+  if (!answer) return;
+  for (const job of answer.data.reverse()) take(job);
+  arrange();
+  refreshQuota();
+  keepLooking(100);
+}
+
 async function refreshQuota() {
   const use = await service.usage().catch(() => null);
   if (!use) return;
@@ -337,6 +351,7 @@ function wire() {
   document.addEventListener('paste', (event) => { if (event.clipboardData?.files.length) takeFile(event.clipboardData.files[0]); });
   $('language').addEventListener('click', () => { switchLanguage(); showLanguage(); showSelection(); redraw(); refreshQuota(); });
   $('theme').addEventListener('click', theme);
+  document.addEventListener('visibilitychange', loadNewest);
   $('more').addEventListener('click', () => loadHistory().catch((problem) => toast(problem.message)));
   $('starred-only').addEventListener('change', arrange);
   $('select').addEventListener('click', () => { isSelecting = !isSelecting; selected.clear(); showSelection(); });

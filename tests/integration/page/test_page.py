@@ -5,6 +5,7 @@ import io
 import re
 import zipfile
 
+import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
@@ -128,6 +129,18 @@ def test_the_history_is_there_after_a_reload(home, worker):
 
     expect(home.locator(JOB)).to_have_count(2)
     expect(home.locator(f"{DONE} img")).to_have_attribute("alt", "keep me")
+    with worker.at_work():
+        expect(home.locator(DONE)).to_have_count(2)
+
+
+def test_what_was_drawn_elsewhere_is_there_when_one_comes_back_to_the_page(home, live, worker):
+    ask(home, "asked here")
+    expect(home.locator(JOB)).to_have_count(1)
+    httpx.post(f"{live.url}/v1/jobs", json={"prompt": "asked by a program", "size": "256x256"}).raise_for_status()
+    home.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+
+    expect(home.locator(JOB)).to_have_count(2)
+    expect(home.locator(JOB).first).to_contain_text("asked by a program")
     with worker.at_work():
         expect(home.locator(DONE)).to_have_count(2)
 
