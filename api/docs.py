@@ -83,12 +83,16 @@ def for_programs() -> Response:
     return Response(_LLMS_TEXT.format(url=base_url()), mimetype="text/plain")
 
 
+def _as_html(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
 @docs.get("/problems")
 def problems() -> Response:
     """Every error code, in both languages."""
     rows = "".join(
         f'<tr id="{code}"><td><code>{code}</code></td><td>{problem.status}</td>'
-        f"<td>{escape(problem.title)}. {_BACKTICKS.sub(r'<code>\1</code>', escape(problem.advice))}</td>"
+        f"<td>{escape(problem.title)}. {_as_html(problem.advice)}</td>"
         f'<td lang="zh-CN">{escape(problem.title_zh)}。{escape(problem.advice_zh)}</td>'
         f"<td>{_RETRY if problem.is_worth_a_retry else _NO_RETRY}</td></tr>"
         for code, problem in PROBLEMS.items()
@@ -116,7 +120,6 @@ GET {url}/v1/jobs/ID?wait=20 answers when it has ended; `images[0].url` is the P
 Send an `Idempotency-Key`, so that the same request sent again draws once. On 429 and 503 wait for `Retry-After`.
 """
 
-_BACKTICKS = re.compile(r"`([^`]+)`")
 _RETRY = "<code>retry_at</code>, <code>Retry-After</code>"
 _NO_RETRY = "not as it stands"
 
