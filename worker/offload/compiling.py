@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from worker.offload.blocks import Block
 from worker.offload.strategies import Strategy
@@ -26,10 +27,11 @@ VARIANTS = 256
 
 
 def keep_compiled(folder: str | Path) -> None:
-    """Have compiled forms kept in `folder`, where a later process finds them; folders that were named before stay."""
+    """Have compiled forms kept in `folder`, where a later process finds them; folders that the user named stay."""
     if folder:
         for name, inner in FOLDERS.items():
-            os.environ.setdefault(name, str(Path(folder) / inner))
+            if os.environ.get(name) in (None, default_cache_dir()):  # torch names its own in the temporary folder
+                os.environ[name] = str(Path(folder).absolute() / inner)
 
 
 class CompiledForms:

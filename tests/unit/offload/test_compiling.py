@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch._dynamo.utils import counters
 
 from tests.unit.offload.tiny import z_image
 from worker.offload import Carousel
+from worker.offload.compiling import FOLDERS, CompiledForms, keep_compiled
+from worker.offload.strategies import Z_IMAGE
 
+ROOT = Path(__file__).parents[3]
 SUBJECT = "a white ceramic teapot on a pure white background "
 
 
@@ -35,3 +45,42 @@ def test_prompts_of_all_lengths_and_pictures_of_all_sizes_compile_nothing_after_
         assert first == second[::-1], "the form of a shape does not depend on what came before"
         modes = [carousel.submit(**order).result(60).info.get("decode_mode", "plain") for order in (named, other)]
         assert modes == ["plain", "strips"], "only named sizes have a decoder compiled for them"
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on the CPU")
+def test_a_second_process_finds_every_form_in_the_folder_and_compiles_none(tmp_path: Path) -> None:
+    first, second = _compile_once(tmp_path), _compile_once(tmp_path)
+    assert first == {"forms": 2, "later": 0, "compiled": 2, "found": 0}
+    assert second == {"forms": 2, "later": 0, "compiled": 0, "found": 2}
+
+
+def _compile_once(folder: Path) -> dict[str, int]:
+    environ = {name: value for name, value in os.environ.items() if name not in FOLDERS}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.unit.offload.compile_once", str(folder)],
+        cwd=ROOT, env=environ, capture_output=True, text=True, timeout=200, check=True,
+    )  # fmt: skip
+    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_folders_that_the_user_named_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/somewhere")
+    monkeypatch.delenv("TRITON_CACHE_DIR", raising=False)
+    keep_compiled("")
+    assert "TRITON_CACHE_DIR" not in os.environ
+    monkeypatch.setenv("TRITON_CACHE_DIR", "")  # so that it is put back afterwards
+    monkeypatch.delenv("TRITON_CACHE_DIR")
+    keep_compiled(tmp_path)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/somewhere"
+    assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "triton")
+
+
+def test_guided_pictures_have_forms_of_their_own_only_where_that_was_named() -> None:
+    block = torch.nn.Linear(4, 4)
+    for guided, expected in ((False, 0), (True, 1)):
+        torch._dynamo.reset()
+        counters.clear()
+        forward = CompiledForms(Z_IMAGE, "eager", guided=guided).both(block.forward)
+        assert torch.equal(forward(torch.ones(2, 3, 4)), block(torch.ones(2, 3, 4)))
+        assert counters["stats"]["unique_graphs"] == expected
