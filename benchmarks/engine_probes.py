@@ -53,6 +53,28 @@ def probe_decoder(bench: Bench, pipe: Any) -> None:
         bench.say("decoder", kind=kind, ms=round(seconds * 1e3, 2), own_gib=round(own, 3), first_s=round(first, 1))
 
 
+def probe_strips(bench: Bench, pipe: Any) -> None:
+    """The decode in strips of several heights beside the plain eager one: difference, time, memory."""
+    from worker.offload.strips import decode_in_strips
+
+    decoder, scale = pipe.vae.decoder, 1.0
+    latents = torch.randn(1, 16, bench.size // 8, bench.size // 8, device=bench.where, dtype=torch.bfloat16)
+    with torch.no_grad():
+        plain = decoder(latents).float()
+        scale = float(1 / plain.std() / 4)  # random weights: bring the picture to the spread of a real one
+        shown = ((plain * scale + 0.5).clamp(0, 1) * 255).round()
+        for mib in (64, 32, 16, 8):
+            figures: dict[str, Any] = {}
+            before = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
+            with bench.memory(figures):
+                seconds = timed(lambda: decode_in_strips(decoder, latents, mib << 20))  # noqa: B023
+            strips = decode_in_strips(decoder, latents, mib << 20).float()
+            most = int((((strips * scale + 0.5).clamp(0, 1) * 255).round() - shown).abs().max())
+            own = figures.get("alloc_gib", 0) - before / 2**30
+            same = bool(torch.equal(strips, plain))
+            bench.say("strips", mib=mib, equal=same, most=most, ms=round(seconds * 1e3, 1), own_gib=round(own, 3))
+
+
 def probe_text(bench: Bench, pipe: Any) -> None:
     ids = torch.zeros(1, 512, dtype=torch.long, device=bench.where)
     mask = torch.ones(1, 512, dtype=torch.bool, device=bench.where)

@@ -139,6 +139,8 @@ class Engine(threading.Thread):
             "fetched_bytes": self._device.fetched_bytes,
             "state_bytes": self._device.state_bytes,
             "parkings": self._placement.lot.parkings if self._placement and self._placement.lot else 0,
+            "start_seconds": dict(self._placement.seconds) if self._placement else {},
+            "corrections": self._placement.corrections if self._placement else 0,
             "prompt_cache_hits": self._placement.assembly.cache.hits if self._placement else 0,
         }
 

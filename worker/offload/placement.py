@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -65,30 +66,43 @@ class Placement:
         self.lot: Lot | None = None
         self._is_open = False
         self._was_remembered = False
+        self.seconds: dict[str, float] = {}  # what opening took, by part
+        self.corrections = 0
 
     def open(self) -> None:
         """Take the pipeline apart and put everything where the plan says."""
         options, assembly = self._options, self.assembly
-        assembly.move_fixed_parts()
+        with self._timed("fixed parts"):
+            assembly.move_fixed_parts()
         self._facts = self._assumed_facts()
         in_place = fits_in_place(assembly.facts(options.steps), self.budget, self._facts, self._wishes)
         if not in_place:
-            assembly.fill_host(self._packs, options.identity, options.weights_cache)  # the plan needs the packed sizes
+            with self._timed("host weights"):  # the plan needs the packed sizes
+                assembly.fill_host(self._packs, options.identity, options.weights_cache)
         self._close_gates()
         self._was_remembered = not in_place and self._remember()
         measures = self._device.is_cuda and not in_place and not self._was_remembered
-        if measures:
-            self._measure()
-        else:
-            self._place(self._make_plan())
-            self._ride_named()
+        with self._timed("first rides"):
+            if measures:
+                self._measure()
+            else:
+                self._place(self._make_plan())
+                self._ride_named()
         if self._forms is not None:
             self._forms.freeze()
-            self._warm_up.unnamed()
+            with self._timed("unnamed sizes"):
+                self._warm_up.unnamed()
         if measures:
             self._place(self._make_plan())
-        self._settle()
+        with self._timed("settling"):
+            self._settle()
         self._is_open = True
+
+    @contextlib.contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        self.seconds[part] = round(time.monotonic() - begun, 2)
 
     def shrink(self) -> None:
         """Free what is cached, and plan with a resident less, or with fewer riders; the way of decoding stays.
@@ -230,6 +244,7 @@ class Placement:
                 self._notebook.write(Experience(self._facts, self._missed, self._decode, self._seats))
                 return
             logger.info("%.2f GiB too much: planning again", over / 2**30)
+            self.corrections += 1
             self._was_remembered = False
             self._place(self._corrected(over + SPARE))
         raise ImpossibleBudget(f"the process stays {over / 2**30:.2f} GiB over its budget, however little is resident")

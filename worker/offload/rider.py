@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import time
 from collections.abc import Callable, Hashable
 from types import FrameType
 from typing import Any
@@ -91,7 +92,21 @@ def own_pipeline(pipe: Any, device: Device, cache: PromptCache, rider: Rider) ->
 
     if hasattr(mine, "encode_prompt"):
         remember_prompts(mine, cache, note)
+        mine.encode_prompt = _timed(mine.encode_prompt, rider)
     return mine
+
+
+def _timed(encode: Callable[..., Any], rider: Rider) -> Callable[..., Any]:
+    """`encode`, noting in the rider's ticket how long it took."""
+
+    @functools.wraps(encode)
+    def encode_prompt(*args: Any, **kwargs: Any) -> Any:
+        begun = time.perf_counter()
+        value = encode(*args, **kwargs)
+        rider.ticket.text_seconds += time.perf_counter() - begun
+        return value
+
+    return encode_prompt
 
 
 def call_arguments(pipe: Any, order: Order, on_step_end: Callable[..., dict[str, Any]]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Ticket:
         self.canceled = False
         self.finite = True  # False: the latents or the picture held NaN or infinities (known after result())
         self.retries = 0  # after errors for want of memory
+        self.text_seconds = 0.0  # from the request for the prompt's encoding to its answer, turns of others included
         self._wake: Callable[[], None] = lambda: None
         self._done = threading.Event()
         self._landing: Landing | None = None
