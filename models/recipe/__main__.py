@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,13 +14,12 @@ from models.recipe.batches import (
     CAPTION_PLANS,
     CaptionTable,
     LatentPool,
+    PoolPainter,
     SizePlan,
     build_caption_table,
-    build_latent_pool,
     training_groups,
 )
-from models.recipe.evaluate import measure, measure_ruler, reference_colours, train_classifier
-from models.recipe.export import export_pipeline
+from models.recipe.finish import Examiner, finish
 from models.recipe.model import (
     TINY_SHAPE,
     BatchedDenoiser,
@@ -32,25 +29,31 @@ from models.recipe.model import (
     build_transformer,
     build_vae,
 )
-from models.recipe.plots import contact_sheet, loss_plot
 from models.recipe.progress import Run
 from models.recipe.sampling import Painter
 from models.recipe.tokenizer import build_tokenizer
-from models.recipe.train_diffusion import Data, Learners, train_distilled, train_flow
-from models.recipe.train_vae import train_vae
+from models.recipe.train_diffusion import Data, Learners, train_flow, train_guided
+from models.recipe.train_vae import Lesson, train_vae
 
+SHORT = ((32, 0.85), (64, 0.15))
+#: Pictures per step are never as many as a picture has tokens: the compiler would take the two for one size.
 SIZES = (
-    SizePlan(256, 256, 0.54, 160, 40960),
-    SizePlan(384, 384, 0.06, 72, 6144),
-    SizePlan(512, 512, 0.22, 40, 12288),
-    SizePlan(576, 448, 0.06, 40, 4096),
-    SizePlan(448, 576, 0.06, 40, 4096),
-    SizePlan(768, 768, 0.06, 18, 3072),
+    SizePlan(256, 256, 240, 49152, 0.80, 0.32, ((32, 0.80), (64, 0.15), (128, 0.05))),
+    SizePlan(384, 384, 112, 5120, 0.06, 0.06, SHORT),
+    SizePlan(512, 512, 64, 12288, 0.14, 0.42, SHORT),
+    SizePlan(576, 448, 64, 2560, 0.0, 0.06, SHORT),
+    SizePlan(448, 576, 64, 2560, 0.0, 0.06, SHORT),
+    SizePlan(768, 768, 24, 2560, 0.0, 0.08, SHORT),
 )
-TINY_SIZES = (SizePlan(64, 64, 0.7, 4, 16), SizePlan(96, 64, 0.3, 4, 8))
-
-
+TINY_SIZES = (
+    SizePlan(64, 64, 4, 16, 0.7, 0.5, ((32, 0.8), (64, 0.1), (128, 0.1))),
+    SizePlan(96, 64, 4, 8, 0.3, 0.5, SHORT),
+)
+LESSONS = (Lesson(128, 128, 16384, 0.5), Lesson(256, 32, 12288, 0.9), Lesson(512, 8, 1536, 1.0))
+TINY_LESSONS = (Lesson(64, 2, 8, 0.5), Lesson(96, 2, 4, 1.0))
 CAPTIONS, POOLS = "captions.pt", "pools.pt"
+#: Captions on which the guided model must beat the plain one.
+SCORE_CAPTIONS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,31 +62,34 @@ class Scale:
 
     shape: ModelShape
     sizes: tuple[SizePlan, ...]
-    vae_batch: int
-    vae_size: int
-    classifier_steps: int
-    references: int
-    check_sizes: tuple[tuple[int, int], ...]
+    lessons: tuple[Lesson, ...]
+    examiner: Examiner
     groups: int | None
 
 
-FULL = Scale(ModelShape(), SIZES, 16, 256, 350, 4096, ((256, 4), (512, 4), (768, 4), (512, 8)), None)
-TINY = Scale(TINY_SHAPE, TINY_SIZES, 2, 64, 3, 256, ((64, 4),), 60)
+FULL = Scale(ModelShape(), SIZES, LESSONS, Examiner(), None)
+TINY = Scale(
+    TINY_SHAPE,
+    TINY_SIZES,
+    TINY_LESSONS,
+    Examiner(classifier_steps=3, classifier_batch=16, references=256, sizes=((64, 4),), main=64, sheet=4, tile=64),
+    60,
+)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m models.recipe", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/starter"), help="checkpoints, log, pictures and model")
-    parser.add_argument("--vae-seconds", type=float, default=300)
+    parser.add_argument("--vae-seconds", type=float, default=200)
     parser.add_argument("--flow-seconds", type=float, default=780)
-    parser.add_argument("--distill-seconds", type=float, default=240)
-    parser.add_argument("--guidance", type=float, default=0.7, help="guidance that distillation builds in")
+    parser.add_argument("--guided-seconds", type=float, default=120)
+    parser.add_argument("--guidance", type=float, default=0.5, help="guidance that the last stage builds in")
     parser.add_argument("--pool-share", type=float, default=1.0, help="smaller pools of pictures for a shorter run")
     parser.add_argument("--captions", type=int, default=500, help="held-out captions to measure on")
     parser.add_argument("--stop-after", type=float, default=float("inf"), help="seconds until a run that resumes later")
-    parser.add_argument("--until", choices=("vae", "flow", "end"), default="end")
-    parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--tiny", action="store_true", help="a dry run of seconds on a CPU")
+    parser.add_argument("--no-compile", action="store_true", help="no compiled transformer blocks")
+    parser.add_argument("--no-graphs", action="store_true", help="no recorded training steps")
+    parser.add_argument("--tiny", action="store_true", help="a dry run of a minute on a CPU")
     return parser.parse_args()
 
 
@@ -96,40 +102,45 @@ def main() -> None:
     diffusers_logging.set_verbosity_error()
     torch.set_float32_matmul_precision("high")
     torch._dynamo.config.cache_size_limit = 128
+    torch.serialization.set_crc32_options(False)  # pools are gigabytes, and a run folder is no archive
     torch.manual_seed(0)
     tokenizer = load_tokenizer(run)
     vae = build_vae(scale.shape).to(device)
-    train_vae(vae, run, arguments.vae_seconds, scale.vae_batch, scale.vae_size, compiled=not arguments.no_compile)
-    vae.eval().requires_grad_(False)
-    if arguments.until == "vae":
+    train_vae(vae, run, arguments.vae_seconds, scale.lessons, graphs=not arguments.no_graphs)
+    if run.must_stop:
         return
+    vae.eval().requires_grad_(False)
     learners = Learners(
         build_text_encoder(scale.shape, tokenizer).to(device),
         BatchedDenoiser(build_transformer(scale.shape).to(device), device.type == "cuda" and not arguments.no_compile),
     )
-    _train(arguments, run, scale, tokenizer, vae, learners)
-    if arguments.until == "end":
-        _finish(
-            arguments, run, scale, Painter(tokenizer, learners.encoder.eval(), learners.denoiser.eval(), vae, device)
-        )
+    painter = Painter(tokenizer, learners.encoder.eval(), learners.denoiser.eval(), vae, device)
+    _train(arguments, run, scale, painter, learners)
 
 
-def _train(  # noqa: PLR0917
-    arguments: argparse.Namespace,
-    run: Run,
-    scale: Scale,
-    tokenizer: PreTrainedTokenizerFast,
-    vae: Vae,
-    learners: Learners,
-) -> None:
-    captions = load_captions(run, tokenizer, scale.groups)
+def _train(arguments: argparse.Namespace, run: Run, scale: Scale, painter: Painter, learners: Learners) -> None:
+    data = _load_data(run, scale, painter, arguments.pool_share)
+    graphs, examiner = not arguments.no_graphs, scale.examiner
+    train_flow(learners, data, run, arguments.flow_seconds, graphs=graphs)
+    if run.must_stop:
+        examiner.glance(painter, run, min(arguments.captions, 100))
+        return
+    if arguments.guided_seconds > 0:
+        count = min(arguments.captions, SCORE_CAPTIONS)
+        plain, score = learners.portrait(), examiner.score(painter, run, count, "flow")
+        train_guided(learners, data, run, arguments.guided_seconds, arguments.guidance, graphs=graphs)
+        if examiner.score(painter, run, count, "guided") <= score:
+            learners.resemble(plain)
+    finish(painter, run, examiner, arguments.captions)
+
+
+def _load_data(run: Run, scale: Scale, painter: Painter, share: float) -> Data:
+    captions = load_captions(run, painter.tokenizer, scale.groups)
     run.log("captions", tables=len(captions))
-    sizes = [replace(size, pool=max(2, int(size.pool * arguments.pool_share))) for size in scale.sizes]
-    data = Data(captions, list(zip(sizes, load_pools(run, vae, sizes), strict=True)))
+    sizes = [replace(size, pool=max(2, int(size.pool * share))) for size in scale.sizes]
+    data = Data(captions, list(zip(sizes, load_pools(run, painter.vae, sizes), strict=True)))
     run.log("pools", pictures=sum(size.pool for size in sizes))
-    train_flow(learners, data, run, arguments.flow_seconds)
-    if arguments.until == "end" and arguments.distill_seconds > 0 and not run.must_stop:
-        train_distilled(learners, data, run, arguments.distill_seconds, arguments.guidance)
+    return data
 
 
 def load_tokenizer(run: Run) -> PreTrainedTokenizerFast:
@@ -156,38 +167,11 @@ def load_pools(run: Run, vae: Vae, sizes: list[SizePlan]) -> list[LatentPool]:
     """The pools of encoded pictures, drawn once per run folder."""
     state = run.load(POOLS)
     if state is None:
-        generator = torch.Generator(run.device).manual_seed(21)
-        pools = [build_latent_pool(vae, size, generator, i) for i, size in enumerate(sizes)]
+        artist = PoolPainter(vae, run.dtype, torch.Generator(run.device).manual_seed(21))
+        pools = [artist.paint(size, i) for i, size in enumerate(sizes)]
         run.save(POOLS, {str(i): asdict(pool) for i, pool in enumerate(pools)})
         return pools
     return [LatentPool(**state[str(i)]) for i in range(len(sizes))]
-
-
-def _finish(arguments: argparse.Namespace, run: Run, scale: Scale, painter: Painter) -> None:
-    size = export_pipeline(
-        painter.tokenizer, painter.encoder, painter.denoiser.transformer, painter.vae, run.path("model")
-    )
-    run.log("export", bytes=size)
-    for part in (painter.encoder, painter.denoiser, painter.vae):
-        part.to(torch.bfloat16).float()  # measure what was written
-    side, tile = (512, 128) if not arguments.tiny else (64, 64)
-    contact_sheet(painter, side, tile, 14).save(run.path("contact-sheet.png"))
-    contact_sheet(painter, side, side, 4, 8).save(run.path("samples.png"))
-    loss_plot(run.path("log.jsonl")).save(run.path("losses.png"))
-    network, sure = train_classifier(run.device, scale.classifier_steps, 256 if not arguments.tiny else 16)
-    run.save("classifier.pt", {"network": network.state_dict()})
-    references = reference_colours(run.device, scale.references)
-    results: dict[str, object] = {"classifier_on_renders": sure, "bytes": size}
-    results["colour_measure_on_renders"] = measure_ruler(network, references, run.device)
-    measured = []
-    for pixels, forwards in scale.check_sizes:
-        count = arguments.captions if pixels <= side and forwards == 4 else min(arguments.captions, 100)
-        started = time.monotonic()
-        measured.append(measure(painter, network, references, count=count, size=pixels, forwards=forwards))
-        run.log("measure", seconds_taken=round(time.monotonic() - started, 1), **measured[-1])
-    results["measured"] = measured
-    run.path("evaluation.json").write_text(json.dumps(results, indent=2) + "\n")
-    run.log("done", **{k: v for k, v in results.items() if k != "measured"})
 
 
 if __name__ == "__main__":

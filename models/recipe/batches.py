@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from models.recipe.captions import Subject, caption, lengthen
 from models.recipe.catalog import BACKGROUNDS, COLOURS, KINDS, MATERIALS, is_held_out
 from models.recipe.data import random_subjects, render
-from models.recipe.model import Vae
+from models.recipe.model import LATENT_CHANNELS, Vae
 from models.recipe.tokenizer import chat
 
 GROUPS = len(KINDS) * len(COLOURS) * len(BACKGROUNDS) * len(MATERIALS)
@@ -39,14 +40,9 @@ class CaptionPlan:
     length: int
     each: int
     words: tuple[int, int]
-    share: float
 
 
-CAPTION_PLANS = (
-    CaptionPlan(32, 20, (0, 0), 0.80),
-    CaptionPlan(64, 6, (4, 11), 0.15),
-    CaptionPlan(128, 2, (15, 28), 0.05),
-)
+CAPTION_PLANS = (CaptionPlan(32, 20, (0, 0)), CaptionPlan(64, 6, (3, 11)), CaptionPlan(128, 2, (15, 28)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +82,7 @@ def build_caption_table(
     """Write and tokenise `plan.each` captions for each of the groups (held-out ones are never asked for)."""
     rng = random.Random(seed)
     texts = [_write(group, plan, rng) for group in groups for _ in range(plan.each)]
+    _shorten(tokenizer, texts, plan, [g for g in groups for _ in range(plan.each)], rng)
     ids, lengths = tokenize(tokenizer, texts, plan.length)
     empty, empty_length = tokenize(tokenizer, [""], plan.length)
     table = torch.zeros(GROUPS, plan.each, plan.length, dtype=torch.int16)
@@ -100,6 +97,18 @@ def _write(group: int, plan: CaptionPlan, rng: random.Random) -> str:
     return lengthen(text, rng, rng.randint(*plan.words)) if plan.words[1] else text
 
 
+def _shorten(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str], plan: CaptionPlan, groups: Sequence[int], rng: random.Random
+) -> None:
+    """Write anew, in place, what is too long for the table: cut off, it would ask for less than its picture shows."""
+    left = list(range(len(texts)))
+    while left:
+        rows: list[list[int]] = tokenizer([chat(texts[i]) for i in left]).input_ids
+        left = [i for i, row in zip(left, rows, strict=True) if len(row) > plan.length]
+        for i in left:
+            texts[i] = _write(groups[i], plan, rng)
+
+
 def training_groups() -> list[int]:
     """Rows of the subjects that may be trained on."""
     subjects = ((g, subject_of(g)) for g in range(GROUPS))
@@ -108,13 +117,20 @@ def training_groups() -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class SizePlan:
-    """A picture size in pixels, its share of the steps, pictures per step and pictures in the pool."""
+    """A picture size in pixels, pictures per step and in the pool, and shares of the steps.
+
+    `early` and `late` are the size's shares before and after the middle of the stage: small pictures teach what is
+    asked for, quickly, and large ones then only how it looks at their size. `lengths` are the tokens of the captions
+    that come with it and their shares.
+    """
 
     height: int
     width: int
-    share: float
     batch: int
     pool: int
+    early: float
+    late: float
+    lengths: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,25 +142,29 @@ class LatentPool:
 
     def sample(self, count: int) -> tuple[Tensor, Tensor]:
         rows = torch.randint(len(self.groups), (count,), device=self.groups.device)
-        return self.latents[rows].float(), self.groups[rows]
+        return self.latents.index_select(0, rows).float(), self.groups.index_select(0, rows)
 
 
-@torch.no_grad()
-def encode_pictures(vae: Vae, pictures: Tensor) -> Tensor:
-    """Latents on the transformer's scale."""
-    with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
-        mean = vae.encode(pictures).latent_dist.mean.float()
-    latents: Tensor = (mean - vae.config.shift_factor) * vae.config.scaling_factor
-    return latents
+class PoolPainter:
+    """Draws and encodes pools of pictures; the encoder computes in `dtype`, which is only faster."""
 
+    def __init__(self, vae: Vae, dtype: torch.dtype, generator: torch.Generator) -> None:
+        self._encoder = copy.deepcopy(vae.encoder).to(dtype)
+        self._dtype, self._generator = dtype, generator
+        self._shift, self._scale = vae.config.shift_factor, vae.config.scaling_factor
 
-def build_latent_pool(vae: Vae, plan: SizePlan, generator: torch.Generator, seed: int) -> LatentPool:
-    """Draw and encode the pool of one size."""
-    rng, latents, groups = random.Random(seed), [], []
-    chunk = max(2, min(plan.pool, 256 * 65536 // (plan.height * plan.width)))
-    for start in range(0, plan.pool, chunk):
-        subjects = random_subjects(min(chunk, plan.pool - start), rng)
-        pictures = render(subjects, plan.height, plan.width, generator)
-        latents.append(encode_pictures(vae, pictures).to(torch.bfloat16))
-        groups += [group_of(s) for s in subjects]
-    return LatentPool(torch.cat(latents), torch.tensor(groups, device=generator.device))
+    @torch.no_grad()
+    def paint(self, plan: SizePlan, seed: int) -> LatentPool:
+        """The pool of one size."""
+        rng, device = random.Random(seed), self._generator.device
+        subjects = random_subjects(plan.pool, rng)
+        latents = torch.empty(
+            plan.pool, LATENT_CHANNELS, plan.height // 8, plan.width // 8, dtype=torch.bfloat16, device=device
+        )
+        chunk = max(2, 256 * 65536 // (plan.height * plan.width))
+        for start in range(0, plan.pool, chunk):
+            part = latents[start : start + chunk]
+            pictures = render(subjects[start : start + chunk], plan.height, plan.width, self._generator)
+            mean = self._encoder(pictures.to(self._dtype)).chunk(2, dim=1)[0].float()
+            part.copy_((mean - self._shift) * self._scale)
+        return LatentPool(latents, torch.tensor([group_of(s) for s in subjects], device=device))

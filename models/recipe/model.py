@@ -24,9 +24,9 @@ PATCH_KEY = "2-1"
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """Sizes of the three networks; the default makes 9.7 M parameters, 19.4 MB in bfloat16."""
+    """Sizes of the three networks; the default makes 9.6 M parameters, 19.3 MB in bfloat16."""
 
-    vae_channels: tuple[int, ...] = (24, 48, 80, 88)
+    vae_channels: tuple[int, ...] = (32, 48, 80, 88)
     text_width: int = 192
     text_inner: int = 384
     text_layers: int = 4
@@ -143,8 +143,9 @@ def rotate(x: Tensor, freqs: Tensor) -> Tensor:
 class BatchedDenoiser(nn.Module):
     """The transformer over a batch of equal shapes: what diffusers computes per list item, without lists or masks.
 
-    `forward(latents [B,16,h,w], sigma [B], features [B,L,C], lengths [B])` returns the velocity noise - picture with
-    h and w even and L a multiple of 32; rows of `features` past `lengths` become the learned pad token.
+    `forward(latents [B,16,h,w], sigma [B], features [B,L,C], lengths [B])` returns the velocity noise - picture in
+    float32, with h and w even and L a multiple of 32; rows of `features` past `lengths` become the learned pad token.
+    It computes in the type of the transformer's weights.
     """
 
     def __init__(self, transformer: Transformer, compile_blocks: bool = False) -> None:
@@ -156,12 +157,14 @@ class BatchedDenoiser(nn.Module):
         for block in [*modulated, *transformer.context_refiner]:
             block.attention.set_processor(RealRotaryAttention())
         for block in modulated if compile_blocks else ():
-            # One graph serves all of them: the residual stream is float32 throughout, and sizes are symbols.
+            # One graph serves all of them: sizes are symbols, and weights are inputs.
             block.compile(dynamic=True)
 
     def _positions(self, caption: int, rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
         key = (caption, rows, columns)
-        if key not in self._rope:
+        if key in self._rope:
+            return self._rope[key]
+        with torch.inference_mode(False):  # whoever asks first: training can't use tensors of inference mode
             grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
             image = torch.cat([torch.full((len(grid), 1), caption + 1), grid], 1)
             image = torch.cat([image, image.new_zeros(-len(grid) % IMAGE_MULTIPLE, 3)])
@@ -175,11 +178,11 @@ class BatchedDenoiser(nn.Module):
         rows, columns = latents.shape[2] // 2, latents.shape[3] // 2
         tokens, caption = rows * columns, features.shape[1]
         text_rope, image_rope = self._positions(caption, rows, columns, latents.device)
-        time = t.t_embedder((1 - sigma) * t.t_scale).float()
-        image = self._embed_image(latents, rows, columns).float()
-        text = t.cap_embedder(features).float()
+        time = t.t_embedder((1 - sigma) * t.t_scale)
+        image = self._embed_image(latents.to(t.x_pad_token.dtype), rows, columns)
+        text = t.cap_embedder(features)
         real = torch.arange(caption, device=lengths.device)[None] < lengths[:, None]
-        text = torch.where(real[..., None], text, t.cap_pad_token.to(text.dtype))
+        text = torch.where(real[..., None], text, t.cap_pad_token)
         for block in t.noise_refiner:
             image = block(image, None, image_rope, time)
         for block in t.context_refiner:
@@ -199,12 +202,33 @@ class BatchedDenoiser(nn.Module):
         missing = -image.shape[1] % IMAGE_MULTIPLE
         if missing == 0:
             return image
-        pad = self.transformer.x_pad_token.to(image.dtype).expand(len(latents), missing, -1)
+        pad = self.transformer.x_pad_token.expand(len(latents), missing, -1)
         return torch.cat([image, pad], 1)
 
 
 def encode_text(encoder: TextEncoder, ids: Tensor) -> Tensor:
-    """The features that the pipeline feeds the transformer: ids [B, L] padded right → [B, L, C]."""
-    # Causal attention and right padding: real tokens never see the padding, so no mask is needed.
-    hidden: Tensor = encoder(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[-2]
+    """The features that the pipeline feeds the transformer: ids [B, L] padded right → [B, L, C].
+
+    The encoder's own forward looks into the numbers to build its mask, which a CUDA graph can't; here none is needed:
+    with causal attention and right padding, real tokens never see the padding. Words are looked up by a product
+    with ones and zeros, whose gradient is a product too and no sort.
+    """
+    table = encoder.embed_tokens.weight
+    hidden: Tensor = (ids[..., None] == torch.arange(len(table), device=ids.device)).to(table.dtype) @ table
+    positions = torch.arange(ids.shape[1], device=ids.device)[None]
+    rope = encoder.rotary_emb(hidden, positions)
+    for layer in encoder.layers[:-1]:
+        hidden = layer(hidden, attention_mask=None, position_embeddings=rope)
     return hidden
+
+
+def trained_parameters(encoder: TextEncoder, denoiser: BatchedDenoiser) -> list[nn.Parameter]:
+    """Every parameter that a picture depends on: all but those behind the features that the pipeline reads."""
+    read = [encoder.embed_tokens, *encoder.layers[:-1], denoiser]
+    return [p for module in read for p in module.parameters()]
+
+
+def cast_parameters(module: nn.Module, dtype: torch.dtype) -> None:
+    """Parameters only: buffers (frequencies of rotary positions) keep their precision, as when a model is loaded."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)

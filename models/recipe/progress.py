@@ -23,6 +23,16 @@ class Run:
     stop_after: float = float("inf")
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The type of number that training computes in."""
+        return torch.bfloat16 if self.device.type == "cuda" else torch.float32
+
+    def catch_up(self) -> None:
+        """Wait for the device, so that clocks tell what was done and not what was asked for."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    @property
     def must_stop(self) -> bool:
         """Whether this process worked as many seconds as it may; training saves and the model so far is measured."""
         return time.monotonic() - self.started >= self.stop_after
@@ -70,6 +80,10 @@ class StageClock:
     def over(self) -> bool:
         return self.elapsed >= self.budget
 
+    def restart(self) -> None:
+        """Count from now on: what was prepared since the clock was made was no work."""
+        self.started = self.saved = time.monotonic()
+
     def checkpoint_due(self) -> bool:
         """Whether two minutes passed since the last checkpoint; answers yes once."""
         if time.monotonic() - self.saved < CHECKPOINT_SECONDS:
@@ -82,8 +96,3 @@ def learning_rate(peak: float, step: int, fraction: float, warm_up: int, hold: f
     """Linear warm-up, a plateau up to `hold` of the stage, then a line down to a fiftieth."""
     fall = 1.0 if fraction < hold else max(0.02, (1 - fraction) / (1 - hold))
     return peak * min(1.0, (step + 1) / warm_up) * fall
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate

@@ -1,28 +1,35 @@
-"""Second and third stage: flow matching from pictures, then distillation to the four forwards of the preset."""
+"""Second and third stage: flow matching from pictures, then a little more of it towards what guidance would draw."""
 
 from __future__ import annotations
 
 import copy
-import itertools
 import random
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.recipe.batches import CAPTION_PLANS, CaptionTable, LatentPool, SizePlan
-from models.recipe.model import BatchedDenoiser, TextEncoder, encode_text, inference_sigmas
-from models.recipe.progress import Run, StageClock, learning_rate, set_learning_rate
+from models.recipe.batches import CaptionTable, LatentPool, SizePlan
+from models.recipe.model import (
+    BatchedDenoiser,
+    TextEncoder,
+    cast_parameters,
+    encode_text,
+    inference_sigmas,
+    trained_parameters,
+)
+from models.recipe.progress import Run, StageClock, learning_rate
+from models.recipe.replay import Recorder, Step
+from models.recipe.weights import Weights
 
-FLOW_CHECKPOINT, DISTILLED_CHECKPOINT = "flow.pt", "distilled.pt"
-FLOW_RATE, DISTILL_RATE = 1.2e-3, 1e-4
+FLOW_CHECKPOINT, GUIDED_CHECKPOINT = "flow.pt", "guided.pt"
 DROP_CAPTION = 0.03
-EMA_DECAY = 0.9985
-#: Share of samples trained exactly at the sigmas of the preset.
-ANCHOR_SHARE = 0.5
 FORWARDS = 4
-TEACHER_STEPS_EACH = 3
+#: Share of samples trained exactly at the sigmas of the preset, and the shares of the four among them.
+ANCHOR_SHARE, ANCHOR_SHARES = 0.6, (0.3, 0.25, 0.25, 0.2)
+SYNC_STEPS, LOG_STEPS = 20, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,17 @@ class Learners:
     denoiser: BatchedDenoiser
 
     def parameters(self) -> list[nn.Parameter]:
-        return [*self.encoder.parameters(), *self.denoiser.parameters()]
+        return trained_parameters(self.encoder, self.denoiser)
+
+    def portrait(self) -> list[Tensor]:
+        """A copy of the weights as they are, for `resemble`."""
+        return [p.detach().clone() for p in self.parameters()]
+
+    def resemble(self, portrait: list[Tensor]) -> None:
+        """Take back the weights of a portrait."""
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters(), portrait, strict=True):
+                parameter.copy_(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,192 +61,155 @@ class Data:
     pools: list[tuple[SizePlan, LatentPool]]
 
 
-def sample_sigmas(count: int, device: torch.device) -> Tensor:
-    """Noise levels [count]: uniform under the shift of the noise scheduler, a share of them at the preset's own."""
-    u = torch.rand(count, device=device)
-    sigma = 3 * u / (1 + 2 * u)
-    anchors = torch.tensor(inference_sigmas(FORWARDS)[:-1], device=device)
-    pick = anchors[torch.randint(len(anchors), (count,), device=device)]
-    return torch.where(torch.rand(count, device=device) < ANCHOR_SHARE, pick, sigma)
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a stage learns: seconds, peak of the learning rate, the share of it that is held, memory of the average."""
+
+    seconds: float
+    rate: float
+    warm_up: int
+    hold: float
+    forget: float
 
 
-def train_flow(learners: Learners, data: Data, run: Run, seconds: float) -> None:
-    """Train encoder and transformer in place for `seconds` (resuming); they end as their running average."""
-    parameters = learners.parameters()
-    optimizer = torch.optim.AdamW(
-        parameters, FLOW_RATE, betas=(0.9, 0.95), weight_decay=0.01, fused=run.device.type == "cuda"
-    )
-    average = [p.detach().clone() for p in parameters]
-    state = run.load(FLOW_CHECKPOINT) or {}
-    step = _restore(parameters, average, optimizer, state)
-    if state.get("done"):
-        _assign(parameters, average)
-        return
-    clock, rng = StageClock(seconds, state.get("elapsed", 0.0)), random.Random(step)
-    torch.manual_seed(step)
-    while not (clock.over or run.must_stop):
-        set_learning_rate(optimizer, learning_rate(FLOW_RATE, step, clock.fraction, 300, 0.45))
-        loss = _flow_loss(learners, data, rng)
-        _update(optimizer, parameters, loss)
-        step += 1
-        _follow(average, parameters, min(EMA_DECAY, (1 + step) / (10 + step)))
-        if step % 200 == 0:
-            run.log("flow", step=step, loss=round(loss.item(), 5))
-        if clock.checkpoint_due():
-            run.save(FLOW_CHECKPOINT, _state(parameters, average, optimizer, step, clock.elapsed))
-    run.save(FLOW_CHECKPOINT, _state(parameters, average, None if clock.over else optimizer, step, clock.elapsed))
-    _assign(parameters, average)
-    run.log("flow", step=step, done=clock.over)
+class SigmaSource:
+    """Noise levels: uniform under the shift of the noise scheduler, a share of them at the preset's own."""
 
+    def __init__(self, device: torch.device) -> None:
+        self._anchors = torch.tensor(inference_sigmas(FORWARDS)[:-1], device=device)
+        self._ends = torch.tensor(ANCHOR_SHARES, device=device).cumsum(0)[:-1]
 
-def train_distilled(learners: Learners, data: Data, run: Run, seconds: float, guidance: float) -> None:
-    """Teach the transformer, in place, to go in four forwards where its own guided average goes in twelve."""
-    learners.encoder.requires_grad_(False)
-    teacher = _frozen_copy(learners.denoiser)
-    parameters = list(learners.denoiser.parameters())
-    optimizer = torch.optim.AdamW(parameters, DISTILL_RATE, betas=(0.9, 0.95), weight_decay=0.0)
-    average = [p.detach().clone() for p in parameters]
-    state = run.load(DISTILLED_CHECKPOINT) or {}
-    step = _restore(parameters, average, optimizer, state)
-    if state.get("done"):
-        return
-    clock, rng = StageClock(seconds, state.get("elapsed", 0.0)), random.Random(50_000 + step)
-    torch.manual_seed(50_000 + step)
-    while not clock.over:
-        set_learning_rate(optimizer, learning_rate(DISTILL_RATE, step, clock.fraction, 30, 0.3))
-        optimizer.zero_grad(set_to_none=True)
-        loss = _distill(learners, teacher, data, rng, guidance)
-        _update(optimizer, parameters, None)
-        step += 1
-        _follow(average, parameters, min(0.99, (1 + step) / (10 + step)))
-        if step % 20 == 0:
-            run.log("distill", step=step, loss=round(loss, 5))
-        if clock.checkpoint_due():
-            run.save(DISTILLED_CHECKPOINT, _state(parameters, average, optimizer, step, clock.elapsed))
-    _assign(parameters, average)
-    run.save(DISTILLED_CHECKPOINT, _state(parameters, average, None, step, clock.elapsed))
-    run.log("distill", step=step, done=True)
-
-
-def _draw(data: Data, rng: random.Random) -> tuple[SizePlan, LatentPool, CaptionTable]:
-    plan, pool = rng.choices(data.pools, [p.share for p, _ in data.pools])[0]
-    length = rng.choices(list(data.captions), [p.share for p in CAPTION_PLANS])[0]
-    return plan, pool, data.captions[length]
-
-
-def _flow_loss(learners: Learners, data: Data, rng: random.Random) -> Tensor:
-    plan, pool, table = _draw(data, rng)
-    clean, groups = pool.sample(plan.batch)
-    ids, lengths = table.sample(groups, DROP_CAPTION)
-    sigma = sample_sigmas(plan.batch, clean.device)
-    noise = torch.randn_like(clean)
-    s = sigma[:, None, None, None]
-    with torch.autocast(clean.device.type, torch.bfloat16, enabled=clean.is_cuda):
-        features = encode_text(learners.encoder, ids)
-        velocity = learners.denoiser((1 - s) * clean + s * noise, sigma, features, lengths)
-    loss: Tensor = (velocity - (noise - clean)).square().mean()
-    return loss
-
-
-def _distill(learners: Learners, teacher: BatchedDenoiser, data: Data, rng: random.Random, guidance: float) -> float:
-    """Each of the four strides once, from noised pictures; the gradients are left in the student's parameters.
-
-    Starting from the student's own path instead diverged: off the data the guided teacher answers wildly, and the
-    student that copies it drifts further off.
-    """
-    plan, pool, table = _draw(data, rng)
-    count = max(2, plan.batch // 4)
-    clean, groups = pool.sample(count)
-    ids, lengths = table.sample(groups, 0.0)
-    with torch.no_grad(), torch.autocast(ids.device.type, torch.bfloat16, enabled=ids.is_cuda):
-        features = encode_text(learners.encoder, torch.cat([ids, table.empty.expand_as(ids)]))
-    both = torch.cat([lengths, torch.full_like(lengths, table.empty_length)])
-    guide = Guide(teacher, features, both, guidance)
-    noise = torch.randn_like(clean)
-    line, fine = inference_sigmas(FORWARDS), inference_sigmas(FORWARDS * TEACHER_STEPS_EACH)
-    losses = []
-    for i in range(FORWARDS):
-        x = (1 - line[i]) * clean + line[i] * noise
-        path = fine[i * TEACHER_STEPS_EACH : (i + 1) * TEACHER_STEPS_EACH + 1]
-        target = (guide.follow(x, path) - x) / (path[-1] - path[0])
-        with torch.autocast(ids.device.type, torch.bfloat16, enabled=ids.is_cuda):
-            velocity = learners.denoiser(x, x.new_full((count,), line[i]), features[:count], lengths)
-        loss = (velocity - target).square().mean()
-        loss.backward()
-        losses.append(loss.detach())
-    return float(torch.stack(losses).mean())
+    def sample(self, count: int) -> Tensor:
+        """Noise levels [count]."""
+        u, choice, anchored = torch.rand(3, count, device=self._anchors.device)
+        anchors = self._anchors[(choice[:, None] > self._ends).sum(1)]
+        return torch.where(anchored < ANCHOR_SHARE, anchors, 3 * u / (1 + 2 * u))
 
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """The teacher with the features and lengths of the captions and, behind them, of as many empty ones."""
+    """A finished model and how much of its guidance the learner takes over."""
 
     teacher: BatchedDenoiser
-    features: Tensor
-    lengths: Tensor
     guidance: float
 
-    @torch.no_grad()
-    def follow(self, x: Tensor, path: list[float]) -> Tensor:
-        """Where the teacher comes from x by the sigmas of the path."""
-        for here, there in itertools.pairwise(path):
-            sigma = x.new_full((2 * len(x),), here)
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda):
-                velocity = self.teacher(torch.cat([x, x]), sigma, self.features, self.lengths)
-            asked, unasked = velocity.chunk(2)
-            x = x + (there - here) * (asked + self.guidance * (asked - unasked))
-        return x
+    def push(self, noised: Tensor, sigma: Tensor, features: tuple[Tensor, Tensor], lengths: Tensor) -> Tensor:
+        """What guidance adds to a velocity: the step from the empty caption's answer to the asked one's, scaled."""
+        asked, unasked = self.teacher(
+            torch.cat([noised, noised]), torch.cat([sigma, sigma]), torch.cat(features), lengths
+        ).chunk(2)
+        push: Tensor = self.guidance * (asked - unasked)
+        return push
 
 
-def _frozen_copy(denoiser: BatchedDenoiser) -> BatchedDenoiser:
-    teacher = copy.deepcopy(denoiser.transformer)
-    return BatchedDenoiser(teacher.eval().requires_grad_(False), compile_blocks=denoiser.compiled)
+class FlowStep:
+    """The gradients of one flow-matching step on static data; `loss` holds the last one's.
 
+    With a guide the text encoder stays as it is, and the velocity to learn is the guided one.
+    """
 
-def _update(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], loss: Tensor | None) -> None:
-    if loss is not None:
-        optimizer.zero_grad(set_to_none=True)
+    def __init__(self, learners: Learners, device: torch.device, guide: Guide | None = None) -> None:
+        self._learners, self._guide = learners, guide
+        self._sigmas = SigmaSource(device)
+        self.loss = torch.zeros((), device=device)
+
+    def gradients(self, plan: SizePlan, pool: LatentPool, table: CaptionTable) -> None:
+        """Add the gradients of a batch of the plan's size; nothing in here waits for the device."""
+        clean, groups = pool.sample(plan.batch)
+        ids, lengths = table.sample(groups, DROP_CAPTION if self._guide is None else 0.0)
+        sigma, noise = self._sigmas.sample(plan.batch), torch.randn_like(clean)
+        s = sigma[:, None, None, None]
+        noised, target = (1 - s) * clean + s * noise, noise - clean
+        with torch.set_grad_enabled(self._guide is None):
+            features = encode_text(self._learners.encoder, ids)
+        if self._guide is not None:
+            target = target + self._push(noised, sigma, features, lengths, table)
+        velocity = self._learners.denoiser(noised, sigma, features, lengths)
+        loss = (velocity - target).square().mean()
         loss.backward()
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-    optimizer.step()
+        self.loss.copy_(loss.detach())
+
+    @torch.no_grad()
+    def _push(self, noised: Tensor, sigma: Tensor, features: Tensor, lengths: Tensor, table: CaptionTable) -> Tensor:
+        assert self._guide is not None
+        empty = encode_text(self._learners.encoder, table.empty[None]).expand_as(features)
+        both = torch.cat([lengths, torch.full_like(lengths, table.empty_length)])
+        return self._guide.push(noised, sigma, (features, empty), both)
 
 
-@torch.no_grad()
-def _follow(average: list[Tensor], parameters: list[nn.Parameter], decay: float) -> None:
-    torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
+def train_flow(learners: Learners, data: Data, run: Run, seconds: float, *, graphs: bool = True) -> None:
+    """Train encoder and transformer in place for `seconds` (resuming); they end as their running average."""
+    weights = Weights(learners.parameters(), run.dtype, weight_decay=0.01)
+    pace = Pace(seconds, rate=1.2e-3, warm_up=300, hold=0.45, forget=0.001)
+    _train(FlowStep(learners, run.device), weights, data, run, pace, FLOW_CHECKPOINT, graphs)
 
 
-@torch.no_grad()
-def _assign(parameters: list[nn.Parameter], average: list[Tensor]) -> None:
-    for parameter, value in zip(parameters, average, strict=True):
-        parameter.copy_(value)
+def train_guided(learners: Learners, data: Data, run: Run, seconds: float, guidance: float, *, graphs: bool) -> None:
+    """Teach the transformer, in place, to draw without guidance what it drew with; it ends as its running average."""
+    teacher = copy.deepcopy(learners.denoiser.transformer).eval().requires_grad_(False)
+    for module in (teacher, learners.encoder):
+        cast_parameters(module, run.dtype)
+    guide = Guide(BatchedDenoiser(teacher, learners.denoiser.compiled), guidance)
+    weights = Weights(list(learners.denoiser.parameters()), run.dtype, weight_decay=0.0)
+    pace = Pace(seconds, rate=2e-4, warm_up=50, hold=0.3, forget=0.01)
+    _train(FlowStep(learners, run.device, guide), weights, data, run, pace, GUIDED_CHECKPOINT, graphs)
+    cast_parameters(learners.encoder, torch.float32)
 
 
-def _state(
-    parameters: list[nn.Parameter],
-    average: list[Tensor],
-    optimizer: torch.optim.Optimizer | None,
-    step: int,
-    elapsed: float,
-) -> dict[str, Any]:
+def _train(  # noqa: PLR0917
+    flow: FlowStep, weights: Weights, data: Data, run: Run, pace: Pace, checkpoint: str, graphs: bool
+) -> None:
+    state = run.load(checkpoint) or {}
+    if state:
+        weights.restore(state["weights"])
+    step, clock = int(state.get("step", 0)), StageClock(pace.seconds, state.get("elapsed", 0.0))
+    torch.manual_seed(step)
+    rng, stage = random.Random(step), checkpoint.removesuffix(".pt")
+    steps = {} if clock.over or run.must_stop else _record(flow, weights, data, Recorder(run, graphs))
+    clock.restart()
+    while not (clock.over or run.must_stop):
+        weights.set_pace(
+            learning_rate(pace.rate, step, clock.fraction, pace.warm_up, pace.hold),
+            max(pace.forget, 9 / (10 + step)),
+        )
+        steps[_choose(data, rng, clock.fraction)]()
+        step += 1
+        if step % SYNC_STEPS == 0:
+            run.catch_up()
+        if step % LOG_STEPS == 0:
+            run.log(stage, step=step, loss=round(flow.loss.item(), 5))
+        if clock.checkpoint_due():
+            run.save(checkpoint, _state(weights, step, clock))
+    run.catch_up()
+    run.save(checkpoint, _state(weights, step, clock))
+    weights.settle()
+    run.log(stage, step=step, done=clock.over)
+
+
+def _state(weights: Weights, step: int, clock: StageClock) -> dict[str, Any]:
+    return {"weights": weights.state(), "step": step, "elapsed": clock.elapsed}
+
+
+def _record(flow: FlowStep, weights: Weights, data: Data, recorder: Recorder) -> dict[tuple[int, int], Step]:
+    """A step for each size (by its place) and length of captions, ready to be called."""
+    weights.set_pace(0.0, 0.0)
+
+    def whole(plan: SizePlan, pool: LatentPool, table: CaptionTable) -> None:
+        flow.gradients(plan, pool, table)
+        weights.update()
+
     return {
-        "parameters": [p.detach() for p in parameters],
-        "average": average,
-        "optimizer": optimizer.state_dict() if optimizer else None,
-        "step": step,
-        "elapsed": elapsed,
-        "done": optimizer is None,
+        (i, length): recorder.record(
+            f"{plan.width}x{plan.height}, {length} tokens", partial(whole, plan, pool, data.captions[length])
+        )
+        for i, (plan, pool) in enumerate(data.pools)
+        for length, _ in plan.lengths
     }
 
 
-def _restore(
-    parameters: list[nn.Parameter], average: list[Tensor], optimizer: torch.optim.Optimizer, state: dict[str, Any]
-) -> int:
-    if not state:
-        return 0
-    _assign(parameters, state["parameters"])
-    for mine, value in zip(average, state["average"], strict=True):
-        mine.copy_(value)
-    if state["optimizer"]:
-        optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+def _choose(data: Data, rng: random.Random, fraction: float) -> tuple[int, int]:
+    """The place of a size and a length of captions, by their shares at this fraction of the stage."""
+    plans = [plan for plan, _ in data.pools]
+    place = rng.choices(range(len(plans)), [p.early if fraction < 0.5 else p.late for p in plans])[0]
+    lengths, shares = zip(*plans[place].lengths, strict=True)
+    return place, rng.choices(lengths, shares)[0]

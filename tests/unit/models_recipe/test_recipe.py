@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -11,7 +12,6 @@ torch = pytest.importorskip("torch")
 
 from diffusers import ZImagePipeline  # noqa: E402
 
-from models.recipe import progress  # noqa: E402
 from models.recipe.batches import GROUPS, group_of, subject_of, training_groups  # noqa: E402
 from models.recipe.captions import Subject, caption  # noqa: E402
 from models.recipe.catalog import COLOURS, KINDS, WHITE, is_held_out  # noqa: E402
@@ -29,7 +29,7 @@ from models.recipe.model import (  # noqa: E402
 from models.recipe.progress import Run  # noqa: E402
 from models.recipe.sampling import Painter  # noqa: E402
 from models.recipe.tokenizer import build_tokenizer, chat  # noqa: E402
-from models.recipe.train_vae import CHECKPOINT, train_vae  # noqa: E402
+from models.recipe.train_vae import CHECKPOINT, Lesson, train_vae  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -142,19 +142,23 @@ def test_the_batched_pass_paints_what_the_exported_pipeline_paints(
     assert torch.allclose(whole, batched, atol=1e-4)
 
 
-def test_a_stage_that_was_cut_off_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "CHECKPOINT_SECONDS", 0.0)
-    run, vae = Run(tmp_path, CPU), build_vae(TINY_SHAPE)
-    train_vae(vae, run, 0.2, 2, 64)
-    done = run.load(CHECKPOINT)
+def test_a_vae_that_was_stopped_goes_on_from_its_checkpoint_and_is_done_once(tmp_path: Path) -> None:
+    lessons = (Lesson(32, 2, 4, 0.5), Lesson(64, 2, 4, 1.0))
+    stopped = Run(tmp_path, CPU, stop_after=0.2)
+    train_vae(build_vae(TINY_SHAPE), stopped, 1000.0, lessons)
+    first = stopped.load(CHECKPOINT)
+    assert first is not None
+    assert first["step"] > 0
+
+    vae = build_vae(TINY_SHAPE)
+    train_vae(vae, Run(tmp_path, CPU), first["elapsed"] + 0.5, lessons)
+
+    done = Run(tmp_path, CPU).load(CHECKPOINT)
     assert done is not None
     assert done["done"]
-    assert done["step"] > 0
-
-    # The same checkpoint as it stood before the stage was done.
-    run.save(CHECKPOINT, {**done, "done": False, "elapsed": 0.0})
-    train_vae(build_vae(TINY_SHAPE), run, 0.2, 2, 64)
-
-    more = run.load(CHECKPOINT)
-    assert more is not None
-    assert more["step"] > done["step"]
+    again = build_vae(TINY_SHAPE)
+    train_vae(again, Run(tmp_path, CPU), 1000.0, lessons)
+    assert torch.equal(again.encoder.conv_in.weight, vae.encoder.conv_in.weight)
+    assert again.config.scaling_factor == vae.config.scaling_factor != 1.0
+    ends = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [end["step"] > first["step"] for end in ends if "done" in end] == [False, True]
