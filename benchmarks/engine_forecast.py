@@ -71,8 +71,10 @@ def forecast(card: CardFacts, budget_gib: float, share: float) -> Forecast:
     plan = make_plan("z-image", blocks, ("text", "denoise"), int(budget_gib * GIB), facts)
     staying = plan.residents | plan.in_place
     copied = {0: 0.0, 1: 0.0}
+    heads = dict(plan.heads)
     for block in blocks:
-        copied[block.stage] += 0 if block.name in staying else block.turns * block.carried / card.bus
+        carried = 0 if block.name in staying else block.carried - heads.get(block.name, 0)
+        copied[block.stage] += block.turns * carried / card.bus
     computed = {0: TEXT_BLOCKS * TEXT_OPERATIONS / rate, 1: DENOISE_BLOCKS * FORWARDS * BLOCK_OPERATIONS / rate}
     yielded = sum(block.carried for block in blocks if block.name in plan.yielding) / card.bus
     decode = DECODE_OPERATIONS / rate

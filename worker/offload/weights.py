@@ -52,6 +52,8 @@ class Weights:
 
     def prepare(self, block: Block) -> None:
         """Put the block's weights where its parameters look; in the compute stream, after all earlier turns."""
+        if self._is_lent:
+            self.retake()  # it was in vain after the decode, for want of memory
         if block.name in self._plan.in_place or self._in_scratch is block:
             return
         berth = self._berths.get(block)

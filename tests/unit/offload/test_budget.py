@@ -161,6 +161,27 @@ def test_room_too_small_for_a_block_keeps_the_head_of_one(open_engine: Callable[
     assert draws(engine), "heads are uploaded again too"
 
 
+@pytest.mark.parametrize(
+    ("decode", "lent"), [(0, ""), (70, "scratch"), (180, "scratch, residents"), (420, "scratch, residents, ring")]
+)
+def test_whatever_the_decode_borrows_pictures_are_the_plain_pipelines(
+    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, decode: int, lent: str
+) -> None:
+    facts = Facts(
+        context=0, fixed=0, activations=0, decode=decode * KIB, pieces=0, strips=0, reserve=0, waiting=0, bandwidth=1e6
+    )
+    monkeypatch.setattr(Placement, "_assumed_facts", lambda _: facts)
+    options = dataclasses.replace(CARRIED, poison=True, decode="plain")
+    engine = open_engine(500 * KIB, lambda: 0, options)
+    plan = engine.plan
+    borrowed = {"scratch": plan.lends_scratch, "residents": bool(plan.yielding), "ring": plan.lends_ring}
+    assert ", ".join(what for what, is_lent in borrowed.items() if is_lent) == lent
+    assert plan.predicted_peak <= 500 * KIB
+    tickets = [engine.enter(Ticket(Order(prompt="a mug", height=64, width=64, seed=s, steps=2))) for s in range(3)]
+    for seed, ticket in enumerate(tickets):
+        assert same(ticket.result(60), plain_picture("z-image", "a mug", seed, 2, 64, 64, 0.0))
+
+
 def test_a_restart_in_the_same_circumstances_starts_with_the_corrected_plan(
     open_engine: Callable[..., Engine], tmp_path: Path
 ) -> None:

@@ -103,6 +103,27 @@ def test_residents_give_way_to_the_decode_and_a_small_budget_lends_the_ring() ->
     assert plan(2.5).lends_ring
 
 
+def test_room_too_small_for_a_block_keeps_a_head_and_that_is_counted_everywhere() -> None:
+    for budget in (3.0, 4.0, 5.8, 8.0):
+        made = plan(budget)
+        whole = sum(block.carried for block in BLOCKS)
+        assert sum(made.sweep_bytes.values()) == whole - made.resident_bytes
+        least_block = min(block.carried for block in BLOCKS)
+        if not made.lends_ring:
+            assert made.heads or budget * GIB - made.predicted_peak < least_block / 16
+        assert not {name for name, _ in made.heads} & made.residents
+    assert any(plan(budget).heads for budget in (3.0, 4.0, 5.8, 8.0))
+    assert not plan(5.8, wishes=Wishes(residents=3)).heads, "a number of residents that was fixed is that number"
+
+
+def test_the_scratch_is_lent_first_since_it_holds_nothing_during_the_decode() -> None:
+    made = plan(5.8)
+    owed = made.peaks["blocks"] - FACTS.activations + FACTS.activations + FACTS.decode - made.budget
+    assert made.lends_scratch
+    assert len(made.yielding) == -(-(owed - made.scratch_bytes) // (262 * MIB)), "no more yield than must"
+    assert not plan(40.0).lends_scratch
+
+
 def test_the_plan_reads_as_a_plan() -> None:
     text = str(plan(5.8))
     for words in ("budget 5.80 GiB", "resident", "ring 2 x", "peaks", "carried per pass", "least budget"):

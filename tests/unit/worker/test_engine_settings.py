@@ -1,0 +1,43 @@
+"""What the worker's settings make of the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.model_profile import read_profile
+from core.settings import Settings
+from tests.unit.offload.tiny import z_image
+from worker.offload import Carousel
+from worker.pipeline import LoadedModel, make_engine
+
+OWN = """
+from worker.offload import Stage, Strategy
+
+STRATEGIES = (
+    Strategy(
+        name="my own",
+        pipelines=("ZImagePipeline",),
+        stages=(Stage(name="denoise", component="transformer", paths=("layers",), passes=0),),
+    ),
+)
+"""
+
+
+def test_a_strategy_named_in_the_environment_carries_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "strategy.py"
+    file.write_text(OWN)
+    monkeypatch.setenv("ZIMG_OFFLOAD_STRATEGY", str(file))
+    monkeypatch.setenv("ZIMG_DATA_DIR", str(tmp_path))
+    settings = Settings.from_env()
+    model = LoadedModel(z_image(), "cpu", torch.bfloat16, read_profile(""))
+    engine = make_engine(settings, model)
+    try:
+        assert isinstance(engine, Carousel)
+        assert engine.plan.strategy == "my own"
+        assert engine._engine._options.compile_cache == tmp_path / "weights" / "compiled"
+        assert not engine._engine._options.guided, "the presets draw without guidance"
+    finally:
+        engine.close()
