@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from api.context import Services
 from api.schema import Drawing, bounded_retention
-from core.job import Lane
 from core.job_store import Submitted
 from scheduler.submission import Wish
 from scheduler.tenants import Tenant
-from scheduler.traffic import Traffic
 
 
 def submit(
@@ -19,7 +17,6 @@ def submit(
     A call without an Idempotency-Key (`key`) joins the jobs of the same `repeat_key` within the last two seconds.
     """
     parts.rules.check(body.prompt)
-    Traffic(parts.jobs).require_open(owner.name, Lane.INTERACTIVE)
     width, height = body.pixels(parts.profile)
     wish = Wish(
         prompt=body.prompt,

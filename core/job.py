@@ -209,3 +209,4 @@ class LeaseStatus(StrEnum):
     HELD = "held"
     LOST = "lost"  # somebody else has the job, or it ended: drop the work
     CANCEL = "cancel"  # held, but its owner wants it stopped
+    LATE = "late"  # held, drawn, and past its deadline: the storage did not come back in time

@@ -116,6 +116,10 @@ class JobReader:
             rows = pipeline.execute()
         return [job_from(job_id, row) if row.get("state") else None for job_id, row in zip(ids, rows, strict=True)]
 
+    def ended_among(self, ids: Sequence[str]) -> set[str]:
+        """Those that ended or have no record."""
+        return {job_id for job_id, job in zip(ids, self.get_many(ids), strict=True) if not job or job.state.is_terminal}
+
     def was_removed(self, job_id: str) -> bool:
         """Whether the job existed and its record was removed (410), as opposed to never known (404)."""
         with redis_errors():

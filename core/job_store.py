@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
-from core.errors import IdempotencyMismatch, Overloaded, QueueFull, QuotaExceeded, RateLimited
+from core.errors import Draining, IdempotencyMismatch, Overloaded, QueueFull, QuotaExceeded, RateLimited
 from core.job import Failure, GenerationRequest, JobState, Lane, Lease, LeaseStatus, NewJob, Picture, Progress, Release
 from core.job_reader import (
     BatchCounts,
@@ -40,6 +40,7 @@ STALL_SECONDS = 3.0
 REAPED_AT_ONCE = 100
 TOMBSTONE_SECONDS = 30 * 86_400
 RETRY_AFTER_MOST = 300
+DRAINING_RETRY_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,13 @@ class ReapReport:
         return max(counts) >= REAPED_AT_ONCE
 
 
+def refusal_while_draining(entry: str) -> Draining:
+    """The refusal for new work of an `entry` (lane:NAME or tenant:NAME) that the operator lets run empty."""
+    kind, _, name = entry.partition(":")
+    what = f"The {name} lane" if kind == "lane" else "This account"
+    return Draining(f"{what} takes no new work now; try again later.", retry_after_seconds=DRAINING_RETRY_SECONDS)
+
+
 class JobStore(JobReader):
     """Moves jobs. All methods raise RedisUnavailable on connection trouble, and all may be called again after it."""
 
@@ -85,7 +93,8 @@ class JobStore(JobReader):
     def submit_many(self, jobs: Sequence[NewJob], limits: TenantLimits) -> list[Submitted]:
         """Store jobs of one tenant, all or none, in their order.
 
-        Raises IdempotencyMismatch, RateLimited, QuotaExceeded, QueueFull or Overloaded; then nothing was stored.
+        Raises IdempotencyMismatch, Draining, RateLimited, QuotaExceeded, QueueFull or Overloaded; then nothing was
+        stored.
         """
         if not jobs:
             return []
@@ -141,6 +150,8 @@ class JobStore(JobReader):
     def _refuse(self, reason: str, detail: str, limits: TenantLimits) -> NoReturn:
         if reason == "idempotency_mismatch":
             raise IdempotencyMismatch("This Idempotency-Key was used before with another body; send a new key.")
+        if reason == "draining":
+            raise refusal_while_draining(detail)
         if reason == "rate_limited":
             raise RateLimited(
                 f"More than {limits.burst_per_second:g} pictures a second; wait and send again.",
@@ -201,6 +212,10 @@ class JobStore(JobReader):
         pairs = [value for lease in leases for value in lease]
         return [LeaseStatus(status) for status in self._scripts.run("renew", self._lease_ms, *pairs)]
 
+    def shelve(self, job_id: str, token: str) -> bool:
+        """The picture is drawn and waits for the storage: the job keeps its lease, not its seat. False: fenced off."""
+        return bool(self._scripts.run("shelve", job_id, token))
+
     def report_progress(self, job_id: str, token: str, progress: Progress) -> bool:
         """Keep and publish how far a job is; False if fenced off. The caller sends at most two a second."""
         kept = asdict(progress)
@@ -256,7 +271,7 @@ class JobStore(JobReader):
         with redis_errors():
             pipeline = self.redis.pipeline(transaction=True)
             pipeline.zrem(f"{PREFIX}workers", name)
-            pipeline.delete(f"{PREFIX}worker:{name}", f"{PREFIX}held:{name}")
+            pipeline.delete(f"{PREFIX}worker:{name}", f"{PREFIX}held:{name}", f"{PREFIX}shelf:{name}")
             pipeline.execute()
 
     def audit_job(self, job_id: str, *, repair: bool) -> str:

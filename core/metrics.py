@@ -54,6 +54,9 @@ WORKER_GAUGES = {
     "jobs_in_flight": "Jobs that ride in the worker's engine.",
     "black_images_total": "Pictures that the guard refused since the worker started.",
     "out_of_memory_total": "Times that the card had no room since the worker started.",
+    "backlog_pictures": "Finished pictures that wait on the worker's disk for the storage.",
+    "backlog_bytes": "Bytes of the pictures that wait for the storage.",
+    "backlog_full": "1 while the worker draws nothing more, since too much waits for the storage.",
     "vram_watermark_total": "Times that the card was over the watermark since the worker started.",
 }
 

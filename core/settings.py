@@ -59,6 +59,10 @@ class Settings:
     tenant_running_jobs: int = 1_000  # ZIMG_TENANT_RUNNING_JOBS
     queued_jobs: int = 200_000  # ZIMG_QUEUED_JOBS: of the whole service
 
+    # Finished pictures that wait for the storage
+    backlog_gib: float = 2.0  # ZIMG_BACKLOG_GIB: a worker that keeps more of them on disk draws no more
+    backlog_free_disk_gib: float = 1.0  # ZIMG_BACKLOG_FREE_DISK_GIB: nor with less free on that disk
+
     # The life of a job
     lease_seconds: float = 30.0  # ZIMG_LEASE_SECONDS: renewed at a third of it
     claim_seconds: float = 60.0  # ZIMG_CLAIM_SECONDS: a released job nobody claimed is queued again
@@ -103,6 +107,8 @@ class Settings:
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"ZIMG_{name.upper()}={getattr(self, name)}: must be 1 or more")
         self._check_proxies()
+        if self.backlog_gib < 0 or self.backlog_free_disk_gib < 0:
+            raise ConfigurationError("ZIMG_BACKLOG_GIB and ZIMG_BACKLOG_FREE_DISK_GIB must be 0 or more")
         if self.lease_seconds <= 0 or self.claim_seconds <= 0:
             raise ConfigurationError("ZIMG_LEASE_SECONDS and ZIMG_CLAIM_SECONDS must be more than 0")
 

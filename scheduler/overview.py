@@ -65,7 +65,7 @@ class Overview:
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=False)
             for name in workers:
-                pipeline.smembers(f"{PREFIX}held:{name}")
+                pipeline.sunion([f"{PREFIX}held:{name}", f"{PREFIX}shelf:{name}"])
             held = [sorted(ids) for ids in pipeline.execute()]
         jobs = iter(self._store.get_many([job_id for ids in held for job_id in ids]))
         return {

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from core.errors import Draining, InvalidRequest
+from core.errors import InvalidRequest
 from core.job import Lane
-from core.job_store import JobStore
+from core.job_store import JobStore, refusal_while_draining
 from core.redis_client import PREFIX, redis_errors
 from scheduler.tenants import check_tenant_name
 
 DRAINING = f"{PREFIX}draining"
-RETRY_AFTER_SECONDS = 60
 
 
 class Kind(StrEnum):
@@ -75,13 +74,15 @@ class Traffic:
         ]
 
     def require_open(self, tenant: str, lane: Lane) -> None:
-        """Raises Draining if the tenant or the lane takes in no new work."""
+        """Raises Draining if the tenant or the lane takes in no new work: before a list is read, as a courtesy.
+
+        The decision is submit.lua's, in one step with the rest.
+        """
         names = [f"{Kind.LANE}:{lane.value}", f"{Kind.TENANT}:{tenant}"]
         with redis_errors():
             lane_drains, tenant_drains = self._store.redis.smismember(DRAINING, names)
         if lane_drains or tenant_drains:
-            what = f"The {lane.value} lane" if lane_drains else "This account"
-            raise Draining(f"{what} takes no new work now; try again later.", retry_after_seconds=RETRY_AFTER_SECONDS)
+            raise refusal_while_draining(names[0] if lane_drains else names[1])
 
     def _check(self, kind: Kind, name: str) -> None:
         if kind is Kind.LANE and name not in set(Lane):

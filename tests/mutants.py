@@ -18,11 +18,12 @@ import core.scripts
 
 ROOT = Path(__file__).parent.parent
 TESTS = "tests/unit/core/queue/test_"
+INVITES = "tests/unit/scheduler/test_invites.py"
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """`old` becomes `new` everywhere in the scripts; `tests` names the files that must notice."""
+    """`old` becomes `new` everywhere in the scripts; `tests` names the files that must notice (short, or with .py)."""
 
     name: str
     old: str
@@ -42,6 +43,10 @@ MUTANTS = [
     Mutant("submit-daily-reserved", "(tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost", "(tonumber(use[1]) or 0) + cost", "submit"),
     Mutant("submit-tenant-cap", "if waiting + #news > tonumber(ARGV[7]) then", "if false then", "submit"),
     Mutant("submit-service-cap", "if (tonumber(all[1]) or 0) + (tonumber(all[2]) or 0) + #news > tonumber(ARGV[8]) then", "if false then", "submit"),
+    Mutant("submit-draining-lane", "if queued[lane] > 0 and redis.call('SISMEMBER', PREFIX .. 'draining', 'lane:' .. lane) == 1 then", "if false then", "submit"),
+    Mutant("submit-draining-own-lane", "if queued[lane] > 0 and redis.call('SISMEMBER'", "if redis.call('SISMEMBER'", "submit"),
+    Mutant("submit-draining-tenant", "if redis.call('SISMEMBER', PREFIX .. 'draining', 'tenant:' .. tenant) == 1 then return {'draining', 'tenant:' .. tenant} end", "", "submit"),
+    Mutant("submit-draining-replay", "if #news > 0 then\n  -- The operator", "if true then\n  -- The operator", "submit"),
     Mutant("submit-arrival", "last_arrival + 1 / 1024", "now", "release"),
     Mutant("leader-tenant", "PREFIX .. 'fp:' .. tenant .. ':' .. new.fingerprint", "PREFIX .. 'fp:' .. new.fingerprint", "followers"),
     Mutant("leader-ended", "if not job or job.state == 'DEAD' or job.state == 'CANCELED' then return nil end", "if not job then return nil end", "followers"),
@@ -84,7 +89,7 @@ MUTANTS = [
     Mutant("progress-state", "if not job or job.state ~= 'RUNNING' or job.token ~= ARGV[2] then return 0 end", "if not job or job.token ~= ARGV[2] then return 0 end", "runs"),
     Mutant("complete-token", "if not job or job.token ~= ARGV[2] then return 0 end\nif job.state == 'SUCCEEDED'", "if not job then return 0 end\nif job.state == 'SUCCEEDED'", "runs"),
     Mutant("complete-replay", "if job.state == 'SUCCEEDED' then return 1 end", "", "runs"),
-    Mutant("complete-terminal", "if TERMINAL[job.state] then return 0 end\n\n-- How fast", "-- How fast", "runs"),
+    Mutant("complete-terminal", "if TERMINAL[job.state] then return 0 end\n\n-- A picture", "-- A picture", "runs"),
     Mutant("complete-for-followers", "if job.cancel and has_followers(job) then", "if false then", "followers"),
     Mutant("late-leaves-queue", "if job.state == 'QUEUED' then\n    dequeue(job)", "if job.state == 'QUEUED' then", "runs"),
     Mutant("leave-released", "redis.call('ZREM', PREFIX .. 'rel', job.id)\n    free_slot(job)", "", "runs"),
@@ -105,6 +110,17 @@ MUTANTS = [
     Mutant("fail-deadline", "< tonumber(job.max_attempts) and left > 0", "< tonumber(job.max_attempts)", "runs"),
     Mutant("fail-wait-in-deadline", "math.min(delay, math.floor(left / 2))", "delay", "runs"),
     Mutant("fail-backoff", "ARGV[4 + math.min(failures, #ARGV - 4)]", "ARGV[5]", "runs"),
+    Mutant("shelve-token", "if not job or job.state ~= 'RUNNING' or job.token ~= ARGV[2] then return 0 end\nif is_shelved", "if not job or job.state ~= 'RUNNING' then return 0 end\nif is_shelved", "shelve"),
+    Mutant("shelve-state", "if not job or job.state ~= 'RUNNING' or job.token ~= ARGV[2] then return 0 end\nif is_shelved", "if not job or job.token ~= ARGV[2] then return 0 end\nif is_shelved", "shelve"),
+    Mutant("shelve-replay", "if is_shelved(job) then return 1 end\nmeasure", "measure", "shelve"),
+    Mutant("shelve-seat", "'shelved', job.token)\nfree_slot(job)", "'shelved', job.token)", "shelve"),
+    Mutant("shelve-pace", "if job.state == 'RUNNING' and not is_shelved(job) then measure(job) end", "if job.state == 'RUNNING' then measure(job) end", "shelve"),
+    Mutant("shelve-this-claim", "return job.shelved ~= nil and job.shelved == job.token", "return job.shelved ~= nil", "shelve"),
+    Mutant("shelve-late", "if is_shelved(job) and tonumber(job.deadline) < now then", "if tonumber(job.deadline) < now then", "shelve"),
+    Mutant("shelve-never-late", "if is_shelved(job) and tonumber(job.deadline) < now then", "if false then", "shelve"),
+    Mutant("shelve-no-suspect", "if not is_shelved(job) then crashes, lost = suspect(job) end", "crashes, lost = suspect(job)", "shelve"),
+    Mutant("shelve-place", "math.max(0, busy - shelved)", "busy", "shelve"),
+    Mutant("shelve-leaves", "if job.shelved and job.worker then redis.call('SREM', PREFIX .. 'shelf:' .. job.worker, job.id) end", "", "shelve"),
     Mutant("give-back-token", "if not job or job.token ~= ARGV[2] then return 0 end\nif job.state == 'QUEUED'", "if not job then return 0 end\nif job.state == 'QUEUED'", "runs"),
     Mutant("give-back-state", "if job.state ~= 'RUNNING' then return 0 end", "", "runs"),
     Mutant("give-back-replay", "if job.state == 'QUEUED' then return 1 end", "", "runs"),
@@ -156,6 +172,16 @@ MUTANTS = [
     Mutant("place-in-flight", "local busy = redis.call('ZCARD', PREFIX .. 'rel') + redis.call('ZCARD', PREFIX .. 'lease')", "local busy = 0", "place"),
     Mutant("place-pace", "'gap_ms', exact(gap_ms)", "'gap_ms', exact(gap_ms / 2)", "place"),
     Mutant("trash-shared", "if redis.call('EXISTS', refs) == 0 then redis.call('ZADD'", "if true then redis.call('ZADD'", "followers"),
+    Mutant("invite-replay", "if redis.call('HGET', key, 'invite') == ARGV[1] then return 'ok' end", "", INVITES),
+    Mutant("invite-replay-same", "if redis.call('HGET', key, 'invite') == ARGV[1] then", "if redis.call('EXISTS', key) == 1 then", INVITES),
+    Mutant("invite-unknown", "if not kept[1] then return 'unknown' end", "if not kept[1] then kept = {'9', '0'} end", INVITES),
+    Mutant("invite-expired", "if tonumber(kept[2]) > 0 and tonumber(kept[2]) <= server_ms() then return 'expired' end", "", INVITES),
+    Mutant("invite-no-expiry", "if tonumber(kept[2]) > 0 and tonumber(kept[2]) <= server_ms()", "if tonumber(kept[2]) <= server_ms()", INVITES),
+    Mutant("invite-spent", "if tonumber(kept[1]) < 1 then return 'spent' end", "", INVITES),
+    Mutant("invite-taken", "if is_taken or redis.call('SISMEMBER', PREFIX .. 'tenants', tenant) == 1 then return 'taken' end", "", INVITES),
+    Mutant("invite-taken-by-key", "if is_taken or redis.call('SISMEMBER'", "if redis.call('SISMEMBER'", INVITES),
+    Mutant("invite-taken-by-name", "if is_taken or redis.call('SISMEMBER', PREFIX .. 'tenants', tenant) == 1 then return", "if is_taken then return", INVITES),
+    Mutant("invite-uses", "redis.call('HINCRBY', invite, 'left', -1)", "", INVITES),
 ]  # fmt: skip
 
 
@@ -179,7 +205,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def is_noticed(mutant: Mutant) -> bool:
     """Whether a test fails without the guard."""
-    files = [f"{TESTS}{name}.py" for name in mutant.tests.split()]
+    files = [name if name.endswith(".py") else f"{TESTS}{name}.py" for name in mutant.tests.split()]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "tests.mutants", "--mutant", mutant.name, *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr

@@ -156,7 +156,7 @@ def violations(client: redis.Redis, job_ids: list[str]) -> list[str]:
         if members and name != "act":
             found.append(f"{name} still holds {members[:3]}")
     found += [f"nq of {lane} is {count}" for lane, count in client.hgetall(f"{PREFIX}nq").items() if int(count)]
-    for pattern in ("run:*", "held:*", "fol:*", "mirror*", "tq:*", "parked"):
+    for pattern in ("run:*", "held:*", "shelf:*", "fol:*", "mirror*", "tq:*", "parked"):
         found += [f"{key} is left" for key in client.scan_iter(PREFIX + pattern)]
     found += [f"queued_work of {key}" for key in client.hgetall(f"{PREFIX}queued_work")]
     charged: Counter[str] = Counter()

@@ -138,9 +138,14 @@ class Model:
         if not self.runs:
             return
         run = self.rng.choice(self.runs)
-        what = self.rng.choices(["complete", "progress", "retry", "fail", "give_back"], [6, 2, 1.5, 0.4, 0.7])[0]
+        what = self.rng.choices(
+            ["complete", "progress", "shelve", "retry", "fail", "give_back"], [6, 1, 1, 1.5, 0.4, 0.7]
+        )[0]
         if what == "progress":
             self.store.report_progress(run.id, run.token, Progress(stage="denoise", step=1, steps=4))
+            return
+        if what == "shelve":
+            self._perhaps_twice(lambda: self.store.shelve(run.id, run.token))
             return
         self.runs.remove(run)
         if what == "complete":

@@ -36,6 +36,7 @@ from worker.offload import TicketCanceled
 from worker.pipeline import Engine
 from worker.png import NO_MARKING, EncodedPicture, Marking, encode_png
 from worker.progress import ProgressReporter
+from worker.shelf import Shelf
 from worker.spool import Spool
 from worker.watchdog import EXIT_STICKY
 
@@ -44,9 +45,15 @@ CLAIM_TRIES, END_TRIES = 5, 20
 #: A job rides at most so long; the watchdog notices an engine that stands still much sooner.
 RIDE_SECONDS = 3_600.0
 GIVE_BACK_SECONDS = 1.5
-UPLOAD_SECONDS, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 120.0, 0.5, 10.0
 
 log = get_logger(__name__)
+
+
+class Left(Exception):
+    """Raised inside the executor for a picture that waits on the shelf; its job ends there."""
+
+
+Outcome = Picture | Failure | GivenBack | LeaseLost | Left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +66,11 @@ class Parts:
     keeper: LeaseKeeper
     reporter: ProgressReporter
     spool: Spool
+    shelf: Shelf
     profile: ModelProfile
     worker: str
     exit: Callable[[int, str], None]
     make_room: Callable[[], bool] = lambda: False  # after an out-of-memory error: True if another try makes sense
-    upload_seconds: float = UPLOAD_SECONDS
     marking: Marking = NO_MARKING
     counts: Counter[str] = field(default_factory=Counter)  # black_images, out_of_memory, drawn
 
@@ -106,25 +113,53 @@ class Executor:
             time.sleep(0.05)
 
     def _run(self, lease: Lease, taken_at: float) -> None:
-        with self._parts.keeper.hold(lease, taken_at) as held:
-            try:
-                self._end(held, self._attempt(held))
-            except Exception:
-                log.exception("a job's end could not be told", action="end", job_id=lease.job_id)
-            finally:
-                self._parts.reporter.forget(lease)
+        held = self._parts.keeper.take(lease, taken_at)
+        outcome = self._outcome(lease, lambda: self._make(held))
+        if isinstance(outcome, Left):
+            held.asks_seldom = True
+            self._shelve(lease)
+        else:
+            self._finish(held, outcome)
         log_request(log, request_id=lease.job_id, seconds=time.monotonic() - taken_at)
 
-    def _attempt(self, held: HeldLease) -> Picture | Failure | GivenBack | LeaseLost:
-        """Draw and store; how it went, as a value."""
+    def _shelve(self, lease: Lease) -> None:
+        """Free the seat. The lease goes on, and the shelf ends the job."""
         try:
-            return self._make(held)
-        except (GivenBack, LeaseLost) as dropped:
+            call(lambda: self._parts.store.shelve(lease.job_id, lease.token), tries=END_TRIES)
+        except RedisUnavailable:
+            log.warning("Redis is away; a waiting picture keeps its seat", action="shelve", job_id=lease.job_id)
+
+    def _end_shelved(self, held: HeldLease, how: Stored | Exception) -> None:
+        """The shelf's answer, in one of its threads."""
+
+        def picture() -> Picture:
+            if isinstance(how, Exception):
+                raise how
+            return self._picture(held.lease, how)
+
+        self._finish(held, self._outcome(held.lease, picture))
+
+    def _finish(self, held: HeldLease, outcome: Outcome) -> None:
+        try:
+            self._end(held, outcome)
+        except Exception:
+            log.exception("a job's end could not be told", action="end", job_id=held.lease.job_id)
+        finally:
+            self._parts.keeper.drop(held)
+            self._parts.reporter.forget(held.lease)
+
+    def _outcome(self, lease: Lease, make: Callable[[], Picture]) -> Outcome:
+        """How it went, as a value."""
+        try:
+            return make()
+        except (GivenBack, LeaseLost, Left) as dropped:
             return dropped
         except JobFailure as failure:
             return failure.as_failure()
+        except StorageUnavailable as error:
+            return StorageFailure(str(error)).as_failure()
         except Exception as error:
-            return self._unforeseen(held.lease, error)
+            return self._unforeseen(lease, error)
 
     def _unforeseen(self, lease: Lease, error: Exception) -> Failure:
         log.exception("a job failed", action="run", job_id=lease.job_id, error=type(error).__name__)
@@ -132,11 +167,11 @@ class Executor:
             self._parts.exit(EXIT_STICKY, f"the CUDA context is lost: {type(error).__name__}")
         return EngineFailure(f"The pipeline failed ({type(error).__name__}).").as_failure()
 
-    def _end(self, held: HeldLease, outcome: Picture | Failure | GivenBack | LeaseLost) -> None:
+    def _end(self, held: HeldLease, outcome: Outcome) -> None:
         """Tell Redis; where that is in vain, the lease runs out and the reaper decides."""
         store, lease = self._parts.store, held.lease
         job_id, token = lease.job_id, lease.token
-        if isinstance(outcome, LeaseLost):
+        if isinstance(outcome, LeaseLost | Left):
             return
         try:
             if isinstance(outcome, Picture):
@@ -154,26 +189,37 @@ class Executor:
             log.warning("Redis is away at a job's end; its lease will run out", action="end", job_id=job_id)
 
     def _make(self, held: HeldLease) -> Picture:
+        """Draw and store. Raises Left where the storage takes its time."""
         lease = held.lease
         key = object_key(lease.tenant, lease.job_id, lease.created_ms)
-        stored = self._already_stored(key)
+        picture = self._parts.spool.find(lease.job_id)
+        if picture is None:
+            stored = self._already_stored(lease, key)
+            if stored is not None:
+                return self._picture(lease, stored)
+            picture = self._draw(held)
+        held.check()
+        steps = find_preset(lease.request.preset).forwards
+        self._parts.reporter.for_job(lease)("upload", steps, steps)
+        stored = self._parts.shelf.store(held, key, picture, self._end_shelved)
         if stored is None:
-            picture = self._parts.spool.find(lease.job_id) or self._draw(held)
-            held.check()
-            steps = find_preset(lease.request.preset).forwards
-            self._parts.reporter.for_job(lease)("upload", steps, steps)
-            stored = self._upload(held, key, picture)
-        request = lease.request
+            raise Left
+        return self._picture(lease, stored)
+
+    def _picture(self, lease: Lease, stored: Stored) -> Picture:
+        key = object_key(lease.tenant, lease.job_id, lease.created_ms)
         return Picture(
             key=key,
             sha256=stored.sha256 or self._hash_of(key),
-            width=request.width,
-            height=request.height,
+            width=lease.request.width,
+            height=lease.request.height,
             size_bytes=stored.size_bytes,
         )
 
-    def _already_stored(self, key: str) -> Stored | None:
+    def _already_stored(self, lease: Lease, key: str) -> Stored | None:
         """What an earlier run of this job stored. A storage that is away is asked again at the upload."""
+        if lease.attempt == 1 and self._parts.shelf.is_behind:
+            return None  # most likely nothing, and asking could keep a seat empty
         try:
             return self._parts.images.head(key)
         except (StorageUnavailable, StorageFailure):
@@ -238,22 +284,6 @@ class Executor:
             ticket.cancel()
             raise EngineFailure(f"No picture within {RIDE_SECONDS:.0f} s.") from None
         return image, ticket.finite
-
-    def _upload(self, held: HeldLease, key: str, picture: EncodedPicture) -> Stored:
-        """Store the picture, patiently: the seat is free already. Raises StorageFailure, the picture kept on disk."""
-        job_id = held.lease.job_id
-        deadline, pause = time.monotonic() + self._parts.upload_seconds, FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                held.check_fresh()
-                return self._parts.images.put(key, picture.png, picture.sha256)
-            except (StorageUnavailable, StorageFailure) as error:
-                self._parts.spool.keep(job_id, picture)
-                if time.monotonic() + pause > deadline:
-                    raise StorageFailure("The picture is drawn, but the storage took it not in time.") from error
-                log.warning("upload waits for the storage", action="upload", job_id=job_id, error=str(error))
-            held.wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 def _order(request: GenerationRequest) -> dict[str, Any]:

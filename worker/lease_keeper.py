@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from core.errors import JobCanceled, LeaseLost, RedisUnavailable
+from core.errors import JobCanceled, LeaseLost, RedisUnavailable, StorageFailure
 from core.job import Lease, LeaseStatus
 from core.job_store import JobStore
 from core.logs import get_logger
 
 #: A renewal also asks whether the job is still wanted; a person who cancels should not wait long.
 ASK_SECONDS = 1.0
+#: So that hundreds of waiting pictures do not block the server for long.
+RENEWED_AT_ONCE = 100
 
 log = get_logger(__name__)
 
@@ -32,10 +34,15 @@ class HeldLease:
         self._reason: Exception | None = None
         self._stopped = threading.Event()
         self._cancel: Callable[[], None] | None = None
+        self.asks_seldom = False  # its picture only waits for the storage: it is renewed, and nobody is in a hurry
 
     def renewed(self, at: float) -> None:
         """A renewal that was sent at `at` succeeded."""
         self._renewed_at = at
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is to be renewed, and asked for, now."""
+        return not self.asks_seldom or now - self._renewed_at >= self._seconds / 6
 
     def stop(self, reason: Exception) -> None:
         """Let the work end with `reason`; the first reason stays."""
@@ -46,6 +53,11 @@ class HeldLease:
         self._stopped.set()
         if cancel is not None:
             cancel()
+
+    @property
+    def is_stopped(self) -> bool:
+        """The work must end."""
+        return self._reason is not None
 
     def when_stopped(self, cancel: Callable[[], None]) -> None:
         """Call `cancel` when the lease is stopped, at once if it already is."""
@@ -93,14 +105,23 @@ class LeaseKeeper:
     @contextmanager
     def hold(self, lease: Lease, taken_at: float) -> Iterator[HeldLease]:
         """Keep `lease`, taken at time.monotonic() `taken_at`, until the block ends."""
-        held = HeldLease(lease, self._lease_seconds, taken_at)
-        with self._lock:
-            self._held[lease.token] = held
+        held = self.take(lease, taken_at)
         try:
             yield held
         finally:
-            with self._lock:
-                self._held.pop(lease.token, None)
+            self.drop(held)
+
+    def take(self, lease: Lease, taken_at: float) -> HeldLease:
+        """Keep `lease` until it is dropped."""
+        held = HeldLease(lease, self._lease_seconds, taken_at)
+        with self._lock:
+            self._held[lease.token] = held
+        return held
+
+    def drop(self, held: HeldLease) -> None:
+        """Renew it no more."""
+        with self._lock:
+            self._held.pop(held.lease.token, None)
 
     @property
     def count(self) -> int:
@@ -114,8 +135,13 @@ class LeaseKeeper:
         self.is_stopping = True
 
     def renew_all(self) -> None:
-        """One renewal of everything that is held. Raises RedisUnavailable."""
-        leases = self._snapshot()
+        """One renewal of everything that is due. Raises RedisUnavailable."""
+        now = time.monotonic()
+        due = [held for held in self._snapshot() if held.is_due(now)]
+        for start in range(0, len(due), RENEWED_AT_ONCE):
+            self._renew(due[start : start + RENEWED_AT_ONCE])
+
+    def _renew(self, leases: list[HeldLease]) -> None:
         sent_at = time.monotonic()
         answers = self._store.renew([(one.lease.job_id, one.lease.token) for one in leases])
         for held, status in zip(leases, answers, strict=True):
@@ -125,6 +151,8 @@ class LeaseKeeper:
             held.renewed(sent_at)
             if status is LeaseStatus.CANCEL:
                 held.stop(JobCanceled("Its owner stopped the job."))
+            if status is LeaseStatus.LATE:
+                held.stop(StorageFailure("The picture was drawn, but the storage did not take it within the deadline."))
 
     def _snapshot(self) -> list[HeldLease]:
         with self._lock:

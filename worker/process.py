@@ -26,6 +26,7 @@ from worker.lease_keeper import LeaseKeeper
 from worker.pipeline import LoadedModel, load_model, make_engine, warm_up
 from worker.png import Marking
 from worker.progress import ProgressReporter
+from worker.shelf import Room, Shelf
 from worker.spool import Spool
 from worker.watchdog import EXIT_STALLED, StallJudge, Watchdog, end_process
 from worker.watermark import WatermarkGuard
@@ -47,6 +48,7 @@ class WorkerProcess:
         self._counts: Counter[str] = Counter()
         self._budget_gib = settings.vram_budget_gib
         self._shrinking = threading.Lock()
+        self._drained = threading.Event()
         self._health: Health | None = None
 
     def start(self) -> None:
@@ -64,7 +66,7 @@ class WorkerProcess:
         self._watermark = self._make_watermark()
         self.executor = Executor(self._parts(model))
         self._health = self._make_health(model)
-        for part in (self._keeper, self._reporter, self._watchdog, self._watermark, self._health):
+        for part in (self._keeper, self._reporter, self._shelf, self._watchdog, self._watermark, self._health):
             if part is not None:
                 part.start()
         log.info("worker is ready", action="start", worker=self.name, seconds=round(time.monotonic() - begun, 1))
@@ -72,25 +74,33 @@ class WorkerProcess:
     @property
     def admits(self) -> bool:
         """Whether a message may be taken up now."""
-        return not self.executor.is_draining and (self._watermark is None or self._watermark.admits)
+        if self.executor.is_draining or not self._shelf.has_room():
+            return False
+        return self._watermark is None or self._watermark.admits
 
     def drain(self) -> None:
         """Finish or give back what runs; whatever then still hangs does not keep the process."""
         self.executor.drain(self.settings.drain_seconds)
+        self._drained.set()
         patience = GIVE_BACK_SECONDS if self._keeper.count else CLOSE_SECONDS
         done = threading.Timer(patience, end_process, (0, "drained; a thread did not end"))
         done.daemon = True
         done.start()
 
     def close(self) -> None:
-        """Stop every thread and say goodbye."""
+        """Stop every thread and say goodbye, once the uploads had their grace."""
+        if self.executor.is_draining:
+            self._drained.wait(self.settings.drain_seconds + 2 * GIVE_BACK_SECONDS)
         self.say_goodbye()
         if self._watermark is not None:
             self._watermark.close()
         self._watchdog.close()
+        has_ended = self._shelf.close()
         self._reporter.close()
         self._keeper.close()
         self.engine.close()
+        if not has_ended:  # a thread that wrote to the log while Python takes itself down would abort the process
+            end_process(0, "drained; an upload did not end")
 
     def say_goodbye(self) -> None:
         """Be known as a worker no longer, where it was."""
@@ -109,13 +119,22 @@ class WorkerProcess:
             images.ensure_bucket()
         except (StorageUnavailable, StorageFailure) as error:
             log.warning("the bucket could not be checked", action="start", error=str(error))
+        folder, store = self.settings.data_dir / "spool", self._new_store()
+        room = Room(
+            folder=folder,
+            most_bytes=int(self.settings.backlog_gib * GIB),
+            free_disk_bytes=int(self.settings.backlog_free_disk_gib * GIB),
+        )
+        spool = Spool(folder, store.ended_among)
+        self._shelf = Shelf(images, spool, room)
         return Parts(
-            store=self._new_store(),
+            store=store,
             images=images,
             engine=self.engine,
             keeper=self._keeper,
             reporter=self._reporter,
-            spool=Spool(self.settings.data_dir / "spool"),
+            spool=spool,
+            shelf=self._shelf,
             profile=model.profile,
             worker=self.name,
             exit=self._exit,
@@ -153,6 +172,9 @@ class WorkerProcess:
             "jobs_in_flight": float(self.engine.in_flight),
             "black_images_total": float(self._counts["black_images"]),
             "out_of_memory_total": float(self._counts["out_of_memory"]),
+            "backlog_pictures": float(self._shelf.count),
+            "backlog_bytes": float(self._shelf.bytes),
+            "backlog_full": 0.0 if self._shelf.has_room() else 1.0,
             "vram_watermark_total": float(self._watermark.crossings if self._watermark else 0),
         }
         if self._card is not None:

@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import threading
 import time
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from core.errors import RedisUnavailable
 from core.logs import get_logger
 from worker.png import EncodedPicture
 
+SUFFIX = ".spooled"
 KEPT_SECONDS = 86_400.0
-#: A long outage of the storage must not fill the disk: the oldest go first, and are drawn again.
-KEPT_FILES = 500
+SWEEP_SECONDS = 60.0
 
 log = get_logger(__name__)
+
+
+def _none_ended(ids: Sequence[str]) -> Collection[str]:
+    return ()
 
 
 class Spool:
     """A folder of PNG files named by their jobs; trouble with the disk is logged and costs a drawing at most."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, ended: Callable[[Sequence[str]], Collection[str]] = _none_ended) -> None:
+        """`ended` says which of some jobs need no picture any more; it may raise RedisUnavailable."""
+        self._folder, self._ended = folder, ended
+        self._lock = threading.Lock()
+        self._swept_at = float("-inf")
 
-    def keep(self, job_id: str, picture: EncodedPicture) -> None:
-        """Keep a picture, whole or not at all."""
+    def keep(self, job_id: str, picture: EncodedPicture) -> bool:
+        """Keep a picture, whole or not at all; whether that worked."""
         beside = self._path(job_id).with_suffix(f".{os.getpid()}.part")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self.sweep()
+            self._sweep_now_and_then()
             beside.write_bytes(picture.sha256.encode() + picture.png)
             beside.replace(self._path(job_id))
         except OSError as error:
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
             log.warning("a picture could not be spooled", job_id=job_id, error=str(error))
+            return False
+        return True
 
     def find(self, job_id: str) -> EncodedPicture | None:
         """The picture of a job, if it lies here unharmed."""
@@ -52,11 +66,33 @@ class Spool:
             log.warning("a spooled picture could not be removed", job_id=job_id, error=str(error))
 
     def sweep(self) -> None:
-        """Remove what is too old or too much."""
-        files = sorted(self._folder.glob("*"), key=lambda path: path.stat().st_mtime)
-        expired = time.time() - KEPT_SECONDS
-        for path in [one for one in files if one.stat().st_mtime < expired] + files[:-KEPT_FILES]:
-            path.unlink(missing_ok=True)
+        """Remove what is too old, and what another run ended."""
+        ages = {path: _age_seconds(path) for path in self._folder.glob("*")}
+        ended = self._ended_jobs([path.stem for path in ages if path.suffix == SUFFIX])
+        for path, age in ages.items():
+            if age > KEPT_SECONDS or (path.suffix == SUFFIX and path.stem in ended):
+                path.unlink(missing_ok=True)
+
+    def _sweep_now_and_then(self) -> None:
+        with self._lock:
+            if time.monotonic() - self._swept_at < SWEEP_SECONDS:
+                return
+            self._swept_at = time.monotonic()
+        self.sweep()
+
+    def _ended_jobs(self, ids: Sequence[str]) -> Collection[str]:
+        try:
+            return set(self._ended(ids)) if ids else ()
+        except RedisUnavailable:
+            return ()
 
     def _path(self, job_id: str) -> Path:
-        return self._folder / f"{job_id}.spooled"
+        return self._folder / f"{job_id}{SUFFIX}"
+
+
+def _age_seconds(path: Path) -> float:
+    """0 for a file that another worker took away meanwhile."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -3,7 +3,7 @@
 local name = ARGV[1]
 local key = PREFIX .. 'worker:' .. name
 local started = redis.call('HGET', key, 'started')
-if started and started ~= ARGV[2] then redis.call('DEL', PREFIX .. 'held:' .. name) end
+if started and started ~= ARGV[2] then redis.call('DEL', PREFIX .. 'held:' .. name, PREFIX .. 'shelf:' .. name) end
 if not started then wake() end
 redis.call('HSET', key, 'started', ARGV[2], unpack(ARGV, 3))
 redis.call('PEXPIRE', key, 86400000)

@@ -56,10 +56,11 @@ if job.state == 'QUEUED' then
   ahead, work_ahead = rank, rank * mean
   count_others(virtual + rank * mean / weight_of(entity))
 end
-local slots = 0
+local slots, shelved = 0, 0
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'workers', now - tonumber(ARGV[2]), '+inf')) do
+  shelved = shelved + redis.call('SCARD', PREFIX .. 'shelf:' .. name)
   slots = slots + tonumber(redis.call('HGET', PREFIX .. 'worker:' .. name, 'slots') or '0')
 end
 local pace = redis.call('HMGET', PREFIX .. 'pace', 'gap_ms', 'run_ms', 'mean_work')
 local busy = redis.call('ZCARD', PREFIX .. 'rel') + redis.call('ZCARD', PREFIX .. 'lease')
-return {ahead, exact(work_ahead), busy, job.work, pace[1] or '', pace[2] or '', slots}
+return {ahead, exact(work_ahead), math.max(0, busy - shelved), job.work, pace[1] or '', pace[2] or '', slots}

@@ -4,6 +4,7 @@ local PREFIX = '{zimg}:'
 local EVENTS_KEPT = 64                 -- per job, enough to resume a stream
 local EVENTS_AFTER_END_MS = 3600000
 local MIRRORED_AT_ONCE = 100           -- followers ended per script call, so that no call blocks the server for long
+local PACE_SHARE = 0.05
 local ORPHAN_AFTER_MS = 600000         -- long after the last lease of a job that ended without a picture
 local WORK_WEIGHT = {interactive = 4, batch = 1}
 local LANES = {'interactive', 'batch'}
@@ -13,6 +14,7 @@ local FIELDS = {
   'state', 'tenant', 'lane', 'token', 'epoch', 'created', 'arrival', 'deadline', 'cost', 'work', 'head_start', 'day', 'batch',
   'fingerprint', 'flight', 'worker', 'attempt', 'failures', 'max_attempts', 'crashes', 'alone', 'ran_alone', 'cancel',
   'promoted', 'retention', 'record_retention', 'started', 'picture', 'picture_removed', 'expires',
+  'shelved',
 }
 
 local function server_ms()
@@ -30,6 +32,22 @@ local function read_job(id)
   local job = {id = id}
   for index, name in ipairs(FIELDS) do job[name] = values[index] or nil end
   return job
+end
+
+-- Drawn under its present claim, and only waiting for the storage.
+local function is_shelved(job) return job.shelved ~= nil and job.shelved == job.token end
+
+-- How fast the service is: the mean time of a run, and between two ends while busy (of a unit of work).
+local function measure(job)
+  local now = server_ms()
+  local kept = redis.call('HMGET', PREFIX .. 'pace', 'run_ms', 'gap_ms', 'ends', 'last')
+  local ends = tonumber(kept[3] or '0')
+  local share = math.max(PACE_SHARE, 1 / (ends + 1))
+  local run = now - tonumber(job.started)
+  local gap = (now - math.max(tonumber(kept[4] or '0'), tonumber(job.started))) / math.max(0.001, tonumber(job.work))
+  local run_ms = tonumber(kept[1] or '0') * (1 - share) + run * share
+  local gap_ms = tonumber(kept[2] or '0') * (1 - share) + gap * share
+  redis.call('HSET', PREFIX .. 'pace', 'run_ms', exact(run_ms), 'gap_ms', exact(gap_ms), 'ends', ends + 1, 'last', now)
 end
 
 -- yyyymmdd of a server time, UTC (Howard Hinnant's civil_from_days).
@@ -103,6 +121,7 @@ end
 local function free_slot(job)
   redis.call('ZREM', PREFIX .. 'run:' .. job.tenant, job.id)
   if job.worker then redis.call('SREM', PREFIX .. 'held:' .. job.worker, job.id) end
+  if job.shelved and job.worker then redis.call('SREM', PREFIX .. 'shelf:' .. job.worker, job.id) end
   for _, lane in ipairs(LANES) do  -- the tenant may have been parked at its cap
     local entity = entity_of(job.tenant, lane)
     if redis.call('SREM', PREFIX .. 'parked', entity) == 1 and redis.call('EXISTS', PREFIX .. 'tq:' .. entity) == 1 then

@@ -39,13 +39,21 @@ local function remember_crash(job)
   redis.call('SET', key, first, 'PX', math.ceil(tonumber(ARGV[4]) / 2))
 end
 
-local function lease_ran_out(job)
+-- Whoever rode may have ended the worker. Its companions may be innocent: it rides by itself next time, and only then
+-- does a crash count. Answer: its crashes and lost leases.
+local function suspect(job)
   local crashes = tonumber(job.crashes or '0')
   if rode_alone(job) then crashes = redis.call('HINCRBY', job_key(job.id), 'crashes', 1) end
   local lost = redis.call('HINCRBY', job_key(job.id), 'lost_leases', 1)
   remember_crash(job)
-  -- Its companions may be innocent: it rides by itself next time, and only then does a crash count.
   redis.call('HSET', job_key(job.id), 'alone', 1)
+  return crashes, lost
+end
+
+local function lease_ran_out(job)
+  local crashes, lost = 0, 0
+  -- One whose picture was drawn already rode no more: its next run finds the picture on the worker's disk.
+  if not is_shelved(job) then crashes, lost = suspect(job) end
   if job.cancel then
     cancel_as_leader(job)
   elseif crashes >= tonumber(ARGV[2]) or lost >= HOPELESS * tonumber(ARGV[2]) then

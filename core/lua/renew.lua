@@ -1,5 +1,7 @@
--- Lengthen the leases of one worker. ARGV: lease_ms, (id, token)*. Answer: held | lost | cancel for each.
-local until_ms = server_ms() + tonumber(ARGV[1])
+-- Lengthen the leases of one worker. ARGV: lease_ms, (id, token)*. Answer: held | lost | cancel | late for each.
+-- Late: a drawn picture for which the storage did not come back before the job's deadline.
+local now = server_ms()
+local until_ms = now + tonumber(ARGV[1])
 local answer = {}
 for index = 2, #ARGV, 2 do
   local job = read_job(ARGV[index])
@@ -9,6 +11,7 @@ for index = 2, #ARGV, 2 do
     redis.call('ZADD', PREFIX .. 'lease', until_ms, job.id)
     -- A canceled leader goes on for its followers; only its own record is canceled at the end.
     answer[#answer + 1] = (job.cancel and not has_followers(job)) and 'cancel' or 'held'
+    if is_shelved(job) and tonumber(job.deadline) < now then answer[#answer] = 'late' end
   end
 end
 return answer

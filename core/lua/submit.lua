@@ -72,6 +72,13 @@ local emission, burst = tonumber(ARGV[5]), tonumber(ARGV[6])
 local burst_cost = math.min(#news, tonumber(ARGV[11]))
 local burst_until = math.max(tonumber(redis.call('GET', gcra) or '0'), now) + emission * burst_cost
 if #news > 0 then
+  -- The operator lets a lane or a tenant run empty; what came before is still answered.
+  for _, lane in ipairs(LANES) do
+    if queued[lane] > 0 and redis.call('SISMEMBER', PREFIX .. 'draining', 'lane:' .. lane) == 1 then
+      return {'draining', 'lane:' .. lane}
+    end
+  end
+  if redis.call('SISMEMBER', PREFIX .. 'draining', 'tenant:' .. tenant) == 1 then return {'draining', 'tenant:' .. tenant} end
   -- More than a whole burst at once passes when nothing else was used: it then waits out its own debt.
   local most = now + emission * math.max(burst, burst_cost)
   if emission > 0 and burst_until > most then return {'rate_limited', tostring(math.ceil(burst_until - most))} end

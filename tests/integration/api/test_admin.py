@@ -162,8 +162,9 @@ def test_what_drains_takes_no_work_in_and_draws_what_it_has(keyed, worker, kind,
     mine, _ = make_key(keyed)
     keyed.post("/v1/jobs", json=BODY, headers=mine)
     flow(keyed, kind, name, "draining")
-    refused = keyed.post("/v1/jobs", json=BODY, headers=mine)
+    refused = keyed.post("/v1/jobs", json={**BODY, "prompt": "something new"}, headers=mine)
 
+    assert keyed.post("/v1/jobs", json=BODY, headers=mine).status_code == 202  # a double click: it was taken in before
     assert (refused.status_code, refused.json["code"]) == (503, "draining")
     assert int(refused.headers["Retry-After"]) > 0
     assert len(worker.draw_all()) == 1

@@ -126,27 +126,95 @@ def test_row_14_puts_in_doubt_end_as_one_object(real_fleet, s3_server, fault):
         assert (proxy.counts["lost"], proxy.counts["PUT 412"]) == (6, 6)
 
 
-def test_row_14_a_storage_that_is_away_for_longer_than_uploads_wait(real_fleet, s3_server):
-    """135 s: the first pictures go back to the queue, and from there to the storage without being drawn again."""
+def backlog(fleet):
+    """Pictures on disk that wait for the storage."""
+    return len(list((fleet.folder / "spool").glob("*.spooled")))
+
+
+def test_row_14_while_the_storage_is_away_a_worker_goes_on_drawing(real_fleet, s3_server):
+    """All of them, and its seats are 2: a window of 5 jobs, for each of which a seat was held before."""
     fleet = real_fleet
     fleet.start_scheduler()
     with s3_proxy(s3_server.environment["S3_ENDPOINT_URL"]) as proxy:
         fleet.start_real_worker("tests.faulty_worker", S3_ENDPOINT_URL=proxy.url)
         proxy.down = True
-        ids = submit(fleet, 10)
-        time.sleep(30)
-        early = sum(drawn(fleet).values())
-        wait_until(
-            lambda: any(job.state is JobState.RETRY for job in fleet.store.get_many(ids)), seconds=110, why=fleet.logs
-        )
-        time.sleep(5)
+        ids = submit(fleet, 40)
+        wait_until(lambda: sum(drawn(fleet).values()) == len(ids), seconds=120, why=fleet.logs)
+        wait_until(lambda: backlog(fleet) == len(ids), seconds=30, why=fleet.logs)
+        assert Counter(job.state for job in fleet.store.get_many(ids)) == {JobState.RUNNING: len(ids)}
+        time.sleep(2 * fleet.settings.lease_seconds)  # leases go on
         proxy.down = False
         back = time.monotonic()
 
         jobs = assert_all_well(fleet, s3_server, ids)
 
+    assert {job.attempt for job in jobs} == {1}
     assert max(drawn(fleet).values()) == 1
-    print(
-        f"\nrow 14: {early} drawn in the first 30 s of the outage, attempts {Counter(job.attempt for job in jobs)}, "
-        f"all stored {time.monotonic() - back:.1f} s after it"
-    )
+    wait_until(lambda: backlog(fleet) == 0, seconds=10)
+    print(f"\nrow 14: {len(ids)} drawn during the outage, all stored {time.monotonic() - back:.1f} s after it")
+
+
+def test_row_14_a_worker_killed_while_the_storage_is_away_goes_on_from_its_disk(real_fleet, s3_server):
+    fleet = real_fleet
+    fleet.start_scheduler()
+    with s3_proxy(s3_server.environment["S3_ENDPOINT_URL"]) as proxy:
+        worker = fleet.start_real_worker("tests.faulty_worker", S3_ENDPOINT_URL=proxy.url)
+        proxy.down = True
+        ids = submit(fleet, 12)
+        wait_until(lambda: backlog(fleet) == len(ids), seconds=90, why=fleet.logs)
+        fleet.kill(worker)
+        fleet.start_real_worker("tests.faulty_worker", S3_ENDPOINT_URL=proxy.url)
+        wait_until(
+            lambda: {job.attempt for job in fleet.store.get_many(ids)} == {2}, seconds=60, why=fleet.logs
+        )  # taken up again while the storage is still away
+        proxy.down = False
+
+        jobs = assert_all_well(fleet, s3_server, ids)
+
+    assert max(drawn(fleet).values()) == 1
+    assert {(job.crashes, job.alone) for job in jobs} == {(0, False)}
+
+
+def test_row_14_a_full_backlog_stops_the_drawing_until_the_storage_is_back(real_fleet, s3_server):
+    fleet = real_fleet
+    fleet.start_scheduler()
+    with s3_proxy(s3_server.environment["S3_ENDPOINT_URL"]) as proxy:
+        fleet.start_real_worker("tests.faulty_worker", S3_ENDPOINT_URL=proxy.url, ZIMG_BACKLOG_GIB="0.00001")
+        proxy.down = True
+        ids = submit(fleet, 30)
+
+        def says_full():
+            [worker] = fleet.store.live_workers()
+            return (worker.slots, worker.gauges["backlog_full"]) == (0, 1.0)
+
+        wait_until(says_full, seconds=60, why=fleet.logs)
+        early = sum(drawn(fleet).values())
+        proxy.down = False
+        assert_all_well(fleet, s3_server, ids)
+
+    assert early < len(ids)
+    assert "the backlog is full" in all_logs(fleet)
+    assert max(drawn(fleet).values()) == 1
+
+
+def test_row_14_a_worker_stopped_while_the_storage_is_away_gives_its_pictures_back(real_fleet, s3_server):
+    fleet = real_fleet
+    fleet.start_scheduler()
+    with s3_proxy(s3_server.environment["S3_ENDPOINT_URL"]) as proxy:
+        worker = fleet.start_real_worker("tests.faulty_worker", S3_ENDPOINT_URL=proxy.url, ZIMG_DRAIN_SECONDS="2")
+        proxy.down = True
+        ids = submit(fleet, 8)
+        wait_until(lambda: backlog(fleet) == len(ids), seconds=90, why=fleet.logs)
+
+        assert fleet.stop(worker) == 0
+
+        assert {(job.state, job.attempt) for job in fleet.store.get_many(ids)} == {(JobState.QUEUED, 0)}
+        proxy.down = False
+        fleet.start_real_worker("tests.faulty_worker", S3_ENDPOINT_URL=proxy.url)
+        assert_all_well(fleet, s3_server, ids)
+
+    assert max(drawn(fleet).values()) == 1
+
+
+def all_logs(fleet):
+    return "".join(path.read_text(errors="replace") for path in fleet.folder.rglob("*.log"))

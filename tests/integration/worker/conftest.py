@@ -21,13 +21,14 @@ from core.image_store import ImageStore
 from core.job import GenerationRequest, Job, Lane, NewJob, Release
 from core.job_store import JobStore, TenantLimits, WorkerInfo
 from core.redis_client import connect
-from core.settings import Settings
+from core.settings import GIB, Settings
 from models import tiny
 from tests.fixtures.redis import RedisServer
 from worker.executor import Executor, Parts
 from worker.lease_keeper import LeaseKeeper
 from worker.pipeline import LoadedModel, load_model, make_engine
 from worker.progress import ProgressReporter
+from worker.shelf import Room, Shelf
 from worker.spool import Spool
 
 ROOT = Path(__file__).parents[3]
@@ -152,21 +153,25 @@ def bench(settings: Settings, engine: Any, model: LoadedModel, tmp_path: Path) -
     keeper = LeaseKeeper(new_store(), settings.lease_seconds)
     reporter = ProgressReporter(new_store(), period_seconds=0.01)
     exits: list[tuple[int, str]] = []
+    spool = Spool(tmp_path / "spool")
+    shelf = Shelf(images, spool, Room(folder=tmp_path, most_bytes=GIB, free_disk_bytes=0), wait_seconds=30.0)
     parts = Parts(
         store=new_store(),
         images=images,
         engine=engine,
         keeper=keeper,
         reporter=reporter,
-        spool=Spool(tmp_path / "spool"),
+        spool=spool,
+        shelf=shelf,
         profile=model.profile,
         worker="bench",
         exit=lambda code, reason: exits.append((code, reason)),
-        upload_seconds=2.0,
     )
     keeper.start()
     reporter.start()
+    shelf.start()
     yield Bench(settings, new_store(), images, parts, Executor(parts), exits)
+    shelf.close()
     reporter.close()
     keeper.close()
 

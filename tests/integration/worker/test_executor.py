@@ -9,10 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from core.image_store import ImageStore, object_key
+from core.image_store import object_key
 from core.job import JobState
-from core.settings import Settings
-from tests.fixtures.redis import free_port
 from tests.integration.worker.conftest import new_job, wait_until
 
 
@@ -280,27 +278,13 @@ def test_a_lost_cuda_context_ends_the_process_with_a_reason(counted):
     assert "CUDA" in reason
 
 
-def test_a_picture_that_the_storage_would_not_take_is_kept_and_not_drawn_again(counted):
-    release = counted.submit()
-    away = counted.remade(images=ImageStore(Settings(s3_endpoint_url=f"http://127.0.0.1:{free_port()}")))
-
-    failed = away.execute(release)
-    assert (failed.state, failed.failure.code) == (JobState.RETRY, "storage_failed")
-    [again] = wait_until(lambda: (counted.alive(), counted.store.reap(), counted.store.release(1))[2])
-    ended = counted.execute(again)
-
-    assert ended.state is JobState.SUCCEEDED
-    assert counted.parts.engine.submits == 1
-    assert list((counted.settings.data_dir / "spool").iterdir()) == []
-
-
 def test_a_worker_whose_lease_was_not_renewed_in_time_stores_nothing(bench, settings):
     job = new_job()
     bench.submit(job)
     [lease] = [bench.store.claim(job.id, bench.job(job.id).epoch, "t" * 32, "frozen")]
 
     with bench.parts.keeper.hold(lease, time.monotonic() - settings.lease_seconds - 1) as held:
-        outcome = bench.executor._attempt(held)
+        outcome = bench.executor._outcome(lease, lambda: bench.executor._make(held))
 
     assert type(outcome).__name__ == "LeaseLost"
     assert bench.images.head(object_key("acme", job.id, bench.job(job.id).created_ms)) is None

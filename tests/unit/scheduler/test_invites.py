@@ -92,3 +92,28 @@ def test_the_same_call_again_uses_nothing_up(invites, fake_redis):
 
     assert len(calls) == 1
     assert invites.list_invites()[0].left == 1
+
+
+def ask(invites, code, tenant, key="k1"):
+    """The script's answer, past every check in Python."""
+    return invites._scripts.run("take_invite", hash_key(code), tenant, key, 1, 0, "tenant", tenant)
+
+
+def test_one_invite_does_not_answer_for_a_key_of_another(invites):
+    first, second = invites.create()[0], invites.create()[0]
+    assert ask(invites, first, "ada") == "ok"
+
+    assert ask(invites, second, "ada") == "taken"
+
+
+@pytest.mark.parametrize("sign", ["tenant:", "lim:"])
+def test_a_name_with_a_record_or_with_jobs_is_taken(invites, fake_redis, sign):
+    fake_redis.hset(f"{PREFIX}{sign}old", mapping={"weight": 1})
+    code, _ = invites.create()
+
+    assert ask(invites, code, "old") == "taken"
+
+
+def test_a_code_whose_record_is_gone_makes_nothing(invites, tenants):
+    assert ask(invites, "never-made", "ada") == "unknown"
+    assert tenants.list_keys() == []

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import os
+import time
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,7 +17,7 @@ from core.model_profile import ModelProfile
 from core.provenance import TRAINED_ALGORITHMIC_MEDIA
 from worker.label import put_label
 from worker.png import EncodedPicture, Marking, encode_png
-from worker.spool import KEPT_FILES, Spool
+from worker.spool import KEPT_SECONDS, Spool
 
 PROFILE = ModelProfile("zimg-tiny", "r1", (512, 512), (448, 576), (576, 448))
 
@@ -140,10 +142,18 @@ def test_a_spooled_picture_comes_back_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_spool_holds_so_many_pictures_and_no_more(tmp_path):
-    for number in range(KEPT_FILES + 3):
-        (tmp_path / f"{number}.spooled").write_bytes(b"x")
+def test_a_spool_forgets_what_is_too_old_and_what_ended_elsewhere(tmp_path):
+    for name in ("old", "ended", "waiting"):
+        (tmp_path / f"{name}.spooled").write_bytes(b"x")
+    long_ago = time.time() - KEPT_SECONDS - 1
+    os.utime(tmp_path / "old.spooled", (long_ago, long_ago))
 
-    Spool(tmp_path).sweep()
+    Spool(tmp_path, ended=lambda ids: {"ended"} & set(ids)).sweep()
 
-    assert len(list(tmp_path.iterdir())) == KEPT_FILES
+    assert [path.stem for path in tmp_path.iterdir()] == ["waiting"]
+
+
+def test_a_picture_that_the_disk_does_not_take_is_said_to_be_kept_nowhere(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+
+    assert not Spool(tmp_path / "file" / "below").keep("job", encode("a mug"))

@@ -23,7 +23,7 @@ def test_nothing_is_lost_or_settled_twice_in_many_lives(queue_redis, seed):
 
 
 def test_the_model_meets_every_kind_of_fault():
-    model = Model(fakeredis.FakeRedis(decode_responses=True), 7, jobs=150)
+    model = Model(fakeredis.FakeRedis(decode_responses=True), 8, jobs=150)
     model.run()
 
     faults = {"lost", "doubled", "void", "died", "fenced", "replayed", "lease ran out", "rel ran out", "retry ran out"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.errors import IdempotencyMismatch, Overloaded, QueueFull, QuotaExceeded, RateLimited
+from core.errors import Draining, IdempotencyMismatch, Overloaded, QueueFull, QuotaExceeded, RateLimited
 from core.job import JobState, Lane
 from core.redis_client import PREFIX
 from core.settings import Settings
@@ -262,3 +262,39 @@ def test_calls_with_keys_of_their_own_are_never_merged(kit):
     again = kit.submit(repeat_key="r", repeat_seconds=2, idempotency_key="k2", body_hash="h")
 
     assert again.job_id != first.job_id
+
+
+@pytest.mark.parametrize("entry", ["lane:interactive", "tenant:a"])
+def test_what_drains_takes_nothing_new_and_stores_nothing(kit, entry):
+    kit.redis.sadd(f"{PREFIX}draining", entry)
+    before = kit.snapshot()
+
+    with pytest.raises(Draining) as caught:
+        kit.submit()
+
+    assert caught.value.retry_after_seconds > 0
+    assert kit.snapshot() == before
+
+
+def test_what_drains_does_not_concern_others(kit):
+    kit.redis.sadd(f"{PREFIX}draining", "lane:batch", "tenant:b")
+
+    assert kit.submit().state is JobState.QUEUED
+
+
+def test_a_list_of_both_lanes_is_refused_whole_where_one_drains(kit):
+    kit.redis.sadd(f"{PREFIX}draining", "lane:batch")
+
+    with pytest.raises(Draining):
+        kit.store.submit_many([make_job(), make_job(lane=Lane.BATCH)], GENEROUS)
+
+    assert kit.use() == {}
+
+
+def test_what_was_taken_in_before_is_still_answered_while_draining(kit):
+    first = kit.submit(idempotency_key="k", body_hash="h")
+    kit.redis.sadd(f"{PREFIX}draining", "lane:interactive", "tenant:a")
+
+    again = kit.submit(idempotency_key="k", body_hash="h")
+
+    assert (again.job_id, again.replayed) == (first.job_id, True)
