@@ -317,6 +317,7 @@ async function start() {
   const model = await service.model();
   shapes = model.shapes;
   refreshQuota();
+  cursor = null;
   await loadHistory();
   outbox.sendNow();
 }

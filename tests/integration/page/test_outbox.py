@@ -181,3 +181,22 @@ def test_who_signs_out_leaves_no_prompt_behind(page, inviting_api, parts, worker
 
     expect(page.locator("#sign-in")).to_be_visible()
     assert "secret plan" not in page.evaluate("() => JSON.stringify(localStorage)")
+
+
+def test_a_prompt_that_meets_an_ended_session_goes_out_after_the_next_sign_in(page, inviting_api, parts, worker):
+    key, _ = parts.tenants.create_key("shop")
+    page.goto(inviting_api.url)
+    page.fill("#key", key)
+    page.press("#key", "Enter")
+    expect(page.locator("#sign-in")).to_be_hidden()
+    ask(page, "before")
+    expect(page.locator(JOB)).to_have_count(1)
+    page.context.clear_cookies()
+    ask(page, "after")
+    expect(page.locator("#sign-in")).to_be_visible()
+
+    page.fill("#key", key)
+    page.press("#key", "Enter")
+
+    expect(page.locator(JOB)).to_have_count(2)
+    assert [job.request.prompt for job in parts.jobs.list_jobs("shop")] == ["after", "before"]
