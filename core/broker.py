@@ -64,6 +64,7 @@ def make_celery(settings: Settings) -> Celery:
             "global_keyprefix": "celery:",
             **_sentinel_options(settings.redis_url),
         },
+        **_sentinel_tls(settings.redis_url),
     )
     return app
 
@@ -82,7 +83,17 @@ def broker_url(redis_url: str) -> str:
 
 def _sentinel_options(redis_url: str) -> dict[str, Any]:
     address = sentinel_address(redis_url)
-    return {"master_name": address.master_name} if address is not None else {}
+    if address is None:
+        return {}
+    options: dict[str, Any] = {"master_name": address.master_name}
+    if address.tls is not None:  # to the sentinels; `broker_use_ssl` is for the servers that they name
+        options["sentinel_kwargs"] = {"ssl": True, "socket_timeout": 1.0, **address.tls}
+    return options
+
+
+def _sentinel_tls(redis_url: str) -> dict[str, Any]:
+    address = sentinel_address(redis_url)
+    return {"broker_use_ssl": dict(address.tls)} if address is not None and address.tls is not None else {}
 
 
 def publish(app: Celery, releases: Sequence[Release]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -34,29 +34,35 @@ REFUSALS = (OutOfMemoryError, ReadOnlyError, BusyLoadingError, MasterDownError, 
 REFUSING_WORDS = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN")
 
 SENTINEL_PORT = 26379
+TLS_OPTIONS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname", "ssl_certfile", "ssl_keyfile")
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class SentinelAddress:
-    """`sentinel://[user:password@]host:port[,host:port…]/db?master_name=NAME`; user and password are the servers'."""
+    """`sentinel://[user:password@]host:port[,host:port…]/db?master_name=NAME`; user and password are the servers'.
+
+    `sentinels://` is the same over TLS, to the sentinels and to the servers, with the `ssl_…` options of `rediss://`.
+    """
 
     hosts: tuple[tuple[str, int], ...]
     master_name: str
     db: int
     username: str | None
     password: str | None
+    tls: Mapping[str, Any] | None = None  # redis-py's ssl_… options; None = without TLS
 
 
 def sentinel_address(url: str) -> SentinelAddress | None:
     """What a sentinel URL names, None for any other URL. Raises ConfigurationError without the master's name."""
     parts = urlsplit(url)
-    if parts.scheme != "sentinel":
+    if parts.scheme not in ("sentinel", "sentinels"):
         return None
+    options = dict(parse_qsl(parts.query))
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
-    master_name = dict(parse_qsl(parts.query)).get("master_name", "")
+    master_name = options.get("master_name", "")
     if not master_name or not hosts:
         raise ConfigurationError("REDIS_URL must say which master: sentinel://a:26379,b:26379/0?master_name=NAME")
     return SentinelAddress(
@@ -65,7 +71,19 @@ def sentinel_address(url: str) -> SentinelAddress | None:
         db=int(parts.path.strip("/") or 0),
         username=unquote(username) or None,
         password=unquote(password) or None,
+        tls=_tls_options(options) if parts.scheme == "sentinels" else None,
     )
+
+
+def _tls_options(options: Mapping[str, str]) -> dict[str, Any]:
+    """As redis-py takes them. The certificate and the name in it are checked unless the URL says otherwise."""
+    unknown = [name for name in options if name.startswith("ssl_") and name not in TLS_OPTIONS]
+    if unknown:
+        raise ConfigurationError(f"REDIS_URL: {', '.join(unknown)} is not known; use {', '.join(TLS_OPTIONS)}")
+    chosen: dict[str, Any] = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+    chosen |= {name: options[name] for name in TLS_OPTIONS if name in options}
+    is_checked = str(chosen["ssl_check_hostname"]).lower() not in ("false", "no", "0", "off")
+    return chosen | {"ssl_check_hostname": is_checked and chosen["ssl_cert_reqs"] != "none"}
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
@@ -76,8 +94,8 @@ def _host_and_port(text: str) -> tuple[str, int]:
 def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 100) -> redis.Redis:
     """A client for `url` that never repeats a command by itself (redis-py's default does, ten times).
 
-    redis://, rediss:// (TLS; the certificate is checked, `?ssl_ca_certs=FILE` names whose) or sentinel://. At most
-    `connections` threads use it at once; one more gets RedisUnavailable.
+    redis://, rediss:// (TLS; the certificate is checked, `?ssl_ca_certs=FILE` names whose), sentinel:// or
+    sentinels:// (the same over TLS). At most `connections` threads use it at once; one more gets RedisUnavailable.
     """
     options: dict[str, Any] = {
         "decode_responses": True,
@@ -92,8 +110,9 @@ def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 100) -
     if address is None:
         client: redis.Redis = redis.Redis.from_url(url, **options)
         return client
-    asking = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "retry": Retry(NoBackoff(), 0)}
-    servers = {"db": address.db, "username": address.username, "password": address.password, **options}
+    tls = {"ssl": True, **address.tls} if address.tls is not None else {}
+    asking = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "retry": Retry(NoBackoff(), 0), **tls}
+    servers = {"db": address.db, "username": address.username, "password": address.password, **options, **tls}
     sentinel = Sentinel(address.hosts, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
     master: redis.Redis = sentinel.master_for(address.master_name, redis.Redis, **servers)  # type: ignore[no-untyped-call]
     return master

@@ -22,6 +22,17 @@ from tests.queue_kit import GENEROUS, make_job
 from tests.queue_processes import Fleet, wait_until
 
 
+def make_certificates(folder: Path) -> None:
+    """An authority `ca.crt` and, signed by it, `s.crt` for this machine, with their keys."""
+    names = "DNS:localhost,IP:127.0.0.1"
+    for command in (
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-authority -keyout ca.key -out ca.crt",
+        f"req -newkey rsa:2048 -nodes -subj /CN=zimg -addext subjectAltName={names} -keyout s.key -out s.csr",
+        "x509 -req -days 2 -in s.csr -CA ca.crt -CAkey ca.key -CAcreateserial -copy_extensions copy -out s.crt",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True, timeout=60)
+
+
 class TlsServer(RedisServer):
     """A server that speaks nothing but TLS, with a certificate of an authority of the test's own."""
 
@@ -30,12 +41,7 @@ class TlsServer(RedisServer):
         return f"rediss://localhost:{self.port}/0?ssl_ca_certs={self.folder / 'ca.crt'}"
 
     def start(self) -> None:
-        for command in (
-            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-authority -keyout ca.key -out ca.crt",
-            "req -newkey rsa:2048 -nodes -subj /CN=zimg -addext subjectAltName=DNS:localhost -keyout s.key -out s.csr",
-            "x509 -req -days 2 -in s.csr -CA ca.crt -CAkey ca.key -CAcreateserial -copy_extensions copy -out s.crt",
-        ):
-            subprocess.run(["openssl", *command.split()], cwd=self.folder, check=True, capture_output=True, timeout=60)
+        make_certificates(self.folder)
         options = f"--port 0 --tls-port {self.port} --bind 127.0.0.1 --appendonly yes --tls-auth-clients no"
         files = "--tls-cert-file s.crt --tls-key-file s.key --tls-ca-cert-file ca.crt"
         with (self.folder / "server.log").open("ab") as log:
@@ -172,6 +178,90 @@ def test_the_queue_follows_a_failover_by_sentinel(sentinel_fleet):
     print(f"\nSentinel: runs again {time.monotonic() - killed:.1f} s after the master was killed")
 
     assert_all_well(fleet, ids, seconds=90)
+
+
+class TlsSentinelUrl(SentinelUrl):
+    """Sentinel over TLS; the folder holds the authority."""
+
+    @property
+    def url(self) -> str:
+        return f"sentinels://{self.sentinels}/0?master_name=zimg&ssl_ca_certs={self.folder / 'ca.crt'}"
+
+
+@contextmanager
+def tls_processes(binary: str, folder: Path):
+    """A master and a sentinel that watches it, both with TLS alone: the sentinel's address."""
+    tls = f"tls-cert-file {folder}/s.crt\ntls-key-file {folder}/s.key\ntls-ca-cert-file {folder}/ca.crt\n"
+    common = f"port 0\nbind 127.0.0.1\ntls-auth-clients no\ntls-replication yes\n{tls}"
+    master, watcher = free_port(), free_port()
+    watch = f"sentinel monitor zimg 127.0.0.1 {master} 1\n"
+    processes = []
+    try:
+        for name, port, more in (("master", master, "appendonly yes\n"), ("watcher", watcher, watch)):
+            (folder / name).mkdir()
+            (folder / name / "s.conf").write_text(f"{common}tls-port {port}\ndir {folder / name}\n{more}")
+            kind = ["--sentinel"] if name == "watcher" else []
+            with (folder / f"{name}.log").open("ab") as log:
+                command = [binary, str(folder / name / "s.conf"), *kind]
+                processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=folder / name))
+        yield f"127.0.0.1:{watcher}"
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(timeout=10)
+
+
+@pytest.fixture
+def tls_sentinel_fleet(tmp_path):
+    require_tool("openssl")
+    binary = require_tool("redis-server")
+    make_certificates(tmp_path)
+    with tls_processes(binary, tmp_path) as address:
+        server = TlsSentinelUrl(binary=binary, port=0, folder=tmp_path)
+        server.sentinels = address
+        with fleet_on(server, tmp_path) as fleet:
+            wait_until(connect(server.url).ping, seconds=20, why=fleet.logs)
+            yield fleet
+
+
+def test_the_whole_queue_works_over_sentinel_with_tls(tls_sentinel_fleet):
+    fleet = tls_sentinel_fleet
+    fleet.start_scheduler()
+    fleet.start_worker(STUB_SECONDS="0.02")
+
+    assert_all_well(fleet, submit(fleet, 30))
+
+
+def test_sentinels_and_servers_of_an_unknown_authority_are_refused_by_client_and_broker(tls_sentinel_fleet):
+    fleet = tls_sentinel_fleet
+    bare = fleet.server.url.partition("&")[0]
+    with pytest.raises(RedisUnavailable):
+        JobStore(connect(bare, timeout_seconds=2), Settings()).depth()
+    plain = bare.replace("sentinels://", "sentinel://")
+    with pytest.raises(RedisUnavailable):
+        JobStore(connect(plain, timeout_seconds=2), Settings()).depth()
+    fleet.store.submit(make_job(), GENEROUS)
+    release = release_one(fleet)
+
+    pools.reset()
+    assert publish(make_celery(Settings(redis_url=bare)), [release]) == 0
+    pools.reset()
+    assert publish(make_celery(Settings(redis_url=fleet.server.url)), [release]) == 1
+    pools.reset()
+
+
+def test_a_sentinels_url_says_whose_certificates_are_believed():
+    address = sentinel_address("sentinels://:x@a:1,b:2/0?master_name=z&ssl_ca_certs=/ca.crt")
+
+    assert address.tls == {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_ca_certs": "/ca.crt"}
+    assert broker_url("sentinels://:x@a:1,b:2/0?master_name=z") == "sentinel://:x@a:1/0;sentinel://:x@b:2/0"
+    by_address = sentinel_address("sentinels://a/0?master_name=z&ssl_check_hostname=false")
+    assert by_address.tls == {"ssl_cert_reqs": "required", "ssl_check_hostname": False}
+    unchecked = sentinel_address("sentinels://a/0?master_name=z&ssl_cert_reqs=none")
+    assert unchecked.tls == {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+    assert sentinel_address("sentinel://a/0?master_name=z").tls is None
+    with pytest.raises(ConfigurationError, match="ssl_cert"):
+        sentinel_address("sentinels://a/0?master_name=z&ssl_cert=x")
 
 
 def test_a_sentinel_url_says_hosts_master_and_password():
