@@ -28,7 +28,7 @@ KEPT_SECONDS = 900
 def key_of_call(server: redis.Redis, route: str, owner: str, body_hash: str) -> Iterator[str]:
     """An idempotency key for the call that is being answered: that of the call which it repeats, or a new one."""
     calls = _Calls(server, f"{PREFIX}calls:{owner}:{route}:{body_hash}")
-    key = (calls.take() if _is_retry() else None) or f"{route}:auto-{secrets.token_hex(16)}"
+    key = (calls.take() if is_retry() else None) or f"{route}:auto-{secrets.token_hex(16)}"
     calls.begin(key)
     try:
         yield key
@@ -41,7 +41,8 @@ def key_of_call(server: redis.Redis, route: str, owner: str, body_hash: str) -> 
     calls.end(key)
 
 
-def _is_retry() -> bool:
+def is_retry() -> bool:
+    """Whether the client says that it sends this request again."""
     count = request.headers.get(RETRY_COUNT, "0")
     return count.isascii() and count.isdigit() and int(count[:6]) > 0
 

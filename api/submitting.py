@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from api.context import Services
+from api.repeats import is_retry
 from api.schema import Drawing, bounded_retention
 from core.job_store import Submitted
 from scheduler.submission import Wish
@@ -14,7 +15,8 @@ def submit(
 ) -> list[Submitted]:
     """Store `n` jobs, all or none. Raises InvalidRequest, and whatever Submission does; then nothing was stored.
 
-    A call without an Idempotency-Key (`key`) joins the jobs of the same `repeat_key` within the last two seconds.
+    A call without an Idempotency-Key (`key`) joins the jobs of the same `repeat_key` within the last two seconds; one
+    that says it is a retry, within fifteen minutes.
     """
     parts.rules.check(body.prompt)
     width, height = body.pixels(parts.profile)
@@ -27,6 +29,7 @@ def submit(
         idempotency_key=key,
         body_hash=body_hash,
         repeat_key="" if key else repeat_key,
+        is_repeat=is_retry(),
         retention_seconds=bounded_retention(body.expires_in, parts.settings.picture_retention_seconds),
     )
     return parts.submission.submit_pictures(owner, wish, body.n or 1)

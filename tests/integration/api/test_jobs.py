@@ -329,12 +329,27 @@ def test_a_double_click_gets_the_same_job_with_or_without_a_seed(http, worker):
     assert len(http.get("/v1/jobs").json["data"]) == 3
 
 
-def test_a_click_two_seconds_later_draws_anew(http, worker, valkey):
-    body = {"prompt": "a red mug", "size": "256x256"}
-    first = http.post("/v1/jobs", json=body).json
+def let_two_seconds_pass(valkey):
     (kept,) = valkey.scan_iter("*repeat:*")
     at, job_id = valkey.get(kept).split("|")
     valkey.set(kept, f"{int(at) - 2_001}|{job_id}")
+
+
+def test_what_a_client_marks_as_its_retry_gets_the_same_job_later_too(http, worker, valkey):
+    body = {"prompt": "a red mug", "size": "256x256"}
+    first = http.post("/v1/jobs", json=body, headers={"x-stainless-retry-count": "0"})
+    let_two_seconds_pass(valkey)
+
+    again = http.post("/v1/jobs", json=body, headers={"x-stainless-retry-count": "1"})
+
+    assert again.json["id"] == first.json["id"]
+    assert again.headers["Idempotency-Replayed"] == "true"
+
+
+def test_a_click_two_seconds_later_draws_anew(http, worker, valkey):
+    body = {"prompt": "a red mug", "size": "256x256"}
+    first = http.post("/v1/jobs", json=body).json
+    let_two_seconds_pass(valkey)
 
     second = http.post("/v1/jobs", json=body).json
 

@@ -223,7 +223,9 @@ def test_the_problems_page_lists_every_code(http, parts):
     assert all(f'id="{code}"' in text for code in PROBLEMS)
     shown = html.unescape(re.sub(r"<[^>]+>", "", text))
     assert all(problem.advice.replace("`", "") in shown for problem in PROBLEMS.values())
-    assert text.count("retry_at</code>, <code>Retry-After") == sum(problem.is_worth_a_retry for problem in PROBLEMS.values())
+    assert text.count("retry_at</code>, <code>Retry-After") == sum(
+        problem.is_worth_a_retry for problem in PROBLEMS.values()
+    )
 
 
 def test_a_language_model_finds_its_way_by_a_text_whose_links_work(http, worker):
