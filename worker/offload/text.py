@@ -120,7 +120,7 @@ def encode_without_waiting(pipe: Any, device: Device) -> None:
         inputs = _tokenize(pipe.tokenizer, [prompt] if isinstance(prompt, str) else prompt, max_sequence_length)
         states = pipe.text_encoder(
             input_ids=upload(inputs.input_ids),
-            attention_mask=upload(inputs.attention_mask.bool()),
+            attention_mask=_ready_mask(pipe.text_encoder, inputs.attention_mask.bool(), upload),
             output_hidden_states=True,
             use_cache=False,
         ).hidden_states[-2]
@@ -129,6 +129,20 @@ def encode_without_waiting(pipe: Any, device: Device) -> None:
 
     upload = device.upload
     pipe._encode_prompt = _encode_prompt
+
+
+def _ready_mask(encoder: Any, mask: torch.Tensor, upload: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The mask that the encoder would make of this one on the device, where it would wait to see whether it is full.
+
+    Made on the host it has the same values; None stands for a causal mask alone, as the encoder does for a full one.
+    """
+    if getattr(encoder.config, "_attn_implementation", None) != "sdpa":
+        return upload(mask)
+    if bool(mask.all()):
+        return None
+    length = mask.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    return upload(causal[None, None] & mask[:, None, None, :])
 
 
 def gather_from_host(embedding: torch.nn.Embedding, device: Device) -> Callable[..., torch.Tensor]:

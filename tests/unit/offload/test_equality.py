@@ -60,6 +60,15 @@ def test_a_repeated_prompt_skips_text_and_refiner_and_is_equal(open_studio: Call
     assert studio.carousel.report["turns"] - before == 2 * (noise_refiner + layers) + decode
 
 
+@pytest.mark.parametrize("words", [0, 3, 400])
+def test_short_and_overlong_prompts_are_masked_as_the_pipeline_does(
+    open_studio: Callable[..., Studio], words: int
+) -> None:
+    studio = open_studio(residents=0, ring_slots=2, packing=True)
+    prompt = "mug " * words
+    assert same(studio.draw(prompt=prompt).result(60), studio.plain(prompt=prompt))
+
+
 def test_float32_weights_ride_unpacked_and_are_equal(open_studio: Callable[..., Studio]) -> None:
     from worker.offload import Carousel
 

@@ -225,6 +225,7 @@ def test_steps_cost_no_host_waits_in_the_engine(
     studio.draw(seed=2, steps=12, prompt="a third one").result(60)
     assert counted == two
     assert few
+    assert two["__bool__"] == 2, "the host's own mask and the finite flag that a ticket reads: nothing of the device's"
 
 
 def test_carousels_do_not_leave_threads_behind() -> None:
