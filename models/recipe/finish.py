@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.recipe.card import write_card
 from models.recipe.evaluate import build_classifier, measure, measure_ruler, reference_colours, train_classifier
 from models.recipe.export import export_pipeline
 from models.recipe.model import cast_parameters
@@ -17,7 +18,7 @@ from models.recipe.plots import contact_sheet, loss_plot
 from models.recipe.progress import Run
 from models.recipe.sampling import Painter
 
-CLASSIFIER = "classifier.pt"
+RULER = "ruler.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,16 @@ class Examiner:
     tile: int = 128
 
     def ruler(self, run: Run) -> Ruler:
-        """The ruler, its classifier trained once per run folder."""
-        state = run.load(CLASSIFIER)
+        """The ruler, made once per run folder."""
+        state = run.load(RULER)
         if state is None:
             network, sure = train_classifier(run.device, self.classifier_steps, self.classifier_batch)
-            state = {"network": network.state_dict(), "sure": sure}
-            run.save(CLASSIFIER, state)
+            colours, names = reference_colours(run.device, self.references)
+            state = {"network": network.state_dict(), "sure": sure, "colours": colours, "names": names}
+            run.save(RULER, state)
         network = build_classifier().to(run.device).eval()
         network.load_state_dict(state["network"])
-        return Ruler(network, state["sure"], reference_colours(run.device, self.references))
+        return Ruler(network, state["sure"], (state["colours"].cpu(), state["names"]))
 
     def measure(self, painter: Painter, run: Run, count: int, size: tuple[int, int], **notes: Any) -> dict[str, Any]:
         """Figures of `count` held-out captions at a size and number of forwards, logged."""
@@ -77,6 +79,7 @@ def finish(painter: Painter, run: Run, examiner: Examiner, captions: int) -> Non
     for part in (painter.encoder, painter.denoiser, painter.vae):
         cast_parameters(part, torch.bfloat16)
         cast_parameters(part, torch.float32)
+    parameters = sum(p.numel() for m in (painter.encoder, painter.denoiser, painter.vae) for p in m.parameters())
     size = export_pipeline(
         painter.tokenizer, painter.encoder, painter.denoiser.transformer, painter.vae, run.path("model")
     )
@@ -95,4 +98,5 @@ def finish(painter: Painter, run: Run, examiner: Examiner, captions: int) -> Non
         count = captions if number < 2 else min(captions, 200)
         results["measured"].append(examiner.measure(painter, run, count, pair))
         run.path("evaluation.json").write_text(json.dumps(results, indent=2) + "\n")
+        run.path("model/README.md").write_text(write_card(results, parameters))
     run.log("done", **{k: v for k, v in results.items() if k != "measured"})

@@ -15,7 +15,7 @@ from models.recipe.catalog import BACKGROUNDS, COLOURS, KINDS
 from models.recipe.sampling import Painter
 
 INK, GRID = (40, 40, 40), (225, 225, 225)
-LINES = {"vae": (200, 80, 40), "flow": (40, 90, 200), "distill": (30, 140, 70)}
+LINES = {"vae": (200, 80, 40), "flow": (40, 90, 200), "guided": (30, 140, 70)}
 
 
 def to_image(picture: Tensor) -> Image.Image:

@@ -121,6 +121,9 @@ def test_the_batched_pass_paints_what_the_exported_pipeline_paints(
     torch.manual_seed(0)
     vae = build_vae(TINY_SHAPE).eval()
     encoder, transformer = build_text_encoder(TINY_SHAPE, tokenizer).eval(), build_transformer(TINY_SHAPE).eval()
+    with torch.no_grad():  # an untrained transformer hears no caption
+        for parameter in transformer.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
     export_pipeline(tokenizer, encoder, transformer, vae, tmp_path)
     pipeline = ZImagePipeline.from_pretrained(tmp_path, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -137,9 +140,10 @@ def test_the_batched_pass_paints_what_the_exported_pipeline_paints(
     ).images[0]
     denoiser = BatchedDenoiser(pipeline.transformer)
     painter = Painter(pipeline.tokenizer, pipeline.text_encoder, denoiser, pipeline.vae, CPU)
-    batched = painter.paint([text, "一个蓝色的球，海滩上"], [seed, 6], *size)[0]
+    batched, other = painter.paint([text, "一个蓝色的球，海滩上"], [seed, seed], *size)
 
     assert torch.allclose(whole, batched, atol=1e-4)
+    assert (other - batched).abs().mean() > 1e-3
 
 
 def test_a_vae_that_was_stopped_goes_on_from_its_checkpoint_and_is_done_once(tmp_path: Path) -> None:

@@ -216,6 +216,17 @@ def test_a_batch_of_ragged_captions_gives_what_the_transformer_gives_each(
     assert torch.allclose(batched, torch.stack(alone), atol=1e-4)
 
 
+def test_an_untrained_transformer_hands_noise_through(tokenizer) -> None:
+    denoiser, noise = learners_of(tokenizer).denoiser, torch.randn(2, 16, 8, 8)
+    features = torch.randn(2, 32, TINY_SHAPE.text_width)
+
+    with torch.no_grad():
+        velocity = denoiser(noise, torch.ones(2), features, torch.tensor([32, 32]))
+
+    assert torch.corrcoef(torch.stack([velocity.flatten(), noise.flatten()]))[0, 1] > 0.98
+    assert (velocity - noise).square().mean() < 0.1
+
+
 def test_no_caption_of_a_table_is_cut_off(tokenizer) -> None:
     end = tokenizer(chat("")).input_ids[-3:]
     groups = random.Random(3).sample(training_groups(), 60)
@@ -263,10 +274,10 @@ def test_a_model_that_knows_three_things_paints_the_one_that_is_asked_for_in_fou
     groups = [group_of(s) for s in subjects]
     pool = LatentPool(latents, torch.tensor(groups))
     table = build_caption_table(tokenizer, CaptionPlan(32, 20, (0, 0)), groups, 1)
-    shape = ModelShape(text_width=64, text_inner=64, text_layers=2, width=64, layers=2)
+    shape = ModelShape(text_width=64, text_inner=64, text_layers=2, width=96, layers=2)
     learners = learners_of(tokenizer, shape)
     weights, flow = Weights(learners.parameters(), torch.float32, 0.0), FlowStep(learners, CPU)
-    plan, steps = SizePlan(64, 64, 24, 3, 1.0, 1.0, ((32, 1.0),)), 150
+    plan, steps = SizePlan(64, 64, 24, 3, 1.0, 1.0, ((32, 1.0),)), 80
     for i in range(steps):
         weights.set_pace(learning_rate(3e-3, i, i / steps, 20, 0.4), max(0.05, 9 / (10 + i)))
         flow.gradients(plan, pool, table)
