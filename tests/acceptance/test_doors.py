@@ -38,7 +38,7 @@ def test_the_openai_client_gets_a_picture_with_only_its_base_url_changed(stack):
 
     made = client.images.generate(model="z-image-turbo", prompt="a red mug", size="256x256")
 
-    assert open_png(httpx.get(made.data[0].url).content).size == (256, 256)
+    assert open_png(httpx.get(made.data[0].url, timeout=20).content).size == (256, 256)
 
 
 def test_a_product_list_comes_back_with_pictures_that_open(stack):

@@ -62,7 +62,7 @@ def test_killing_the_launcher_stops_everything_and_a_start_at_once_waits_for_tha
     service.start()
 
     assert [process for process in family if process.is_running()] == []
-    assert httpx.get(f"{service.url}/readyz").status_code == 200
+    assert httpx.get(f"{service.url}/readyz", timeout=20).status_code == 200
 
 
 def test_killing_make_stops_everything(tmp_path):
@@ -87,7 +87,7 @@ def test_a_second_start_on_the_same_folder_is_refused_with_a_sentence(stack):
 
     assert refused.returncode == 2
     assert re.search(r"Another zimg \(process \d+\) runs on the data folder", refused.stderr)
-    assert httpx.get(f"{stack.url}/healthz").json()["status"] == "ok"
+    assert httpx.get(f"{stack.url}/healthz", timeout=20).json()["status"] == "ok"
 
 
 def test_a_taken_port_is_refused_with_a_sentence(stack, tmp_path):

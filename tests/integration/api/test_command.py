@@ -196,12 +196,12 @@ def listening(inner_api, tmp_path):
 
 
 def endpoints(api):
-    return httpx.get(f"{api.url}/v1/webhooks").json()["data"]
+    return httpx.get(f"{api.url}/v1/webhooks", timeout=20).json()["data"]
 
 
 def test_listen_prints_verified_events_and_removes_its_endpoint(listening, inner_api, sending, worker):
     process = listening("--test", "--count", "2")
-    job = httpx.post(f"{inner_api.url}/v1/jobs", json={"prompt": "a", "size": "256x256"}).json()
+    job = httpx.post(f"{inner_api.url}/v1/jobs", json={"prompt": "a", "size": "256x256"}, timeout=20).json()
     worker.draw_all()
 
     out, err = process.communicate(timeout=30)
@@ -230,12 +230,14 @@ def test_listen_hands_on_what_it_verified_and_answers_as_the_receiver_behind_did
     threading.Thread(target=behind.serve_forever, args=(0.05,), daemon=True).start()
     process = listening("--forward-to", f"http://127.0.0.1:{behind.server_port}/hook")
     (endpoint,) = endpoints(inner_api)
-    httpx.post(f"{inner_api.url}/v1/jobs", json={"prompt": "a", "size": "256x256"})
+    httpx.post(f"{inner_api.url}/v1/jobs", json={"prompt": "a", "size": "256x256"}, timeout=20)
     worker.draw_all()
 
     line = json.loads(process.stdout.readline())
     where = f"{inner_api.url}/v1/webhooks/{endpoint['id']}/deliveries"
-    delivery = eventually(lambda: next((one for one in httpx.get(where).json()["data"] if one["attempts"]), None))
+    delivery = eventually(
+        lambda: next((one for one in httpx.get(where, timeout=20).json()["data"] if one["attempts"]), None)
+    )
     behind.shutdown()
 
     assert (line["verified"], line["forwarded"]) == (True, 503)

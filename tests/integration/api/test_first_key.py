@@ -13,7 +13,7 @@ def test_the_first_start_puts_an_admin_key_where_only_its_owner_reads_it(setting
         eventually(path.is_file)
         key = eventually(path.read_text).strip()
         headers = {"Authorization": f"Bearer {key}"}
-        made = httpx.post(f"{api.url}/v1/keys", json={"tenant": "shop"}, headers=headers)
+        made = httpx.post(f"{api.url}/v1/keys", json={"tenant": "shop"}, headers=headers, timeout=20)
 
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert made.status_code == 201

@@ -32,7 +32,7 @@ def working(worker):
 def test_generate_gives_a_url_under_which_the_picture_is(client, working):
     made = client.images.generate(model="z-image-turbo", prompt="a red mug", size="512x512")
 
-    picture = httpx.get(made.data[0].url)
+    picture = httpx.get(made.data[0].url, timeout=20)
     with Image.open(io.BytesIO(picture.content)) as opened:
         assert (opened.format, opened.size) == ("PNG", (512, 512))
     assert made.data[0].b64_json is None
@@ -243,6 +243,6 @@ def test_open_webuis_requests_work_as_recorded(live, working, body):
     )
 
     image = answer.json()["data"][0]
-    png = base64.b64decode(image["b64_json"]) if "b64_json" in image else httpx.get(image["url"]).content
+    png = base64.b64decode(image["b64_json"]) if "b64_json" in image else httpx.get(image["url"], timeout=20).content
     with Image.open(io.BytesIO(png)) as opened:
         assert f"{opened.width}x{opened.height}" == body["size"]

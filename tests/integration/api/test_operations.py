@@ -82,7 +82,7 @@ def test_every_answer_carries_the_security_headers_and_a_request_id(http, parts,
 
 
 def test_a_request_is_one_log_line_with_its_id_and_its_time_only(live, worker):
-    answer = httpx.post(f"{live.url}/v1/jobs", json={"prompt": "a very private prompt"})
+    answer = httpx.post(f"{live.url}/v1/jobs", json={"prompt": "a very private prompt"}, timeout=20)
 
     def lines():
         text = (live.folder / "api.log").read_text()

@@ -83,7 +83,7 @@ def test_openai_2_generates_streams_and_raises(other_python, live, worker):
         answer = run(other_python, OPENAI_2, live.url)
 
     assert answer["version"].startswith("2.")
-    assert httpx.get(answer["url"]).headers["Content-Type"] == "image/png"
+    assert httpx.get(answer["url"], timeout=20).headers["Content-Type"] == "image/png"
     assert answer["b64"] > 100
     assert answer["streamed"] == ["image_generation.completed"]
     assert answer["refused"] == ["empty_prompt", "prompt"]
@@ -94,7 +94,7 @@ def test_litellm_generates_and_raises_its_own_errors(other_python, live, worker)
     with worker.at_work():
         answer = run(other_python, LITELLM, live.url)
 
-    assert httpx.get(answer["url"]).headers["Content-Type"] == "image/png"
+    assert httpx.get(answer["url"], timeout=20).headers["Content-Type"] == "image/png"
     assert answer["refused"] == "BadRequestError"
 
 

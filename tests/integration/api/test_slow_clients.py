@@ -108,7 +108,7 @@ def test_a_synchronous_picture_that_takes_longer_than_a_request_may_is_not_given
 
 
 def test_a_kept_alive_connection_is_used_again_after_a_body(small, worker):
-    with httpx.Client() as client:
+    with httpx.Client(timeout=20) as client:
         for number in range(3):
             assert client.post(f"{small.url}/v1/jobs", json={"prompt": f"mug {number}"}).status_code == 202
             assert client.post(f"{small.url}/v1/jobs", content=b"{not json").status_code in (400, 415)

@@ -56,7 +56,7 @@ def test_the_file_says_five_requests_a_second_as_documented():
 
 
 def test_one_address_may_create_work_five_times_a_second_with_a_burst_of_five(door):
-    with httpx.Client() as client:
+    with httpx.Client(timeout=20) as client:
         codes = collections.Counter(client.post(f"{door}/v1/jobs", json={}).status_code for _ in range(40))
 
     assert codes[200] >= 6
@@ -65,7 +65,7 @@ def test_one_address_may_create_work_five_times_a_second_with_a_burst_of_five(do
 
 
 def test_a_refusal_is_problem_json_and_says_when_to_come_back(door):
-    with httpx.Client() as client:
+    with httpx.Client(timeout=20) as client:
         refused = next(
             answer
             for answer in (client.post(f"{door}/v1/jobs", json={}) for _ in range(40))
@@ -78,14 +78,14 @@ def test_a_refusal_is_problem_json_and_says_when_to_come_back(door):
 
 
 def test_polling_and_pictures_are_not_counted_as_creating_work(door):
-    with httpx.Client() as client:
+    with httpx.Client(timeout=20) as client:
         codes = {client.get(f"{door}/v1/jobs/abc?wait=20").status_code for _ in range(100)}
 
     assert codes == {200}
 
 
 def test_canceling_and_testing_a_webhook_are_not_counted_as_creating_work(door):
-    with httpx.Client() as client:
+    with httpx.Client(timeout=20) as client:
         codes = {client.post(f"{door}/v1/jobs/abc/cancel").status_code for _ in range(30)}
 
     assert codes == {200}
@@ -93,21 +93,21 @@ def test_canceling_and_testing_a_webhook_are_not_counted_as_creating_work(door):
 
 @pytest.mark.parametrize("path", ["/v1/images/generations", "/v1/batches", "/v1/session", "/v1/jobs/", "//v1/jobs"])
 def test_every_way_to_create_work_counts(door, path):
-    with httpx.Client() as client:
+    with httpx.Client(timeout=20) as client:
         codes = collections.Counter(client.post(f"{door}{path}").status_code for _ in range(40))
 
     assert codes[429] >= 20
 
 
 def test_a_body_that_is_too_large_is_refused_as_a_problem(door):
-    answer = httpx.post(f"{door}/v1/batches", content=b"x" * (16 * 1024 * 1024 + 1))
+    answer = httpx.post(f"{door}/v1/batches", content=b"x" * (16 * 1024 * 1024 + 1), timeout=20)
 
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
 
 def test_an_api_that_is_away_is_a_problem_to_try_again(tmp_path):
     with nginx_before(choose_ports(["nobody"])["nobody"], tmp_path) as door:
-        answer = httpx.get(f"{door}/v1/models")
+        answer = httpx.get(f"{door}/v1/models", timeout=20)
 
     assert (answer.status_code, answer.json()["code"], answer.headers["Retry-After"]) == (503, "unavailable", "2")
 
@@ -130,7 +130,7 @@ def test_a_request_that_trickles_in_reaches_the_api_only_when_it_is_whole(upstre
 
 
 def test_the_api_learns_the_request_id_and_the_address(door):
-    headers = httpx.get(f"{door}/v1/models").text.lower()
+    headers = httpx.get(f"{door}/v1/models", timeout=20).text.lower()
 
     assert "x-request-id: " in headers
     assert "x-forwarded-for: 127.0.0.1" in headers

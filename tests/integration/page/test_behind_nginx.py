@@ -29,7 +29,7 @@ def door(live, tmp_path):
 
 
 def test_a_history_of_60_pictures_loads_without_a_refusal(door, live, worker, page, complaints):
-    with httpx.Client(base_url=live.url) as direct:
+    with httpx.Client(base_url=live.url, timeout=20) as direct:
         for number in range(HISTORY // 10):
             direct.post("/v1/jobs", json={"prompt": f"mug {number}", "size": "256x256", "n": 10}).raise_for_status()
     worker.draw_all()
@@ -57,7 +57,7 @@ def test_a_history_of_60_pictures_loads_without_a_refusal(door, live, worker, pa
 
 
 def test_events_come_through_while_the_job_still_runs(door, worker):
-    job = httpx.post(f"{door}/v1/jobs", json={"prompt": "a", "size": "256x256"}).json()
+    job = httpx.post(f"{door}/v1/jobs", json={"prompt": "a", "size": "256x256"}, timeout=20).json()
     (lease,) = eventually(worker.claim)
     with httpx.Client(timeout=20) as client, connect_sse(client, "GET", f"{door}/v1/jobs/{job['id']}/events") as source:
         events = source.iter_sse()
@@ -84,7 +84,7 @@ def test_a_streamed_picture_comes_through_openais_door(door, worker):
 
 def test_a_client_that_does_not_read_its_picture_holds_no_thread_of_the_api(door, live, worker):
     """nginx takes the whole answer at once: the api has finished while the client has read next to nothing."""
-    job = httpx.post(f"{door}/v1/jobs", json={"prompt": "a", "size": "256x256"}).json()
+    job = httpx.post(f"{door}/v1/jobs", json={"prompt": "a", "size": "256x256"}, timeout=20).json()
     (lease,) = eventually(worker.claim)
     data = random.randbytes(LARGER_THAN_SOCKETS)
     key, sha256 = object_key(lease.tenant, lease.job_id, lease.created_ms), hashlib.sha256(data).hexdigest()
@@ -93,12 +93,12 @@ def test_a_client_that_does_not_read_its_picture_holds_no_thread_of_the_api(door
     assert worker.store.complete(lease.job_id, lease.token, picture)
     before = answered(live)
 
-    with httpx.Client() as client, client.stream("GET", f"{door}/i/{job['id']}.png"):
+    with httpx.Client(timeout=20) as client, client.stream("GET", f"{door}/i/{job['id']}.png"):
         assert eventually(lambda: answered(live) > before)
 
 
 def answered(live):
     """How many pictures the api has sent whole."""
     route = 'zimg_http_requests_total{code="200",method="GET",route="/i/<job_id>.png"}'
-    lines = httpx.get(f"{live.url}/metrics").text.splitlines()
+    lines = httpx.get(f"{live.url}/metrics", timeout=20).text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(route))

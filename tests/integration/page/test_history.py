@@ -11,7 +11,9 @@ def test_the_history_is_there_after_a_restart_of_the_api_and_of_redis(
 ):
     with live_api(settings, tmp_path) as api:
         for number in range(3):
-            httpx.post(f"{api.url}/v1/jobs", json={"prompt": f"mug {number}", "size": "256x256"}).raise_for_status()
+            httpx.post(
+                f"{api.url}/v1/jobs", json={"prompt": f"mug {number}", "size": "256x256"}, timeout=20
+            ).raise_for_status()
         worker.draw_all()
         page.goto(api.url)
         pictures = page.locator(".card[data-status=succeeded] img")

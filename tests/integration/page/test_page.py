@@ -136,7 +136,9 @@ def test_the_history_is_there_after_a_reload(home, worker):
 def test_what_was_drawn_elsewhere_is_there_when_one_comes_back_to_the_page(home, live, worker):
     ask(home, "asked here")
     expect(home.locator(JOB)).to_have_count(1)
-    httpx.post(f"{live.url}/v1/jobs", json={"prompt": "asked by a program", "size": "256x256"}).raise_for_status()
+    httpx.post(
+        f"{live.url}/v1/jobs", json={"prompt": "asked by a program", "size": "256x256"}, timeout=20
+    ).raise_for_status()
     home.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
 
     expect(home.locator(JOB)).to_have_count(2)
