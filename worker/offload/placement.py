@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 #: What the allocator's cache was seen to grow by in later rides of other company (0.02-0.08 GiB on an H100).
 GROWTH = 48 << 20
 #: Added to what a plan missed, so that planning again does not miss by a little.
-SPARE = 32 << 20
+SPARE = 16 << 20
 #: Options on which what was measured depends.
 CIRCUMSTANCES = (
     "packing", "ring_slots", "residents", "compile", "compile_backend", "guided", "seats", "places", "decode",

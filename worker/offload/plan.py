@@ -33,7 +33,7 @@ class Facts:
     activations: int = 450 * MIB  # most of all stages but the decode
     decode: int = 1400 * MIB  # the plain decode's own
     pieces: int = 384 * MIB  # free beside the plain decode's own, since its 512 MiB pieces do not fit every gap
-    strips: int = 800 * MIB  # the decode's own in strips
+    strips: int = 900 * MIB  # the decode's own in strips
     reserve: int = 64 * MIB  # for the allocator's rounding and fragments
     waiting: int = 100 * MIB  # of each further rider that waits at a block
     bandwidth: float = 50e9  # host to device, bytes per second
