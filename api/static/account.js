@@ -2,6 +2,7 @@
 import './account_words.js';
 import { $, cell, chart, day, keep, number, rowHead, showSecret, toast, told, when, wireBar, wireSecret } from './account_parts.js';
 import { make } from './cards.js';
+import { forgetUnsent } from './outbox.js';
 import * as service from './service.js';
 import { applyWords, say } from './words.js';
 
@@ -189,7 +190,7 @@ $('sign-up-form').addEventListener('submit', signUp);
 $('rotate-form').addEventListener('submit', rotate);
 $('delete-form').addEventListener('submit', deleteData);
 $('more-jobs').addEventListener('click', () => moreJobs().catch((problem) => toast(told(problem))));
-$('sign-out').addEventListener('click', async () => { await service.signOut(); location.reload(); });
+$('sign-out').addEventListener('click', async () => { forgetUnsent(); await service.signOut(); location.reload(); });
 draw();
 start().catch((problem) => toast(told(problem)));
 keepFresh();

@@ -26,16 +26,16 @@ function shapeOf(job) {
 }
 const short = (text) => (text.length > 90 ? `${text.slice(0, 90)}…` : text);
 
-function unsentText({ problem, opensAt }, isBehind) {
+function unsentText({ unsent: { problem, opensAt }, isBehind, isSending }) {
   if (isBehind) return [say('unsent'), say('behind')];
-  if (!problem) return [say('sending'), ''];
+  if (!problem) return [say(isSending ? 'sending' : 'unsent'), ''];
   const seconds = Math.ceil((opensAt - Date.now()) / 1000);
   const reason = problem.status ? problem.message.replace(/[.。]$/, '') : say('noAnswer');
   return [say('unsent'), seconds > 0 ? `${reason} · ${say('sendsIn', { time: sayTime(seconds) })}` : reason];
 }
 
 export function waitingText(job) {
-  if (job.status === 'unsent') return unsentText(job.unsent, job.isBehind);
+  if (job.status === 'unsent') return unsentText(job);
   if (job.status === 'canceling') return [say('canceling'), ''];
   if (job.status === 'running') {
     const made = job.progress;

@@ -14,7 +14,7 @@ const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) 
 
 function keep(entry) {
   try {
-    localStorage.setItem(KEPT + entry.key, JSON.stringify({ key: entry.key, request: entry.request, askedAt: entry.askedAt }));
+    localStorage.setItem(KEPT + entry.key, JSON.stringify({ key: entry.key, request: entry.request, askedAt: entry.askedAt, owner: entry.owner }));
     entry.isKept = true;
   } catch { /* no storage, or it is full: this tab still has it */ }
 }
@@ -25,9 +25,15 @@ function stored() {
   }).sort((a, b) => a.askedAt - b.askedAt);
 }
 
+// Who signs out leaves no prompt behind, in no tab.
+export function forgetUnsent() {
+  for (const name of Object.keys(localStorage)) if (name.startsWith(KEPT)) localStorage.removeItem(name);
+}
+
 // `onRefused` says whether a request that will never be taken stays, for its prompt to be mended.
 export function openOutbox({ onTaken, onDelayed, onRefused, onNeedsKey, onChange }) {
   const entries = new Map(); // key -> entry, in the order of asking
+  let owner = null; // whose session this is; nothing is sent before that is known
   let isSending = false, timer = 0, notBefore = 0, waitMs = FIRST_WAIT_MS;
 
   const next = () => [...entries.values()].find((entry) => !entry.isRefused);
@@ -42,7 +48,7 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onNeedsKey, onChange
 
   async function sendNext() {
     const entry = next();
-    if (isSending || !entry) return;
+    if (isSending || !entry || owner === null) return;
     if (isGone(entry)) { entries.delete(entry.key); onChange(); return later(0); }
     const left = notBefore - Date.now();
     if (left > 0) return later(Math.min(left, CHECK_MS));
@@ -93,7 +99,7 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onNeedsKey, onChange
 
   return {
     add(request) {
-      const entry = { key: newKey(), request, askedAt: Date.now(), problem: null };
+      const entry = { key: newKey(), request, askedAt: Date.now(), owner, problem: null };
       entries.set(entry.key, entry);
       keep(entry);
       sendNext();
@@ -102,9 +108,17 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onNeedsKey, onChange
     },
     // In the order of asking; what is taken at once is never among them.
     waiting: () => [...entries.values()].filter((entry) => entry.problem || notBefore > Date.now() || Date.now() - entry.askedAt >= SHOW_AFTER_MS),
+    isSending: (entry) => isSending && next() === entry,
     isBehind: (entry) => !entry.isRefused && next() !== entry,
     putAway(entry) { entry.isPutAway = true; drop(entry); onChange(); sendNow(); },
-    clear() { for (const entry of entries.values()) drop(entry); },
-    sendNow,
+    // What somebody else asked for in this browser is not sent in this session.
+    openFor(name) {
+      owner = name;
+      for (const entry of entries.values()) {
+        if ((entry.owner ?? name) !== name) drop(entry);
+        entry.owner = name;
+      }
+      sendNow();
+    },
   };
 }

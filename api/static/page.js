@@ -1,6 +1,6 @@
 // The page: a prompt goes out as jobs, each job is a card, and open cards are looked at until they end.
 import { drawCard, isOpen, make } from './cards.js';
-import { openOutbox } from './outbox.js';
+import { forgetUnsent, openOutbox } from './outbox.js';
 import * as service from './service.js';
 import { readParameters } from './png.js';
 import { openViewer, refreshViewer, setUpViewer } from './viewer.js';
@@ -75,7 +75,8 @@ function drawUnsent(entry) {
   if (!cards.has(id)) cards.set(id, make('li', 'card'));
   const { prompt, size } = entry.request;
   const shape = { size: size ?? shapes?.square ?? '1x1' };
-  const shown = { id, prompt, status: entry.isRefused ? 'refused' : 'unsent', effective_parameters: shape, unsent: entry, isBehind: outbox.isBehind(entry) };
+  const standing = { status: entry.isRefused ? 'refused' : 'unsent', unsent: entry, isBehind: outbox.isBehind(entry), isSending: outbox.isSending(entry) };
+  const shown = { id, prompt, effective_parameters: shape, ...standing };
   drawCard(cards.get(id), shown, {
     isStarred: false, isSelecting: false, isSelected: false,
     onCancel: () => putAway(entry), onAgain: () => putAway(entry, entry.request.prompt),
@@ -319,7 +320,15 @@ async function start() {
   refreshQuota();
   cursor = null;
   await loadHistory();
-  outbox.sendNow();
+  if ($('composer-error').textContent === say('offline')) $('composer-error').textContent = '';
+  outbox.openFor(who.tenant);
+}
+
+function begin() {
+  start().catch((problem) => {
+    $('composer-error').textContent = problem.status ? problem.message : say('offline');
+    if (!problem.status || problem.status >= 500) setTimeout(begin, 3000);
+  });
 }
 
 // Wiring --------------------------------------------------------------------------------------------------------------
@@ -359,7 +368,7 @@ function wire() {
   $('download-selection').addEventListener('click', downloadSelection);
   $('sign-in-form').addEventListener('submit', signIn);
   $('sign-in').addEventListener('cancel', (event) => event.preventDefault());
-  $('sign-out').addEventListener('click', async () => { outbox.clear(); await service.signOut(); location.reload(); });
+  $('sign-out').addEventListener('click', async () => { forgetUnsent(); await service.signOut(); location.reload(); });
   document.addEventListener('keydown', (event) => {
     if (event.key === '/' && !/^(TEXTAREA|INPUT)$/.test(event.target.tagName)) { event.preventDefault(); $('prompt').focus(); }
   });
@@ -374,4 +383,4 @@ if (storedTheme) document.documentElement.dataset.theme = storedTheme;
 applyWords();
 showLanguage();
 wire();
-start().catch((problem) => { $('composer-error').textContent = problem.status ? problem.message : say('offline'); });
+begin();

@@ -16,7 +16,7 @@ DONE = ".card[data-status=succeeded]"
 def home(page, live, complaints):
     """The open page. A browser reports each answer above 399 and each lost connection on its console."""
     page.goto(live.url)
-    expect(page.locator("#prompt")).to_be_focused()
+    expect(page.locator("#empty")).to_be_visible()
     yield page
     assert [line for line in complaints.lines if "Failed to load resource" not in line and "load:" not in line] == []
 
@@ -200,3 +200,60 @@ def test_a_prompt_that_meets_an_ended_session_goes_out_after_the_next_sign_in(pa
 
     expect(page.locator(JOB)).to_have_count(2)
     assert [job.request.prompt for job in parts.jobs.list_jobs("shop")] == ["after", "before"]
+
+
+def test_what_one_person_asked_for_is_never_sent_in_anothers_session(page, inviting_api, parts, worker):
+    key, _ = parts.tenants.create_key("shop")
+    other, _ = parts.tenants.create_key("cafe")
+    shop = parts.tenants.get("shop")
+    parts.tenants.save(replace(shop, limits=replace(shop.limits, daily_units=0)))
+    page.goto(inviting_api.url)
+    page.fill("#key", key)
+    page.press("#key", "Enter")
+    expect(page.locator("#sign-in")).to_be_hidden()
+    ask(page, "the shop's secret")
+    expect(page.locator(UNSENT)).to_have_count(1)
+    page.context.clear_cookies()  # the session ended by itself
+    page.reload()
+
+    page.fill("#key", other)
+    page.press("#key", "Enter")
+    expect(page.locator("#sign-in")).to_be_hidden()
+    ask(page, "the cafe's own")
+
+    expect(page.locator(JOB)).to_have_count(1)
+    expect(page.locator(UNSENT)).to_have_count(0)
+    assert [job.request.prompt for job in parts.jobs.list_jobs("cafe")] == ["the cafe's own"]
+    assert "secret" not in page.evaluate("() => JSON.stringify(localStorage)")
+
+
+def test_signing_out_on_the_account_page_leaves_no_prompt_behind_either(page, inviting_api, parts, worker):
+    key, _ = parts.tenants.create_key("shop")
+    shop = parts.tenants.get("shop")
+    parts.tenants.save(replace(shop, limits=replace(shop.limits, daily_units=0)))
+    page.goto(inviting_api.url)
+    page.fill("#key", key)
+    page.press("#key", "Enter")
+    expect(page.locator("#sign-in")).to_be_hidden()
+    ask(page, "a secret plan")
+    expect(page.locator(UNSENT)).to_have_count(1)
+
+    page.goto(f"{inviting_api.url}/account")
+    page.get_by_role("button", name="Sign out").click()
+
+    expect(page.locator("#key")).to_be_focused()
+    assert "secret plan" not in page.evaluate("() => JSON.stringify(localStorage)")
+
+
+def test_a_page_that_was_opened_while_the_service_was_away_begins_when_it_is_back(home, parts):
+    home.route("**/v1/session", lambda route: route.abort())
+    home.reload()
+    expect(home.locator("#composer-error")).to_contain_text("Trying again")
+    ask(home, "asked meanwhile")
+    expect(home.locator(UNSENT)).to_have_count(1)
+
+    home.unroute_all()
+
+    expect(home.locator(JOB)).to_have_count(1)
+    expect(home.locator("#composer-error")).to_have_text("")
+    assert prompts(parts) == ["asked meanwhile"]
