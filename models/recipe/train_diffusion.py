@@ -183,7 +183,7 @@ def _train(  # noqa: PLR0917
     run.catch_up()
     run.save(checkpoint, _state(weights, step, clock))
     weights.settle()
-    run.log(stage, step=step, done=clock.over)
+    run.log(stage, step=step, worked=round(clock.elapsed, 1), done=clock.over)
 
 
 def _state(weights: Weights, step: int, clock: StageClock) -> dict[str, Any]:

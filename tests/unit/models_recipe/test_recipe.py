@@ -14,6 +14,7 @@ from diffusers import ZImagePipeline  # noqa: E402
 
 from models.recipe.batches import GROUPS, group_of, subject_of, training_groups  # noqa: E402
 from models.recipe.captions import Subject, caption  # noqa: E402
+from models.recipe.card import write_card  # noqa: E402
 from models.recipe.catalog import COLOURS, KINDS, WHITE, is_held_out  # noqa: E402
 from models.recipe.data import random_subjects, render  # noqa: E402
 from models.recipe.evaluate import body_colour, name_colour, reference_colours, white_border  # noqa: E402
@@ -166,3 +167,21 @@ def test_a_vae_that_was_stopped_goes_on_from_its_checkpoint_and_is_done_once(tmp
     assert again.config.scaling_factor == vae.config.scaling_factor != 1.0
     ends = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [end["step"] > first["step"] for end in ends if "done" in end] == [False, True]
+
+
+def test_the_card_says_what_was_measured_what_it_is_not_and_how_to_get_the_real_model() -> None:
+    figures = {"size": 512, "forwards": 4, "captions": 500, "colour_right": 0.957, "kind_right": 0.861}
+    results = {
+        "bytes": 19_300_000,
+        "colour_measure_on_renders": 1.0,
+        "classifier_on_renders": 0.99,
+        "measured": [{**figures, "white_border": 0.9991}],
+    }
+
+    card = write_card(results, 9_600_000)
+
+    assert "| 512x512 | 4 | 500 | 95.7% | 86.1% | 99.91% |" in card
+    assert "19.3 MB, 9.60 million parameters" in card
+    assert "not Z-Image-Turbo" in card
+    assert "ZIMG_MODEL=Tongyi-MAI/Z-Image-Turbo" in card
+    assert all(word.name in card for word in (*KINDS, *COLOURS))
