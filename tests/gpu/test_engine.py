@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 
 from tests.unit.offload.tiny import FAMILIES
 from worker.offload import Carousel, packing, parking
+from worker.offload.placement import Placement
+from worker.offload.plan import Plan
 
 ARRANGEMENTS = [
     {"residents": 0, "ring_slots": 2},
@@ -102,6 +105,29 @@ def test_random_delays_on_either_stream_change_nothing(reference: tuple[Any, lis
         carousel._engine._device.jitter_cycles = 3_000_000  # type: ignore[attr-defined]
         for _ in range(3):
             assert ride(carousel, [0, 1, 2, 3]) == pictures
+
+
+def test_heads_and_a_lent_scratch_change_nothing_under_random_delays(
+    reference: tuple[Any, list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, pictures = reference
+    make = Placement._make_plan
+
+    def with_heads(placement: Placement, **changes: Any) -> Plan:
+        plan = make(placement, **changes)
+        streamed = [block for block in placement.assembly.blocks if block.name not in plan.residents]
+        heads = tuple((block.name, block.carried_bytes // 1024 * 512) for block in streamed[::2])
+        return replace(plan, heads=heads, lends_scratch=True)
+
+    monkeypatch.setattr(Placement, "_make_plan", with_heads)
+    options = {"residents": 2, "ring_slots": 2, "poison": True}
+    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), **options) as carousel:
+        assert len(carousel.plan.heads) > 2
+        carousel._engine._device.jitter_cycles = 3_000_000  # type: ignore[attr-defined]
+        for _ in range(3):
+            assert ride(carousel, [0, 1, 2, 3]) == pictures
+        carousel.refresh()
+        assert ride(carousel, [0, 1, 2, 3]) == pictures
 
 
 def test_a_small_budget_lends_the_ring_to_the_decode_and_memory_stays_flat(
