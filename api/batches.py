@@ -29,10 +29,12 @@ from api.job_json import picture_url, status_of
 from api.limits import tell_limits
 from api.openapi_parts import BATCHES, SECURITY, problems, routes
 from api.product_sheet import Sheet, fill, read_sheet, template_fields, write_sheet
+from api.submitting import wanted_profile
 from core.batch_store import Batch
 from core.errors import InvalidRequest, NotFound, ZimgError
 from core.job import Job, Lane
 from core.job_store import BatchCounts
+from core.model_profile import ModelProfile
 from scheduler.submission import Wish
 from scheduler.traffic import Traffic
 
@@ -61,6 +63,7 @@ FORM = {
         "white": {"type": "string", "description": "Prompt template of the white picture; {column} is filled in"},
         "scene": {"type": "string", "description": "Prompt template of the scene picture"},
         "size": {"type": "string", "description": "WIDTHxHEIGHT, or auto"},
+        "model": {"type": "string", "description": "The id of a model of this service; its default when absent"},
     },
 }
 
@@ -89,17 +92,21 @@ def create() -> Response:
     Traffic(parts.jobs).require_open(owner.name, Lane.BATCH)
     data, name = _sent_file()
     sheet, templates = read_sheet(data), _templates()
-    width, height = _pixels(parts)
+    profile = wanted_profile(parts, request.form.get("model", "").strip())
+    width, height = _pixels(profile)
     rows = plan_rows(sheet, templates)
     _check_rules(parts, rows)
     batch = _keep(parts, owner.name, name, sheet, templates)
-    hashed = body_hash({"file": hashlib.sha256(data).hexdigest(), "templates": templates, "size": f"{width}x{height}"})
+    named = {"model": profile.id} if profile in parts.further else {}  # as before where the default draws
+    sent = {"file": hashlib.sha256(data).hexdigest(), "templates": templates, "size": f"{width}x{height}", **named}
+    hashed = body_hash(sent)
     key = idempotency_key("batches")
     wishes = [
         Wish(
             prompt=row.prompt,
             width=width,
             height=height,
+            model=profile.id,
             seed=row_seed(row),
             lane=Lane.BATCH,
             metadata={"sku": row.sku, "variant": row.variant, "row": row.index},
@@ -264,10 +271,10 @@ def _templates() -> dict[str, str]:
     return {variant: request.form.get(variant, "").strip() or default for variant, default in DEFAULT_TEMPLATES.items()}
 
 
-def _pixels(parts: Services) -> tuple[int, int]:
+def _pixels(profile: ModelProfile) -> tuple[int, int]:
     size = request.form.get("size", "").strip() or "auto"
     try:
-        return schema.SizeOnly(size=size).pixels(parts.profile)
+        return schema.SizeOnly(size=size).pixels(profile)
     except ValidationError as wrong:
         raise InvalidRequest(wrong.errors()[0]["msg"], field="size", code="invalid_size") from wrong
 

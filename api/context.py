@@ -32,7 +32,8 @@ class Services:
     """The parts of one api process, built once in wsgi.py; handlers reach them with `services()`."""
 
     settings: Settings
-    profile: ModelProfile
+    profile: ModelProfile  # of the default model
+    further: tuple[ModelProfile, ...] = ()  # of the other models of this service
     redis: redis.Redis
     jobs: JobStore
     batches: BatchStore
@@ -50,6 +51,15 @@ class Services:
     thumbnails: Thumbnails = field(default_factory=Thumbnails)
     started_monotonic: float = field(default_factory=time.monotonic)
     closing: threading.Event = field(default_factory=threading.Event)  # the process is asked to stop: end long waits
+
+    @property
+    def profiles(self) -> tuple[ModelProfile, ...]:
+        """Of every model of this service, the default one first."""
+        return (self.profile, *self.further)
+
+    def profile_named(self, model: str) -> ModelProfile:
+        """The profile of the model that a job was made for; the default one for a model that is served no more."""
+        return next((one for one in self.further if one.id == model), self.profile)
 
     def close(self) -> None:
         """End every long wait: streams resume and retries join their jobs at another process."""

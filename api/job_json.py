@@ -38,7 +38,7 @@ def status_of(job: Job) -> str:
 def job_object(parts: Services, job: Job, *, with_place: bool = True) -> dict[str, object]:
     """The job as JSON; its place in the queue costs a look at the queue and can be left out."""
     place = parts.jobs.queue_place(job) if with_place and job.state in _WAITING else None
-    status = status_of(job)
+    status, profile = status_of(job), parts.profile_named(job.request.model)
     shown = objects.JobObject(
         id=job.id,
         status=status,  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ def job_object(parts: Services, job: Job, *, with_place: bool = True) -> dict[st
         seed=job.request.seed,
         preset=job.request.preset,
         effective_parameters=effective_parameters(job),
-        model=objects.ModelRef(id=parts.profile.id, revision=parts.profile.revision),
+        model=objects.ModelRef(id=profile.id, revision=profile.revision),
         dedup=objects.DedupObject(hit=bool(job.leader), of=job.leader or None),
         images=image_objects(job) if status == "succeeded" else [],
         error=_error(job),

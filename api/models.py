@@ -1,4 +1,4 @@
-"""GET /v1/models: the one model, in OpenAI's form, with the sizes that suit it."""
+"""GET /v1/models: this service's models, the default one first, in OpenAI's form, with the sizes that suit them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from api.auth import require_tenant
 from api.context import Services, services
 from api.openapi_parts import OPENAI, SECURITY, problems, routes
 from core.errors import NotFound
+from core.model_profile import ModelProfile
 
 models = routes("models", OPENAI, SECURITY)
 models.before_request(require_tenant)
@@ -26,20 +27,21 @@ class ModelPath(BaseModel):
 
 @models.get("/v1/models", summary="List models", responses={200: objects.ModelList})
 def list_models() -> Response:
-    return jsonify(objects.ModelList(data=[model_object(services())]).model_dump())
+    parts = services()
+    return jsonify(objects.ModelList(data=[model_object(parts, one) for one in parts.profiles]).model_dump())
 
 
 @models.get("/v1/models/<model_id>", summary="Look at a model", responses={200: objects.ModelObject, **problems(404)})
 def look(path: ModelPath) -> Response:
     parts = services()
-    if path.model_id != parts.profile.id:
-        raise NotFound(f"The model here is {parts.profile.id}.")
-    return jsonify(model_object(parts).model_dump())
+    profile = next((one for one in parts.profiles if one.id == path.model_id), None)
+    if profile is None:
+        raise NotFound(f"The models here: {', '.join(one.id for one in parts.profiles)}.")
+    return jsonify(model_object(parts, profile).model_dump())
 
 
-def model_object(parts: Services) -> objects.ModelObject:
-    """The model that this service draws with."""
-    profile = parts.profile
+def model_object(parts: Services, profile: ModelProfile) -> objects.ModelObject:
+    """A model that this service draws with."""
     shapes = {"square": profile.square, "portrait": profile.portrait, "landscape": profile.landscape}
     written = {name: f"{width}x{height}" for name, (width, height) in shapes.items()}
     return objects.ModelObject(

@@ -10,7 +10,7 @@ from core.batch_store import BatchStore
 from core.events import EventHub, JobEvents
 from core.image_store import ImageStore
 from core.job_store import JobStore
-from core.model_profile import read_profile
+from core.model_profile import further_profiles, read_profile
 from core.redis_client import connect
 from core.settings import Settings
 from core.webhook_store import WebhookStore
@@ -32,6 +32,7 @@ def build_services(settings: Settings) -> Services:
     return Services(
         settings=settings,
         profile=profile,
+        further=further_profiles(settings),
         redis=client,
         jobs=store,
         batches=BatchStore(client, settings),

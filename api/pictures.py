@@ -63,6 +63,7 @@ def provenance(job_id: str) -> Response:
     parts = services()
     job = find_finished(parts, job_id)
     assert job.picture is not None
+    profile = parts.profile_named(job.request.model)
     response = jsonify(
         {
             "object": "provenance",
@@ -72,7 +73,7 @@ def provenance(job_id: str) -> Response:
             "height": job.picture.height,
             "created_at": job.created_ms // 1000,
             "parameters": effective_parameters(job).model_dump(mode="json"),
-            "model": {"id": parts.profile.id, "revision": parts.profile.revision},
+            "model": {"id": profile.id, "revision": profile.revision},
             "software": f"zimg {__version__}",
             "digital_source_type": TRAINED_ALGORITHMIC_MEDIA,
         }

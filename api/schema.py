@@ -107,6 +107,10 @@ class Drawing(Body):
     """What both ways of asking for a picture have in common."""
 
     prompt: Prompt
+    model: Annotated[
+        StrictStr | None,
+        Field(description="One of `/v1/models`; the service's default when absent."),
+    ] = None
     size: Size | None = None
     seed: Annotated[
         Annotated[StrictInt, Field(ge=0, lt=SEED_LIMIT), WHOLE] | None,
@@ -152,7 +156,10 @@ class ImageCreate(Drawing):
         json_schema_extra={"example": {"model": "z-image-turbo", "prompt": "a red mug on a white background", "n": 1}},
     )
 
-    model: Annotated[StrictStr | None, Field(description="Any name is taken; there is one model.")] = None
+    model: Annotated[
+        StrictStr | None,
+        Field(description="As in `/v1/models`; while this service has one model, any name is taken for it."),
+    ] = None
     response_format: Literal["url", "b64_json"] | None = None
     stream: Annotated[bool | None, Field(strict=True, description="Answer with server-sent events.")] = None
 

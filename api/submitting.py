@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from api.context import Services
 from api.repeats import is_retry
-from api.schema import Drawing, bounded_retention
+from api.schema import Drawing, ImageCreate, bounded_retention
+from core.errors import InvalidRequest
 from core.job_store import Submitted
+from core.model_profile import ModelProfile
 from scheduler.submission import Wish
 from scheduler.tenants import Tenant
 
@@ -19,11 +21,13 @@ def submit(
     that says it is a retry, within fifteen minutes.
     """
     parts.rules.check(body.prompt)
-    width, height = body.pixels(parts.profile)
+    profile = wanted_profile(parts, body.model, any_name=isinstance(body, ImageCreate))
+    width, height = body.pixels(profile)
     wish = Wish(
         prompt=body.prompt,
         width=width,
         height=height,
+        model=profile.id,
         seed=body.seed,
         metadata=body.metadata or {},
         idempotency_key=key,
@@ -33,3 +37,16 @@ def submit(
         retention_seconds=bounded_retention(body.expires_in, parts.settings.picture_retention_seconds),
     )
     return parts.submission.submit_pictures(owner, wish, body.n or 1)
+
+
+def wanted_profile(parts: Services, model: str | None, *, any_name: bool = False) -> ModelProfile:
+    """The profile of the model that a request names. Raises InvalidRequest for one that is not here.
+
+    `any_name`: clients of OpenAI's API must name a model, so where there is one only every name means it.
+    """
+    if not model or (any_name and not parts.further):
+        return parts.profile
+    found = next((one for one in parts.profiles if one.id == model), None)
+    if found is None:
+        raise InvalidRequest(f"The models here: {', '.join(one.id for one in parts.profiles)}.", field="model")
+    return found

@@ -28,8 +28,18 @@ SPARE_THREADS = 2
 log = get_logger(__name__)
 
 
-def make_celery(settings: Settings) -> Celery:
-    """The Celery app of the api, scheduler and worker; makes no connection."""
+def queue_named(model: str) -> Queue:
+    """The broker's queue of a further model; "" = of the default one.
+
+    The anonymous exchange needs no binding in Redis, so nothing is lost when that is flushed.
+    """
+    name = f"{QUEUE}.{model}" if model else QUEUE
+    return Queue(name, routing_key=name)
+
+
+def make_celery(settings: Settings, model: str = "") -> Celery:
+    """The Celery app of the api, scheduler and worker; makes no connection. A worker takes the queue of `model`."""
+    own = queue_named(model)
     app = Celery("zimg", broker=broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
         task_acks_late=True,
@@ -37,9 +47,8 @@ def make_celery(settings: Settings) -> Celery:
         task_ignore_result=True,
         task_publish_retry=False,  # a release that was not published is released again
         task_create_missing_queues=False,
-        task_default_queue=QUEUE,
-        # The anonymous exchange needs no binding in Redis, so nothing is lost when that is flushed.
-        task_queues=[Queue(QUEUE, routing_key=QUEUE)],
+        task_default_queue=own.name,
+        task_queues=[own],
         task_serializer="json",
         accept_content=["json"],
         worker_prefetch_multiplier=1,
@@ -114,4 +123,5 @@ def publish(app: Celery, releases: Sequence[Release]) -> int:
 
 
 def _send(app: Celery, producer: Any, release: Release) -> None:
-    app.send_task(TASK, args=(release.job_id, release.epoch), queue=QUEUE, producer=producer, ignore_result=True)
+    queue: Any = queue_named(release.queue)  # a Queue is taken too, whatever the stubs say
+    app.send_task(TASK, args=(release.job_id, release.epoch), queue=queue, producer=producer, ignore_result=True)

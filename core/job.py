@@ -147,6 +147,7 @@ class NewJob:
     batch_id: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     retention_seconds: int = 0  # 0 = the service's default
+    queue: str = ""  # the id of a further model of the service; "" = the default model's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +179,7 @@ class Job:
     failure: Failure | None = None
     expires_ms: int = 0  # when the picture is removed
     picture_removed: bool = False
+    queue: str = ""  # as in NewJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +188,7 @@ class Release:
 
     job_id: str
     epoch: int
+    queue: str = ""  # as in NewJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -225,14 +225,15 @@ class JobReader:
         with redis_errors():
             pipeline = self.redis.pipeline(transaction=False)
             pipeline.hgetall(f"{PREFIX}nq")
-            for name in ("retry", "rel", "lease", "dlq"):
+            for name in ("retry", "lease", "dlq"):
                 pipeline.zcard(PREFIX + name)
             pipeline.hgetall(f"{PREFIX}outcomes")
             pipeline.hgetall(f"{PREFIX}pace")
-            pipeline.zrange(f"{PREFIX}act", 0, -1)
-            pipeline.smembers(f"{PREFIX}parked")
-            waiting, retry, rel, lease, dlq, outcomes, pace, act, parked = pipeline.execute()
-            oldest = self._oldest_waiting_seconds({*act, *parked})
+            waiting, retry, lease, dlq, outcomes, pace = pipeline.execute()
+            for suffix in self.model_suffixes():
+                pipeline.zcard(f"{PREFIX}rel{suffix}")
+            rel = sum(pipeline.execute())
+            oldest = self._oldest_waiting_seconds(self.entities())
         return QueueDepth(
             waiting={lane.value: int(waiting.get(lane.value, 0)) for lane in Lane},
             retrying=retry,
@@ -246,6 +247,21 @@ class JobReader:
             run_seconds=float(pace.get("run_ms", 0)) / 1000,
             gap_seconds=float(pace.get("gap_ms", 0)) / 1000,
         )
+
+    def model_suffixes(self) -> list[str]:
+        """What is put behind `act`, `rel` and `pace` for each model: "" for the default one, first."""
+        with redis_errors():
+            return ["", *sorted(f"@{name}" for name in map(str, self.redis.smembers(f"{PREFIX}models")))]
+
+    def entities(self) -> set[str]:
+        """Every (tenant, lane, model) that has or lately had jobs waiting: tenant|lane, tenant|lane@model."""
+        suffixes = self.model_suffixes()
+        with redis_errors():
+            pipeline = self.redis.pipeline(transaction=False)
+            for suffix in suffixes:
+                pipeline.zrange(f"{PREFIX}act{suffix}", 0, -1)
+            pipeline.smembers(f"{PREFIX}parked")
+            return {str(entity) for part in pipeline.execute() for entity in part}
 
     def _oldest_waiting_seconds(self, entities: Iterable[str]) -> float:
         pipeline = self.redis.pipeline(transaction=False)
@@ -312,4 +328,5 @@ def job_from(job_id: str, row: Mapping[str, str]) -> Job:
         failure=Failure.from_json(row["failure"]) if "failure" in row else None,
         expires_ms=number("expires"),
         picture_removed=flag("picture_removed"),
+        queue=row.get("model", ""),
     )

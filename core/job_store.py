@@ -130,7 +130,7 @@ class JobStore(JobReader):
         retention = job.retention_seconds or self.settings.picture_retention_seconds
         return (
             job.id,
-            job.lane.value,
+            f"{job.lane.value}@{job.queue}" if job.queue else job.lane.value,
             job.fingerprint,
             job.idempotency_key,
             job.body_hash,
@@ -177,19 +177,20 @@ class JobStore(JobReader):
         return min(RETRY_AFTER_MOST, max(1, math.ceil(float(gap_ms or 0) / 1000)))
 
     def release(self, limit: int) -> list[Release]:
-        """Mark up to `limit` jobs RELEASED, in fair order, as far as the window of the live workers allows."""
+        """Mark up to `limit` jobs RELEASED, in fair order, as far as the windows of the models' live workers allow."""
         claim_ms = round(self.settings.claim_seconds * 1000)
         answer = self._scripts.run("release", limit, claim_ms, self.live_ms)
-        return [
-            Release(job_id=job_id, epoch=int(epoch)) for job_id, epoch in zip(answer[::2], answer[1::2], strict=True)
-        ]
+        pairs = zip(answer[::2], answer[1::2], strict=True)
+        return [_release(job_id, str(epoch)) for job_id, epoch in pairs]
 
-    def claim(self, job_id: str, epoch: int | None, token: str, worker: str) -> Lease | None:
+    def claim(self, job_id: str, epoch: int | None, token: str, worker: str, queue: str = "") -> Lease | None:
         """Take a released job under a lease; None for a duplicate, stale or canceled message: drop it.
 
-        Without an epoch (a message of another release) whatever release the job is in is taken.
+        Without an epoch (a message of another release) whatever release the job is in is taken. `queue` is the model
+        that the worker serves, as in NewJob; a job of another one goes back to its own queue.
         """
-        answer = self._scripts.run("claim", job_id, "" if epoch is None else epoch, token, worker, self._lease_ms)
+        known = "" if epoch is None else epoch
+        answer = self._scripts.run("claim", job_id, known, token, worker, self._lease_ms, queue)
         if not answer:
             return None
         attempt, alone, tenant, lane, created, deadline, request = answer
@@ -305,3 +306,9 @@ class JobStore(JobReader):
     @property
     def _lease_ms(self) -> int:
         return round(self.settings.lease_seconds * 1000)
+
+
+def _release(job_id: str, epoch: str) -> Release:
+    """As release.lua says it: the epoch, and for a job of a further model epoch@model."""
+    number, _, queue = epoch.partition("@")
+    return Release(job_id=job_id, epoch=int(number), queue=queue)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from core.errors import ConfigurationError
+from core.settings import Settings
 
 #: Limits of every request, in pixels (the transformer patches 16 x 16 pixels into one token).
 SIZE_MULTIPLE, SIZE_LEAST, SIZE_MOST, PIXELS_MOST = 16, 256, 1536, 1_048_576
@@ -41,3 +45,25 @@ def read_profile(model: str) -> ModelProfile:
         portrait=tuple(data["portrait"]),
         landscape=tuple(data["landscape"]),
     )
+
+
+#: What may be part of a Redis key and of a queue's name.
+MODEL_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def further_profiles(settings: Settings) -> tuple[ModelProfile, ...]:
+    """The profiles of ZIMG_MODELS, in their order. Raises ConfigurationError where two would have one id."""
+    profiles = tuple(read_profile(model) for model in settings.models)
+    for model, profile in zip(settings.models, profiles, strict=True):
+        if sum(one.id == profile.id for one in profiles) > 1 or not MODEL_ID.fullmatch(profile.id):
+            raise ConfigurationError(
+                f"ZIMG_MODELS: {model!r} needs an id of its own, of letters, digits and ._-; name a folder whose "
+                "zimg.json says it"
+            )
+    return profiles
+
+
+def queue_of(settings: Settings) -> str:
+    """The queue of a worker that draws with ZIMG_MODEL: its id if that is a further model, "" for the default one."""
+    own = read_profile(settings.model).id
+    return own if any(own == profile.id for profile in further_profiles(settings)) else ""

@@ -15,6 +15,7 @@ class WorkerInfo:
     slots: int
     host: str = ""
     model: str = ""
+    queue: str = ""  # the model's id if it is a further one of the service (Settings.models); "" = the default
     device: str = ""
     version: str = ""
     plan: str = ""  # the engine's memory plan, for people
@@ -29,6 +30,7 @@ class WorkerInfo:
             "slots": str(self.slots),
             "host": self.host,
             "model": self.model,
+            "queue": self.queue,
             "device": self.device,
             "version": self.version,
             "plan": self.plan,
@@ -43,6 +45,7 @@ class WorkerInfo:
             slots=int(fields.get("slots", 0)),
             host=fields.get("host", ""),
             model=fields.get("model", ""),
+            queue=fields.get("queue", ""),
             device=fields.get("device", ""),
             version=fields.get("version", ""),
             plan=fields.get("plan", ""),

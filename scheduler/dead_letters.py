@@ -63,6 +63,7 @@ class DeadLetters:
             max_attempts=self._settings.max_attempts,
             batch_id=job.batch_id,
             metadata=job.metadata,
+            queue=job.queue,
         )
 
 

@@ -41,23 +41,21 @@ class Overview:
     def queues(self) -> list[TenantQueue]:
         """Tenants with jobs that wait or run, the longest queue first."""
         with redis_errors():
+            suffixes = self._store.model_suffixes()
+            tenants = sorted({entity.rpartition("|")[0] for entity in self._store.entities()})
             pipeline = self._redis.pipeline(transaction=False)
-            pipeline.zrange(f"{PREFIX}act", 0, -1)
-            pipeline.smembers(f"{PREFIX}parked")
-            active, parked = pipeline.execute()
-            tenants = sorted({str(entity).rpartition("|")[0] for entity in (*active, *parked)})
             for tenant in tenants:
                 for lane in Lane:
-                    pipeline.zcard(f"{PREFIX}tq:{tenant}|{lane.value}")
+                    for suffix in suffixes:
+                        pipeline.zcard(f"{PREFIX}tq:{tenant}|{lane.value}{suffix}")
                 pipeline.zcard(f"{PREFIX}run:{tenant}")
-            counts = pipeline.execute()
-        size = len(Lane) + 1
-        rows = [counts[at : at + size] for at in range(0, len(counts), size)]
-        found = [
-            TenantQueue(tenant=tenant, waiting=dict(zip(Lane, row, strict=False)), running=row[-1])
-            for tenant, row in zip(tenants, rows, strict=True)
-            if any(row)
-        ]
+            counts = iter(pipeline.execute())
+        found = []
+        for tenant in tenants:
+            waiting = {lane: sum(next(counts) for _ in suffixes) for lane in Lane}
+            running = next(counts)
+            if running or any(waiting.values()):
+                found.append(TenantQueue(tenant=tenant, waiting=waiting, running=running))
         return sorted(found, key=lambda one: (-sum(one.waiting.values()), -one.running, one.tenant))
 
     def held_jobs(self, workers: Sequence[str]) -> dict[str, list[Job]]:
@@ -75,12 +73,8 @@ class Overview:
     def tenants_with_jobs(self) -> set[str]:
         """Every tenant that ever had a job in a queue."""
         with redis_errors():
-            pipeline = self._redis.pipeline(transaction=False)
-            pipeline.zrange(f"{PREFIX}act", 0, -1)
-            pipeline.smembers(f"{PREFIX}parked")
-            pipeline.hkeys(f"{PREFIX}vt")
-            found = pipeline.execute()
-        return {str(entity).rpartition("|")[0] for part in found for entity in part}
+            gone = self._redis.hkeys(f"{PREFIX}vt")
+        return {entity.rpartition("|")[0] for entity in (*self._store.entities(), *map(str, gone))}
 
     def usage(self, tenants: Sequence[str], days: int = HISTORY_DAYS) -> dict[str, list[DayUse]]:
         """Each tenant's units of the last `days` days by the server's clock, oldest first, today last."""

@@ -11,7 +11,7 @@ from typing import Any
 from core.errors import Forbidden, NoWorker
 from core.job import GenerationRequest, Lane, NewJob
 from core.job_store import JobStore, Submitted
-from core.model_profile import ModelProfile, read_profile
+from core.model_profile import ModelProfile, further_profiles, read_profile
 from core.presets import find_preset
 from core.redis_client import PREFIX, redis_errors
 from core.settings import Settings
@@ -35,6 +35,7 @@ class Wish:
     width: int
     height: int
     seed: int | None = None
+    model: str = ""  # the id of a model of this service; "" = the default one
     preset: str = ""  # "" = the tenant's, else the service's
     lane: Lane = Lane.INTERACTIVE
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class Submission:
         self._store = store
         self._settings = settings
         self._profile = profile or read_profile(settings.model)
+        self._further = {one.id: one for one in further_profiles(settings)}
         self._workers_seen_until = 0.0
 
     def submit(self, tenant: Tenant, wish: Wish) -> Submitted:
@@ -101,6 +103,7 @@ class Submission:
         return self._store.submit_many(jobs, tenant.limits)
 
     def _job(self, tenant: Tenant, wish: Wish, seed: int, *, idempotency_key: str, repeat_key: str) -> NewJob:
+        profile = self._further.get(wish.model, self._profile)
         preset = find_preset(wish.preset or tenant.preset or self._settings.preset)
         request = GenerationRequest(
             prompt=wish.prompt,
@@ -108,7 +111,7 @@ class Submission:
             height=wish.height,
             seed=seed,
             preset=preset.name,
-            model=self._profile.id,
+            model=profile.id,
         )
         is_batch = wish.lane is Lane.BATCH
         deadline = self._settings.batch_deadline_seconds if is_batch else self._settings.interactive_deadline_seconds
@@ -118,7 +121,7 @@ class Submission:
             tenant=tenant.name,
             lane=wish.lane,
             request=request,
-            fingerprint=fingerprint_of(tenant.name, request, preset, self._profile.revision) if explicit else "",
+            fingerprint=fingerprint_of(tenant.name, request, preset, profile.revision) if explicit else "",
             idempotency_key=idempotency_key,
             body_hash=wish.body_hash,
             repeat_key=repeat_key,
@@ -131,6 +134,7 @@ class Submission:
             batch_id=wish.batch_id,
             metadata=wish.metadata,
             retention_seconds=wish.retention_seconds,
+            queue=profile.id if profile.id in self._further else "",
         )
 
     def _require_worker(self) -> None:

@@ -151,7 +151,7 @@ def violations(client: redis.Redis, job_ids: list[str]) -> list[str]:
             found.append(f"{job_id} has not ended: {state}")
         if kinds != ["charge" if state == "SUCCEEDED" else "refund"]:
             found.append(f"{job_id} is {state} but settled as {kinds}")
-    for name in ("rel", "lease", "retry", "deadline", "act"):
+    for name in ("rel", "rel@other", "lease", "retry", "deadline", "act"):
         members = client.zrange(PREFIX + name, 0, -1)
         if members and name != "act":
             found.append(f"{name} still holds {members[:3]}")

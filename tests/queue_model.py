@@ -36,6 +36,7 @@ class Model:
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.kit = Kit(self.redis, Settings(max_crashes=MAX_CRASHES))
+        self.kit.add_worker("m1", slots=1000, queue="other")
         self.store = self.kit.store
         self.ids: list[str] = []
         self.messages: list[Release] = []
@@ -95,6 +96,7 @@ class Model:
                     cost_units=rng.choice([1, 2, 4]),
                     max_attempts=rng.choice([1, 2, 5]),
                     batch_id="b1" if count > 1 else "",
+                    queue=rng.choice(["", "", "other"]),
                     **more,
                 )
             )
@@ -120,10 +122,12 @@ class Model:
         if self.rng.random() < 0.9:  # else it stays and comes again, much later perhaps
             self.messages.remove(message)
         self.serial += 1
+        # Now and then a message comes to a worker of the wrong model.
+        queue = message.queue if self.rng.random() < 0.97 else "another"
         # A poison job takes its whole process with it: the next claim is another process's.
         is_poison = message.job_id in self.poison
         token, worker = f"t{self.serial}", f"p{self.serial}" if is_poison else self.rng.choice(["w1", "w2"])
-        lease = self._perhaps_twice(lambda: self.store.claim(message.job_id, message.epoch, token, worker))
+        lease = self._perhaps_twice(lambda: self.store.claim(message.job_id, message.epoch, token, worker, queue))
         if lease is None:
             self.counts["void"] += 1
             return
@@ -160,6 +164,7 @@ class Model:
             self._perhaps_twice(lambda: self.store.fail(run.id, run.token, failure))
 
     def _reap(self) -> None:
+        self.kit.add_worker("m1", slots=1000, queue="other")
         self.kit.add_worker(
             "w1", slots=1000
         )  # a heartbeat: on a slow machine a life takes longer than a worker's silence
@@ -167,7 +172,7 @@ class Model:
         self._perhaps_twice(self.store.reap)
 
     def _run_out(self) -> None:
-        kinds = ["lease"] * 5 + ["rel", "retry"] * 2 + ["deadline"]
+        kinds = ["lease"] * 5 + ["rel", "rel@other", "retry", "retry"] + ["deadline"]
         kind = self.rng.choice(kinds)
         members = sorted(self.redis.zrange(PREFIX + kind, 0, -1))
         if members and (kind != "deadline" or self.rng.random() < 0.05):

@@ -72,6 +72,7 @@ class Parts:
     exit: Callable[[int, str], None]
     make_room: Callable[[], bool] = lambda: False  # after an out-of-memory error: True if another try makes sense
     marking: Marking = NO_MARKING
+    queue: str = ""  # of the model that this worker draws with, as in NewJob
     counts: Counter[str] = field(default_factory=Counter)  # black_images, out_of_memory, drawn
 
 
@@ -90,8 +91,9 @@ class Executor:
     def execute(self, job_id: str, epoch: int | None) -> None:
         """Run a released job; a duplicate, stale or canceled message is silently nothing."""
         taken_at, token = time.monotonic(), secrets.token_hex(16)
+        parts = self._parts
         try:
-            lease = call(lambda: self._parts.store.claim(job_id, epoch, token, self._parts.worker), tries=CLAIM_TRIES)
+            lease = call(lambda: parts.store.claim(job_id, epoch, token, parts.worker, parts.queue), tries=CLAIM_TRIES)
         except RedisUnavailable:
             return  # claimed or not: nobody works on it here, so the reaper will queue it again
         except Exception:

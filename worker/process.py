@@ -17,6 +17,7 @@ from core.errors import StorageFailure, StorageUnavailable
 from core.image_store import ImageStore
 from core.job_store import JobStore, WorkerInfo
 from core.logs import get_logger
+from core.model_profile import queue_of
 from core.redis_client import connect
 from core.settings import GIB, Settings
 from worker.card import open_card
@@ -137,6 +138,7 @@ class WorkerProcess:
             shelf=self._shelf,
             profile=model.profile,
             worker=self.name,
+            queue=queue_of(self.settings),
             exit=self._exit,
             make_room=self._make_room,
             counts=self._counts,
@@ -149,6 +151,7 @@ class WorkerProcess:
             slots=self.settings.concurrency,
             host=socket.gethostname(),
             model=model.profile.id,
+            queue=queue_of(self.settings),
             device=model.device,
             version=__version__,
             plan=str(getattr(self.engine, "plan", "")),

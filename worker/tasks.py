@@ -18,6 +18,7 @@ from celery.signals import setup_logging, worker_init, worker_shutdown, worker_s
 from core.broker import TASK, make_celery
 from core.errors import ConfigurationError
 from core.logs import configure_logging, get_logger
+from core.model_profile import queue_of
 from core.settings import Settings
 from worker.process import WorkerProcess
 from worker.watchdog import end_process
@@ -28,7 +29,7 @@ EXIT_CONFIGURATION = 78
 
 log = get_logger(__name__)
 settings = Settings.from_env()
-app = make_celery(settings)
+app = make_celery(settings, queue_of(settings))
 process = WorkerProcess(settings)
 _pause = threading.Event()
 

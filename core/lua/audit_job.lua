@@ -13,15 +13,15 @@ if TERMINAL[job.state] then
   return 'ended but not settled'
 end
 if job.state == 'QUEUED' then
-  local entity = entity_of(job.tenant, job.lane)
+  local entity = entity_of(job.tenant, job.lane, job.model)
   local waits = not missing('tq:' .. entity)
-  local is_seen = redis.call('ZSCORE', PREFIX .. 'act', entity)
+  local is_seen = redis.call('ZSCORE', PREFIX .. of_model('act', job.model), entity)
     or redis.call('SISMEMBER', PREFIX .. 'parked', entity) == 1
   if waits and is_seen then return '' end
   if repair then enqueue(job) end
   return waits and 'queued but its queue is not active' or 'queued but in no queue'
 end
-local place = ({RELEASED = 'rel', RUNNING = 'lease', RETRY = 'retry'})[job.state]
+local place = ({RELEASED = of_model('rel', job.model), RUNNING = 'lease', RETRY = 'retry'})[job.state]
 if place then
   if not missing(place) then return '' end
   if repair then redis.call('ZADD', PREFIX .. place, now, job.id) end  -- due at once: the reaper takes it from there

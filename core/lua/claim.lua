@@ -1,5 +1,5 @@
 -- RELEASED -> RUNNING under a lease. ARGV: id, epoch ('' = a message of a release that did not send it), token, worker,
--- lease_ms.
+-- lease_ms, the worker's model ('' = the default).
 -- Answer: {attempt, alone, tenant, lane, created, deadline, request}, or nil for a duplicate, stale or canceled message.
 local id, token, worker = ARGV[1], ARGV[3], ARGV[4]
 local job = read_job(id)
@@ -18,11 +18,16 @@ if redis.call('SISMEMBER', PREFIX .. 'paused', 'worker:' .. worker) == 1 then
   return false
 end
 
+if (ARGV[6] or '') ~= (job.model or '') then  -- whoever serves that model takes it from its own queue
+  back_to_queue(job)
+  return false
+end
+
 local now = server_ms()
 local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
 redis.call('HSET', job_key(id), 'state', 'RUNNING', 'token', token, 'worker', worker, 'started', now)
 if job.alone then redis.call('HSET', job_key(id), 'ran_alone', 1) end
-redis.call('ZREM', PREFIX .. 'rel', id)
+redis.call('ZREM', PREFIX .. of_model('rel', job.model), id)
 redis.call('ZADD', PREFIX .. 'lease', now + tonumber(ARGV[5]), id)
 redis.call('SADD', PREFIX .. 'held:' .. worker, id)
 emit_status(id, 'running')

@@ -6,15 +6,16 @@ if not job or (job.state ~= 'QUEUED' and job.state ~= 'RELEASED' and job.state ~
 local SAMPLE = 200
 local now = server_ms()
 local ahead, work_ahead = 0, 0
-local entity = entity_of(job.tenant, job.lane)
+local entity = entity_of(job.tenant, job.lane, job.model)
+local race = PREFIX .. of_model('act', job.model)
 
 local function virtual_of(name)
-  return tonumber(redis.call('ZSCORE', PREFIX .. 'act', name) or redis.call('HGET', PREFIX .. 'vt', name)
-    or redis.call('GET', PREFIX .. 'V') or '0')
+  return tonumber(redis.call('ZSCORE', race, name) or redis.call('HGET', PREFIX .. 'vt', name)
+    or redis.call('GET', PREFIX .. of_model('V', job.model)) or '0')
 end
 
 local function weight_of(name)
-  local tenant, lane = string.match(name, '^(.*)|([^|]*)$')
+  local tenant, lane = parts_of(name)
   return tonumber(redis.call('HGET', PREFIX .. 'lim:' .. tenant, 'weight') or '1') * WORK_WEIGHT[lane]
 end
 
@@ -29,7 +30,7 @@ end
 
 -- The others that are served before `tag`. Of very many, an even sample stands for all: the call stays short.
 local function count_others(tag)
-  local heads = redis.call('ZRANGEBYSCORE', PREFIX .. 'act', '-inf', '(' .. exact(tag), 'WITHSCORES')
+  local heads = redis.call('ZRANGEBYSCORE', race, '-inf', '(' .. exact(tag), 'WITHSCORES')
   local stride = math.max(1, math.ceil(#heads / 2 / SAMPLE))
   local names, virtuals = {}, {}
   for index = 1, #heads, 2 * stride do
@@ -56,11 +57,14 @@ if job.state == 'QUEUED' then
   ahead, work_ahead = rank, rank * mean
   count_others(virtual + rank * mean / weight_of(entity))
 end
-local slots, shelved = 0, 0
+local slots, held = 0, 0
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'workers', now - tonumber(ARGV[2]), '+inf')) do
-  shelved = shelved + redis.call('SCARD', PREFIX .. 'shelf:' .. name)
-  slots = slots + tonumber(redis.call('HGET', PREFIX .. 'worker:' .. name, 'slots') or '0')
+  local worker = redis.call('HMGET', PREFIX .. 'worker:' .. name, 'slots', 'queue')
+  if (worker[2] or '') == (job.model or '') then
+    slots = slots + tonumber(worker[1] or '0')
+    held = held + redis.call('SCARD', PREFIX .. 'held:' .. name)
+  end
 end
-local pace = redis.call('HMGET', PREFIX .. 'pace', 'gap_ms', 'run_ms', 'mean_work')
-local busy = redis.call('ZCARD', PREFIX .. 'rel') + redis.call('ZCARD', PREFIX .. 'lease')
-return {ahead, exact(work_ahead), math.max(0, busy - shelved), job.work, pace[1] or '', pace[2] or '', slots}
+local pace = redis.call('HMGET', PREFIX .. of_model('pace', job.model), 'gap_ms', 'run_ms', 'mean_work')
+local busy = redis.call('ZCARD', PREFIX .. of_model('rel', job.model)) + held
+return {ahead, exact(work_ahead), busy, job.work, pace[1] or '', pace[2] or '', slots}

@@ -14,8 +14,22 @@ local FIELDS = {
   'state', 'tenant', 'lane', 'token', 'epoch', 'created', 'arrival', 'deadline', 'cost', 'work', 'head_start', 'day', 'batch',
   'fingerprint', 'flight', 'worker', 'attempt', 'failures', 'max_attempts', 'crashes', 'alone', 'ran_alone', 'cancel',
   'promoted', 'retention', 'record_retention', 'started', 'picture', 'picture_removed', 'expires',
-  'shelved',
+  'shelved', 'model',
 }
+
+-- Models. Each further model of a service has a race, a clock, releases and a pace of its own, under the keys of the
+-- default model's with @model behind; their names are in the set `models`. No `model` in a job's hash: the default's.
+local function of_model(name, model)
+  if model and model ~= '' then return name .. '@' .. model end
+  return name
+end
+
+local function all_models()
+  local names = redis.call('SMEMBERS', PREFIX .. 'models')
+  table.sort(names)
+  table.insert(names, 1, '')
+  return names
+end
 
 local function server_ms()
   local now = redis.call('TIME')
@@ -40,14 +54,15 @@ local function is_shelved(job) return job.shelved ~= nil and job.shelved == job.
 -- How fast the service is: the mean time of a run, and between two ends while busy (of a unit of work).
 local function measure(job)
   local now = server_ms()
-  local kept = redis.call('HMGET', PREFIX .. 'pace', 'run_ms', 'gap_ms', 'ends', 'last')
+  local pace = PREFIX .. of_model('pace', job.model)
+  local kept = redis.call('HMGET', pace, 'run_ms', 'gap_ms', 'ends', 'last')
   local ends = tonumber(kept[3] or '0')
   local share = math.max(PACE_SHARE, 1 / (ends + 1))
   local run = now - tonumber(job.started)
   local gap = (now - math.max(tonumber(kept[4] or '0'), tonumber(job.started))) / math.max(0.001, tonumber(job.work))
   local run_ms = tonumber(kept[1] or '0') * (1 - share) + run * share
   local gap_ms = tonumber(kept[2] or '0') * (1 - share) + gap * share
-  redis.call('HSET', PREFIX .. 'pace', 'run_ms', exact(run_ms), 'gap_ms', exact(gap_ms), 'ends', ends + 1, 'last', now)
+  redis.call('HSET', pace, 'run_ms', exact(run_ms), 'gap_ms', exact(gap_ms), 'ends', ends + 1, 'last', now)
 end
 
 -- yyyymmdd of a server time, UTC (Howard Hinnant's civil_from_days).
@@ -77,16 +92,29 @@ local function wake()
   if redis.call('LLEN', PREFIX .. 'wake') == 0 then redis.call('LPUSH', PREFIX .. 'wake', '1') end
 end
 
--- Queues: start-time fair queueing over entities (tenant, lane) ----------------------------------------------------
+-- Queues: for each model start-time fair queueing over entities (tenant, lane) ----------------------------------------------------
 
-local function entity_of(tenant, lane) return tenant .. '|' .. lane end
+local function entity_of(tenant, lane, model) return of_model(tenant .. '|' .. lane, model) end
+
+-- Its tenant, lane and model.
+local function parts_of(entity) return string.match(entity, '^(.*)|([^|@]*)@?([^|]*)$') end
+
+local function entities_of(tenant)
+  local found = {}
+  for _, model in ipairs(all_models()) do
+    for _, lane in ipairs(LANES) do found[#found + 1] = entity_of(tenant, lane, model) end
+  end
+  return found
+end
 
 -- An entity that comes back starts at the present virtual time: idling earns no credit.
 local function activate(entity)
-  if redis.call('ZSCORE', PREFIX .. 'act', entity) then return end
-  local present = tonumber(redis.call('GET', PREFIX .. 'V') or '0')
+  local _, _, model = parts_of(entity)
+  local race = PREFIX .. of_model('act', model)
+  if redis.call('ZSCORE', race, entity) then return end
+  local present = tonumber(redis.call('GET', PREFIX .. of_model('V', model)) or '0')
   local own = tonumber(redis.call('HGET', PREFIX .. 'vt', entity) or '0')
-  redis.call('ZADD', PREFIX .. 'act', exact(math.max(present, own)), entity)
+  redis.call('ZADD', race, exact(math.max(present, own)), entity)
   redis.call('HDEL', PREFIX .. 'vt', entity)
 end
 
@@ -105,7 +133,7 @@ local function count_queued(job, entity, change)
 end
 
 local function enqueue(job)
-  local entity = entity_of(job.tenant, job.lane)
+  local entity = entity_of(job.tenant, job.lane, job.model)
   local score = exact(tonumber(job.arrival) - tonumber(job.head_start))
   if redis.call('ZADD', PREFIX .. 'tq:' .. entity, score, job.id) == 1 then count_queued(job, entity, 1) end
   redis.call('ZADD', PREFIX .. 'deadline', job.deadline, job.id)
@@ -114,7 +142,7 @@ local function enqueue(job)
 end
 
 local function dequeue(job)
-  local entity = entity_of(job.tenant, job.lane)
+  local entity = entity_of(job.tenant, job.lane, job.model)
   if redis.call('ZREM', PREFIX .. 'tq:' .. entity, job.id) == 1 then count_queued(job, entity, -1) end
 end
 
@@ -122,8 +150,7 @@ local function free_slot(job)
   redis.call('ZREM', PREFIX .. 'run:' .. job.tenant, job.id)
   if job.worker then redis.call('SREM', PREFIX .. 'held:' .. job.worker, job.id) end
   if job.shelved and job.worker then redis.call('SREM', PREFIX .. 'shelf:' .. job.worker, job.id) end
-  for _, lane in ipairs(LANES) do  -- the tenant may have been parked at its cap
-    local entity = entity_of(job.tenant, lane)
+  for _, entity in ipairs(entities_of(job.tenant)) do  -- the tenant may have been parked at its cap
     if redis.call('SREM', PREFIX .. 'parked', entity) == 1 and redis.call('EXISTS', PREFIX .. 'tq:' .. entity) == 1 then
       activate(entity)
     end
@@ -136,7 +163,7 @@ local function leave(job)
   if job.state == 'QUEUED' then
     dequeue(job)
   elseif job.state == 'RELEASED' then
-    redis.call('ZREM', PREFIX .. 'rel', job.id)
+    redis.call('ZREM', PREFIX .. of_model('rel', job.model), job.id)
     free_slot(job)
   elseif job.state == 'RUNNING' then
     redis.call('ZREM', PREFIX .. 'lease', job.id)

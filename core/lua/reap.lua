@@ -73,12 +73,15 @@ if now >= tonumber(redis.call('GET', PREFIX .. 'grace') or '0') then
       leases = leases + 1
     end
   end
-  for _, id in ipairs(due('rel')) do
-    local job = read_job(id)
-    redis.call('ZREM', PREFIX .. 'rel', id)
-    if job and job.state == 'RELEASED' then
-      back_to_queue(job)
-      unclaimed = unclaimed + 1
+  for _, model in ipairs(all_models()) do
+    local rel = of_model('rel', model)
+    for _, id in ipairs(due(rel)) do
+      local job = read_job(id)
+      redis.call('ZREM', PREFIX .. rel, id)
+      if job and job.state == 'RELEASED' then
+        back_to_queue(job)
+        unclaimed = unclaimed + 1
+      end
     end
   end
 end

@@ -2,7 +2,7 @@
 -- A tenant that is at its cap as well is parked again by the next release.
 redis.call('SREM', PREFIX .. 'paused', ARGV[1] .. ':' .. ARGV[2])
 for _, entity in ipairs(redis.call('SMEMBERS', PREFIX .. 'parked')) do
-  local tenant, lane = string.match(entity, '^(.*)|([^|]*)$')
+  local tenant, lane = parts_of(entity)
   if (ARGV[1] == 'lane' and lane == ARGV[2]) or (ARGV[1] == 'tenant' and tenant == ARGV[2]) then
     redis.call('SREM', PREFIX .. 'parked', entity)
     if redis.call('EXISTS', PREFIX .. 'tq:' .. entity) == 1 then activate(entity) end

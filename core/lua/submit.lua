@@ -1,6 +1,7 @@
 -- Store one job or several of one tenant, all or none: idempotency, limits, reservation, job, queue in one step.
 -- ARGV: tenant, weight, running_jobs, daily_units, emission_ms, burst, queued_jobs, service_queued_jobs,
---       idempotency_ms, record_retention_ms, burst_cost, then per job 16 values (FIELD_COUNT below).
+--       idempotency_ms, record_retention_ms, burst_cost, then per job 16 values (FIELD_COUNT below); the lane of a job for a
+--       further model is lane@model.
 -- Answer: {'ok', (id, state, replayed, leader)*} or {refusal, detail}.
 local FIELD_COUNT = 16
 local HEADER = 11
@@ -13,12 +14,13 @@ local day = day_of(now)
 
 local function job_at(index)
   local at = HEADER + (index - 1) * FIELD_COUNT
+  local lane, model = string.match(ARGV[at + 2], '^([^@]*)@?(.*)$')
   return {
-    id = ARGV[at + 1], lane = ARGV[at + 2], fingerprint = ARGV[at + 3], idempotency_key = ARGV[at + 4],
+    id = ARGV[at + 1], lane = lane, fingerprint = ARGV[at + 3], idempotency_key = ARGV[at + 4],
     body_hash = ARGV[at + 5], repeat_key = ARGV[at + 6], repeat_ms = tonumber(ARGV[at + 7]),
     cost = tonumber(ARGV[at + 8]), work = ARGV[at + 9], deadline_ms = tonumber(ARGV[at + 10]),
     max_attempts = ARGV[at + 11], head_start = ARGV[at + 12], batch = ARGV[at + 13], request = ARGV[at + 14],
-    metadata = ARGV[at + 15], retention = ARGV[at + 16],
+    metadata = ARGV[at + 15], retention = ARGV[at + 16], model = model,
   }
 end
 
@@ -87,7 +89,7 @@ if #news > 0 then
     return {'quota_exceeded', tostring(86400000 - now % 86400000)}
   end
   local waiting = 0
-  for _, lane in ipairs(LANES) do waiting = waiting + redis.call('ZCARD', PREFIX .. 'tq:' .. entity_of(tenant, lane)) end
+  for _, entity in ipairs(entities_of(tenant)) do waiting = waiting + redis.call('ZCARD', PREFIX .. 'tq:' .. entity) end
   if waiting + #news > tonumber(ARGV[7]) then return {'queue_full', tostring(waiting)} end
   local all = redis.call('HMGET', PREFIX .. 'nq', 'interactive', 'batch')
   if (tonumber(all[1]) or 0) + (tonumber(all[2]) or 0) + #news > tonumber(ARGV[8]) then return {'overloaded', '0'} end
@@ -127,6 +129,10 @@ local function store(new)
     'head_start', new.head_start, 'created', now, 'arrival', arrival, 'deadline', now + new.deadline_ms, 'day', day, 'epoch', 0,
     'max_attempts', new.max_attempts, 'request', new.request, 'retention', new.retention,
     'record_retention', ARGV[10])
+  if new.model ~= '' then
+    redis.call('HSET', key, 'model', new.model)
+    redis.call('SADD', PREFIX .. 'models', new.model)
+  end
   if new.fingerprint ~= '' then redis.call('HSET', key, 'fingerprint', new.fingerprint) end
   if new.metadata ~= '{}' then redis.call('HSET', key, 'metadata', new.metadata) end
   if new.idempotency_key ~= '' then
