@@ -33,7 +33,8 @@ from core.workers import WorkerInfo
 from tests.fixtures.redis import RedisServer, free_port
 
 ROOT = Path(__file__).parents[3]
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
+START_SECONDS = 120.0  # one api serves a whole session of tests: a slow start must not fail them all
 MODEL = "Tongyi-MAI/Z-Image-Turbo"  # the api reads its profile only
 
 
@@ -194,7 +195,7 @@ class LiveApi:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "api"], cwd=ROOT, env={**os.environ, **self.environ}, stdout=log, stderr=log
             )
-        eventually(self._answers)
+        eventually(self._answers, seconds=START_SECONDS)
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -207,7 +208,7 @@ class LiveApi:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=60)
             self.process = None
 
 

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from core.webhook_store import Attempt, Endpoint
 from core.workers import WorkerInfo
 from scheduler.submission import Wish
+from tests.fixtures.browser import WAIT_MS
 from tests.integration.api.conftest import eventually
 
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -23,7 +24,7 @@ def tab(request, browser, live):
     context = browser.new_context(
         color_scheme=scheme, viewport=viewport, locale=locale, bypass_csp=True, reduced_motion="reduce"
     )
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     page.goto(live.url)
     expect(page.locator("#prompt")).to_be_focused()
@@ -110,7 +111,7 @@ def bare_tab(request, browser):
     context = browser.new_context(
         color_scheme=scheme, viewport=viewport, locale=locale, bypass_csp=True, reduced_motion="reduce"
     )
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(WAIT_MS)
     yield context.new_page()
     context.close()
 
