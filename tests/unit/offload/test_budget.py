@@ -182,6 +182,26 @@ def test_whatever_the_decode_borrows_pictures_are_the_plain_pipelines(
         assert same(ticket.result(60), plain_picture("z-image", "a mug", seed, 2, 64, 64, 0.0))
 
 
+def test_what_the_scratch_held_before_it_was_lent_is_not_believed(
+    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = Facts(context=0, activations=0, decode=70 * KIB, pieces=0, strips=0, reserve=0, waiting=0)
+    monkeypatch.setattr(Placement, "_assumed_facts", lambda _: facts)
+    engine = open_engine(500 * KIB, lambda: 0, dataclasses.replace(CARRIED, decode="plain"))
+    assert engine.plan.lends_scratch
+    assert engine._placement is not None
+    weights, block = engine._placement.weights, engine._placement.assembly.blocks[0]
+    assert weights is not None
+    weights.prepare(block)
+    before = [part.parameter.data.clone() for part in block.parts]
+    weights.lend()
+    weights.retake()
+    for part in block.parts:
+        part.parameter.data.fill_(7)
+    weights.prepare(block)
+    assert all(torch.equal(part.parameter.data, was) for part, was in zip(block.parts, before, strict=True))
+
+
 def test_a_restart_in_the_same_circumstances_starts_with_the_corrected_plan(
     open_engine: Callable[..., Engine], tmp_path: Path
 ) -> None:
