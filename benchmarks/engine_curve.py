@@ -131,20 +131,13 @@ def curve_point(bench: Bench, carousel: Any, budget: float, loads: list[tuple[in
 
 
 def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
-    from worker.offload import Carousel, ImpossibleBudget
+    from worker.offload import Carousel
 
     options: dict[str, Any] = {"device": bench.where, "warm_up": ((bench.size, bench.size),)}
     if bench.arguments.tiny:
         options |= {"residents": 2, "packing": True}
     if "eager" in hashes:
-        start = time.perf_counter()
-        carousel = Carousel(pipe, 5.8, compile="off", **options)
-        bench.say("ready", kind="eager", seconds=round(time.perf_counter() - start, 1))
-        bench.attempt("parity eager", lambda: parity(bench, carousel, hashes["eager"], "eager"))
-        bench.attempt("eager 5.8", lambda: curve_point(bench, carousel, 5.8, [(1, 4, 3)]))
-        start = time.perf_counter()
-        carousel.close()
-        bench.say("closed", seconds=round(time.perf_counter() - start, 1))
+        eager_point(bench, pipe, hashes["eager"], options)
     start = time.perf_counter()
     carousel = Carousel(pipe, 5.8, compile="off" if bench.arguments.tiny else "on", **options)
     parts = carousel.report["start_seconds"]
@@ -159,6 +152,28 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
     bench.attempt("repeated prompt", lambda: repeated(bench, carousel))
     if "timeline" in bench.arguments.parts:
         bench.attempt("timeline", lambda: timeline(bench, carousel), 20)
+    other_budgets(bench, carousel, reference)
+    if "paced" in bench.arguments.parts:
+        bench.attempt("paced", lambda: paced(bench, carousel), 30)
+    carousel.close()
+
+
+def eager_point(bench: Bench, pipe: Any, hashes: dict[int, str], options: dict[str, Any]) -> None:
+    from worker.offload import Carousel
+
+    start = time.perf_counter()
+    carousel = Carousel(pipe, 5.8, compile="off", **options)
+    bench.say("ready", kind="eager", seconds=round(time.perf_counter() - start, 1))
+    bench.attempt("parity eager", lambda: parity(bench, carousel, hashes, "eager"))
+    bench.attempt("eager 5.8", lambda: curve_point(bench, carousel, 5.8, [(1, 4, 3)]))
+    start = time.perf_counter()
+    carousel.close()
+    bench.say("closed", seconds=round(time.perf_counter() - start, 1))
+
+
+def other_budgets(bench: Bench, carousel: Any, reference: dict[int, str]) -> None:
+    from worker.offload import ImpossibleBudget
+
     least = [carousel.plan.least_budget / 2**30 + 0.01] if "least" in bench.arguments.parts else []
     for budget in [float(part) for part in bench.arguments.budgets.split(",")] + least:
         if bench.left() < 20:
@@ -173,9 +188,6 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
             continue
         bench.attempt(f"{budget}", lambda: curve_point(bench, carousel, budget, [(1, 4, 4), (4, 4, 12)]))  # noqa: B023
         bench.attempt("parity", lambda: parity(bench, carousel, reference, f"at {budget}"))  # noqa: B023
-    if "paced" in bench.arguments.parts:
-        bench.attempt("paced", lambda: paced(bench, carousel), 30)
-    carousel.close()
 
 
 def main() -> None:
