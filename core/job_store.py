@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
-from core.errors import Draining, IdempotencyMismatch, Overloaded, QueueFull, QuotaExceeded, RateLimited
+from core.errors import (
+    Draining,
+    IdempotencyMismatch,
+    Overloaded,
+    QueueFull,
+    QuotaExceeded,
+    RateLimited,
+    RedisUnavailable,
+)
 from core.job import Failure, GenerationRequest, JobState, Lane, Lease, LeaseStatus, NewJob, Picture, Progress, Release
 from core.job_reader import (
     BatchCounts,
@@ -19,7 +27,7 @@ from core.job_reader import (
     TenantLimits,
     emission_of,
 )
-from core.redis_client import PREFIX, redis_errors
+from core.redis_client import PREFIX, call, redis_errors
 from core.retry_policy import RetryPolicy
 from core.workers import WorkerInfo
 
@@ -41,6 +49,8 @@ REAPED_AT_ONCE = 100
 TOMBSTONE_SECONDS = 30 * 86_400
 RETRY_AFTER_MOST = 300
 DRAINING_RETRY_SECONDS = 60
+#: How often a submit is asked again; with the client's timeout this is what a caller waits for a frozen Redis at most.
+SUBMIT_RETRIES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,13 +127,27 @@ class JobStore(JobReader):
             interactive + (interactive < len(jobs)),
         )
         rows = [value for job in jobs for value in self._submit_fields(job)]
-        answer = self._scripts.run("submit", *header, *rows)
+        answer, is_asked_again = self._ask_to_store(*header, *rows)
         if answer[0] != "ok":
             self._refuse(answer[0], answer[1], limits)
+        own = {job.id for job in jobs} if is_asked_again else set()
         return [
-            Submitted(job_id=job_id, state=JobState(state), replayed=replayed == "1", leader=leader)
+            Submitted(
+                job_id=job_id, state=JobState(state), replayed=replayed == "1" and job_id not in own, leader=leader
+            )
             for job_id, state, replayed, leader in zip(*[iter(answer[1:])] * 4, strict=True)
         ]
+
+    def _ask_to_store(self, *arguments: Any) -> tuple[Any, bool]:
+        """The answer of submit.lua, and whether it was asked more than once.
+
+        The answer of a submit that did its work may be lost, or come late behind a long list. The script knows by the
+        ids that it is this very call, so it is asked again rather than the caller told that nothing was stored.
+        """
+        try:
+            return self._scripts.run("submit", *arguments), False
+        except RedisUnavailable:
+            return call(lambda: self._scripts.run("submit", *arguments), tries=SUBMIT_RETRIES), True
 
     def _submit_fields(self, job: NewJob) -> tuple[Any, ...]:
         """In the order that submit.lua reads them."""
