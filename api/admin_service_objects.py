@@ -299,7 +299,7 @@ def hook_failure(delivery: Delivery, endpoint: Endpoint | None) -> HookFailure:
         delivery_id=delivery.id,
         tenant=delivery.tenant,
         endpoint_id=delivery.endpoint_id,
-        url=endpoint.url if endpoint else None,
+        url=delivery.url or (endpoint.url if endpoint else None),
         type=delivery.type,
         state=delivery.state,
         attempts=len(delivery.attempts),

@@ -71,7 +71,8 @@ class JobUrls(BaseModel):
 
 
 class JobObject(BaseModel):
-    """A job. Times are Unix seconds; `eta_seconds` counts from now."""
+    """A job. Times are Unix seconds; `eta_seconds` counts from now. `fingerprint` stands for all that determines the
+    pixels where the request named a seed: equal ones are drawn once (`dedup`)."""
 
     id: str
     object: Literal["job"] = "job"
@@ -85,6 +86,8 @@ class JobObject(BaseModel):
     progress: ProgressObject | None
     attempts: int
     lane: str
+    priority: Literal["low", "normal", "high"]
+    fingerprint: str | None
     prompt: str
     seed: int
     preset: str

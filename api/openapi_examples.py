@@ -21,6 +21,7 @@ JOB: dict[str, Any] = {
     "id": JOB_ID, "object": "job", "status": "succeeded", "created_at": BEGUN, "started_at": BEGUN + 1,
     "completed_at": BEGUN + 3, "expires_at": BEGUN + 2_592_003, "queue_position": None, "eta_seconds": None,
     "progress": {"value": 1.0, "step": 4, "steps": 4, "stage": "done"}, "attempts": 1, "lane": "interactive",
+    "priority": "normal", "fingerprint": "fp1:b1946ac92492d2347c6235b4d2611184b1946ac92492d2347c6235b4d2611184",
     "prompt": PROMPT, "seed": 7, "preset": "turbo", "effective_parameters": PARAMETERS,
     "model": {"id": "z-image-turbo", "revision": "main"}, "dedup": {"hit": False, "of": None},
     "images": [{**PICTURE, "bytes": 1_482_112, "expires_at": BEGUN + 2_592_003}], "error": None,
@@ -47,7 +48,8 @@ KEY: dict[str, Any] = {
 }  # fmt: skip
 NEW_KEY = {**KEY, "key": "zimg_" + "0" * 39 + "x9Qp"}
 ENDPOINT: dict[str, Any] = {
-    "id": HOOK_ID, "object": "webhook", "url": "https://shop.example/hooks", "events": ["job.succeeded"],
+    "id": HOOK_ID, "object": "webhook", "url": "https://shop.example/hooks", "source": "registered",
+    "events": ["job.succeeded"],
     "enabled": True, "disabled_because": None, "created_at": BEGUN,
 }  # fmt: skip
 NEW_ENDPOINT = {**ENDPOINT, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
@@ -85,7 +87,7 @@ EVENT_EXAMPLES = {
 
 DELIVERY: dict[str, Any] = {
     "id": "whd_0123456789abcdef0123456789abcdef", "object": "delivery", "event_id": f"evt_{JOB_ID}",
-    "type": "job.succeeded", "state": "delivered", "created_at": BEGUN + 3, "next_attempt_at": None,
+    "type": "job.succeeded", "url": None, "state": "delivered", "created_at": BEGUN + 3, "next_attempt_at": None,
     "attempts": [{"at": BEGUN + 4, "status": 204, "duration_ms": 31, "error": None}],
     "body": "{\"type\":\"job.succeeded\"}",
 }  # fmt: skip

@@ -35,6 +35,8 @@ RETENTION_MOST = 366 * 86_400
 #: Control characters have no business in a prompt, except line feeds, carriage returns and tabs.
 _CONTROL_SET = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
 _CONTROL = re.compile(f"[{_CONTROL_SET}]")
+#: For the document: what is always let out. Where else one may go is the operator's to say (scheduler/outbound.py).
+OUTSIDE_URL_PATTERN = r"^https://([a-z0-9]{1,60}\.){1,3}[a-z]{2,20}(:[1-9][0-9]{0,3})?(/[!-~]{0,500})?$"
 PROMPT_PATTERN = rf"^[^{_CONTROL_SET}]*[^{_CONTROL_SET}\s][^{_CONTROL_SET}]*$"
 
 
@@ -124,6 +126,18 @@ class Drawing(Body):
         dict[str, Any] | None,
         Field(max_length=64, description="Yours; comes back with the job. At most 4,096 bytes of JSON."),
     ] = None
+    priority: Annotated[
+        Literal["low", "normal", "high"] | None,
+        Field(description="Among your own pictures that wait: `high` passes those that came up to ten minutes before "
+              "it, `low` lets those pass that come up to ten minutes after. Nobody else's place changes."),
+    ] = None  # fmt: skip
+    webhook_url: Annotated[
+        Annotated[StrictStr, Field(max_length=2_000, json_schema_extra={"pattern": OUTSIDE_URL_PATTERN})] | None,
+        Field(examples=["https://shop.example/hooks"],
+              description="https://…: this job's `job.succeeded`, `job.failed` or `job.canceled` goes there, signed "
+              "and tried again for three days. The secret: `POST /v1/webhooks/requests/rotate`; where an endpoint of "
+              "yours has this URL, its own."),
+    ] = None  # fmt: skip
     expires_in: Annotated[
         Annotated[StrictInt, Field(ge=60, le=RETENTION_MOST), WHOLE] | None,
         Field(description="Seconds to keep the picture; the service may keep it shorter."),

@@ -6,8 +6,10 @@ from api.context import Services
 from api.repeats import is_retry
 from api.schema import Drawing, ImageCreate, bounded_retention
 from core.errors import InvalidRequest
+from core.job import Priority
 from core.job_store import Submitted
 from core.model_profile import ModelProfile
+from scheduler.outbound import OutboundGuard
 from scheduler.submission import Wish
 from scheduler.tenants import Tenant
 
@@ -21,6 +23,7 @@ def submit(
     that says it is a retry, within fifteen minutes.
     """
     parts.rules.check(body.prompt)
+    webhook_url = _checked_webhook(parts, owner, body.webhook_url)
     profile = wanted_profile(parts, body.model, any_name=isinstance(body, ImageCreate))
     width, height = body.pixels(profile)
     wish = Wish(
@@ -34,9 +37,20 @@ def submit(
         body_hash=body_hash,
         repeat_key="" if key else repeat_key,
         is_repeat=is_retry(),
+        priority=Priority(body.priority or "normal"),
+        webhook_url=webhook_url,
         retention_seconds=bounded_retention(body.expires_in, parts.settings.picture_retention_seconds),
     )
     return parts.submission.submit_pictures(owner, wish, body.n or 1)
+
+
+def _checked_webhook(parts: Services, owner: Tenant, url: str | None) -> str:
+    """The URL, once there is an endpoint that signs for it. Raises InvalidRequest naming `webhook_url`."""
+    if not url:
+        return ""
+    OutboundGuard(parts.settings.webhook_allow).check(url, field="webhook_url")
+    parts.webhooks.for_requests(owner.name)
+    return url
 
 
 def wanted_profile(parts: Services, model: str | None, *, any_name: bool = False) -> ModelProfile:

@@ -24,6 +24,8 @@ webhooks.before_request(require_tenant)
 
 ENDPOINTS_MOST = 20
 OVERLAP_SECONDS = 86_400
+#: In place of an id: the tenant's endpoint for what its requests name.
+OF_REQUESTS = "requests"
 
 EventType = Literal["job.succeeded", "job.failed", "job.canceled", "batch.completed", "batch.failed", "batch.cancelled"]
 Events = Annotated[list[EventType], Field(max_length=6, description="Which events; all of them when empty.")]
@@ -51,7 +53,7 @@ class Rotation(schema.Body):
 
 
 class EndpointPath(BaseModel):
-    """An endpoint's id."""
+    """An endpoint's id, or `requests`: the endpoint that signs and logs what goes to the `webhook_url` of requests."""
 
     endpoint_id: Annotated[str, Field(examples=["wh_0123456789abcdef01234567"])]
 
@@ -63,11 +65,12 @@ class DeliveryPath(EndpointPath):
 
 
 class EndpointObject(BaseModel):
-    """An endpoint."""
+    """An endpoint. That of `source` `request` stands for the URLs that your requests name, and has none of its own."""
 
     id: str
     object: Literal["webhook"] = "webhook"
-    url: str
+    url: str | None
+    source: Literal["registered", "request"]
     events: list[str]
     enabled: bool
     disabled_because: str | None
@@ -103,6 +106,7 @@ class DeliveryObject(BaseModel):
     object: Literal["delivery"] = "delivery"
     event_id: str
     type: str
+    url: str | None
     state: Literal["pending", "delivered", "failed"]
     created_at: int
     next_attempt_at: int | None
@@ -120,7 +124,7 @@ class DeliveryList(BaseModel):
 @webhooks.post("/v1/webhooks", summary="Add an endpoint", responses={201: NewEndpointObject, **problems(413, 415)})
 def create(body: EndpointCreate) -> Response:
     store = _store()
-    if len(store.endpoints(tenant().name)) >= ENDPOINTS_MOST:
+    if sum(not one.is_for_requests for one in store.endpoints(tenant().name)) >= ENDPOINTS_MOST:
         raise InvalidRequest(f"There are {ENDPOINTS_MOST} endpoints already; remove one first.", field="url")
     endpoint = Endpoint(
         id=f"wh_{secrets.token_hex(12)}",
@@ -155,6 +159,7 @@ def look(path: EndpointPath) -> Response:
 def change(path: EndpointPath, body: EndpointChange) -> Response:
     endpoint = _find(path.endpoint_id)
     if body.url is not None:
+        _require_url(endpoint)
         endpoint = replace(endpoint, url=_checked(body.url))
     if body.events is not None:
         endpoint = replace(endpoint, events=tuple(body.events))
@@ -191,6 +196,7 @@ def rotate(path: EndpointPath, body: Rotation) -> Response:
 )
 def test_call(path: EndpointPath) -> Response:
     endpoint = _find(path.endpoint_id)
+    _require_url(endpoint)
     delivery = _store().enqueue(endpoint, check_event(endpoint.id, int(time.time())))
     return make_response(jsonify(_delivery_object(delivery)), 202)
 
@@ -228,7 +234,14 @@ def _checked(url: str) -> str:
     return OutboundGuard(services().settings.webhook_allow).check(url)
 
 
+def _require_url(endpoint: Endpoint) -> None:
+    if endpoint.is_for_requests:
+        raise InvalidRequest("Each request names the URL; this endpoint has none of its own.", field="url")
+
+
 def _find(endpoint_id: str) -> Endpoint:
+    if endpoint_id == OF_REQUESTS:
+        return _store().for_requests(tenant().name)
     endpoint = _store().endpoint(endpoint_id)
     if endpoint is None or endpoint.tenant != tenant().name:
         raise NotFound("There is no webhook with this id.")
@@ -238,7 +251,8 @@ def _find(endpoint_id: str) -> Endpoint:
 def _endpoint_object(endpoint: Endpoint) -> dict[str, Any]:
     return EndpointObject(
         id=endpoint.id,
-        url=endpoint.url,
+        url=endpoint.url or None,
+        source="request" if endpoint.is_for_requests else "registered",
         events=list(endpoint.events),
         enabled=not endpoint.disabled,
         disabled_because=endpoint.disabled or None,
@@ -251,6 +265,7 @@ def _delivery_object(delivery: Delivery) -> dict[str, Any]:
         id=delivery.id,
         event_id=delivery.event_id,
         type=delivery.type,
+        url=delivery.url or None,
         state=delivery.state,  # type: ignore[arg-type]
         created_at=delivery.created_ms // 1000,
         next_attempt_at=max(delivery.next_ms, delivery.created_ms) // 1000 if delivery.state == "pending" else None,

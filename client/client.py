@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
 
@@ -54,7 +54,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as the service shows it; `raw` has everything else."""
+    """A job as the service shows it; `dedup_of` is the job whose picture this one shares. `raw` has everything else."""
 
     id: str
     status: str
@@ -68,6 +68,9 @@ class Job:
     picture: Picture | None = None
     error_code: str = ""
     error: str = ""
+    priority: str = "normal"
+    fingerprint: str = ""
+    dedup_of: str = ""
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -93,6 +96,9 @@ class Job:
             picture=Picture(**known) if known else None,
             error_code=error.get("code", ""),
             error=error.get("message", ""),
+            priority=body.get("priority", "normal"),
+            fingerprint=body.get("fingerprint") or "",
+            dedup_of=(body.get("dedup") or {}).get("of") or "",
             raw=body,
         )
 
@@ -127,9 +133,15 @@ class Zimg:
         n: int = 1,
         metadata: Mapping[str, Any] | None = None,
         idempotency_key: str = "",
+        priority: Literal["low", "normal", "high"] | None = None,
+        webhook_url: str | None = None,
     ) -> list[Job]:
-        """Hand in `n` pictures; safe against lost answers, since it is repeated under one Idempotency-Key."""
+        """Hand in `n` pictures; safe against lost answers, since it is repeated under one Idempotency-Key.
+
+        `webhook_url` is told the end of each; its secret comes from `rotate_webhook("requests")`.
+        """
         wish = {"prompt": prompt, "size": size, "seed": seed, "n": n if n > 1 else None, "metadata": metadata}
+        wish |= {"priority": priority, "webhook_url": webhook_url}
         body = self._call(
             "POST",
             "/v1/jobs",
@@ -248,6 +260,11 @@ class Zimg:
     def test_webhook(self, endpoint_id: str) -> None:
         """Let the service send a test event to an endpoint."""
         self._call("POST", f"/v1/webhooks/{endpoint_id}/test")
+
+    def rotate_webhook(self, endpoint_id: str, *, overlap_seconds: int = 86_400) -> dict[str, Any]:
+        """A new signing secret, in `secret` this once; the old one signs too for `overlap_seconds`."""
+        body = {"overlap_seconds": overlap_seconds}
+        return dict(self._call("POST", f"/v1/webhooks/{endpoint_id}/rotate", json=body).json())
 
     def delete_webhook(self, endpoint_id: str) -> None:
         """Remove an endpoint."""

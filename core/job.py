@@ -52,6 +52,22 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
 }
 
 
+class Priority(StrEnum):
+    """Where a job stands among those of its own tenant and lane; others' jobs are never touched by it."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+    @property
+    def head_start_ms(self) -> int:
+        """As if the job had come so much earlier. Bounded, so that even a low one has its turn."""
+        return {Priority.LOW: -PRIORITY_MS, Priority.NORMAL: 0, Priority.HIGH: PRIORITY_MS}[self]
+
+
+PRIORITY_MS = 600_000
+
+
 class Lane(StrEnum):
     """Who waits: a person (interactive) or a list (batch)."""
 
@@ -143,7 +159,8 @@ class NewJob:
     work: float = 0.0  # for fairness and ETA: 1 = a usual picture; 0 = as its cost
     deadline_seconds: int = 3600
     max_attempts: int = 5
-    priority_ms: int = 0  # a head start in the tenant's own queue
+    priority: Priority = Priority.NORMAL
+    webhook_url: str = ""  # its end is told there, besides the tenant's endpoints
     batch_id: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     retention_seconds: int = 0  # 0 = the service's default
@@ -180,6 +197,8 @@ class Job:
     expires_ms: int = 0  # when the picture is removed
     picture_removed: bool = False
     queue: str = ""  # as in NewJob
+    priority: Priority = Priority.NORMAL
+    webhook_url: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

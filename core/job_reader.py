@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import redis
 
-from core.job import Failure, GenerationRequest, Job, JobState, Lane, Picture, Progress, known_fields
+from core.job import Failure, GenerationRequest, Job, JobState, Lane, Picture, Priority, Progress, known_fields
 from core.redis_client import PREFIX, redis_errors
 from core.scripts import Scripts
 from core.settings import Settings
@@ -270,7 +270,10 @@ class JobReader:
             pipeline.zrange(f"{PREFIX}tq:{entity}", 0, 0, withscores=True)
         (seconds, microseconds), *heads = pipeline.execute()
         now_ms = int(seconds) * 1000 + int(microseconds) // 1000
-        oldest = min((score for head in heads for _, score in head), default=now_ms)
+        for head in heads:
+            for job_id, _ in head:  # its score is its place, which a priority or an operator moved
+                pipeline.hget(f"{PREFIX}job:{job_id}", "created")
+        oldest = min((float(created) for created in pipeline.execute() if created), default=now_ms)
         return max(0.0, (now_ms - oldest) / 1000)
 
 
@@ -329,4 +332,6 @@ def job_from(job_id: str, row: Mapping[str, str]) -> Job:
         expires_ms=number("expires"),
         picture_removed=flag("picture_removed"),
         queue=row.get("model", ""),
+        priority=Priority(row.get("priority") or "normal"),
+        webhook_url=row.get("webhook", ""),
     )

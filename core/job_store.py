@@ -17,7 +17,19 @@ from core.errors import (
     RateLimited,
     RedisUnavailable,
 )
-from core.job import Failure, GenerationRequest, JobState, Lane, Lease, LeaseStatus, NewJob, Picture, Progress, Release
+from core.job import (
+    Failure,
+    GenerationRequest,
+    JobState,
+    Lane,
+    Lease,
+    LeaseStatus,
+    NewJob,
+    Picture,
+    Priority,
+    Progress,
+    Release,
+)
 from core.job_reader import (
     BatchCounts,
     JobReader,
@@ -127,7 +139,7 @@ class JobStore(JobReader):
             interactive + (interactive < len(jobs)),
         )
         rows = [value for job in jobs for value in self._submit_fields(job)]
-        answer, is_asked_again = self._ask_to_store(*header, *rows)
+        answer, is_asked_again = self._ask_to_store(*header, *rows, *_extras(jobs))
         if answer[0] != "ok":
             self._refuse(answer[0], answer[1], limits)
         own = {job.id for job in jobs} if is_asked_again else set()
@@ -164,7 +176,7 @@ class JobStore(JobReader):
             job.work or job.cost_units,
             job.deadline_seconds * 1000,
             job.max_attempts,
-            job.priority_ms,
+            job.priority.head_start_ms,
             job.batch_id,
             job.request.to_json(),
             json.dumps(dict(job.metadata), ensure_ascii=False, separators=(",", ":")),
@@ -330,6 +342,17 @@ class JobStore(JobReader):
     @property
     def _lease_ms(self) -> int:
         return round(self.settings.lease_seconds * 1000)
+
+
+def _extras(jobs: Sequence[NewJob]) -> list[str]:
+    """What few jobs have, as one argument behind all rows: fields of the record, by the job's number. Else nothing."""
+    found: dict[str, dict[str, str]] = {}
+    for number, job in enumerate(jobs, 1):
+        priority = "" if job.priority is Priority.NORMAL else job.priority.value
+        own = {name: value for name, value in (("priority", priority), ("webhook", job.webhook_url)) if value}
+        if own:
+            found[str(number)] = own
+    return [json.dumps(found)] if found else []
 
 
 def _release(job_id: str, epoch: str) -> Release:

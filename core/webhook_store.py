@@ -22,6 +22,7 @@ SECRET_BYTES = 32
 KEPT_SECONDS = 14 * 86_400  # a delivery's record, longer than its retries
 LOGGED_MOST = 200
 FAILURES_MOST = 500  # of all tenants, for the operator
+REQUEST = "request"  # the source of a tenant's endpoint for what its requests name
 LOCK_MS = 90_000  # longer than one attempt may take
 
 
@@ -38,7 +39,10 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where a tenant's events go. `events` empty = all of them; `disabled` "" = on, else why it was turned off."""
+    """Where a tenant's events go. `events` empty = all of them; `disabled` "" = on, else why it was turned off.
+
+    The one of `source` "request" has no URL of its own: it signs and logs what goes to the `webhook_url` of requests.
+    """
 
     id: str
     tenant: str
@@ -47,6 +51,11 @@ class Endpoint:
     secrets: tuple[Secret, ...] = ()
     created_ms: int = 0
     disabled: str = ""
+    source: str = ""
+
+    @property
+    def is_for_requests(self) -> bool:
+        return self.source == REQUEST
 
     def wants(self, event_type: str) -> bool:
         return not self.disabled and (not self.events or event_type in self.events)
@@ -64,7 +73,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One event on its way to one endpoint. `state`: pending, delivered or failed."""
+    """One event on its way to one endpoint. `state`: pending, delivered or failed; `url` "" = the endpoint's own."""
 
     id: str
     endpoint_id: str
@@ -76,6 +85,7 @@ class Delivery:
     state: str = "pending"
     next_ms: int = 0
     attempts: tuple[Attempt, ...] = field(default_factory=tuple)
+    url: str = ""
 
 
 def new_secret() -> str:
@@ -86,6 +96,11 @@ def new_secret() -> str:
 def delivery_id(endpoint_id: str, event_id: str) -> str:
     """The same for the same event and endpoint, so that an event that is seen twice is sent once."""
     return "whd_" + hashlib.sha256(f"{endpoint_id}|{event_id}".encode()).hexdigest()[:32]
+
+
+def request_endpoint_id(tenant: str) -> str:
+    """The id of a tenant's endpoint for what its requests name."""
+    return "wh_" + hashlib.sha256(f"{REQUEST}|{tenant}".encode()).hexdigest()[:24]
 
 
 class WebhookStore:
@@ -100,7 +115,7 @@ class WebhookStore:
         """Make or change an endpoint."""
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.set(f"{PREFIX}hook:{endpoint.id}", json.dumps(asdict(endpoint)))
+            pipeline.set(f"{PREFIX}hook:{endpoint.id}", _to_json(endpoint))
             pipeline.zadd(f"{PREFIX}hooks:{endpoint.tenant}", {endpoint.id: endpoint.created_ms})
             pipeline.execute()
 
@@ -116,6 +131,19 @@ class WebhookStore:
             ids = [str(one) for one in self._redis.zrange(f"{PREFIX}hooks:{tenant}", 0, -1)]
         return [found for found in map(self.endpoint, ids) if found is not None]
 
+    def for_requests(self, tenant: str) -> Endpoint:
+        """The tenant's endpoint for what its requests name, made when first asked for; two callers get the same."""
+        wanted = request_endpoint_id(tenant)
+        if (found := self.endpoint(wanted)) is not None:
+            return found
+        made = Endpoint(
+            id=wanted, tenant=tenant, url="", secrets=(Secret(value=new_secret()),), created_ms=now_ms(), source=REQUEST
+        )
+        with redis_errors():
+            self._redis.set(f"{PREFIX}hook:{wanted}", _to_json(made), nx=True)
+            self._redis.zadd(f"{PREFIX}hooks:{tenant}", {wanted: made.created_ms}, nx=True)
+        return self.endpoint(wanted) or made
+
     def remove(self, endpoint: Endpoint) -> None:
         """Forget an endpoint; what is on its way to it is dropped when due."""
         with redis_errors():
@@ -130,8 +158,8 @@ class WebhookStore:
 
     # Deliveries
 
-    def enqueue(self, endpoint: Endpoint, event: Mapping[str, Any]) -> Delivery:
-        """Put an event on its way; again with the same event it changes nothing."""
+    def enqueue(self, endpoint: Endpoint, event: Mapping[str, Any], *, url: str = "") -> Delivery:
+        """Put an event on its way, to `url` if the endpoint has none; again with the same event it changes nothing."""
         delivery = Delivery(
             id=delivery_id(endpoint.id, event["id"]),
             endpoint_id=endpoint.id,
@@ -140,10 +168,11 @@ class WebhookStore:
             type=event["type"],
             body=json.dumps(event, ensure_ascii=False, separators=(",", ":")),
             created_ms=now_ms(),
+            url=url,
         )
         with redis_errors():
             name = f"{PREFIX}delivery:{delivery.id}"
-            if self._redis.set(name, json.dumps(asdict(delivery)), nx=True, ex=KEPT_SECONDS):
+            if self._redis.set(name, _to_json(delivery), nx=True, ex=KEPT_SECONDS):
                 self._log(endpoint.id, delivery)
             if (found := self.delivery(delivery.id)) is not None and found.state == "pending":
                 self._redis.zadd(f"{PREFIX}hook_due", {delivery.id: found.next_ms}, nx=True)
@@ -185,7 +214,7 @@ class WebhookStore:
     def record(self, delivery: Delivery) -> None:
         """Keep what an attempt came to, and when the next is due if there is one."""
         with redis_errors():
-            self._redis.set(f"{PREFIX}delivery:{delivery.id}", json.dumps(asdict(delivery)), ex=KEPT_SECONDS)
+            self._redis.set(f"{PREFIX}delivery:{delivery.id}", _to_json(delivery), ex=KEPT_SECONDS)
             self._note_failure(delivery)
             if delivery.state == "pending":
                 self._redis.zadd(f"{PREFIX}hook_due", {delivery.id: delivery.next_ms})
@@ -220,6 +249,12 @@ class WebhookStore:
 def now_ms() -> int:
     """Milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+def _to_json(kept: Endpoint | Delivery) -> str:
+    """As JSON, without a field that a release added where it says nothing: the one before does not know it."""
+    added = "source" if isinstance(kept, Endpoint) else "url"
+    return json.dumps({name: value for name, value in asdict(kept).items() if value or name != added})
 
 
 def _endpoint(stored: dict[str, Any]) -> Endpoint:

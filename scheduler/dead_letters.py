@@ -64,6 +64,8 @@ class DeadLetters:
             batch_id=job.batch_id,
             metadata=job.metadata,
             queue=job.queue,
+            priority=job.priority,
+            webhook_url=job.webhook_url,
         )
 
 

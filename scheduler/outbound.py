@@ -28,20 +28,20 @@ class OutboundGuard:
         self._networks = [network for network in map(_network, allowed) if network is not None]
         self._hosts = {one.lower() for one in allowed if _network(one) is None}
 
-    def check(self, url: str) -> str:
-        """The URL if it may be used for an endpoint; raises InvalidRequest saying why not. Asks no name server."""
-        parts = urlsplit(url)
+    def check(self, url: str, *, field: str = "url") -> str:
+        """The URL if events may go there; raises InvalidRequest naming `field` and why not. Asks no name server."""
         try:
+            parts = urlsplit(url)
             port = parts.port
-        except ValueError:
-            port = 0
+        except ValueError:  # of the port, or of brackets that hold no address
+            parts, port = urlsplit(""), 0
         if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.username is not None:
-            raise InvalidRequest("url must be http:// or https:// with a host, without a user", field="url")
+            raise InvalidRequest(f"{field} must be http:// or https:// with a host, without a user", field=field)
         address = _address(parts.hostname)
         if parts.scheme == "http" and not self._is_allowed(parts.hostname, address):
-            raise InvalidRequest("url must be https:// (http only for hosts the operator allowed)", field="url")
+            raise InvalidRequest(f"{field} must be https:// (http only for hosts the operator allowed)", field=field)
         if address is not None and not self._may_reach(parts.hostname, address):
-            raise InvalidRequest("url leads to an internal address", field="url")
+            raise InvalidRequest(f"{field} leads to an internal address", field=field)
         return url
 
     def post(self, url: str, body: bytes, headers: dict[str, str], *, seconds: float) -> int:

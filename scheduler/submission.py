@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import Forbidden, NoWorker
-from core.job import GenerationRequest, Lane, NewJob
+from core.job import GenerationRequest, Lane, NewJob, Priority
 from core.job_store import JobStore, Submitted
 from core.model_profile import ModelProfile, further_profiles, read_profile
 from core.presets import find_preset
@@ -44,7 +44,8 @@ class Wish:
     body_hash: str = ""
     repeat_key: str = ""  # a hash of the whole call, for a double click or a repeat without a key; "" = never merged
     is_repeat: bool = False  # the client's library says that it sends this call again
-    priority_ms: int = 0
+    priority: Priority = Priority.NORMAL
+    webhook_url: str = ""
     retention_seconds: int = 0
 
 
@@ -130,7 +131,8 @@ class Submission:
             work=round(wish.width * wish.height * preset.forwards / USUAL_PIXEL_FORWARDS, 4),
             deadline_seconds=deadline,
             max_attempts=self._settings.max_attempts,
-            priority_ms=wish.priority_ms,
+            priority=wish.priority,
+            webhook_url=wish.webhook_url,
             batch_id=wish.batch_id,
             metadata=wish.metadata,
             retention_seconds=wish.retention_seconds,

@@ -76,7 +76,7 @@ class Webhooks:
             tenant = fields.get("tenant", "") if fields else ""
             if tenant and tenant not in endpoints:
                 endpoints[tenant] = self._hooks.endpoints(tenant)
-            if endpoints.get(tenant):
+            if endpoints.get(tenant):  # one whose requests name URLs has the endpoint for them
                 self._tell(endpoints[tenant], fields["job"])
         if entries:
             with redis_errors():
@@ -100,10 +100,24 @@ class Webhooks:
         events = [job_event(job, self._base_url)]
         if job.batch_id and (counts := self._jobs.get_batch(job.batch_id)) is not None and counts.open == 0:
             events.append(batch_event(counts, self._base_url))
+        registered = [one for one in endpoints if not one.is_for_requests]
         for event in events:
-            for endpoint in endpoints:
+            for endpoint in registered:
                 if endpoint.wants(event["type"]):
                     self._hooks.enqueue(endpoint, event)
+        self._tell_named(endpoints, job, events[0])
+
+    def _tell_named(self, endpoints: Sequence[Endpoint], job: Job, event: Mapping[str, Any]) -> None:
+        """The job's own end to the URL that its request named; an endpoint of that URL signs, and is told once."""
+        if not job.webhook_url:
+            return
+        same = next((one for one in endpoints if one.url == job.webhook_url and not one.disabled), None)
+        if same is not None:
+            self._hooks.enqueue(same, event)
+            return
+        named = next((one for one in endpoints if one.is_for_requests), None)
+        if named is not None and named.wants(event["type"]):
+            self._hooks.enqueue(named, event, url=job.webhook_url)
 
     # From deliveries to requests
 
@@ -115,7 +129,7 @@ class Webhooks:
         attempt = self._try(endpoint, delivery)
         tried = replace(delivery, attempts=(*delivery.attempts, attempt))
         self._hooks.record(after_attempt(tried))
-        if attempt.status == httpx.codes.GONE:
+        if attempt.status == httpx.codes.GONE and not endpoint.is_for_requests:  # one URL of many is gone
             self._hooks.disable(endpoint, "it answered 410 Gone")
         if attempt.error or attempt.status >= 300:
             log.info("webhook not delivered", action="webhook", delivery=delivery.id, status=attempt.status)
@@ -125,7 +139,7 @@ class Webhooks:
         status, error = 0, ""
         try:
             status = self._guard.post(
-                endpoint.url,
+                delivery.url or endpoint.url,
                 delivery.body.encode(),
                 signed_headers(endpoint, delivery, int(time.time())),
                 seconds=ATTEMPT_SECONDS,

@@ -1,7 +1,8 @@
 -- Store one job or several of one tenant, all or none: idempotency, limits, reservation, job, queue in one step.
 -- ARGV: tenant, weight, running_jobs, daily_units, emission_ms, burst, queued_jobs, service_queued_jobs,
 --       idempotency_ms, record_retention_ms, burst_cost, then per job 16 values (FIELD_COUNT below); the lane of a job for a
---       further model is lane@model.
+--       further model is lane@model. Last, where a job has what few have: JSON, number of the job -> {field: value}
+--       of its record (priority, webhook).
 -- Answer: {'ok', (id, state, replayed, leader)*} or {refusal, detail}.
 local FIELD_COUNT = 16
 local HEADER = 11
@@ -12,6 +13,9 @@ local tenant = ARGV[1]
 local now = server_ms()
 local day = day_of(now)
 
+local count = math.floor((#ARGV - HEADER) / FIELD_COUNT)
+local EXTRAS = #ARGV > HEADER + count * FIELD_COUNT and cjson.decode(ARGV[#ARGV]) or {}
+
 local function job_at(index)
   local at = HEADER + (index - 1) * FIELD_COUNT
   local lane, model = string.match(ARGV[at + 2], '^([^@]*)@?(.*)$')
@@ -20,7 +24,7 @@ local function job_at(index)
     body_hash = ARGV[at + 5], repeat_key = ARGV[at + 6], repeat_ms = tonumber(ARGV[at + 7]),
     cost = tonumber(ARGV[at + 8]), work = ARGV[at + 9], deadline_ms = tonumber(ARGV[at + 10]),
     max_attempts = ARGV[at + 11], head_start = ARGV[at + 12], batch = ARGV[at + 13], request = ARGV[at + 14],
-    metadata = ARGV[at + 15], retention = ARGV[at + 16], model = model,
+    metadata = ARGV[at + 15], retention = ARGV[at + 16], model = model, extras = EXTRAS[tostring(index)] or {},
   }
 end
 
@@ -53,7 +57,6 @@ local function earlier(new)
   return nil
 end
 
-local count = (#ARGV - HEADER) / FIELD_COUNT
 local news, replays = {}, {}
 local cost, queued = 0, {interactive = 0, batch = 0}
 for index = 1, count do
@@ -133,6 +136,7 @@ local function store(new)
     redis.call('HSET', key, 'model', new.model)
     redis.call('SADD', PREFIX .. 'models', new.model)
   end
+  for name, value in pairs(new.extras) do redis.call('HSET', key, name, value) end
   if new.fingerprint ~= '' then redis.call('HSET', key, 'fingerprint', new.fingerprint) end
   if new.metadata ~= '{}' then redis.call('HSET', key, 'metadata', new.metadata) end
   if new.idempotency_key ~= '' then

@@ -371,3 +371,33 @@ def test_what_differs_is_no_double_click(http, keyed, worker, parts):
     ]
 
     assert len(set(jobs)) == 6
+
+
+def test_a_job_says_its_priority_its_fingerprint_and_whose_work_it_shares(http, worker):
+    first = http.post("/v1/jobs", json={"prompt": "a", "seed": 7, "priority": "high"}).json
+    same = http.post("/v1/jobs", json={"prompt": "a", "seed": 7, "priority": "low"}).json
+    fresh = http.post("/v1/jobs", json={"prompt": "a"}).json
+
+    assert [job["priority"] for job in (first, same, fresh)] == ["high", "low", "normal"]
+    assert first["fingerprint"].startswith("fp1:")
+    assert [same["fingerprint"], fresh["fingerprint"]] == [first["fingerprint"], None]
+    assert (first["dedup"], same["dedup"]) == ({"hit": False, "of": None}, {"hit": True, "of": first["id"]})
+
+
+def test_a_high_priority_goes_before_ones_own_jobs_that_wait(http, worker):
+    usual, urgent = (
+        http.post("/v1/jobs", json={"prompt": "a", "size": "256x256", "priority": priority}).json
+        for priority in ("normal", "high")
+    )
+    places = [http.get(f"/v1/jobs/{job['id']}").json["queue_position"] for job in (usual, urgent)]
+
+    assert places == [2, 1]
+    assert [lease.job_id for lease in worker.claim()] == [urgent["id"], usual["id"]]
+
+
+@pytest.mark.parametrize("priority", ["urgent", "HIGH", 5, ""])
+@pytest.mark.parametrize("route", ["/v1/jobs", "/v1/images/generations"])
+def test_a_priority_out_of_range_is_refused_and_named(http, route, priority):
+    answer = http.post(route, json={"prompt": "a", "priority": priority})
+
+    assert (answer.status_code, answer.json["field"]) == (400, "priority")

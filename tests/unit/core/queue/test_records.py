@@ -196,6 +196,6 @@ def test_the_oldest_waiting_job_is_seen_even_in_a_parked_queue(kit):
     kit.store.pause("lane", "batch")
     kit.store.release(1)
     seconds, _ = kit.redis.time()
-    kit.redis.zadd(f"{PREFIX}tq:a|batch", {job_id: (int(seconds) - 100) * 1000})
+    kit.redis.hset(f"{PREFIX}job:{job_id}", "created", (int(seconds) - 100) * 1000)
 
     assert kit.store.depth().oldest_waiting_seconds == pytest.approx(100, abs=3)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.job import JobState, Lane
+from core.job import PRIORITY_MS, JobState, Lane, Priority
 from core.job_store import WorkerInfo
 from core.redis_client import PREFIX
 from tests.queue_kit import GENEROUS, Kit, limits, make_job
@@ -97,9 +97,54 @@ def test_each_release_has_a_new_epoch(kit):
 
 def test_a_tenant_is_served_first_come_first_served_but_for_a_head_start(kit):
     ids = [kit.queued() for _ in range(3)]
-    urgent = kit.queued(priority_ms=60_000)
+    urgent = kit.queued(priority=Priority.HIGH)
 
     assert [one.job_id for one in kit.store.release(4)] == [urgent, *ids]
+
+
+def test_a_low_priority_lets_later_jobs_pass_but_not_for_ever(kit):
+    low = kit.queued(priority=Priority.LOW)
+    later = [kit.queued() for _ in range(3)]
+    much_later = kit.queued()
+    entity = f"{PREFIX}tq:a|interactive"
+    kit.redis.zincrby(entity, PRIORITY_MS + 10_000, much_later)
+
+    assert [one.job_id for one in kit.store.release(5)] == [*later, low, much_later]
+
+
+def test_a_priority_changes_no_other_tenants_place(kit):
+    mine = [kit.queued(priority=Priority.HIGH) for _ in range(8)]
+    others = [kit.queued(tenant="b", priority=Priority.LOW) for _ in range(8)]
+
+    released = [one.job_id for one in kit.store.release(8)]
+
+    assert len(set(released) & set(mine)) == len(set(released) & set(others)) == 4
+
+
+def test_a_priority_is_kept_over_a_release_that_nobody_claims(kit):
+    urgent = kit.released(priority=Priority.HIGH)
+    kit.queued()
+    kit.let_run_out("rel", urgent.job_id)
+    kit.store.reap()
+
+    assert kit.store.release(1)[0].job_id == urgent.job_id
+    assert kit.job(urgent.job_id).priority is Priority.HIGH
+
+
+def test_what_waits_longest_is_told_by_when_it_came_and_not_by_its_place(kit):
+    kit.queued(priority=Priority.HIGH)
+
+    assert kit.store.depth().oldest_waiting_seconds < PRIORITY_MS / 2000
+
+
+def test_of_several_jobs_each_has_its_own_priority_and_address(kit):
+    jobs = [make_job(), make_job(priority=Priority.LOW), make_job(webhook_url="https://a.example/h")]
+    kit.store.submit_many(jobs, GENEROUS)
+
+    kept = [kit.job(job.id) for job in jobs]
+
+    assert [job.priority for job in kept] == [Priority.NORMAL, Priority.LOW, Priority.NORMAL]
+    assert [job.webhook_url for job in kept] == ["", "", "https://a.example/h"]
 
 
 def test_jobs_of_one_call_keep_their_order(kit):
