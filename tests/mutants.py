@@ -6,6 +6,7 @@ As a pytest plugin (`-p tests.mutants --mutant NAME`) it changes the scripts' te
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
@@ -93,6 +94,7 @@ MUTANTS = [
     Mutant("claim-replay", "if job.state == 'RUNNING' and job.token == token then return", "if false then return", "runs"),
     Mutant("claim-state", "if job.state ~= 'RELEASED' then return false end\nif ARGV[2]", "if ARGV[2]", "runs"),
     Mutant("claim-epoch", "if ARGV[2] ~= '' and job.epoch ~= ARGV[2] then return false end", "", "runs"),
+    Mutant("claim-queue-seconds", "if not job.started then observe('queue'", "if true then observe('queue'", "tallies"),
     Mutant("claim-no-epoch", "if ARGV[2] ~= '' and job.epoch ~= ARGV[2] then", "if job.epoch ~= ARGV[2] then", "runs"),
     Mutant("renew-state", "if not job or job.state ~= 'RUNNING' or job.token ~= ARGV[index + 1] then", "if not job or job.token ~= ARGV[index + 1] then", "runs"),
     Mutant("renew-token", "if not job or job.state ~= 'RUNNING' or job.token ~= ARGV[index + 1] then", "if not job or job.state ~= 'RUNNING' then", "runs"),
@@ -224,17 +226,25 @@ def is_noticed(mutant: Mutant) -> bool:
     return done.returncode == 1
 
 
-def main(names: list[str]) -> int:
+def main() -> int:
     """Try all, or those named; 1 if one goes unnoticed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutants",
+        description=__doc__,
+        epilog="example: python -m tests.mutants shelve invite-uses",
+    )
+    parser.add_argument("names", nargs="*", help="how the guards to try begin; all of them without")
+    names = parser.parse_args().names
     chosen = [one for one in MUTANTS if not names or any(one.name.startswith(name) for name in names)]
     begun, unnoticed = time.monotonic(), []
-    for mutant in chosen:
+    for number, mutant in enumerate(chosen, start=1):
+        print(f"\r{number}/{len(chosen)} {mutant.name:40}", end="", file=sys.stderr, flush=True)
         if not is_noticed(mutant):
             unnoticed.append(mutant.name)
-            print(f"UNNOTICED {mutant.name}", flush=True)
-    print(f"{len(chosen) - len(unnoticed)} of {len(chosen)} guards noticed in {time.monotonic() - begun:.0f} s")
+            print(f"\nUNNOTICED {mutant.name}", flush=True)
+    print(f"\n{len(chosen) - len(unnoticed)} of {len(chosen)} guards noticed in {time.monotonic() - begun:.0f} s")
     return 1 if unnoticed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
