@@ -13,7 +13,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from api.context import Services, services
 from api.openapi_parts import OPERATIONS, routes
 from core.errors import Unavailable, ZimgError
-from core.metrics import REGISTRY, ServiceCollector, ServiceReading
+from core.job_reader import STAGE_BOUNDS_MS, StageTimes
+from core.metrics import REGISTRY, ServiceCollector, ServiceReading, StageReading
 from core.redis_client import redis_errors
 
 ops = routes("ops", OPERATIONS)
@@ -64,7 +65,7 @@ def service_registry(parts: Services) -> CollectorRegistry:
 
 def _reading(parts: Services) -> ServiceReading | None:
     try:
-        depth, workers = parts.jobs.depth(), parts.jobs.live_workers()
+        depth, workers, tallies = parts.jobs.depth(), parts.jobs.live_workers(), parts.jobs.tallies()
     except ZimgError:
         return None
     return ServiceReading(
@@ -76,8 +77,16 @@ def _reading(parts: Services) -> ServiceReading | None:
         workers=depth.workers,
         worker_slots=depth.worker_slots,
         outcomes={state.lower(): count for state, count in depth.outcomes.items()},
+        dedup_hits=tallies.dedup_hits,
+        webhook_attempts=tallies.webhook_attempts,
+        stages={stage: _stage(times) for stage, times in tallies.stages.items()},
         worker_gauges={worker.name: worker.gauges for worker in workers},
     )
+
+
+def _stage(times: StageTimes) -> StageReading:
+    bounds = [*(f"{bound / 1000:g}" for bound in STAGE_BOUNDS_MS), "+Inf"]
+    return StageReading(buckets=list(zip(bounds, times.up_to, strict=True)), seconds=times.seconds)
 
 
 def _state(check: Callable[[], object]) -> str:

@@ -46,7 +46,7 @@ def submit(
 
 def _checked_webhook(parts: Services, owner: Tenant, url: str | None) -> str:
     """The URL, once there is an endpoint that signs for it. Raises InvalidRequest naming `webhook_url`."""
-    if not url:
+    if url is None:
         return ""
     OutboundGuard(parts.settings.webhook_allow).check(url, field="webhook_url")
     parts.webhooks.for_requests(owner.name)

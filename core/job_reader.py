@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import redis
 
@@ -72,6 +73,27 @@ class QueueDepth:
     outcomes: Mapping[str, int] = field(default_factory=dict)  # SUCCEEDED, DEAD, CANCELED -> jobs since ever
     run_seconds: float = 0.0  # mean time of a run
     gap_seconds: float = 0.0  # mean time between two ends while busy, per unit of work
+
+
+#: As in prelude.lua.
+STAGE_BOUNDS_MS = (50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000, 7200000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTimes:
+    """How long one stage of jobs took since ever: jobs up to each of STAGE_BOUNDS_MS, all jobs last; seconds in all."""
+
+    up_to: Sequence[int]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tallies:
+    """What the service counted since ever."""
+
+    dedup_hits: int = 0  # jobs that share another's picture
+    webhook_attempts: Mapping[str, int] = field(default_factory=dict)  # how it ended -> attempts
+    stages: Mapping[str, StageTimes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +270,19 @@ class JobReader:
             gap_seconds=float(pace.get("gap_ms", 0)) / 1000,
         )
 
+    def tallies(self) -> Tallies:
+        """One reading of the counters, the same from every process."""
+        with redis_errors():
+            pipeline = self.redis.pipeline(transaction=False)
+            for name in ("counts", "hook_attempts", "stage_times"):
+                pipeline.hgetall(PREFIX + name)
+            counts, attempts, times = pipeline.execute()
+        return Tallies(
+            dedup_hits=int(counts.get("dedup_hits", 0)),
+            webhook_attempts={outcome: int(count) for outcome, count in attempts.items()},
+            stages={stage: _stage_times(stage, times) for stage in sorted({name.partition("|")[0] for name in times})},
+        )
+
     def model_suffixes(self) -> list[str]:
         """What is put behind `act`, `rel` and `pace` for each model: "" for the default one, first."""
         with redis_errors():
@@ -289,6 +324,11 @@ def _eta_seconds(work: float, busy: int, gap_ms: str, run_ms: str, slots: int) -
     queue_seconds = (work + busy) * float(gap_ms or 0) / 1000
     start_seconds = 0.0 if slots else WORKER_START_SECONDS
     return round(max(run_seconds, queue_seconds) + start_seconds, 1)
+
+
+def _stage_times(stage: str, times: Mapping[str, str]) -> StageTimes:
+    counts = [int(times.get(f"{stage}|{bound}", 0)) for bound in (*STAGE_BOUNDS_MS, "inf")]
+    return StageTimes(up_to=tuple(accumulate(counts)), seconds=float(times.get(f"{stage}|sum", 0)) / 1000)
 
 
 def emission_of(limits: TenantLimits) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
@@ -259,9 +259,13 @@ class JobStore(JobReader):
         told = {**kept, "value": round(progress.value, 4)}
         return bool(self._scripts.run("progress", job_id, token, json.dumps(kept), json.dumps(told)))
 
-    def complete(self, job_id: str, token: str, picture: Picture) -> bool:
-        """The picture is stored: SUCCEEDED and charged once. False if somebody else holds the job, or it ended."""
-        return bool(self._scripts.run("complete", job_id, token, picture.to_json()))
+    def complete(self, job_id: str, token: str, picture: Picture, seconds: Mapping[str, float] | None = None) -> bool:
+        """The picture is stored: SUCCEEDED and charged once. False if somebody else holds the job, or it ended.
+
+        `seconds`: how long each stage took, for the service's metrics.
+        """
+        measured = json.dumps({stage: round(taken * 1000, 1) for stage, taken in (seconds or {}).items()})
+        return bool(self._scripts.run("complete", job_id, token, picture.to_json(), measured))
 
     def fail(self, job_id: str, token: str, failure: Failure) -> JobState | None:
         """RETRY or DEAD (CANCELED where the owner had asked); None if fenced off."""

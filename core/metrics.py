@@ -6,11 +6,11 @@ each scrape by `ServiceCollector`, so that any api process answers the same and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from core import __version__
@@ -30,6 +30,20 @@ HTTP_SECONDS = Histogram(
 )
 
 
+#: Where a job's time goes: waiting for a worker, then as the worker that drew it measured.
+STAGES = ("queue", "text", "denoise", "decode", "upload")
+#: How an attempt to deliver an event may end: taken, answered otherwise, answered 410, no answer, address not allowed.
+WEBHOOK_OUTCOMES = ("delivered", "rejected", "gone", "unreachable", "blocked")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageReading:
+    """A histogram: (upper bound in seconds as text, jobs up to it), `+Inf` last; seconds in all."""
+
+    buckets: Sequence[tuple[str, float]]
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceReading:
     """One look at the whole service, as Redis knows it."""
@@ -42,6 +56,9 @@ class ServiceReading:
     workers: int = 0
     worker_slots: int = 0
     outcomes: Mapping[str, int] = field(default_factory=dict)  # succeeded, dead, canceled -> jobs since ever
+    dedup_hits: int = 0
+    webhook_attempts: Mapping[str, int] = field(default_factory=dict)  # one of WEBHOOK_OUTCOMES -> attempts since ever
+    stages: Mapping[str, StageReading] = field(default_factory=dict)  # one of STAGES
     worker_gauges: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # worker -> gauge name -> value
 
 
@@ -76,6 +93,7 @@ class ServiceCollector(Collector):
         if reading is None:
             return
         yield from _queue_metrics(reading)
+        yield from _tally_metrics(reading)
         yield from _worker_metrics(reading)
 
 
@@ -96,6 +114,20 @@ def _queue_metrics(reading: ServiceReading) -> Iterator[Metric]:
     for outcome, count in reading.outcomes.items():
         outcomes.add_metric((outcome,), count)
     yield outcomes
+
+
+def _tally_metrics(reading: ServiceReading) -> Iterator[Metric]:
+    yield CounterMetricFamily("zimg_dedup_hits", "Jobs that share another job's picture.", value=reading.dedup_hits)
+    attempts = CounterMetricFamily("zimg_webhook_attempts", "Attempts to deliver an event.", labels=("outcome",))
+    for outcome in WEBHOOK_OUTCOMES:
+        attempts.add_metric((outcome,), reading.webhook_attempts.get(outcome, 0))
+    yield attempts
+    text = "Time of a job in a stage: queue as it is claimed first, the others of pictures that succeeded."
+    seconds = HistogramMetricFamily("zimg_job_seconds", text, labels=("stage",))
+    for stage in STAGES:
+        if (times := reading.stages.get(stage)) is not None:
+            seconds.add_metric((stage,), times.buckets, times.seconds)
+    yield seconds
 
 
 def _worker_metrics(reading: ServiceReading) -> Iterator[Metric]:

@@ -222,6 +222,11 @@ class WebhookStore:
                 return
         self._settle(delivery.id)
 
+    def count_attempt(self, outcome: str) -> None:
+        """One more attempt of the whole service that ended so (core.metrics.WEBHOOK_OUTCOMES)."""
+        with redis_errors():
+            self._redis.hincrby(f"{PREFIX}hook_attempts", outcome, 1)
+
     def _note_failure(self, delivery: Delivery) -> None:
         """Keep the delivery among the failures until it arrives."""
         pipeline = self._redis.pipeline(transaction=True)

@@ -40,6 +40,9 @@ RETRY_SECONDS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 
 _TYPE_OF_STATE = {JobState.SUCCEEDED: "job.succeeded", JobState.DEAD: "job.failed", JobState.CANCELED: "job.canceled"}
 
+#: How the error of an attempt to an address that may not be reached begins.
+BLOCKED = "not allowed"
+
 log = get_logger(__name__)
 
 
@@ -127,6 +130,7 @@ class Webhooks:
             self._hooks.record(replace(delivery, state="failed"))
             return
         attempt = self._try(endpoint, delivery)
+        self._hooks.count_attempt(outcome_of(attempt))
         tried = replace(delivery, attempts=(*delivery.attempts, attempt))
         self._hooks.record(after_attempt(tried))
         if attempt.status == httpx.codes.GONE and not endpoint.is_for_requests:  # one URL of many is gone
@@ -145,10 +149,19 @@ class Webhooks:
                 seconds=ATTEMPT_SECONDS,
             )
         except AddressRefused as refused:
-            error = str(refused)
+            error = f"{BLOCKED}: {refused}"
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as failed:
             error = type(failed).__name__
         return Attempt(at_ms=now_ms(), status=status, duration_ms=round((time.monotonic() - begun) * 1000), error=error)
+
+
+def outcome_of(attempt: Attempt) -> str:
+    """As core.metrics.WEBHOOK_OUTCOMES names it. Pure."""
+    if attempt.status == 0:
+        return "blocked" if attempt.error.startswith(BLOCKED) else "unreachable"
+    if attempt.status == httpx.codes.GONE:
+        return "gone"
+    return "delivered" if attempt.status < 300 else "rejected"
 
 
 def after_attempt(delivery: Delivery) -> Delivery:

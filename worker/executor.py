@@ -137,6 +137,7 @@ class Executor:
         def picture() -> Picture:
             if isinstance(how, Exception):
                 raise how
+            held.clock.uploaded()
             return self._picture(held.lease, how)
 
         self._finish(held, self._outcome(held.lease, picture))
@@ -177,7 +178,7 @@ class Executor:
             return
         try:
             if isinstance(outcome, Picture):
-                told = call(lambda: store.complete(job_id, token, outcome), tries=END_TRIES)
+                told = call(lambda: store.complete(job_id, token, outcome, held.clock.seconds()), tries=END_TRIES)
                 self._parts.spool.drop(job_id)
                 if not told:
                     log.warning("a late picture was refused", action="complete", job_id=job_id)
@@ -203,9 +204,11 @@ class Executor:
         held.check()
         steps = find_preset(lease.request.preset).forwards
         self._parts.reporter.for_job(lease)("upload", steps, steps)
+        held.clock.upload_begins()
         stored = self._parts.shelf.store(held, key, picture, self._end_shelved)
         if stored is None:
             raise Left
+        held.clock.uploaded()
         return self._picture(lease, stored)
 
     def _picture(self, lease: Lease, stored: Stored) -> Picture:
@@ -274,11 +277,13 @@ class Executor:
     def _ride(self, held: HeldLease) -> tuple[Image.Image, bool]:
         lease, request = held.lease, held.lease.request
         held.check()
+        on_step = held.clock.listening(self._parts.reporter.for_job(lease))
         try:
             ticket = self._parts.engine.submit(**_order(request), lane=lease.lane.value, alone=lease.alone,
-                                               on_step=self._parts.reporter.for_job(lease))  # fmt: skip
+                                               on_step=on_step)  # fmt: skip
             held.when_stopped(ticket.cancel)
             image = ticket.result(timeout=RIDE_SECONDS)
+            held.clock.drawn()
         except TicketCanceled:
             held.check()
             raise EngineFailure("The engine was closed.") from None

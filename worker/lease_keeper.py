@@ -11,6 +11,7 @@ from core.errors import JobCanceled, LeaseLost, RedisUnavailable, StorageFailure
 from core.job import Lease, LeaseStatus
 from core.job_store import JobStore
 from core.logs import get_logger
+from worker.stage_clock import StageClock
 
 #: A renewal also asks whether the job is still wanted; a person who cancels should not wait long.
 ASK_SECONDS = 1.0
@@ -34,6 +35,7 @@ class HeldLease:
         self._reason: Exception | None = None
         self._stopped = threading.Event()
         self._cancel: Callable[[], None] | None = None
+        self.clock = StageClock()
         self.asks_seldom = False  # its picture only waits for the storage: it is renewed, and nobody is in a hurry
 
     def renewed(self, at: float) -> None:

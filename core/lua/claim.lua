@@ -27,6 +27,7 @@ local now = server_ms()
 local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
 redis.call('HSET', job_key(id), 'state', 'RUNNING', 'token', token, 'worker', worker, 'started', now)
 if job.alone then redis.call('HSET', job_key(id), 'ran_alone', 1) end
+if not job.started then observe('queue', now - tonumber(job.created)) end
 redis.call('ZREM', PREFIX .. of_model('rel', job.model), id)
 redis.call('ZADD', PREFIX .. 'lease', now + tonumber(ARGV[5]), id)
 redis.call('SADD', PREFIX .. 'held:' .. worker, id)

@@ -1,4 +1,5 @@
--- A finished picture -> SUCCEEDED, charged once. ARGV: id, token, picture JSON. Answer: 1, or 0 if fenced off.
+-- A finished picture -> SUCCEEDED, charged once. ARGV: id, token, picture JSON, and what the worker
+-- measured: JSON {stage: milliseconds}. Answer: 1, or 0 if fenced off.
 -- The fence is the token of the latest claim: a late result is still taken while nobody claimed the job since.
 local job = read_job(ARGV[1])
 local picture = ARGV[3]
@@ -15,5 +16,6 @@ if job.cancel and has_followers(job) then
   return 1
 end
 succeed(job, picture)
+for stage, ms in pairs(cjson.decode(ARGV[4] or '{}')) do observe(stage, ms) end
 mirror_success(job, picture, job.id)
 return 1

@@ -78,6 +78,21 @@ local function day_of(ms)
   return string.format('%04d%02d%02d', year, month, doy - math.floor((153 * mp + 2) / 5) + 1)
 end
 
+-- Counts one duration of a stage of jobs, for the whole service: {stage|bucket or sum: number}. core/job_reader.py reads.
+local STAGE_BOUNDS_MS = {50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000, 7200000}
+
+local function observe(stage, ms)
+  local bucket = 'inf'
+  for _, bound in ipairs(STAGE_BOUNDS_MS) do
+    if ms <= bound then
+      bucket = bound
+      break
+    end
+  end
+  redis.call('HINCRBY', PREFIX .. 'stage_times', stage .. '|' .. bucket, 1)
+  redis.call('HINCRBYFLOAT', PREFIX .. 'stage_times', stage .. '|sum', exact(ms))
+end
+
 -- Events ---------------------------------------------------------------------------------------------------------
 
 local function emit(id, kind, data)

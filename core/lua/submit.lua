@@ -182,7 +182,7 @@ local function start(new)
 end
 
 local answer = {'ok'}
-local at = 0
+local at, hits = 0, 0
 for index = 1, count do
   local one
   if replays[index] then
@@ -190,8 +190,10 @@ for index = 1, count do
   else
     at = at + 1
     one = start(news[at])
+    if one[4] ~= '' then hits = hits + 1 end
   end
   for _, value in ipairs(one) do answer[#answer + 1] = value end
 end
+if hits > 0 then redis.call('HINCRBY', PREFIX .. 'counts', 'dedup_hits', hits) end
 if #news > 0 then redis.call('SET', arrival_key, exact(last_arrival)) end
 return answer

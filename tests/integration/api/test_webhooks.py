@@ -482,7 +482,7 @@ def test_requests_of_a_tenant_that_turned_them_off_are_not_told(http, worker, se
     assert receiver.calls == []
 
 
-@pytest.mark.parametrize("url", [*INTERNAL, *WRONG, "https://[", 7])
+@pytest.mark.parametrize("url", [*INTERNAL, *WRONG, "https://[", "", 7])
 @pytest.mark.parametrize("route", ["/v1/jobs", "/v1/images/generations"])
 def test_a_webhook_url_that_may_not_be_called_is_refused_before_anything_is_stored(parts, route, url):
     client = create_app(parts).test_client()
@@ -491,3 +491,22 @@ def test_a_webhook_url_that_may_not_be_called_is_refused_before_anything_is_stor
 
     assert (answer.status_code, answer.json["field"]) == (400, "webhook_url")
     assert client.get("/v1/jobs").json["data"] == client.get("/v1/webhooks").json["data"] == []
+
+
+def test_attempts_are_counted_by_how_they_ended(http, worker, sender, receiver, valkey):
+    receiver.answers = [500, 410]
+    for url in (receiver.url, receiver.url, receiver.url, "http://127.0.0.1:1/"):
+        draw(http, worker, webhook_url=url)
+        sender.turn()
+
+    text = http.get("/metrics").text
+
+    for outcome in ("rejected", "gone", "delivered", "unreachable"):
+        assert f'zimg_webhook_attempts_total{{outcome="{outcome}"}} 1.0' in text
+
+
+def test_an_attempt_to_an_address_inside_is_counted_as_blocked(http, worker, parts, sender, receiver):
+    draw(http, worker, webhook_url=receiver.url)
+    Webhooks(parts.redis, parts.jobs, parts.settings).turn()
+
+    assert 'zimg_webhook_attempts_total{outcome="blocked"} 1.0' in http.get("/metrics").text

@@ -108,6 +108,16 @@ def test_a_released_job_ends_succeeded_with_its_picture_in_the_bucket(bench):
         assert image.text["seed"] == "1"
 
 
+def test_each_stage_of_a_picture_is_measured(bench):
+    bench.execute(bench.submit(new_job(size=256)))
+
+    stages = bench.store.tallies().stages
+
+    assert sorted(stages) == ["decode", "denoise", "queue", "text", "upload"]
+    assert {times.up_to[-1] for times in stages.values()} == {1}
+    assert stages["denoise"].seconds > 0
+
+
 def test_the_same_request_and_seed_give_the_same_bytes_whoever_rides_along(bench):
     lonely = bench.png(bench.execute(bench.submit()))
     twin, other = bench.submit(new_job()), bench.submit(new_job(prompt="a blue cat", seed=9, size=320))

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from core.metrics import REGISTRY, ServiceCollector, ServiceReading
+from core.metrics import REGISTRY, ServiceCollector, ServiceReading, StageReading
 
 
 def scrape(reading: ServiceReading | None) -> str:
@@ -25,6 +25,23 @@ def test_worker_gauges_are_labelled_by_worker_and_totals_are_counters():
 
     assert 'zimg_gpu_memory_working_bytes{worker="w1"} 5.0' in text
     assert 'zimg_black_images_total{worker="w1"} 1.0' in text
+
+
+def test_job_seconds_is_a_histogram_for_each_stage():
+    stage = StageReading(buckets=[("0.5", 2), ("1", 3), ("+Inf", 4)], seconds=9.5)
+    text = scrape(ServiceReading(stages={"queue": stage}))
+
+    assert 'zimg_job_seconds_bucket{le="1",stage="queue"} 3.0' in text
+    assert 'zimg_job_seconds_count{stage="queue"} 4.0' in text
+    assert 'zimg_job_seconds_sum{stage="queue"} 9.5' in text
+
+
+def test_attempts_to_deliver_and_shared_pictures_are_counted_from_nothing_on():
+    text = scrape(ServiceReading(dedup_hits=3, webhook_attempts={"delivered": 2}))
+
+    assert "zimg_dedup_hits_total 3.0" in text
+    assert 'zimg_webhook_attempts_total{outcome="delivered"} 2.0' in text
+    assert 'zimg_webhook_attempts_total{outcome="unreachable"} 0.0' in text
 
 
 def test_a_dead_redis_shows_as_down_instead_of_as_an_empty_queue():
