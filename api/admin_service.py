@@ -10,9 +10,10 @@ from api import admin_objects, schema
 from api import admin_service_objects as objects
 from api.auth import require_admin
 from api.context import Services, services
+from api.jobs import Conflict
 from api.openapi_parts import ADMIN, ADMIN_SECURITY, problems, routes
 from core.errors import NotFound, OverLimit
-from core.job import Job, Lane
+from core.job import Job, JobState, Lane
 from scheduler.dead_letters import DeadLetters
 from scheduler.overview import Overview
 from scheduler.traffic import Flow, Kind, Stop, Traffic
@@ -60,6 +61,31 @@ def set_flow(path: admin_objects.StopPath, body: admin_objects.FlowChange) -> Re
         _require_alive(parts, path.name)
     Traffic(parts.jobs).set(path.kind, path.name, body.state)
     return jsonify(_stop(Stop(path.kind, path.name, body.state)).model_dump(mode="json"))
+
+
+@admin_service.get(
+    "/v1/admin/waiting", summary="List the jobs that wait in a tenant's lane", responses={200: objects.WaitingList}
+)
+def list_waiting(query: objects.WaitingQuery) -> Response:
+    found = Overview(services().jobs).waiting_jobs(query.tenant, query.lane, limit=query.limit)
+    return jsonify(objects.WaitingList(data=[objects.waiting_job(job) for job in found]).model_dump(mode="json"))
+
+
+@admin_service.post(
+    "/v1/admin/jobs/<string(length=32):job_id>/move",
+    summary="Move a waiting job to the front or the back of its tenant's lane",
+    description="Only a job that waits in its queue; what is on its way to a worker answers 409. The same move again "
+    "changes nothing, and what other tenants get stays as it is.",
+    responses={200: objects.WaitingJob, **problems(404, 409, 413, 415)},
+)
+def move(path: schema.JobPath, body: objects.Move) -> Response:
+    store = services().jobs
+    state, job = store.move(path.job_id, to_front=body.to == "front"), store.get(path.job_id)
+    if state is None or job is None:
+        raise NotFound("There is no job with this id.")
+    if state is not JobState.QUEUED:
+        raise Conflict("The job does not wait in a queue; only a waiting job can be moved.")
+    return jsonify(objects.waiting_job(job).model_dump(mode="json"))
 
 
 @admin_service.get("/v1/admin/dead-letters", summary="List jobs that ended badly", responses={200: objects.LetterList})

@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from api import schema
 from api.admin_objects import HEX_ID, TENANT_PATTERN, StopObject
-from core.job import Job
+from core.job import Job, Lane
 from core.webhook_store import Delivery, Endpoint
 from core.workers import WorkerInfo
 from scheduler.traffic import Flow
 
 LETTERS_MOST = 200
+WAITING_MOST = 200
 CODE_PATTERN = "^[a-z_]{1,64}$"
 
 
@@ -206,6 +207,62 @@ class RequeuedList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Requeued]
+
+
+WAITING: dict[str, Any] = {
+    "id": HEX_ID, "tenant": "shop-1", "lane": "batch", "model": "z-image-turbo", "priority": "normal",
+    "created_at": 1764000000,
+}  # fmt: skip
+
+
+class WaitingQuery(BaseModel):
+    """Whose jobs."""
+
+    tenant: Annotated[str, Field(pattern=TENANT_PATTERN)]
+    lane: Lane
+    limit: Annotated[int, Field(ge=1, le=WAITING_MOST)] = 50
+
+
+class WaitingJob(BaseModel):
+    """A job in its tenant's lane; its prompt is nobody's business here."""
+
+    model_config = ConfigDict(json_schema_extra={"example": WAITING})
+
+    id: str
+    tenant: str
+    lane: Lane
+    model: str
+    priority: Literal["low", "normal", "high"]
+    created_at: int
+
+
+class WaitingList(BaseModel):
+    """The jobs of one tenant's lane, the next first; for each model by itself."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"object": "list", "data": [WAITING]}})
+
+    object: Literal["list"] = "list"
+    data: list[WaitingJob]
+
+
+class Move(schema.Body):
+    """Where to: before or behind all others of the tenant's lane."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"example": {"to": "front"}})
+
+    to: Literal["front", "back"]
+
+
+def waiting_job(job: Job) -> WaitingJob:
+    """A waiting job as the operator sees it."""
+    return WaitingJob(
+        id=job.id,
+        tenant=job.tenant,
+        lane=job.lane,
+        model=job.request.model,
+        priority=job.priority.value,
+        created_at=job.created_ms // 1000,
+    )
 
 
 HOOK_FAILURE: dict[str, Any] = {

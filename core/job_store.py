@@ -282,6 +282,14 @@ class JobStore(JobReader):
         state = self._scripts.run("cancel", job_id)
         return JobState(state) if state else None
 
+    def move(self, job_id: str, *, to_front: bool) -> JobState | None:
+        """Put a waiting job before or behind the others of its tenant's lane.
+
+        The state it is in now: only a QUEUED one was moved; None if unknown.
+        """
+        state = self._scripts.run("move", job_id, "front" if to_front else "back")
+        return JobState(state) if state else None
+
     def reap(self) -> ReapReport:
         """Take back leases, unclaimed releases, due retries and deadlines; at most 100 of each."""
         stalled, *counts = self._scripts.run(

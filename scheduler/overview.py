@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from core.job import Job, Lane
+from core.job import Job, JobState, Lane
 from core.job_store import JobStore
 from core.redis_client import PREFIX, redis_errors
 
@@ -57,6 +57,16 @@ class Overview:
             if running or any(waiting.values()):
                 found.append(TenantQueue(tenant=tenant, waiting=waiting, running=running))
         return sorted(found, key=lambda one: (-sum(one.waiting.values()), -one.running, one.tenant))
+
+    def waiting_jobs(self, tenant: str, lane: Lane, *, limit: int) -> list[Job]:
+        """The jobs of a tenant's lane in the order in which they will be released, model after model."""
+        with redis_errors():
+            suffixes = self._store.model_suffixes()
+            pipeline = self._redis.pipeline(transaction=False)
+            for suffix in suffixes:
+                pipeline.zrange(f"{PREFIX}tq:{tenant}|{lane.value}{suffix}", 0, limit - 1)
+            ids = [str(job_id) for found in pipeline.execute() for job_id in found]
+        return [job for job in self._store.get_many(ids[:limit]) if job is not None and job.state is JobState.QUEUED]
 
     def held_jobs(self, workers: Sequence[str]) -> dict[str, list[Job]]:
         """The jobs that each of these workers holds now."""

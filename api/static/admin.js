@@ -3,6 +3,7 @@ import './account_words.js';
 import './admin_words.js';
 import { $, button, cell, keep, number, pill, rowHead, showSecret, toast, told, when, wireBar, wireSecret } from './account_parts.js';
 import { wirePeople, drawPeople, readPeople } from './admin_people.js';
+import { waitingButton, wireWaiting } from './admin_waiting.js';
 import { drawWorkers } from './admin_workers.js';
 import { make } from './cards.js';
 import { ask as plainAsk } from './service.js';
@@ -66,7 +67,7 @@ function drawQueue({ lanes, tenants }) {
   $('tenant-queue').hidden = tenants.length === 0;
   keep($('tenant-queues'), tenants, (one) => one.tenant, ({ tenant, interactive, batch, running, state }) => {
     const row = make('tr');
-    row.append(rowHead(tenant), cell(number(interactive), 'num'), cell(number(batch), 'num'), cell(number(running), 'num'), cell(pill(state)), cell(flowButtons('tenant', tenant, tenant, state), 'end'));
+    row.append(rowHead(tenant), cell(number(interactive), 'num'), cell(number(batch), 'num'), cell(number(running), 'num'), cell(pill(state)), cell([...(interactive + batch ? [waitingButton(tenant)] : []), ...flowButtons('tenant', tenant, tenant, state)], 'end'));
     return row;
   });
 }
@@ -194,6 +195,7 @@ async function enter() {
 
 wireBar(draw);
 wireSecret();
+wireWaiting({ ask });
 wirePeople({ ask, refresh: () => look({ isFull: true }), showSecret });
 $('letter-code').addEventListener('change', () => drawLetters(seen.letters));
 $('leave').addEventListener('click', () => leave());

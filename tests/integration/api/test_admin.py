@@ -330,3 +330,27 @@ def test_every_admin_route_and_form_is_in_the_document_with_an_example(keyed, pa
                 reference = form["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
                 if reference != "TenantUsage":
                     assert "example" in schemas[reference], (method, path, reference)
+
+
+def test_a_waiting_job_is_moved_to_the_front_and_to_the_back(keyed, worker):
+    mine, _ = make_key(keyed)
+    bodies = [{**BODY, "prompt": one} for one in "abc"]
+    first, second, third = (keyed.post("/v1/jobs", json=body, headers=mine).json["id"] for body in bodies)
+
+    moved = admin(keyed, "POST", f"jobs/{third}/move", {"to": "front"})
+    admin(keyed, "POST", f"jobs/{first}/move", {"to": "back"})
+
+    listed = admin(keyed, "GET", "waiting?tenant=shop&lane=interactive").json["data"]
+    assert (moved.status_code, moved.json["id"]) == (200, third)
+    assert [one["id"] for one in listed] == [third, second, first]
+    assert [lease.job_id for lease in worker.claim()] == [third, second, first]
+
+
+def test_what_does_not_wait_or_is_not_known_is_not_moved(keyed, worker):
+    mine, _ = make_key(keyed)
+    job = keyed.post("/v1/jobs", json=BODY, headers=mine).json["id"]
+    worker.claim()
+
+    assert admin(keyed, "POST", f"jobs/{job}/move", {"to": "front"}).json["code"] == "conflict"
+    assert admin(keyed, "POST", f"jobs/{'0' * 32}/move", {"to": "front"}).status_code == 404
+    assert admin(keyed, "POST", f"jobs/{job}/move", {"to": "aside"}).json["field"] == "to"

@@ -161,6 +161,13 @@ def test_the_operators_page_in_every_state_has_no_violations(bare_tab, inviting_
     expect(page.locator("#limits-dialog")).to_be_visible()
     assert violations(page) == []
     page.locator("#limits-cancel").click()
+    parts.submission.submit_pictures(parts.tenants.get("shop"), Wish(prompt="a mug", width=256, height=256), 2)
+    expect(page.locator("#tenant-queues button")).to_have_count(3)
+    page.locator("#tenant-queues button").first.click()
+    expect(page.locator("#waiting-jobs tr")).to_have_count(2)
+    assert violations(page) == []
+    assert not is_too_wide(page)
+    page.locator("#waiting-dialog .go").click()
     page.locator("#tenants .danger").first.click()
     expect(page.locator("#ban-dialog")).to_be_visible()
     assert violations(page) == []

@@ -90,6 +90,38 @@ def test_a_lane_is_paused_and_resumed_by_keyboard_and_the_focus_stays(admin, par
     assert len(worker.claim()) == 1
 
 
+def test_a_waiting_job_is_moved_to_the_front_by_keyboard(admin, parts, worker):
+    first, second, third = queue(parts, 3)
+    admin.get_by_role("button", name=f"Order of {SHOP}").press("Enter")
+    rows = admin.locator("#waiting-jobs tr th")
+    expect(rows).to_have_text([one[:8] for one in (first, second, third)])
+
+    admin.get_by_role("button", name=f"To the front: {third[:8]}").press("Enter")
+
+    expect(rows).to_have_text([one[:8] for one in (third, first, second)])
+    expect(admin.get_by_role("button", name=f"To the front: {third[:8]}")).to_be_focused()
+    admin.get_by_role("button", name=f"To the back: {first[:8]}").press("Enter")
+    expect(rows).to_have_text([one[:8] for one in (third, second, first)])
+    admin.keyboard.press("Escape")
+    expect(admin.locator("#waiting-dialog")).to_be_hidden()
+    assert [lease.job_id for lease in worker.claim()] == [third, second, first]
+
+
+def test_the_order_of_waiting_jobs_speaks_chinese_and_a_job_that_left_is_told(page, inviting_api, parts, worker):
+    enter(page, inviting_api)
+    admin = page
+    queue(parts, 1)
+    admin.get_by_role("button", name="中文").click()
+    admin.get_by_role("button", name=f"{SHOP} 的排序").click()
+    expect(admin.locator("#waiting-title")).to_have_text(f"{SHOP} 等待中的任务")
+    worker.claim()
+
+    admin.get_by_role("button", name="移到最后").click()
+
+    expect(admin.locator("#toast")).to_have_text("该任务已不在等待")
+    expect(admin.locator("#no-waiting")).to_be_visible()
+
+
 def test_a_worker_drains_until_it_may_be_stopped(admin, parts, worker):
     queue(parts)
     (lease,) = worker.claim()

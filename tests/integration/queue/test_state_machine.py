@@ -3,6 +3,7 @@
 from tests.unit.core.queue.test_cancel import *  # noqa: F403
 from tests.unit.core.queue.test_followers import *  # noqa: F403
 from tests.unit.core.queue.test_models import *  # noqa: F403
+from tests.unit.core.queue.test_move import *  # noqa: F403
 from tests.unit.core.queue.test_place import *  # noqa: F403
 from tests.unit.core.queue.test_reap import *  # noqa: F403
 from tests.unit.core.queue.test_records import *  # noqa: F403
@@ -10,3 +11,4 @@ from tests.unit.core.queue.test_release import *  # noqa: F403
 from tests.unit.core.queue.test_runs import *  # noqa: F403
 from tests.unit.core.queue.test_shelve import *  # noqa: F403
 from tests.unit.core.queue.test_submit import *  # noqa: F403
+from tests.unit.core.queue.test_tallies import *  # noqa: F403
