@@ -26,8 +26,30 @@ from api.webhooks import webhooks
 FORM_PARTS_MOST = 32
 
 
+#: With a part in the OpenAPI document, in its order.
+DESCRIBED = (
+    jobs, images, models, batches, keys, session, sign_up, usage, account, webhooks, admin, admin_service, ops,
+)  # fmt: skip
+UNDESCRIBED = (pictures, page, docs_routes)
+
+
 def create_app(parts: Services) -> OpenAPI:
     """The application around the parts of one process."""
+    app = _empty_app()
+    app.extensions["zimg"] = parts
+    app.extensions["zimg-registry"] = service_registry(parts)
+    security.install(app, parts.settings.cors_origins)
+    errors.install(app)
+    for blueprint in DESCRIBED:
+        app.register_api(blueprint)
+    add_schemas(app, ImagesResponse)
+    for plain in UNDESCRIBED:
+        app.register_blueprint(plain)
+    return app
+
+
+def _empty_app() -> OpenAPI:
+    """No routes yet: how the document is headed, how requests are bounded and answers written."""
     app = OpenAPI(
         "api",
         info=docs.INFO,
@@ -45,27 +67,4 @@ def create_app(parts: Services) -> OpenAPI:
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.extensions["zimg"] = parts
-    app.extensions["zimg-registry"] = service_registry(parts)
-    security.install(app, parts.settings.cors_origins)
-    errors.install(app)
-    for blueprint in (
-        jobs,
-        images,
-        models,
-        batches,
-        keys,
-        session,
-        sign_up,
-        usage,
-        account,
-        webhooks,
-        admin,
-        admin_service,
-        ops,
-    ):
-        app.register_api(blueprint)
-    add_schemas(app, ImagesResponse)
-    for plain in (pictures, page, docs_routes):
-        app.register_blueprint(plain)
     return app

@@ -36,8 +36,12 @@ class Caller:
 
 def require_tenant() -> None:
     """before_request of every route that belongs to somebody: sets `g.tenant`, or raises Unauthenticated, Forbidden."""
-    if request.method == "OPTIONS":
-        return
+    if request.method != "OPTIONS":
+        _identify()
+        g.tells_limits = g.tenant
+
+
+def _identify() -> None:
     caller = find_caller(services())
     if caller is None:
         raise Unauthenticated(_what_to_send())
@@ -50,7 +54,7 @@ def require_admin() -> None:
         return
     if not _sent_key() and not request.cookies.get(COOKIE):
         raise Unauthenticated("This needs the admin key (ZIMG_ADMIN_KEY) in `Authorization: Bearer KEY`.")
-    require_tenant()
+    _identify()
     if not g.caller.is_admin:
         raise Forbidden("This needs the admin key (ZIMG_ADMIN_KEY).")
 

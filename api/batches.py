@@ -26,7 +26,6 @@ from api.context import Services, base_url, services, tenant
 from api.errors import FieldError, InvalidFields, UnsupportedMediaType
 from api.headers import body_hash, idempotency_key
 from api.job_json import picture_url, status_of
-from api.limits import tell_limits
 from api.openapi_parts import BATCHES, SECURITY, problems, routes
 from api.product_sheet import Sheet, fill, read_sheet, template_fields, write_sheet
 from api.submitting import wanted_profile
@@ -90,44 +89,57 @@ class Row:
 def create() -> Response:
     parts, owner = services(), tenant()
     Traffic(parts.jobs).require_open(owner.name, Lane.BATCH)
+    key = idempotency_key("batches")
     data, name = _sent_file()
     sheet, templates = read_sheet(data), _templates()
     profile = wanted_profile(parts, request.form.get("model", "").strip())
-    width, height = _pixels(profile)
+    pixels = _pixels(profile)
     rows = plan_rows(sheet, templates)
     _check_rules(parts, rows)
     batch = _keep(parts, owner.name, name, sheet, templates)
+    hashed = body_hash(_meaning(parts, data, templates, profile, pixels))
+    wishes = _wishes(rows, batch.id, profile, pixels, key=key, hashed=hashed)
+    try:
+        first = parts.submission.submit_many(owner, wishes)[0]
+    except ZimgError:
+        parts.batches.forget(batch.id)
+        raise
+    batch_id = _batch_of(parts, batch.id, first.job_id) if first.replayed else batch.id
+    response = make_response(jsonify(batch_object(parts, find_batch(batch_id))), 202)
+    response.headers["Location"] = f"{base_url()}/v1/batches/{batch_id}"
+    if first.replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+def _meaning(
+    parts: Services, data: bytes, templates: Mapping[str, str], profile: ModelProfile, pixels: tuple[int, int]
+) -> dict[str, Any]:
+    """What an Idempotency-Key stands for: the same list, drawn the same way."""
     named = {"model": profile.id} if profile in parts.further else {}  # as before where the default draws
-    sent = {"file": hashlib.sha256(data).hexdigest(), "templates": templates, "size": f"{width}x{height}", **named}
-    hashed = body_hash(sent)
-    key = idempotency_key("batches")
-    wishes = [
+    size = f"{pixels[0]}x{pixels[1]}"
+    return {"file": hashlib.sha256(data).hexdigest(), "templates": dict(templates), "size": size, **named}
+
+
+def _wishes(
+    rows: Sequence[Row], batch_id: str, profile: ModelProfile, pixels: tuple[int, int], *, key: str, hashed: str
+) -> list[Wish]:
+    """One for each row and variant, all under the caller's Idempotency-Key if there is one."""
+    return [
         Wish(
             prompt=row.prompt,
-            width=width,
-            height=height,
+            width=pixels[0],
+            height=pixels[1],
             model=profile.id,
             seed=row_seed(row),
             lane=Lane.BATCH,
             metadata={"sku": row.sku, "variant": row.variant, "row": row.index},
-            batch_id=batch.id,
+            batch_id=batch_id,
             idempotency_key=f"{key}#{number}" if key else "",
             body_hash=hashed,
         )
         for number, row in enumerate(rows)
     ]
-    try:
-        submitted = parts.submission.submit_many(owner, wishes)
-    except ZimgError:
-        parts.batches.forget(batch.id)
-        raise
-    batch_id = _batch_of(parts, batch.id, submitted[0].job_id) if submitted[0].replayed else batch.id
-    response = make_response(jsonify(batch_object(parts, find_batch(batch_id))), 202)
-    response.headers["Location"] = f"{base_url()}/v1/batches/{batch_id}"
-    if submitted[0].replayed:
-        response.headers["Idempotency-Replayed"] = "true"
-    tell_limits(response, parts, owner)
-    return response
 
 
 @batches.get("/v1/batches/<batch_id>", summary="Look at a batch", responses={200: objects.BatchObject, **problems(404)})

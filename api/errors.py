@@ -131,6 +131,8 @@ def install(app: Flask) -> None:
 
 def _answer_ours(error: Exception) -> Response:
     assert isinstance(error, errors.ZimgError)
+    if isinstance(error, errors.RedisUnavailable):
+        g.redis_is_away = True
     if isinstance(error, errors.Unavailable):
         log.warning("unavailable", action="answer", code=error.code)
     return answer(error.code, str(error), error=error)
@@ -206,12 +208,26 @@ def problem_body(
     if field:
         body["field"] = field
     if retry_after is not None:
-        body["retry_after_seconds"] = math.ceil(retry_after)
-        moment = datetime.now(UTC) + timedelta(seconds=math.ceil(retry_after))
-        body["retry_at"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+        body |= _when(retry_after)
     if code in VIOLATED_POLICY:
         body["violated-policies"] = [VIOLATED_POLICY[code]]
     return body
+
+
+def postpone(response: Response, seconds: float) -> None:
+    """Let a refusal ask for at least so many seconds of patience, in its headers and its body."""
+    told = response.headers.get("Retry-After", type=int)
+    if told is None or told >= seconds:
+        return
+    _add_retry_headers(response, None, seconds)
+    body = response.get_json(silent=True)
+    if isinstance(body, dict):
+        response.set_data(json.dumps(body | _when(seconds)))
+
+
+def _when(retry_after: float) -> dict[str, Any]:
+    moment = datetime.now(UTC) + timedelta(seconds=math.ceil(retry_after))
+    return {"retry_after_seconds": math.ceil(retry_after), "retry_at": moment.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
 def _add_retry_headers(response: Response, error: BaseException | None, retry_after: float | None) -> None:

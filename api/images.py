@@ -23,7 +23,6 @@ from api.events import PING_SECONDS, SSE_HEADERS
 from api.headers import body_hash, idempotency_key, name_ignored
 from api.job_json import effective_parameters, picture_url
 from api.language import preferred_language
-from api.limits import tell_limits
 from api.openapi_parts import OPENAI, SECURITY, image_events, json_of, problems, routes
 from api.pictures import read_picture
 from api.repeats import key_of_call
@@ -82,7 +81,6 @@ def generate(body: schema.ImageCreate) -> Response:
     if all(one.replayed for one in submitted):
         response.headers["Idempotency-Replayed"] = "true"
     name_ignored(response, _ignored(body))
-    tell_limits(response, parts, owner)
     return response
 
 

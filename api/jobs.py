@@ -13,7 +13,6 @@ from api.auth import require_tenant
 from api.context import Services, base_url, services, tenant
 from api.headers import Preference, body_hash, idempotency_key, name_ignored, preference
 from api.job_json import STATES_OF_STATUS, job_object, status_of
-from api.limits import tell_limits
 from api.openapi_parts import EVENT_STREAM, JOBS, SECURITY, json_of, problems, routes
 from api.submitting import submit
 from api.waiting import wait_for_end, wait_until
@@ -58,7 +57,6 @@ def create(body: schema.JobCreate) -> Response:
         response.headers["Idempotency-Replayed"] = "true"
     _name_preference(response, wish)
     name_ignored(response, body.ignored)
-    tell_limits(response, parts, tenant())
     return response
 
 

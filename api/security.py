@@ -1,4 +1,5 @@
-"""What every answer carries: a request id, security headers, CORS as configured, and one short log line."""
+"""What every answer carries: a request id, security headers, CORS as configured, what is left of its tenant's limits,
+and one short log line."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import time
 from flask import Flask, Response, g, request
 from flask_cors import CORS
 
+from api.limits import tell_limits
 from core.logs import get_logger, log_request
 from core.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
@@ -36,7 +38,8 @@ SECURITY_HEADERS = {
 CORS_REQUEST_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer"]
 CORS_EXPOSED_HEADERS = [
     "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Id", "X-Zimg-Ignored", "X-Zimg-Job-Id",
-    "Idempotency-Replayed", "Preference-Applied", "ETag",
+    "Idempotency-Replayed", "Preference-Applied", "ETag", "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
 ]  # fmt: skip
 
 log = get_logger(__name__)
@@ -59,6 +62,7 @@ def install(app: Flask, cors_origins: tuple[str, ...]) -> None:
         vary_header=True,
     )
     app.after_request(_finish)
+    app.after_request(tell_limits)  # before it: the last one registered comes first
 
 
 def _start() -> None:

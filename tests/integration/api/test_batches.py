@@ -168,3 +168,12 @@ def test_ten_thousand_rows_are_taken_in_one_call(http, worker, parts):
 
     assert answer.status_code == 202
     assert answer.json["request_counts"]["total"] == 19_800
+
+
+def test_a_malformed_idempotency_key_leaves_no_batch_behind(http, parts):
+    sheet = {"file": (io.BytesIO(b"sku,title\nA,mug\n"), "list.csv"), "size": "256x256"}
+
+    answer = http.post("/v1/batches", data=sheet, headers={"Idempotency-Key": "two words"})
+
+    assert (answer.status_code, answer.json["field"]) == (400, "Idempotency-Key")
+    assert list(parts.redis.scan_iter("{zimg}:*batch*")) == []
