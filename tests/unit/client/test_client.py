@@ -129,3 +129,19 @@ def test_a_finished_job_has_its_picture_and_share():
     job = Job.of(DONE)
 
     assert (job.has_ended, job.share_done, job.picture.width) == (True, 1.0, 8)
+
+
+def test_priority_and_webhook_url_are_sent_where_they_are_given_and_read_back(server):
+    shown = {**JOB, "priority": "high", "fingerprint": "fp1:0", "dedup": {"hit": True, "of": "b" * 32}}
+    server.answers = [(202, {}, shown), (202, {}, JOB), (200, {}, {"id": "wh_1", "secret": "whsec_x"})]
+    with Zimg(f"http://127.0.0.1:{server.server_port}") as zimg:
+        (job,) = zimg.submit("a", priority="high", webhook_url="https://shop.example/h")
+        (plain,) = zimg.submit("a")
+        made = zimg.rotate_webhook("requests")
+
+    bodies = [json.loads(body) for _, _, _, body in server.requests]
+    assert bodies[0] == {"prompt": "a", "priority": "high", "webhook_url": "https://shop.example/h"}
+    assert bodies[1] == {"prompt": "a"}
+    assert (job.priority, job.fingerprint, job.dedup_of) == ("high", "fp1:0", "b" * 32)
+    assert (plain.priority, plain.fingerprint, plain.dedup_of) == ("normal", "", "")
+    assert (server.requests[2][1], made["secret"]) == ("/v1/webhooks/requests/rotate", "whsec_x")
