@@ -14,7 +14,7 @@ local FIELDS = {
   'state', 'tenant', 'lane', 'token', 'epoch', 'created', 'arrival', 'deadline', 'cost', 'work', 'head_start', 'day', 'batch',
   'fingerprint', 'flight', 'worker', 'attempt', 'failures', 'max_attempts', 'crashes', 'alone', 'ran_alone', 'cancel',
   'promoted', 'retention', 'record_retention', 'started', 'picture', 'picture_removed', 'expires',
-  'shelved', 'model',
+  'shelved', 'model', 'rises',
 }
 
 -- Models. Each further model of a service has a race, a clock, releases and a pace of its own, under the keys of the
@@ -190,12 +190,18 @@ local function leave(job)
   end
 end
 
+local function rise(job)
+  job.lane = 'interactive'
+  redis.call('HSET', job_key(job.id), 'lane', job.lane)
+end
+
 local function back_to_queue(job)
   leave(job)
   redis.call('HSET', job_key(job.id), 'state', 'QUEUED')
   redis.call('HDEL', job_key(job.id), 'progress')
   if job.state == 'RUNNING' then emit_status(job.id, 'queued') end
   job.state = 'QUEUED'
+  if job.rises then rise(job) end
   enqueue(job)
 end
 
@@ -319,6 +325,7 @@ local function promote(job, promotions)
   local heir = read_job(popped[1])
   redis.call('HSET', job_key(heir.id), 'promoted', promotions)
   redis.call('HDEL', job_key(heir.id), 'leader')
+  if job.lane == 'interactive' or job.rises then heir.rises = '1' end  -- somebody may be waiting for it
   redis.call('SET', PREFIX .. 'fp:' .. heir.tenant .. ':' .. heir.fingerprint, heir.id)
   back_to_queue(heir)
 end

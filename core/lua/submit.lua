@@ -152,6 +152,16 @@ local function store(new)
   end
 end
 
+-- A person waits for the leader now: it leaves the batch lane, at once or when it is queued again.
+local function lift(leader)
+  if leader.lane == 'interactive' then return end
+  redis.call('HSET', job_key(leader.id), 'rises', 1)
+  if leader.state ~= 'QUEUED' then return end
+  dequeue(leader)
+  rise(leader)
+  enqueue(leader)
+end
+
 local function follow(job, leader)
   local flight = leader.flight or leader.id
   redis.call('HSET', job_key(leader.id), 'flight', flight)
@@ -172,6 +182,7 @@ local function start(new)
     return {new.id, 'QUEUED', '0', ''}
   end
   if leader.state ~= 'SUCCEEDED' then
+    if new.lane == 'interactive' then lift(leader) end
     follow(job, leader)
     return {new.id, 'FOLLOWING', '0', leader.id}
   end
