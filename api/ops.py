@@ -80,6 +80,8 @@ def _reading(parts: Services) -> ServiceReading | None:
         dedup_hits=tallies.dedup_hits,
         webhook_attempts=tallies.webhook_attempts,
         stages={stage: _stage(times) for stage, times in tallies.stages.items()},
+        audit=tallies.audit,
+        audited_ms=tallies.audit.get("at", 0),
         worker_gauges={worker.name: worker.gauges for worker in workers},
     )
 

@@ -39,11 +39,18 @@ class LimitUse:
 
     burst: int
     burst_remaining: int
-    burst_reset_seconds: float
+    burst_next_seconds: float  # until one more picture is allowed; 0 when nothing is used
+    burst_reset_seconds: float  # until all of it is
     daily_limit: int
     daily_used: int
     daily_reserved: int
     daily_reset_seconds: float
+    queue_limit: int
+    queue_waiting: int
+
+    @property
+    def queue_remaining(self) -> int:
+        return max(0, self.queue_limit - self.queue_waiting)
 
     @property
     def daily_remaining(self) -> int:
@@ -94,6 +101,7 @@ class Tallies:
     dedup_hits: int = 0  # jobs that share another's picture
     webhook_attempts: Mapping[str, int] = field(default_factory=dict)  # how it ended -> attempts
     stages: Mapping[str, StageTimes] = field(default_factory=dict)
+    audit: Mapping[str, int] = field(default_factory=dict)  # of the last audit: kind -> differences; `at`, server ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,17 +219,26 @@ class JobReader:
     def usage(self, tenant: str, limits: TenantLimits) -> LimitUse:
         """What the tenant has used of `limits` by now."""
         emission_ms = emission_of(limits)
-        _now, debt_ms, used, reserved, day_ms = self._scripts.run("usage", tenant)
+        _now, debt_ms, used, reserved, day_ms, waiting = self._scripts.run("usage", tenant)
         spent = int(-(-int(debt_ms) // emission_ms)) if emission_ms else 0
+        until_next_ms = int(debt_ms) - max(0, min(spent, limits.burst) - 1) * emission_ms
         return LimitUse(
             burst=limits.burst,
             burst_remaining=max(0, limits.burst - spent),
+            burst_next_seconds=max(0.0, until_next_ms / 1000),
             burst_reset_seconds=int(debt_ms) / 1000,
             daily_limit=limits.daily_units,
             daily_used=int(used),
             daily_reserved=int(reserved),
             daily_reset_seconds=int(day_ms) / 1000,
+            queue_limit=limits.queued_jobs,
+            queue_waiting=int(waiting),
         )
+
+    def is_paused(self, kind: str, name: str) -> bool:
+        """Whether an operator paused this `lane`, `tenant` or `worker`."""
+        with redis_errors():
+            return bool(self.redis.sismember(f"{PREFIX}paused", f"{kind}:{name}"))
 
     def live_workers(self) -> list[WorkerInfo]:
         """Workers that were heard of lately, by the server's clock."""
@@ -274,13 +291,14 @@ class JobReader:
         """One reading of the counters, the same from every process."""
         with redis_errors():
             pipeline = self.redis.pipeline(transaction=False)
-            for name in ("counts", "hook_attempts", "stage_times"):
+            for name in ("counts", "hook_attempts", "stage_times", "audit"):
                 pipeline.hgetall(PREFIX + name)
-            counts, attempts, times = pipeline.execute()
+            counts, attempts, times, audit = pipeline.execute()
         return Tallies(
             dedup_hits=int(counts.get("dedup_hits", 0)),
             webhook_attempts={outcome: int(count) for outcome, count in attempts.items()},
             stages={stage: _stage_times(stage, times) for stage in sorted({name.partition("|")[0] for name in times})},
+            audit={kind: int(count) for kind, count in audit.items()},
         )
 
     def model_suffixes(self) -> list[str]:

@@ -327,6 +327,19 @@ class JobStore(JobReader):
         """What is wrong with where the job stands, "" if nothing; put right if `repair`."""
         return str(self._scripts.run("audit_job", job_id, int(repair)))
 
+    def audit_queue(self, entity: str, *, repair: bool) -> tuple[float, list[str]]:
+        """Work counted too much for a queue, and what is in it but no waiting job; put right if `repair`.
+
+        `entity`: tenant|lane, of a further model tenant|lane@model.
+        """
+        work, *strays = self._scripts.run("audit_queue", entity, int(repair))
+        return float(work), [str(one) for one in strays]
+
+    def audit_counts(self, *, repair: bool) -> dict[str, int]:
+        """Lanes whose number of waiting jobs is off, and by how many it is too high; put right if `repair`."""
+        answer = self._scripts.run("audit_counts", int(repair))
+        return {str(lane): int(many) for lane, many in zip(answer[::2], answer[1::2], strict=True)}
+
     def pause(self, kind: str, name: str) -> None:
         """Release no more of a `lane` or `tenant`, or nothing more for a `worker`; what runs goes on."""
         with redis_errors():

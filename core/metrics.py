@@ -35,6 +35,9 @@ STAGES = ("queue", "text", "denoise", "decode", "upload")
 #: How an attempt to deliver an event may end: taken, answered otherwise, answered 410, no answer, address not allowed.
 WEBHOOK_OUTCOMES = ("delivered", "rejected", "gone", "unreachable", "blocked")
 
+#: What an audit compares: jobs with their places, counters with the queues, usage with the ledger, one entry for a job.
+AUDIT_KINDS = ("place", "counter", "usage", "settled_twice")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageReading:
@@ -59,6 +62,8 @@ class ServiceReading:
     dedup_hits: int = 0
     webhook_attempts: Mapping[str, int] = field(default_factory=dict)  # one of WEBHOOK_OUTCOMES -> attempts since ever
     stages: Mapping[str, StageReading] = field(default_factory=dict)  # one of STAGES
+    audit: Mapping[str, int] = field(default_factory=dict)  # one of AUDIT_KINDS -> differences found last
+    audited_ms: int = 0  # server time of the last audit; 0 = none yet
     worker_gauges: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # worker -> gauge name -> value
 
 
@@ -128,6 +133,13 @@ def _tally_metrics(reading: ServiceReading) -> Iterator[Metric]:
         if (times := reading.stages.get(stage)) is not None:
             seconds.add_metric((stage,), times.buckets, times.seconds)
     yield seconds
+    if reading.audited_ms:
+        differences = GaugeMetricFamily("zimg_audit_differences", "Found by the last audit.", labels=("kind",))
+        for kind in AUDIT_KINDS:
+            differences.add_metric((kind,), reading.audit.get(kind, 0))
+        yield differences
+        when = "When the last audit ended, by the clock of Redis."
+        yield GaugeMetricFamily("zimg_audit_timestamp_seconds", when, value=reading.audited_ms / 1000)
 
 
 def _worker_metrics(reading: ServiceReading) -> Iterator[Metric]:

@@ -76,6 +76,7 @@ class Settings:
     batch_deadline_seconds: int = 86_400  # ZIMG_BATCH_DEADLINE_SECONDS
     picture_retention_seconds: int = 30 * 86_400  # ZIMG_PICTURE_RETENTION_SECONDS
     record_retention_seconds: int = 60 * 86_400  # ZIMG_RECORD_RETENTION_SECONDS
+    audit_seconds: float = 600.0  # ZIMG_AUDIT_SECONDS: how often one of the schedulers audits the queue; 0 = never
     idempotency_seconds: int = 86_400  # ZIMG_IDEMPOTENCY_SECONDS
 
     # The api
@@ -110,6 +111,8 @@ class Settings:
         self._check_proxies()
         if self.backlog_gib < 0 or self.backlog_free_disk_gib < 0:
             raise ConfigurationError("ZIMG_BACKLOG_GIB and ZIMG_BACKLOG_FREE_DISK_GIB must be 0 or more")
+        if self.audit_seconds < 0:
+            raise ConfigurationError("ZIMG_AUDIT_SECONDS must be 0 (never) or more")
         if self.lease_seconds <= 0 or self.claim_seconds <= 0:
             raise ConfigurationError("ZIMG_LEASE_SECONDS and ZIMG_CLAIM_SECONDS must be more than 0")
 

@@ -1,4 +1,4 @@
-"""`python -m scheduler`: releases, reaps and expires until SIGTERM. Any number may run; nobody needs to be leader."""
+"""`python -m scheduler`: releases, reaps, expires and audits until SIGTERM. Any number may run, without a leader."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import sys
 import threading
 from pathlib import Path
 
-from core.image_store import ImageStore, object_key
-
 from core.broker import make_celery
 from core.errors import ConfigurationError
+from core.image_store import ImageStore, object_key
 from core.job_store import JobStore
 from core.logs import configure_logging, get_logger
 from core.redis_client import connect
@@ -20,6 +19,7 @@ from core.trash import TrashBin
 from scheduler import reaper, retention, webhooks
 from scheduler.loops import Loop
 from scheduler.reaper import Reaper
+from scheduler.regular_audit import RegularAudit
 from scheduler.releaser import Releaser
 from scheduler.retention import Retention
 from scheduler.webhooks import Webhooks
@@ -41,11 +41,13 @@ def make_loops(settings: Settings, stop: threading.Event) -> list[Loop]:
     bin_ = TrashBin(keeper.redis, object_key)
     touch = Touch(settings.data_dir / PROGRESS_FILE)
     release = Releaser(store(), make_celery(settings)).turn
+    audit = RegularAudit(store(), stop)
     sweep = Retention(keeper, bin_, ImageStore(settings)).turn
     return [
         Loop("release", release, stop, on_alive=touch),
         Loop("reap", Reaper(store()).turn, stop, pause_seconds=reaper.PERIOD_SECONDS, on_alive=touch),
         Loop("webhooks", Webhooks(hooks.redis, hooks, settings).turn, stop, pause_seconds=webhooks.PERIOD_SECONDS),
+        Loop("audit", audit.turn, stop, pause_seconds=audit.pause_seconds),
         Loop("retention", sweep, stop, pause_seconds=retention.PERIOD_SECONDS),
     ]
 

@@ -164,12 +164,17 @@ def test_row_11_a_read_only_window_and_a_lost_tail(fleet):
     assert_all_well(fleet, ids)
     assert (scheduler.poll(), worker.poll()) == (None, None)
 
-    more = submit(fleet, 20)
-    jobs = client.zrange("{zimg}:tq:a|interactive", 0, 4)
-    client.delete("{zimg}:tq:a|interactive", "{zimg}:rel", "{zimg}:act")
-    Auditor(fleet.store, pause_seconds=0.1).audit(repair=True)
+    more = submit(fleet, 100)
+    auditor = Auditor(fleet.store, pause_seconds=0.1)
+    client.delete("{zimg}:tq:a|interactive", "{zimg}:rel", "{zimg}:act", *client.scan_iter("{zimg}:use:*"))
+    assert not auditor.audit().is_clean
+    auditor.audit(repair=True)  # while the service works
+    fleet.await_ends(more, 60)
+    auditor.audit(repair=True)  # usage changed under the first one
+    assert auditor.audit().is_clean
 
-    fleet.await_ends([*more, *jobs], 60)
+    assert_all_well(fleet, [*ids, *more])
+    assert (scheduler.poll(), worker.poll()) == (None, None)
 
 
 def test_row_12_redis_full(fleet):

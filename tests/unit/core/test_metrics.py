@@ -44,6 +44,15 @@ def test_attempts_to_deliver_and_shared_pictures_are_counted_from_nothing_on():
     assert 'zimg_webhook_attempts_total{outcome="unreachable"} 0.0' in text
 
 
+def test_what_the_last_audit_found_is_shown_by_kind_once_there_was_one():
+    text = scrape(ServiceReading(audit={"place": 2, "at": 5000}, audited_ms=5000))
+
+    assert 'zimg_audit_differences{kind="place"} 2.0' in text
+    assert 'zimg_audit_differences{kind="usage"} 0.0' in text
+    assert "zimg_audit_timestamp_seconds 5.0" in text
+    assert "zimg_audit" not in scrape(ServiceReading())
+
+
 def test_a_dead_redis_shows_as_down_instead_of_as_an_empty_queue():
     text = scrape(None)
 

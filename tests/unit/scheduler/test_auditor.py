@@ -1,10 +1,14 @@
 """The auditor: what a failover lost is found and put right."""
 
+import threading
+
 import pytest
 
-from core.job import JobState
+from core.job import JobState, Lane
 from core.redis_client import PREFIX
-from scheduler.auditor import Auditor
+from core.settings import Settings
+from scheduler.auditor import Auditor, AuditReport
+from scheduler.regular_audit import RegularAudit
 from tests.queue_kit import Kit, violations
 
 
@@ -114,3 +118,174 @@ def test_a_job_that_was_settled_twice_is_told(kit, auditor):
     kit.redis.xadd(f"{PREFIX}ledger", entry)
 
     assert auditor.audit().settled_twice == (job_id,)
+
+
+def run_to_the_end(kit, ids):
+    """As if every wait were over: what is due comes back, and every job is drawn."""
+    for kind in ("lease", "rel", "retry"):
+        for job_id in kit.redis.zrange(PREFIX + kind, 0, -1):
+            kit.let_run_out(kind, job_id)
+    kit.store.reap()
+    for _ in range(3):
+        for release in kit.store.release(1000):
+            kit.complete(kit.claim(release))
+    return {kit.state(job_id) for job_id in ids}
+
+
+LOST_KEYS = ["tq:a|interactive", "act", "rel", "lease", "retry", "deadline", "nq", "queued_work", "use", "fp", "fol"]
+
+
+@pytest.mark.parametrize("lost", [[name] for name in LOST_KEYS] + [LOST_KEYS], ids="+".join)
+def test_whatever_key_is_lost_one_repair_is_enough_and_everything_ends(kit, auditor, lost):
+    kit.succeeded()
+    ids = [kit.waiting_to_retry().id, kit.released().job_id, kit.running().id]
+    leader = kit.queued(fingerprint="f")
+    ids += [leader, kit.queued(fingerprint="f"), *(kit.queued(work=1.5) for _ in range(5))]
+    keys = {
+        "fp": f"{PREFIX}fp:a:f",
+        "fol": f"{PREFIX}fol:{leader}",
+        "use": next(kit.redis.scan_iter(f"{PREFIX}use:a:*")),
+    }
+    kit.redis.delete(*(keys.get(name, PREFIX + name) for name in lost))
+    before = kit.snapshot()
+    assert not auditor.audit().is_clean
+    assert kit.snapshot() == before, "without repair nothing is written"
+
+    auditor.audit(repair=True)
+
+    after = kit.snapshot()
+    assert auditor.audit(repair=True).is_clean
+    assert kit.snapshot() == after, "a second repair changes nothing"
+    assert int(after[f"{PREFIX}nq"]["interactive"]) == len(after[f"{PREFIX}tq:a|interactive"])
+    assert run_to_the_end(kit, ids) == {JobState.SUCCEEDED}
+    assert violations(kit.redis, ids) == []
+
+
+@pytest.mark.parametrize("lane", [Lane.INTERACTIVE, Lane.BATCH])
+def test_waiting_jobs_are_recounted_for_each_lane_and_model(kit, auditor, lane):
+    for queue in ("", "other"):
+        kit.queued(lane=lane, queue=queue, work=2.0)
+    truth = kit.snapshot()
+    kit.redis.hincrby(f"{PREFIX}nq", lane.value, 5)
+    kit.redis.hincrbyfloat(f"{PREFIX}queued_work", f"a|{lane.value}@other", -1.5)
+
+    report = auditor.audit()
+
+    assert report.counters == {f"nq of {lane.value}": 5, f"queued_work of a|{lane.value}@other": -1.5}
+    auditor.audit(repair=True)
+    assert kit.snapshot() == truth
+
+
+def test_a_parked_queue_is_counted_too(kit, auditor):
+    kit.queued()
+    kit.store.pause("tenant", "a")
+    kit.store.release(1)
+
+    assert auditor.audit().is_clean
+
+
+def test_an_entry_of_a_queue_that_is_no_waiting_job_goes(kit, auditor):
+    run, waiting = kit.running(tenant="b"), kit.queued()
+    truth = kit.snapshot()
+    kit.redis.zadd(f"{PREFIX}tq:a|interactive", {run.id: 1, "no-such-job": 2})
+    kit.redis.hincrby(f"{PREFIX}nq", "interactive", 2)
+
+    report = auditor.audit(repair=True)
+
+    assert report.misplaced == dict.fromkeys((run.id, "no-such-job"), "in a queue but not queued")
+    assert kit.snapshot() == truth
+    assert kit.state(waiting) is JobState.QUEUED
+
+
+def test_the_work_of_a_queue_that_is_gone_is_forgotten(kit, auditor):
+    kit.redis.hset(f"{PREFIX}queued_work", "a|batch", 3)
+
+    assert auditor.audit(repair=True).counters == {"queued_work of a|batch": 3}
+
+    assert kit.redis.hgetall(f"{PREFIX}queued_work") == {}
+
+
+def test_usage_that_is_lost_is_made_anew_and_expires_as_before(kit, auditor):
+    kit.succeeded(cost_units=3)
+    kit.queued(cost_units=2)
+    key = next(kit.redis.scan_iter(f"{PREFIX}use:a:*"))
+    kit.redis.delete(key)
+
+    report = auditor.audit(repair=True)
+
+    assert sorted(report.usage.values()) == [-3, -2]
+    assert kit.use() == {"used": 3, "reserved": 2}
+    assert 0 < kit.redis.ttl(key) <= 40 * 86_400
+
+
+def test_usage_that_expired_is_not_missed(kit, auditor):
+    entry = {"job": "old", "tenant": "a", "kind": "charge", "cost": 1, "day": "20200101"}
+    kit.redis.xadd(f"{PREFIX}ledger", entry)
+
+    assert auditor.audit().is_clean
+
+
+def regular(kit, stop=None):
+    return RegularAudit(kit.store, stop or threading.Event(), pause_seconds=0)
+
+
+def test_of_several_schedulers_one_audits_in_each_period(kit):
+    schedulers = [regular(kit) for _ in range(3)]
+
+    for one in schedulers:
+        one.turn()
+
+    assert [one.audits for one in schedulers] == [1, 0, 0]
+    assert 0 < kit.redis.pttl(f"{PREFIX}audit_turn") <= 600_000
+
+
+def test_the_regular_audit_tells_and_leaves_repairing_to_an_operator(kit):
+    job_id = kit.queued()
+    kit.redis.delete(f"{PREFIX}tq:a|interactive")
+    before = kit.snapshot()
+
+    regular(kit).turn()
+
+    after = kit.snapshot()
+    assert int(after.pop(f"{PREFIX}audit")["at"]) > 0
+    assert after.pop(f"{PREFIX}audit_turn")
+    assert after == before
+    told = kit.store.tallies().audit
+    assert (told["place"], told["counter"], told["usage"], told["settled_twice"]) == (1, 2, 0, 0)
+    assert kit.state(job_id) is JobState.QUEUED
+
+
+def test_after_a_repair_only_what_it_can_not_mend_is_shown(kit, auditor):
+    auditor.remember(AuditReport(misplaced={"a": "b"}, settled_twice=("c",), repaired=True))
+
+    told = kit.store.tallies().audit
+    assert (told["place"], told["settled_twice"]) == (0, 1)
+
+
+def test_a_period_of_zero_turns_the_regular_audit_off(fake_redis):
+    kit = Kit(fake_redis, Settings(audit_seconds=0))
+    one = regular(kit)
+
+    one.turn()
+
+    assert (one.audits, one.pause_seconds > 0) == (0, True)
+
+
+def test_what_an_audit_can_not_read_does_not_end_the_scheduler(kit):
+    kit.redis.xadd(f"{PREFIX}ledger", {"of": "tomorrow"})
+    one = regular(kit)
+
+    one.turn()
+
+    assert one.audits == 0
+
+
+def test_an_audit_that_is_stopped_tells_nothing(kit):
+    kit.queued()
+    kit.redis.delete(f"{PREFIX}nq")
+    stop = threading.Event()
+    stop.set()
+
+    regular(kit, stop).turn()
+
+    assert kit.store.tallies().audit == {}
