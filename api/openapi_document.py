@@ -10,6 +10,7 @@ from flask_openapi.utils import get_model_schema
 
 from api.errors import PROBLEM_JSON
 from api.openapi_examples import EVENT_EXAMPLES, EXAMPLES, HOST
+from api.openapi_parts import SECURITY
 from api.problems import PROBLEMS, Problem
 from api.webhook_events import EVENTS
 
@@ -18,6 +19,14 @@ _WEBHOOK_HEADERS = {
     "webhook-id": "The event's id: the same over all tries.",
     "webhook-timestamp": "When this try was made, in Unix seconds; refuse what is more than five minutes off.",
     "webhook-signature": "Standard Webhooks' signatures, `v1,` and base64, spaces between; one must match.",
+}
+#: On every answer of a route that acts for a tenant; absent where Redis is away, or nobody was named.
+_LIMIT_HEADERS = {
+    "RateLimit-Policy": "The tenant's limits by name: `q` pictures in `w` seconds (`queue`: that may wait).",
+    "RateLimit": "What is left of each: `r` pictures; more after `t` seconds.",
+    "x-ratelimit-limit-requests": "Pictures that the tenant may ask for in a day.",
+    "x-ratelimit-remaining-requests": "Pictures that are left of them.",
+    "x-ratelimit-reset-requests": "When the day is over, as `3600s`.",
 }
 
 
@@ -31,6 +40,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         if name in schemas and "example" not in schemas[name]:
             schemas[name]["example"] = example
     _add_problems(made)
+    _add_limits(made)
     made["webhooks"] = {kind: {"post": _webhook(kind)} for kind in EVENTS}
     return made
 
@@ -83,6 +93,22 @@ def _add_problems(document: dict[str, Any]) -> None:
             for status, answer in operation["responses"].items():
                 if list(answer.get("content", ())) == [PROBLEM_JSON] and status in by_status:
                     operation["responses"][status] = {"$ref": f"#/components/responses/Problem{status}"}
+
+
+def _add_limits(document: dict[str, Any]) -> None:
+    """The headers of a tenant's limits under every answer that carries them."""
+    document["components"]["headers"] = {
+        name: {"description": text, "schema": {"type": "string"}} for name, text in _LIMIT_HEADERS.items()
+    }
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _LIMIT_HEADERS}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if operation.get("security") == SECURITY:
+                for answer in operation["responses"].values():
+                    if "$ref" not in answer:
+                        answer["headers"] = answer.get("headers", {}) | headers
+    for answer in document["components"]["responses"].values():
+        answer["headers"] = headers
 
 
 def _problem_answer(status: str, examples: dict[str, Any]) -> dict[str, Any]:

@@ -38,8 +38,8 @@ SECURITY_HEADERS = {
 CORS_REQUEST_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer"]
 CORS_EXPOSED_HEADERS = [
     "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Id", "X-Zimg-Ignored", "X-Zimg-Job-Id",
-    "Idempotency-Replayed", "Preference-Applied", "ETag", "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests",
-    "x-ratelimit-reset-requests",
+    "Idempotency-Replayed", "Preference-Applied", "ETag", "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
 ]  # fmt: skip
 
 log = get_logger(__name__)

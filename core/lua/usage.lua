@@ -1,6 +1,9 @@
 -- What a tenant has used of its limits. ARGV: tenant.
--- Answer: {now, ms of burst debt, used, reserved, ms until the day ends}.
+-- Answer: {now, ms of burst debt, used, reserved, ms until the day ends, jobs that wait in its queues}.
 local now = server_ms()
 local tat = tonumber(redis.call('GET', PREFIX .. 'gcra:' .. ARGV[1]) or '0')
 local use = redis.call('HMGET', PREFIX .. 'use:' .. ARGV[1] .. ':' .. day_of(now), 'used', 'reserved')
-return {now, math.ceil(math.max(0, tat - now)), tonumber(use[1] or '0'), tonumber(use[2] or '0'), 86400000 - now % 86400000}
+local waiting = 0
+for _, entity in ipairs(entities_of(ARGV[1])) do waiting = waiting + redis.call('ZCARD', PREFIX .. 'tq:' .. entity) end
+return {now, math.ceil(math.max(0, tat - now)), tonumber(use[1] or '0'), tonumber(use[2] or '0'),
+  86400000 - now % 86400000, waiting}
