@@ -185,8 +185,8 @@ class Auditor:
             start = f"({page[-1][0]}"
 
     def _reservations(self) -> Counter[tuple[str, str]]:
-        """Units that jobs not yet settled hold, by tenant and day."""
-        held: Counter[tuple[str, str]] = Counter()
+        """Units that jobs not yet settled hold, and rows of lists that are still coming in, by tenant and day."""
+        held = self._holds()
         ids = list(self._job_ids())
         for first in range(0, len(ids), PAGE):
             with redis_errors():
@@ -197,6 +197,15 @@ class Auditor:
             for tenant, day, cost, settled in rows:
                 if tenant and not settled:
                     held[tenant, day] += int(cost)
+        return held
+
+    def _holds(self) -> Counter[tuple[str, str]]:
+        held: Counter[tuple[str, str]] = Counter()
+        with redis_errors():
+            for key in self._scan("hold:*"):
+                tenant, day, units = self._redis.hmget(key, ["tenant", "day", "units"])
+                if tenant and day:
+                    held[str(tenant), str(day)] += int(units or 0)
         return held
 
     def _stored_usage(self) -> dict[tuple[str, str], dict[str, str]]:

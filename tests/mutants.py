@@ -1,7 +1,8 @@
 # ruff: noqa: E501
 """Guards taken out of the Lua scripts one by one: a test fails for each. `python -m tests.mutants [NAME]`.
 
-As a pytest plugin (`-p tests.mutants --mutant NAME`) it changes the scripts' text at load and touches no file.
+As a pytest plugin (`-p tests.mutants --mutant NAME`) it changes the scripts' text at load and touches no file. A test proves
+something only if it passes without a mutant and the mutant is a script that runs: both are checked before.
 """
 
 from __future__ import annotations
@@ -10,40 +11,51 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from lupa.lua51 import LuaRuntime
 
 import core.scripts
 
 ROOT = Path(__file__).parent.parent
 TESTS = "tests/unit/core/queue/test_"
 INVITES = "tests/unit/scheduler/test_invites.py"
+AUDITOR = "tests/unit/scheduler/test_auditor.py"
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """`old` becomes `new` everywhere in the scripts; `tests` names the files that must notice (short, or with .py)."""
+    """`old`, found in `places` places of all scripts, becomes `new`.
+
+    `tests` names the files that must notice (short, or with .py).
+    """
 
     name: str
     old: str
     new: str
     tests: str
+    places: int = 1
+
+    @property
+    def files(self) -> list[str]:
+        return [name if name.endswith(".py") else f"{TESTS}{name}.py" for name in self.tests.split()]
 
 
 MUTANTS = [
     Mutant("submit-replay-by-id", "if state then return new.id, state end", "", "submit"),
     Mutant("submit-idempotency-key", "if new.idempotency_key == '' then return repeated(new) end", "if true then return nil end", "submit"),
     Mutant("submit-idempotency-body", "if body_hash ~= new.body_hash then", "if false then", "submit"),
-    Mutant("submit-idempotency-removed", "state = redis.call('HGET', job_key(id), 'state')\n  if state then return id, state end\n  return nil", "return id, 'QUEUED'", "submit"),
+    Mutant("submit-idempotency-removed", "  state = redis.call('HGET', job_key(id), 'state')\n  if state then return id, state end\n  return nil\nend\n\nlocal news", "  return id, 'QUEUED'\nend\n\nlocal news", "submit"),
     Mutant("submit-idempotency-tenant", "PREFIX .. 'idem:' .. tenant .. ':' .. new", "PREFIX .. 'idem:' .. new", "submit"),
     Mutant("submit-burst", "if emission > 0 and burst_until > most then", "if false then", "submit"),
-    Mutant("submit-burst-replay", "math.min(#news, tonumber(ARGV[11]))", "tonumber(ARGV[11])", "submit"),
-    Mutant("submit-daily", "+ cost > tonumber(ARGV[4]) then", "+ cost > 1e18 then", "submit"),
+    Mutant("submit-burst-replay", "math.min(asked, tonumber(ARGV[11]))", "tonumber(ARGV[11])", "submit"),
+    Mutant("submit-daily", "+ cost + rest.units > tonumber(ARGV[4]) then", "+ cost > 1e18 then", "submit"),
     Mutant("submit-daily-reserved", "(tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost", "(tonumber(use[1]) or 0) + cost", "submit"),
-    Mutant("submit-tenant-cap", "if waiting + #news > tonumber(ARGV[7]) then", "if false then", "submit"),
-    Mutant("submit-service-cap", "if (tonumber(all[1]) or 0) + (tonumber(all[2]) or 0) + #news > tonumber(ARGV[8]) then", "if false then", "submit"),
+    Mutant("submit-tenant-cap", "if waiting + asked > tonumber(ARGV[7]) then", "if false then", "submit"),
+    Mutant("submit-service-cap", "if (tonumber(all[1]) or 0) + (tonumber(all[2]) or 0) + all_held + asked > tonumber(ARGV[8]) then", "if false then", "submit"),
     Mutant("models-window", "local slots, held = seats_of(model).slots, seats_of(model).held", "local slots, held = 0, 0\n  for _, one in pairs(seats) do slots, held = slots + one.slots, held + one.held end", "models"),
     Mutant("models-worker", "local own = seats_of(worker[2] or '')", "local own = seats_of('')", "models"),
     Mutant("models-race", "local race, clock, rel = PREFIX .. of_model('act', model)", "local race, clock, rel = PREFIX .. 'act'", "models"),
@@ -57,20 +69,39 @@ MUTANTS = [
     Mutant("models-pace", "local pace = PREFIX .. of_model('pace', job.model)\n", "local pace = PREFIX .. 'pace'\n", "models"),
     Mutant("models-place-workers", "if (worker[2] or '') == (job.model or '') then", "if true then", "models"),
     Mutant("models-clock", "redis.call('GET', PREFIX .. of_model('V', model))", "redis.call('GET', PREFIX .. 'V')", "models"),
-    Mutant("submit-draining-lane", "if queued[lane] > 0 and redis.call('SISMEMBER', PREFIX .. 'draining', 'lane:' .. lane) == 1 then", "if false then", "submit"),
-    Mutant("submit-draining-own-lane", "if queued[lane] > 0 and redis.call('SISMEMBER'", "if redis.call('SISMEMBER'", "submit"),
+    Mutant("submit-draining-lane", "if queued[lane] + rest[lane] > 0 and redis.call('SISMEMBER', PREFIX .. 'draining', 'lane:' .. lane) == 1 then", "if false then", "submit"),
+    Mutant("submit-draining-own-lane", "if queued[lane] + rest[lane] > 0 and redis.call('SISMEMBER'", "if redis.call('SISMEMBER'", "submit"),
     Mutant("submit-draining-tenant", "if redis.call('SISMEMBER', PREFIX .. 'draining', 'tenant:' .. tenant) == 1 then return {'draining', 'tenant:' .. tenant} end", "", "submit"),
-    Mutant("submit-draining-replay", "if #news > 0 then\n  -- The operator", "if true then\n  -- The operator", "submit"),
+    Mutant("submit-draining-replay", "if asked > 0 and not is_drawn then\n  -- The operator", "if true then\n  -- The operator", "submit"),
     Mutant("submit-arrival", "last_arrival + 1 / 1024", "now", "release"),
-    Mutant("leader-tenant", "PREFIX .. 'fp:' .. tenant .. ':' .. new.fingerprint", "PREFIX .. 'fp:' .. new.fingerprint", "followers"),
+    Mutant("leader-tenant", "PREFIX .. 'fp:' .. tenant .. ':' .. new.fingerprint", "PREFIX .. 'fp:' .. new.fingerprint", "followers", places=2),
     Mutant("leader-ended", "if not job or job.state == 'DEAD' or job.state == 'CANCELED' then return nil end", "if not job then return nil end", "followers"),
     Mutant("leader-removed-picture", "(job.picture_removed or tonumber(job.expires)", "(tonumber(job.expires)", "followers"),
     Mutant("leader-expiring-picture", "tonumber(job.expires) < now + REUSE_MARGIN_MS", "false", "followers"),
+    Mutant("list-rest-units", "+ cost + rest.units > tonumber(ARGV[4])", "+ cost > tonumber(ARGV[4])", "long_lists"),
+    Mutant("list-rest-jobs", "local asked = #news + rest.interactive + rest.batch", "local asked = #news", "long_lists"),
+    Mutant("list-rest-lane", "if queued[lane] + rest[lane] > 0", "if queued[lane] > 0", "long_lists"),
+    Mutant("list-held-own", "if kept[1] == tenant then own = own + (tonumber(kept[2]) or 0) end", "", "long_lists"),
+    Mutant("list-held-tenant", "if kept[1] == tenant then own = own +", "if true then own = own +", "long_lists"),
+    Mutant("list-held-all", "+ all_held + asked", "+ asked", "long_lists"),
+    Mutant("list-draws-unasked", "if asked > 0 and not is_drawn then\n  -- The operator", "if asked > 0 then\n  -- The operator", "long_lists"),
+    Mutant("list-open-again", "if step == 'open' and not held_day then", "if step == 'open' then", "long_lists"),
+    Mutant("list-hold-gone", "if is_drawn and not held_day and #news > 0 then return {'hold_gone', ''} end", "", "long_lists"),
+    Mutant("list-day", "if is_drawn and held_day then day = held_day end", "", "long_lists"),
+    Mutant("list-draws", "'units', math.max(0, kept[1] - cost), 'jobs', math.max(0, kept[2] - #news))", "'units', kept[1], 'jobs', kept[2])", "long_lists"),
+    Mutant("list-draws-more", "'reserved', math.max(0, cost - kept[1]))", "'reserved', 0)", "long_lists"),
+    Mutant("list-lengthens", "if held_day then redis.call('ZADD', PREFIX .. 'holds', now + ARGV[18], list) end", "if step == 'open' then redis.call('ZADD', PREFIX .. 'holds', now + ARGV[18], list) end", "long_lists"),
+    Mutant("list-closes", "if step == 'close' then close_hold(list) end", "", "long_lists"),
+    Mutant("list-expected", "'tenant', tenant, 'expected', ARGV[17])", "'tenant', tenant)", "long_lists"),
+    Mutant("hold-refund", "'reserved', 0 - kept[3])", "'reserved', 0)", "long_lists"),
+    Mutant("hold-due", "PREFIX .. 'holds', '-inf', server_ms(),", "PREFIX .. 'holds', '-inf', '+inf',", "long_lists"),
     Mutant("lift-queued", "if new.lane == 'interactive' then lift(leader) end", "", "followers"),
     Mutant("lift-batch", "if new.lane == 'interactive' then lift(leader) end", "lift(leader)", "followers"),
     Mutant("lift-leaves", "dequeue(leader)\n  rise", "rise", "followers"),
     Mutant("lift-later", "if job.rises then rise(job) end", "", "followers"),
     Mutant("lift-heir", "if job.lane == 'interactive' or job.rises then heir.rises = '1' end", "", "followers"),
+    Mutant("reuse-forgets-another", "if redis.call('GET', entry) == ARGV[index + 1] then forgotten", "if redis.call('GET', entry) then forgotten", "reuse"),
+    Mutant("reuse-removed", "local is_shared = job[1] and not job[2]", "local is_shared = job[1]", "reuse"),
     Mutant("release-no-worker", "if slots == 0 then return end", "", "release"),
     Mutant("release-live-workers", "redis.call('ZRANGEBYSCORE', PREFIX .. 'workers', now - tonumber(ARGV[3]), '+inf')", "redis.call('ZRANGE', PREFIX .. 'workers', 0, -1)", "release"),
     Mutant("release-window", "local window = math.floor(1.5 * slots) + 2", "local window = 1000", "release"),
@@ -108,8 +139,8 @@ MUTANTS = [
     Mutant("renew-token", "if not job or job.state ~= 'RUNNING' or job.token ~= ARGV[index + 1] then", "if not job or job.state ~= 'RUNNING' then", "runs"),
     Mutant("renew-cancel", "job.cancel and not has_followers(job)) and 'cancel' or 'held'", "false) and 'cancel' or 'held'", "runs"),
     Mutant("renew-cancel-followers", "(job.cancel and not has_followers(job)) and 'cancel'", "job.cancel and 'cancel'", "followers"),
-    Mutant("progress-token", "if not job or job.state ~= 'RUNNING' or job.token ~= ARGV[2] then return 0 end", "if not job or job.state ~= 'RUNNING' then return 0 end", "runs"),
-    Mutant("progress-state", "if not job or job.state ~= 'RUNNING' or job.token ~= ARGV[2] then return 0 end", "if not job or job.token ~= ARGV[2] then return 0 end", "runs"),
+    Mutant("progress-token", "if not job or job.state ~= 'RUNNING' or job.token ~= ARGV[2] then return 0 end\nredis.call('HSET', job_key(job.id), 'progress'", "if not job or job.state ~= 'RUNNING' then return 0 end\nredis.call('HSET', job_key(job.id), 'progress'", "runs"),
+    Mutant("progress-state", "if not job or job.state ~= 'RUNNING' or job.token ~= ARGV[2] then return 0 end\nredis.call('HSET', job_key(job.id), 'progress'", "if not job or job.token ~= ARGV[2] then return 0 end\nredis.call('HSET', job_key(job.id), 'progress'", "runs"),
     Mutant("complete-token", "if not job or job.token ~= ARGV[2] then return 0 end\nif job.state == 'SUCCEEDED'", "if not job then return 0 end\nif job.state == 'SUCCEEDED'", "runs"),
     Mutant("complete-replay", "if job.state == 'SUCCEEDED' then return 1 end", "", "runs"),
     Mutant("complete-terminal", "if TERMINAL[job.state] then return 0 end\n\n-- A picture", "-- A picture", "runs"),
@@ -118,7 +149,7 @@ MUTANTS = [
     Mutant("leave-released", "redis.call('ZREM', PREFIX .. of_model('rel', job.model), job.id)\n    free_slot(job)", "", "runs"),
     Mutant("leave-lease", "redis.call('ZREM', PREFIX .. 'lease', job.id)\n    free_slot(job)", "free_slot(job)", "runs"),
     Mutant("leave-retry", "    redis.call('ZREM', PREFIX .. 'retry', job.id)\n  elseif", "  elseif", "cancel"),
-    Mutant("leave-following", "redis.call('ZREM', PREFIX .. 'fol:' .. job.flight, job.id)\n  end\nend\n\nlocal function back", "end\nend\n\nlocal function back", "followers"),
+    Mutant("leave-following", "    redis.call('ZREM', PREFIX .. 'fol:' .. job.flight, job.id)\n", "", "followers"),
     Mutant("free-held", "if job.worker then redis.call('SREM', PREFIX .. 'held:' .. job.worker, job.id) end", "", "runs"),
     Mutant("free-run", "redis.call('ZREM', PREFIX .. 'run:' .. job.tenant, job.id)", "", "reap"),
     Mutant("settle-once", "if redis.call('HSETNX', job_key(job.id), 'settled', kind) == 0 then return end", "", "settle"),
@@ -157,12 +188,13 @@ MUTANTS = [
     Mutant("reap-always-stalled", "if now - last > tonumber(ARGV[3]) then", "if true then", "reap"),
     Mutant("reap-grace", "if now >= tonumber(redis.call('GET', PREFIX .. 'grace') or '0') then", "if true then", "reap"),
     Mutant("reap-due", "PREFIX .. name, '-inf', now, 'LIMIT'", "PREFIX .. name, '-inf', '+inf', 'LIMIT'", "reap"),
-    Mutant("reap-limit", "'LIMIT', 0, most)", "'LIMIT', 0, 100000)", "reap"),
+    Mutant("reap-limit", "PREFIX .. name, '-inf', now, 'LIMIT', 0, most)", "PREFIX .. name, '-inf', now)", "reap"),
     Mutant("reap-alone", "redis.call('HSET', job_key(job.id), 'alone', 1)", "", "reap"),
     Mutant("reap-innocent", "if not job.ran_alone then return false end", "", "reap"),
     Mutant("reap-waited", "return tonumber(job.started) <= first", "return true", "reap"),
     Mutant("reap-waited-held", "first = math.min(first, tonumber(redis.call('HGET', job_key(id), 'started') or first))", "", "reap"),
-    Mutant("reap-waited-crashed", "remember_crash(job)\n", "\n", "reap"),
+    Mutant("reap-waited-crashed", "  remember_crash(job)\n  redis.call", "  redis.call", "reap"),
+    Mutant("reap-waited-first", "math.min(tonumber(redis.call('GET', key) or job.started), tonumber(job.started))", "tonumber(job.started)", "reap"),
     Mutant("repeat-window", "if now - tonumber(at) > new.repeat_ms then return nil end", "", "submit"),
     Mutant("repeat-own-key", "if new.idempotency_key == '' then return repeated(new) end", "local id0, state0 = repeated(new) if id0 then return id0, state0 end if new.idempotency_key == '' then return nil end", "submit"),
     Mutant("reap-poison", "elseif crashes >= tonumber(ARGV[2]) or", "elseif", "reap"),
@@ -174,7 +206,7 @@ MUTANTS = [
     Mutant("reap-running-deadline", "or TERMINAL[job.state] or job.state == 'RUNNING' then", "or TERMINAL[job.state] then", "reap"),
     Mutant("reap-deadline-again", "redis.call('ZADD', PREFIX .. 'deadline', job.deadline, job.id)\n  activate", "activate", "reap"),
     Mutant("reap-mirror", "mirrored = mirrored + mirror(flight)", "mirrored = mirrored", "followers"),
-    Mutant("reap-mirror-deadline", "redis.call('EXISTS', PREFIX .. 'mirror:' .. job.flight) == 1 then", "false then", "followers"),
+    Mutant("reap-mirror-deadline", "elseif job.state == 'FOLLOWING' and redis.call('EXISTS', PREFIX .. 'mirror:' .. job.flight) == 1 then", "elseif false then", "followers"),
     Mutant("mirror-portion", "local MIRRORED_AT_ONCE = 100", "local MIRRORED_AT_ONCE = 1000", "followers"),
     Mutant("mirror-share", "share_picture(how[1], how[3], id)", "", "followers"),
     Mutant("reuse-share", "share_picture(leader.picture, leader.id, new.id)", "", "followers"),
@@ -204,13 +236,60 @@ MUTANTS = [
     Mutant("invite-taken-by-key", "if is_taken or redis.call('SISMEMBER'", "if redis.call('SISMEMBER'", INVITES),
     Mutant("invite-taken-by-name", "if is_taken or redis.call('SISMEMBER', PREFIX .. 'tenants', tenant) == 1 then return", "if is_taken then return", INVITES),
     Mutant("invite-uses", "redis.call('HINCRBY', invite, 'left', -1)", "", INVITES),
+    Mutant("turn-returned", "if turn_of then return_turn(job, turn_of) end", "", "release"),
+    Mutant("turn-never-ran", "local turn_of = job.state == 'RELEASED' and job.lane", "local turn_of = job.lane", "release"),
+    Mutant("turn-out-of-race", "redis.call('HINCRBYFLOAT', PREFIX .. 'vt', entity, turn)", "", "release"),
+    Mutant("turn-lane", "return_turn(job, turn_of)", "return_turn(job, job.lane)", "release"),
+    Mutant("turn-weight", "tonumber(job.work) / (weight * WORK_WEIGHT[lane])", "tonumber(job.work) / WORK_WEIGHT[lane]", "release"),
+    Mutant("turn-work", "tonumber(job.work) / (weight * WORK_WEIGHT[lane])", "1 / (weight * WORK_WEIGHT[lane])", "release"),
+    Mutant("settle-day", "local use = PREFIX .. 'use:' .. job.tenant .. ':' .. job.day", "local use = PREFIX .. 'use:' .. job.tenant .. ':' .. day_of(server_ms())", "settle"),
+    Mutant("reap-leads", "if leads then die_as_leader(job, LATE, true) else die(job, LATE) end", "die_as_leader(job, LATE, true)", "followers"),
+    Mutant("reap-lease-state", "if job and job.state == 'RUNNING' then\n", "if job then\n", "reap"),
+    Mutant("reap-rel-state", "if job and job.state == 'RELEASED' then\n", "if job then\n", "reap"),
+    Mutant("reap-retry-state", "if job and job.state == 'RETRY' then\n", "if job then\n", "reap"),
+    Mutant("mirror-state", "if not job or job.state ~= 'FOLLOWING' then", "if not job then", "followers"),
+    Mutant("reuse-expiry", "job.id, 'PXAT', expires)", "job.id)", "records"),
+    Mutant("succeed-failure-cleared", "  redis.call('HDEL', job_key(job.id), 'failure')\n", "", "runs"),
+    Mutant("events-expire", "  redis.call('PEXPIRE', PREFIX .. 'ev:' .. job.id, EVENTS_AFTER_END_MS)\n", "", "records"),
+    Mutant("events-capped", "'MAXLEN', EVENTS_KEPT,", "", "records"),
+    Mutant("lane-event", "if new.lane == 'interactive' then emit_status(new.id, 'queued') end", "emit_status(new.id, 'queued')", "submit"),
+    Mutant("use-expire", "  redis.call('EXPIRE', use, USE_KEPT_SECONDS)\n", "", "submit"),
+    Mutant("remove-batch-left", "if redis.call('EXISTS', PREFIX .. 'batch_jobs:' .. job.batch) == 0 then redis.call('DEL'", "if true then redis.call('DEL'", "records"),
+    Mutant("resume-wake", "  end\nend\nwake()\nreturn 1", "  end\nend\nreturn 1", "release"),
+    Mutant("heartbeat-wake", "if not started then wake() end", "", "release"),
+    Mutant("audit-readonly-1", "if repair then enqueue(job) end", "enqueue(job)", AUDITOR),
+    Mutant("audit-readonly-2", "if repair then redis.call('ZADD', PREFIX .. place, now, job.id) end", "redis.call('ZADD', PREFIX .. place, now, job.id)", AUDITOR),
+    Mutant("audit-readonly-3", "if repair then settle(job,", "if true then settle(job,", AUDITOR),
+    Mutant("audit-readonly-4", "if repair then redis.call('ZADD', PREFIX .. 'deadline', job.deadline, job.id) end", "redis.call('ZADD', PREFIX .. 'deadline', job.deadline, job.id)", AUDITOR),
+    Mutant("audit-readonly-5", "if repair then\n  redis.call('HDEL', job_key(job.id), 'leader')", "if true then\n  redis.call('HDEL', job_key(job.id), 'leader')", AUDITOR),
+    Mutant("audit-readonly-6", "if repair then\n  for _, id in ipairs(strays)", "if true then\n  for _, id in ipairs(strays)", AUDITOR),
+    Mutant("audit-readonly-7", "if ARGV[1] == '1' then redis.call('HSET', PREFIX .. 'nq'", "if true then redis.call('HSET', PREFIX .. 'nq'", AUDITOR),
+    Mutant("audit-deadline", "if job.state ~= 'RUNNING' and missing('deadline') then", "if false then", AUDITOR),
+    Mutant("audit-deadline-running", "if job.state ~= 'RUNNING' and missing('deadline') then", "if missing('deadline') then", AUDITOR),
+    Mutant("audit-settled", "if redis.call('HEXISTS', job_key(job.id), 'settled') == 1 then return '' end", "", AUDITOR),
+    Mutant("audit-is-led", "local is_led = led and led.id ~= job.id and (led.flight == job.flight) and not TERMINAL[led.state]", "local is_led = led", AUDITOR),
+    Mutant("audit-is-led-itself", "led.id ~= job.id and (led.flight", "(led.flight", AUDITOR),
+    Mutant("audit-is-led-flight", "led.id ~= job.id and (led.flight == job.flight) and", "led.id ~= job.id and", AUDITOR),
+    Mutant("audit-is-led-ended", "(led.flight == job.flight) and not TERMINAL[led.state]", "(led.flight == job.flight)", AUDITOR),
+    Mutant("audit-mirror", "or redis.call('EXISTS', PREFIX .. 'mirror:' .. job.flight) == 1 then return wrong", "then return wrong", AUDITOR),
+    Mutant("audit-strays", "for _, id in ipairs(strays) do redis.call('ZREM', queue, id) end", "", AUDITOR),
+    Mutant("audit-work", "redis.call('HSET', PREFIX .. 'queued_work', entity, exact(truth))", "return {'0'}", AUDITOR),
+    Mutant("audit-work-empty", "if redis.call('EXISTS', queue) == 0 then\n    redis.call('HDEL', PREFIX .. 'queued_work', entity)\n  elseif", "if", AUDITOR),
+    Mutant("audit-counts", "if ARGV[1] == '1' then redis.call('HSET', PREFIX .. 'nq', lane, lengths[lane]) end", "", AUDITOR),
+    Mutant("audit-counts-parked", "add(redis.call('SMEMBERS', PREFIX .. 'parked'))\n", "", AUDITOR),
+    Mutant("audit-counts-once", "and not seen[entity] then", "then", AUDITOR),
 ]  # fmt: skip
 
 
 def mutate(mutant: Mutant) -> dict[str, str]:
-    """The scripts without the guard; fails if the guard is not there."""
+    """The scripts without the guard; fails if it stands elsewhere than said, or what is left is no Lua."""
+    sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "core" / "lua").glob("*.lua"))]
+    found = sum(source.count(mutant.old) for source in sources)
+    assert found == mutant.places, f"{mutant.name}: in {found} places, not in {mutant.places}"
     texts = {name: text.replace(mutant.old, mutant.new) for name, text in core.scripts.script_texts().items()}
-    assert texts != dict(core.scripts.script_texts()), f"{mutant.name}: nothing to take out"
+    for name, text in texts.items():
+        if text != core.scripts.script_texts()[name]:
+            LuaRuntime().compile(text)
     return texts
 
 
@@ -225,13 +304,23 @@ def pytest_configure(config: pytest.Config) -> None:
         core.scripts.script_texts = lambda: texts  # type: ignore[assignment]
 
 
-def is_noticed(mutant: Mutant) -> bool:
-    """Whether a test fails without the guard."""
-    files = [name if name.endswith(".py") else f"{TESTS}{name}.py" for name in mutant.tests.split()]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "tests.mutants", "--mutant", mutant.name, *files]
+def run_tests(files: Sequence[str], *more: str) -> int:
+    """pytest's exit status: 0 or 1."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "tests.mutants", *more, *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr
-    return done.returncode == 1
+    return done.returncode
+
+
+def is_noticed(mutant: Mutant) -> bool:
+    """Whether a test fails without the guard."""
+    mutate(mutant)
+    return run_tests(mutant.files, "--mutant", mutant.name) == 1
+
+
+def red_without_a_mutant(mutants: Iterable[Mutant]) -> list[str]:
+    """Test files that fail with all guards in place: they would notice anything."""
+    return [file for file in sorted({file for one in mutants for file in one.files}) if run_tests([file]) != 0]
 
 
 def main() -> int:
@@ -245,6 +334,9 @@ def main() -> int:
     names = parser.parse_args().names
     chosen = [one for one in MUTANTS if not names or any(one.name.startswith(name) for name in names)]
     begun, unnoticed = time.monotonic(), []
+    if red := red_without_a_mutant(chosen):
+        print(f"RED with all guards in place: {' '.join(red)}")
+        return 1
     for number, mutant in enumerate(chosen, start=1):
         print(f"\r{number}/{len(chosen)} {mutant.name:40}", end="", file=sys.stderr, flush=True)
         if not is_noticed(mutant):

@@ -6,7 +6,7 @@ local due = redis.call('ZRANGEBYSCORE', PREFIX .. 'pictures', '-inf', now, 'LIMI
 for _, id in ipairs(due) do
   local job = read_job(id)
   redis.call('ZREM', PREFIX .. 'pictures', id)
-  if job and not job.picture_removed then
+  if job then
     drop_picture(job)
     redis.call('HSET', job_key(id), 'picture_removed', 1)
     forget_fingerprint(job)

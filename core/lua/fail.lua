@@ -21,7 +21,6 @@ if ARGV[4] == '1' and failures < tonumber(job.max_attempts) and left > 0 then
   redis.call('HDEL', job_key(job.id), 'progress')
   -- The next try must still fit before the deadline.
   redis.call('ZADD', PREFIX .. 'retry', now + math.min(delay, math.floor(left / 2)), job.id)
-  redis.call('ZADD', PREFIX .. 'deadline', job.deadline, job.id)
   emit_status(job.id, 'queued')
   return 'RETRY'
 end

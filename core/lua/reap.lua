@@ -64,6 +64,7 @@ local function lease_ran_out(job)
   end
 end
 
+-- The state is asked everywhere below, since an entry may outlive its job's state where a failover lost the last writes.
 if now >= tonumber(redis.call('GET', PREFIX .. 'grace') or '0') then
   for _, id in ipairs(due('lease')) do
     local job = read_job(id)

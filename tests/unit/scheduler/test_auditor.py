@@ -80,11 +80,59 @@ def test_a_follower_without_a_leader_runs_itself(kit, auditor):
     assert kit.state(follower) is JobState.QUEUED
 
 
+def fingerprint_of_itself(kit, _leader, follower):
+    kit.redis.set(f"{PREFIX}fp:a:f", follower)
+
+
+def fingerprint_of_another_flight(kit, _leader, _follower):
+    kit.redis.set(f"{PREFIX}fp:a:f", kit.queued(fingerprint="g"))
+
+
+def leader_that_ended(kit, leader, _follower):
+    kit.redis.hset(f"{PREFIX}job:{leader}", mapping={"state": "DEAD", "settled": "refund"})
+    kit.redis.zrem(f"{PREFIX}tq:a|interactive", leader)
+
+
+@pytest.mark.parametrize("lost", [fingerprint_of_itself, fingerprint_of_another_flight, leader_that_ended])
+def test_a_follower_whose_leader_is_none_is_found(kit, auditor, lost):
+    leader, follower = kit.queued(fingerprint="f"), kit.queued(fingerprint="f")
+    lost(kit, leader, follower)
+    before = kit.snapshot()
+
+    assert auditor.audit().misplaced == {follower: "follows nobody"}
+    assert kit.snapshot() == before
+
+    auditor.audit(repair=True)
+    assert kit.state(follower) is JobState.QUEUED
+
+
+def test_followers_that_wait_for_their_portion_of_the_end_are_not_touched(kit, auditor):
+    run = kit.running(fingerprint="f")
+    followers = [kit.queued(fingerprint="f") for _ in range(150)]
+    kit.complete(run)
+    waiting = [job_id for job_id in followers if kit.state(job_id) is JobState.FOLLOWING]
+
+    report = auditor.audit(repair=True)
+
+    assert (len(waiting) > 0, report.is_clean) == (True, True)
+
+
+def test_a_run_past_its_deadline_is_in_order(kit, auditor):
+    run = kit.running()
+    kit.let_run_out("deadline", run.id)
+    kit.store.reap()
+
+    assert auditor.audit().is_clean
+
+
 def test_an_end_without_a_settlement_is_settled(kit, auditor):
     job_id = kit.succeeded()
     kit.redis.hdel(f"{PREFIX}job:{job_id}", "settled")
     kit.redis.delete(f"{PREFIX}ledger")
     kit.redis.hset(next(iter(kit.redis.scan_iter(f"{PREFIX}use:a:*"))), mapping={"used": 0, "reserved": 1})
+    before = kit.snapshot()
+    assert auditor.audit().misplaced == {job_id: "ended but not settled"}
+    assert kit.snapshot() == before
 
     auditor.audit(repair=True)
 
@@ -216,6 +264,15 @@ def test_usage_that_is_lost_is_made_anew_and_expires_as_before(kit, auditor):
     assert sorted(report.usage.values()) == [-3, -2]
     assert kit.use() == {"used": 3, "reserved": 2}
     assert 0 < kit.redis.ttl(key) <= 40 * 86_400
+
+
+def test_what_is_kept_for_the_rows_of_a_list_is_reserved(kit, auditor):
+    kit.queued()
+    key = next(kit.redis.scan_iter(f"{PREFIX}use:a:*"))
+    kit.redis.hset(f"{PREFIX}hold:list", mapping={"tenant": "a", "day": key[-8:], "units": 7, "jobs": 7})
+    kit.redis.hincrby(key, "reserved", 7)
+
+    assert auditor.audit().is_clean
 
 
 def test_usage_that_expired_is_not_missed(kit, auditor):

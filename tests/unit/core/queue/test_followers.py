@@ -225,6 +225,33 @@ def test_a_followers_deadline_is_its_own(kit):
     assert kit.job(follower).failure.code == "deadline_exceeded"
 
 
+def test_a_late_follower_ends_alone(kit):
+    leader = kit.queued(fingerprint="f")
+    late, other = kit.queued(fingerprint="f"), kit.queued(fingerprint="f")
+    kit.let_run_out("deadline", late)
+
+    kit.store.reap()
+
+    assert [kit.state(one) for one in (leader, late, other)] == [
+        JobState.QUEUED,
+        JobState.DEAD,
+        JobState.FOLLOWING,
+    ]
+    assert kit.submit(fingerprint="f").leader == leader
+
+
+def test_a_job_that_follows_no_more_is_not_ended_with_the_flight(kit):
+    run = kit.running(fingerprint="f")
+    kit.queued(fingerprint="f")
+    stray = kit.queued()
+    kit.redis.zadd(f"{PREFIX}fol:{run.id}", {stray: 1})
+
+    kit.complete(run)
+
+    assert kit.state(stray) is JobState.QUEUED
+    assert not kit.redis.exists(f"{PREFIX}fol:{run.id}")
+
+
 def test_a_follower_outlives_its_leaders_deadline(kit):
     leader, follower = kit.queued(fingerprint="f"), kit.queued(fingerprint="f")
     kit.let_run_out("deadline", leader)

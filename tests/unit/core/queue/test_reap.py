@@ -197,6 +197,21 @@ def test_entries_of_jobs_that_are_gone_are_dropped(kit):
     assert [kit.redis.zcard(PREFIX + name) for name in ("lease", "rel", "retry", "deadline")] == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("name", ["lease", "rel", "retry"])
+@pytest.mark.parametrize("made", ["queued", "succeeded"])
+def test_an_entry_that_outlived_its_jobs_state_moves_nothing(kit, name, made):
+    """As a failover that lost the last writes leaves it."""
+    job_id = getattr(kit, made)()
+    before = kit.snapshot()
+    kit.redis.zadd(PREFIX + name, {job_id: 1})
+
+    assert kit.store.reap().total == 0
+
+    after = kit.snapshot()
+    assert after.pop(f"{PREFIX}tick")
+    assert after == before
+
+
 def claimed_at(kit, ids):
     """Claims in this order, a millisecond apart."""
     for number, job_id in enumerate(ids):
@@ -215,7 +230,7 @@ def suspects(kit, count):
     return ids
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (0, 2, 1)])
 def test_of_several_that_must_be_alone_only_the_one_that_rode_is_blamed(kit, order):
     ids = suspects(kit, 3)
 

@@ -91,6 +91,42 @@ def test_a_removed_job_is_gone_and_known_to_have_been(kit):
     assert [key for key in kit.redis.scan_iter(f"{PREFIX}*") if job_id in key] == [f"{PREFIX}tombstone:{job_id}"]
 
 
+def test_a_batch_keeps_its_counts_until_its_last_job_is_removed(kit):
+    first, last = kit.succeeded(batch_id="b1"), kit.dead(batch_id="b1")
+
+    kit.store.remove(first)
+    counts = kit.store.get_batch("b1")
+    assert (counts.total, counts.succeeded, counts.dead) == (2, 1, 1)
+
+    kit.store.remove(last)
+    assert kit.store.get_batch("b1") is None
+    assert not kit.redis.exists(f"{PREFIX}batch:b1", f"{PREFIX}batch_jobs:b1")
+
+
+def test_the_events_of_an_ended_job_are_kept_for_an_hour(kit):
+    canceled = kit.queued()
+    kit.store.cancel(canceled)
+
+    for job_id in (kit.succeeded(), kit.dead(), canceled):
+        assert 3_500_000 < kit.redis.pttl(f"{PREFIX}ev:{job_id}") <= 3_600_000
+
+
+def test_a_job_keeps_no_more_than_its_last_64_events(kit):
+    run = kit.running()
+    for step in range(100):
+        kit.store.report_progress(run.id, run.token, Progress(stage="denoise", step=step, steps=100))
+
+    events = kit.events(run.id)
+
+    assert (len(events), json.loads(events[-1][1])["step"]) == (64, 99)
+
+
+def test_the_fingerprint_of_a_picture_is_forgotten_with_it(kit):
+    kit.succeeded(fingerprint="f", retention_seconds=1000)
+
+    assert 900_000 < kit.redis.pttl(f"{PREFIX}fp:a:f") <= 1_000_000
+
+
 def test_a_job_that_has_not_ended_is_not_removed(kit):
     job_id = kit.queued()
 

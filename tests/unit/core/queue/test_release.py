@@ -287,6 +287,89 @@ def test_a_paused_worker_offers_no_seats_and_claims_nothing(small):
     assert small.state(release.job_id) is JobState.QUEUED
 
 
+def lose_releases(kit, count):
+    """`count` jobs of `unlucky` are released and nobody claims them, while `other` waits too."""
+    for _ in range(count):
+        kit.queued(tenant="unlucky", allowed=limits(weight=2))
+    lost = [one.job_id for one in kit.store.release(count)]
+    for _ in range(40):
+        kit.queued(tenant="unlucky", allowed=limits(weight=2))
+        kit.queued(tenant="other")
+    return lost
+
+
+def virtual_time(kit, entity):
+    return kit.redis.zscore(f"{PREFIX}act", entity)
+
+
+def test_a_release_that_nobody_claimed_costs_no_turn(kit):
+    lost = lose_releases(kit, 10)
+    before = virtual_time(kit, "unlucky|interactive")
+    for job_id in lost:
+        kit.let_run_out("rel", job_id)
+
+    kit.store.reap()
+
+    assert virtual_time(kit, "unlucky|interactive") == pytest.approx(before - 10 / (2 * 4))
+    tenants = [kit.job(one.job_id).tenant for one in kit.store.release(40)]
+    assert tenants.count("unlucky") == pytest.approx(30, abs=2), "its ten, and two thirds of the others"
+
+
+def test_a_claim_refused_by_a_paused_worker_costs_no_turn_however_often(kit):
+    kit.store.pause("worker", "w1")
+    kit.add_worker("w2", slots=1)
+    job_id = kit.queued(work=3.0)
+    kit.store.release(1)
+    for _ in range(5):
+        epoch = kit.job(job_id).epoch
+        for _ in range(2):  # a doubled message
+            assert kit.store.claim(job_id, epoch, "t", "w1") is None
+        assert virtual_time(kit, "a|interactive") == pytest.approx(0.0)
+
+        assert [one.job_id for one in kit.store.release(1)] == [job_id]
+
+    assert virtual_time(kit, "a|interactive") == pytest.approx(3.0 / 4)
+
+
+def test_a_turn_that_comes_back_later_is_no_more_than_one(kit):
+    """The tenant had emptied its queue, and others went on for long."""
+    lost = kit.released(tenant="unlucky")
+    for _ in range(40):
+        kit.queued(tenant="other")
+    kit.store.release(20)
+    present = float(kit.redis.get(f"{PREFIX}V"))
+    kit.let_run_out("rel", lost.job_id)
+
+    kit.store.reap()
+
+    assert virtual_time(kit, "unlucky|interactive") == pytest.approx(present - 1 / 4)
+    assert kit.store.release(1)[0].job_id == lost.job_id
+
+
+def test_a_job_that_left_the_batch_lane_gives_back_the_turn_that_it_paid_there(kit):
+    """An interactive request follows it now: queued again it is in the other lane's queue."""
+    lost = kit.released(lane=Lane.BATCH, fingerprint="f")
+    assert kit.store.release(1) == []  # the batch queue is empty and out of the race
+    kit.queued(fingerprint="f")
+    kit.let_run_out("rel", lost.job_id)
+
+    kit.store.reap()
+
+    assert float(kit.redis.hget(f"{PREFIX}vt", "a|batch")) == pytest.approx(0.0)
+    assert virtual_time(kit, "a|interactive") == pytest.approx(0.0)
+
+
+def test_a_run_that_was_given_back_keeps_its_turn(kit):
+    """It had the card for a while."""
+    run = kit.running()
+    kit.queued()
+    before = virtual_time(kit, "a|interactive")
+
+    kit.store.give_back(run.id, run.token)
+
+    assert virtual_time(kit, "a|interactive") == before
+
+
 def test_a_submit_wakes_the_scheduler_once(kit):
     kit.redis.delete(f"{PREFIX}wake")
     kit.queued()
@@ -314,3 +397,15 @@ def test_a_job_released_again_names_no_worker(kit):
     kit.store.release(10)
 
     assert kit.job(run.id).worker == ""
+
+
+def test_a_resumed_lane_and_a_new_worker_are_released_to_at_once(kit):
+    kit.queued()
+    kit.store.pause("tenant", "a")
+    kit.store.release(1)
+    for news in (lambda: kit.store.resume("tenant", "a"), lambda: kit.add_worker("w2", slots=1)):
+        kit.redis.delete(f"{PREFIX}wake")
+
+        news()
+
+        assert kit.store.wait_for_wake(0.01)

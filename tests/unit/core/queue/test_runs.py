@@ -316,3 +316,14 @@ def test_the_claim_deadline_grows_with_the_measured_time_of_a_run(queue_redis):
     seconds, _ = kit.redis.time()
 
     assert kit.redis.zscore(f"{PREFIX}rel", release.job_id) >= int(seconds) * 1000 + 148_000
+
+
+def test_a_job_that_failed_before_it_succeeded_shows_no_failure(kit):
+    run = kit.waiting_to_retry()
+    assert kit.job(run.id).failure == CRASHED
+    kit.let_run_out("retry", run.id)
+    kit.store.reap()
+
+    kit.complete(kit.claim_again(run.id))
+
+    assert (kit.state(run.id), kit.job(run.id).failure) == (JobState.SUCCEEDED, None)

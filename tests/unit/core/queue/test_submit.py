@@ -298,3 +298,17 @@ def test_what_was_taken_in_before_is_still_answered_while_draining(kit):
     again = kit.submit(idempotency_key="k", body_hash="h")
 
     assert (again.job_id, again.replayed) == (first.job_id, True)
+
+
+def test_the_usage_of_a_day_is_kept_for_forty_days(kit):
+    kit.queued()
+
+    seconds = kit.redis.ttl(next(kit.redis.scan_iter(f"{PREFIX}use:a:*")))
+
+    assert 39 * 86_400 < seconds <= 40 * 86_400
+
+
+def test_rows_of_a_list_have_no_events_before_they_run(kit):
+    row, single = kit.queued(lane=Lane.BATCH), kit.queued()
+
+    assert (kit.events(row), len(kit.events(single))) == ([], 1)

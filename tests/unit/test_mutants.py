@@ -1,0 +1,28 @@
+"""What `make mutants` takes out of the scripts is there, in the places that it says, and leaves scripts that run."""
+
+from collections import Counter
+
+import pytest
+from lupa.lua51 import LuaError
+
+from tests.mutants import MUTANTS, Mutant, mutate
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.name)
+def test_a_mutant_changes_the_scripts_where_it_says_and_they_compile(mutant):
+    mutate(mutant)
+
+
+def test_each_mutant_has_a_name_of_its_own():
+    assert [name for name, count in Counter(one.name for one in MUTANTS).items() if count > 1] == []
+
+
+@pytest.mark.parametrize(("old", "places"), [("no such guard", 1), ("wake()", 1)])
+def test_a_mutant_that_is_not_where_it_says_is_refused(old, places):
+    with pytest.raises(AssertionError, match="places"):
+        mutate(Mutant("x", old, "", "submit", places=places))
+
+
+def test_a_mutant_that_is_no_lua_is_refused():
+    with pytest.raises(LuaError):
+        mutate(Mutant("x", "return {stalled, leases", "return return {stalled, leases", "reap"))
