@@ -8,13 +8,14 @@ from api.pacing import TrustedProxies
 from api.waiting import LongWaits
 from core.batch_store import BatchStore
 from core.events import EventHub, JobEvents
-from core.image_store import ImageStore
+from core.image_store import BRIEF, ImageStore
 from core.job_store import JobStore
 from core.model_profile import further_profiles, read_profile
 from core.redis_client import connect
 from core.settings import Settings
 from core.webhook_store import WebhookStore
 from scheduler.invites import Invites
+from scheduler.reuse import Reuse
 from scheduler.submission import Submission
 from scheduler.tenants import Tenants
 
@@ -39,7 +40,7 @@ def build_services(settings: Settings) -> Services:
         events=JobEvents(client),
         hub=EventHub(client),
         images=ImageStore(settings),
-        submission=Submission(store, settings, profile),
+        submission=Submission(store, settings, profile, Reuse(client, ImageStore(settings, BRIEF))),
         tenants=Tenants(client, settings),
         invites=Invites(client),
         proxies=TrustedProxies(settings.trusted_proxies),

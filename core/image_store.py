@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,9 +21,6 @@ from urllib3.exceptions import HTTPError
 from core.errors import NotFound, StorageFailure, StorageUnavailable
 from core.settings import Settings
 
-CONNECT_SECONDS, READ_SECONDS = 3.0, 10.0
-#: botocore's own tries of one call; who needs more patience than that decides so himself.
-TRIES = 2
 CONNECTIONS = 32
 #: Another writer of the same key is at work (409): wait a moment and look again.
 CONFLICT_TRIES, CONFLICT_SECONDS = 5, 0.2
@@ -32,6 +29,20 @@ PRECONDITION = frozenset({"412", "PreconditionFailed"})
 CONFLICT = frozenset({"409", "ConditionalRequestConflict", "OperationAborted"})
 TAKEN = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 SLOW_DOWN = frozenset({"SlowDown", "RequestTimeout", "Throttling", "ServiceUnavailable", "InternalError", "503"})
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one call may take, in seconds, and botocore's own tries of it; who needs more decides so himself."""
+
+    connect_seconds: float
+    read_seconds: float
+    tries: int
+
+
+USUAL = Patience(3.0, 10.0, 2)
+#: For a look that somebody waits for and that may fail.
+BRIEF = Patience(1.0, 2.0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +62,9 @@ def object_key(tenant: str, job_id: str, created_ms: int) -> str:
 class ImageStore:
     """The bucket. Any thread may use it. Raises StorageUnavailable (try later) or StorageFailure (refused)."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, patience: Patience = USUAL) -> None:
         self.bucket = settings.s3_bucket
-        self._client = _make_client(settings.s3_endpoint_url)
+        self._client = _make_client(settings.s3_endpoint_url, patience)
 
     def ensure_bucket(self) -> None:
         """Make the bucket unless it is there."""
@@ -82,6 +93,22 @@ class ImageStore:
         """What lies under `key`, None if nothing."""
         with _translated(key):
             return self._head(key)
+
+    def present(self, keys: Iterable[str], deadline: float) -> Iterator[str]:
+        """Those of many keys under which something lies, until the `deadline` (monotonic seconds).
+
+        Pages of a folder's listing, each from the next wanted key on: a call tells of up to a thousand objects.
+        """
+        wanted = sorted(keys)
+        while wanted and time.monotonic() < deadline:
+            folder = wanted[0].rpartition("/")[0] + "/"
+            with _translated(folder):
+                # Listed is what comes after, and a key without its last character comes just before it.
+                page = self._client.list_objects_v2(Bucket=self.bucket, Prefix=folder, StartAfter=wanted[0][:-1])
+            listed = [str(entry["Key"]) for entry in page.get("Contents", [])]
+            known_to = listed[-1] if page.get("IsTruncated") and listed else folder[:-1] + "0"  # "0" comes after "/"
+            yield from set(listed).intersection(wanted)
+            wanted = [key for key in wanted if key > known_to]
 
     @contextmanager
     def open(self, key: str, range: tuple[int, int] | None = None) -> Iterator[IO[bytes]]:
@@ -161,7 +188,7 @@ class _Reading(io.RawIOBase):
         return len(data)
 
 
-def _make_client(endpoint_url: str) -> Any:
+def _make_client(endpoint_url: str, patience: Patience) -> Any:
     """A client with path-style addresses and version-4 signatures, which every S3-compatible server takes."""
     session = boto3.session.Session()
     return session.client(
@@ -171,9 +198,9 @@ def _make_client(endpoint_url: str) -> Any:
         config=Config(
             signature_version="s3v4",
             s3={"addressing_style": "path" if endpoint_url else "auto"},
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": TRIES},
+            connect_timeout=patience.connect_seconds,
+            read_timeout=patience.read_seconds,
+            retries={"mode": "standard", "total_max_attempts": patience.tries},
             max_pool_connections=CONNECTIONS,
             tcp_keepalive=True,
             # Servers beside AWS do not all know the newer checksums; the sha256 is ours anyway.

@@ -16,6 +16,7 @@ from core.presets import find_preset
 from core.redis_client import PREFIX, redis_errors
 from core.settings import Settings
 from scheduler.fingerprint import derive_seed, fingerprint_of
+from scheduler.reuse import Reuse
 from scheduler.tenants import Tenant
 
 SEED_LIMIT = 1 << 32  # exclusive
@@ -40,6 +41,7 @@ class Wish:
     lane: Lane = Lane.INTERACTIVE
     metadata: Mapping[str, Any] = field(default_factory=dict)
     batch_id: str = ""
+    job_id: str = ""  # "" = a new one; a row of a list has its own, so that the list sent again is the same jobs
     idempotency_key: str = ""
     body_hash: str = ""
     repeat_key: str = ""  # a hash of the whole call, for a double click or a repeat without a key; "" = never merged
@@ -52,10 +54,17 @@ class Wish:
 class Submission:
     """The door into the queue. Thread-safe."""
 
-    def __init__(self, store: JobStore, settings: Settings, profile: ModelProfile | None = None) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        settings: Settings,
+        profile: ModelProfile | None = None,
+        reuse: Reuse | None = None,  # None: a finished picture is shared without a look at its object
+    ) -> None:
         self._store = store
         self._settings = settings
         self._profile = profile or read_profile(settings.model)
+        self._reuse = reuse
         self._further = {one.id: one for one in further_profiles(settings)}
         self._workers_seen_until = 0.0
 
@@ -82,7 +91,8 @@ class Submission:
         """Store a job for each wish, all or none, in their order.
 
         Raises Forbidden (a lane that is not the tenant's), IdempotencyMismatch, RateLimited, QuotaExceeded, QueueFull,
-        Overloaded, NoWorker or RedisUnavailable; then nothing was stored and nothing charged.
+        Overloaded, NoWorker or RedisUnavailable; then nothing was stored and nothing charged, except that a list of
+        more than core.long_list.ROWS_AT_ONCE may be stored in part at RedisUnavailable: the same call stores the rest.
         """
         jobs = [
             self._job(
@@ -101,6 +111,8 @@ class Submission:
             if job.lane not in tenant.lanes:
                 raise Forbidden(f"This key may not use the {job.lane.value} lane.")
         self._require_worker()
+        if self._reuse is not None:
+            self._reuse.check(jobs)
         return self._store.submit_many(jobs, tenant.limits)
 
     def _job(self, tenant: Tenant, wish: Wish, seed: int, *, idempotency_key: str, repeat_key: str) -> NewJob:
@@ -118,7 +130,7 @@ class Submission:
         deadline = self._settings.batch_deadline_seconds if is_batch else self._settings.interactive_deadline_seconds
         explicit = wish.seed is not None
         return NewJob(
-            id=secrets.token_hex(16),
+            id=wish.job_id or secrets.token_hex(16),
             tenant=tenant.name,
             lane=wish.lane,
             request=request,

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -39,6 +40,32 @@ def test_a_second_picture_under_a_key_changes_nothing_and_gets_the_first_ones_ha
     assert answer == Stored(digest(b"first"), 5)
     with image_store.open(key) as stream:
         assert stream.read() == b"first"
+
+
+def test_of_many_keys_those_are_told_under_which_something_lies(image_store):
+    owners = [f"{name}-{secrets.token_hex(4)}" for name in ("a", "a", "b")]
+    keys = [f"{owner}/2026-11/{number:04}.png" for owner in owners for number in range(5)]
+    for key in keys:
+        image_store.put(key, b"picture", digest(b"picture"))
+    lost = [keys[0], keys[7], keys[14]]
+    for key in lost:
+        image_store.delete(key)
+    never = [f"{owners[0]}/2026-10/0.png", f"{owners[0]}/2026-11/9.png", "z/2026-11/0.png"]
+
+    told = list(image_store.present([*keys, *never], time.monotonic() + 60))
+
+    assert sorted(told) == sorted(set(keys) - set(lost))
+    assert list(image_store.present(keys, time.monotonic() - 1)) == []
+
+
+def test_more_keys_than_a_page_lists_are_told_whole(image_store):
+    owner = f"pages-{secrets.token_hex(4)}"
+    keys = [f"{owner}/2026-11/{number:05}.png" for number in range(1_100)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: image_store.put(key, b"p", digest(b"p")), keys))
+
+    assert sorted(image_store.present(keys, time.monotonic() + 60)) == keys
+    assert list(image_store.present([keys[3], keys[-1]], time.monotonic() + 60)) == [keys[3], keys[-1]]
 
 
 def test_of_many_writers_at_once_all_agree_on_one_picture(image_store):
