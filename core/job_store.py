@@ -86,16 +86,11 @@ class ReapReport:
     retries: int = 0
     deadlines: int = 0
     mirrored: int = 0
+    is_full: bool = False  # there may be more: run again at once
 
     @property
     def total(self) -> int:
         return self.leases + self.unclaimed + self.retries + self.deadlines + self.mirrored
-
-    @property
-    def is_full(self) -> bool:
-        """There may be more: run again at once."""
-        counts = (self.leases, self.unclaimed, self.retries, self.deadlines, self.mirrored)
-        return max(counts) >= REAPED_AT_ONCE
 
 
 def refusal_while_draining(entry: str) -> Draining:
@@ -291,11 +286,11 @@ class JobStore(JobReader):
         return JobState(state) if state else None
 
     def reap(self) -> ReapReport:
-        """Take back leases, unclaimed releases, due retries and deadlines; at most 100 of each."""
+        """Take back leases, unclaimed releases, due retries and deadlines; at most 100 jobs, followers among them."""
         stalled, *counts = self._scripts.run(
             "reap", REAPED_AT_ONCE, self.settings.max_crashes, round(STALL_SECONDS * 1000), self._lease_ms
         )
-        leases, poisoned, unclaimed, retries, deadlines, mirrored = counts
+        leases, poisoned, unclaimed, retries, deadlines, mirrored, *full = counts
         return ReapReport(
             stalled=bool(stalled),
             leases=leases,
@@ -304,6 +299,7 @@ class JobStore(JobReader):
             retries=retries,
             deadlines=deadlines,
             mirrored=mirrored,
+            is_full=full == [1],
         )
 
     def remove(self, job_id: str) -> bool:

@@ -3,7 +3,7 @@
 local PREFIX = '{zimg}:'
 local EVENTS_KEPT = 64                 -- per job, enough to resume a stream
 local EVENTS_AFTER_END_MS = 3600000
-local MIRRORED_AT_ONCE = 100           -- followers ended per script call, so that no call blocks the server for long
+local ENDED_AT_ONCE = 100              -- jobs that one script call ends by itself, so that none blocks the server for long
 local PACE_SHARE = 0.05
 local ORPHAN_AFTER_MS = 600000         -- long after the last lease of a job that ended without a picture
 local WORK_WEIGHT = {interactive = 4, batch = 1}
@@ -195,7 +195,18 @@ local function rise(job)
   redis.call('HSET', job_key(job.id), 'lane', job.lane)
 end
 
+-- A release that never ran costs its tenant no turn: what release.lua added to the virtual time is taken off again.
+local function return_turn(job, lane)
+  local weight = tonumber(redis.call('HGET', PREFIX .. 'lim:' .. job.tenant, 'weight') or '1')
+  local turn = exact(0 - tonumber(job.work) / (weight * WORK_WEIGHT[lane]))
+  local race, entity = PREFIX .. of_model('act', job.model), entity_of(job.tenant, lane, job.model)
+  if not redis.call('ZADD', race, 'XX', 'INCR', turn, entity) then
+    redis.call('HINCRBYFLOAT', PREFIX .. 'vt', entity, turn)
+  end
+end
+
 local function back_to_queue(job)
+  local turn_of = job.state == 'RELEASED' and job.lane
   leave(job)
   redis.call('HSET', job_key(job.id), 'state', 'QUEUED')
   redis.call('HDEL', job_key(job.id), 'progress')
@@ -203,9 +214,12 @@ local function back_to_queue(job)
   job.state = 'QUEUED'
   if job.rises then rise(job) end
   enqueue(job)
+  if turn_of then return_turn(job, turn_of) end  -- last: who comes back into the race starts at the present time
 end
 
 -- Ends -----------------------------------------------------------------------------------------------------------
+
+local ends_left = ENDED_AT_ONCE  -- of this call; a job that the caller names is ended even if none is left
 
 -- Exactly one of charge and refund per job, to the day that its reservation was taken from.
 local function settle(job, kind)
@@ -215,6 +229,14 @@ local function settle(job, kind)
   redis.call('HINCRBY', use, 'reserved', 0 - cost)
   if kind == 'charge' then redis.call('HINCRBY', use, 'used', cost) end
   redis.call('XADD', PREFIX .. 'ledger', '*', 'job', job.id, 'tenant', job.tenant, 'kind', kind, 'cost', cost, 'day', job.day)
+end
+
+-- What a list kept for rows that were not stored is free again; submit.lua opens holds.
+local function close_hold(list)
+  local kept = redis.call('HMGET', PREFIX .. 'hold:' .. list, 'tenant', 'day', 'units')
+  if kept[1] then redis.call('HINCRBY', PREFIX .. 'use:' .. kept[1] .. ':' .. kept[2], 'reserved', 0 - kept[3]) end
+  redis.call('DEL', PREFIX .. 'hold:' .. list)
+  redis.call('ZREM', PREFIX .. 'holds', list)
 end
 
 local function finish(job, state, kind)
@@ -231,6 +253,7 @@ local function finish(job, state, kind)
     redis.call('ZADD', PREFIX .. 'trash', now + ORPHAN_AFTER_MS, 'job:' .. job.id .. ':' .. job.created .. ':' .. job.tenant)
   end
   job.state = state
+  ends_left = ends_left - 1
 end
 
 local function close_events(job, status)
@@ -279,11 +302,12 @@ local function share_picture(picture, owner, id)
   redis.call('SADD', PREFIX .. 'ref:' .. cjson.decode(picture).key, owner, id)
 end
 
--- End up to MIRRORED_AT_ONCE followers of a flight as its leader ended; what is left waits for the reaper.
+-- End followers of a flight as its leader ended, as many as this call may; what is left waits for the reaper.
 local function mirror(flight)
+  if ends_left <= 0 then return 0 end
   local key = PREFIX .. 'mirror:' .. flight
   local how = redis.call('HMGET', key, 'picture', 'failure', 'owner')
-  local ids = redis.call('ZRANGE', PREFIX .. 'fol:' .. flight, 0, MIRRORED_AT_ONCE - 1)
+  local ids = redis.call('ZRANGE', PREFIX .. 'fol:' .. flight, 0, ends_left - 1)
   for _, id in ipairs(ids) do
     local job = read_job(id)
     if not job or job.state ~= 'FOLLOWING' then

@@ -1,15 +1,24 @@
--- Take back what ran out. ARGV: most of each kind, max_crashes, stall_ms, lease_ms.
--- Answer: {stalled, leases, poisoned, unclaimed, retries, expired deadlines, mirrored followers}.
+-- Take back what ran out. ARGV: most jobs, max_crashes, stall_ms, lease_ms. One budget bounds a call, whatever is due:
+-- each entry costs one, and one more for each follower that ends with it.
+-- Answer: {stalled, leases, poisoned, unclaimed, retries, expired deadlines, mirrored followers, 1 if there may be more}.
 -- Safe from any number of schedulers: each step is atomic, each due thing is due once.
 local POISON = '{"code":"poison","message":"The job ended its worker each time it ran alone.","retryable":false}'
 local LATE = '{"code":"deadline_exceeded","message":"The job did not finish within its deadline.","retryable":false}'
 local TICK_KEPT_MS = 500
 local HOPELESS = 5  -- times max_crashes: leases lost for whatever reason
 local now = server_ms()
-local most = tonumber(ARGV[1])
+ends_left = tonumber(ARGV[1])
 local stalled, leases, poisoned, unclaimed, retries, late, mirrored = 0, 0, 0, 0, 0, 0, 0
 
-local function due(name) return redis.call('ZRANGEBYSCORE', PREFIX .. name, '-inf', now, 'LIMIT', 0, most) end
+-- Do `take` for what is due, as far as the budget goes.
+local function for_due(name, take)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. name, '-inf', now, 'LIMIT', 0, math.max(0, ends_left))) do
+    if ends_left <= 0 then return end
+    local before = ends_left
+    take(id, read_job(id))
+    if ends_left == before then ends_left = before - 1 end  -- nobody ended, but it was work
+  end
+end
 
 -- We, or Redis, stood still: workers could not renew or claim, so everybody gets one more period.
 local last = tonumber(redis.call('GET', PREFIX .. 'tick') or now)
@@ -66,38 +75,34 @@ end
 
 -- The state is asked everywhere below, since an entry may outlive its job's state where a failover lost the last writes.
 if now >= tonumber(redis.call('GET', PREFIX .. 'grace') or '0') then
-  for _, id in ipairs(due('lease')) do
-    local job = read_job(id)
+  for_due('lease', function(id, job)
     redis.call('ZREM', PREFIX .. 'lease', id)
     if job and job.state == 'RUNNING' then
       lease_ran_out(job)
       leases = leases + 1
     end
-  end
+  end)
   for _, model in ipairs(all_models()) do
     local rel = of_model('rel', model)
-    for _, id in ipairs(due(rel)) do
-      local job = read_job(id)
+    for_due(rel, function(id, job)
       redis.call('ZREM', PREFIX .. rel, id)
       if job and job.state == 'RELEASED' then
         back_to_queue(job)
         unclaimed = unclaimed + 1
       end
-    end
+    end)
   end
 end
 
-for _, id in ipairs(due('retry')) do
-  local job = read_job(id)
+for_due('retry', function(id, job)
   redis.call('ZREM', PREFIX .. 'retry', id)
   if job and job.state == 'RETRY' then
     back_to_queue(job)
     retries = retries + 1
   end
-end
+end)
 
-for _, id in ipairs(due('deadline')) do
-  local job = read_job(id)
+for_due('deadline', function(id, job)
   if not job or TERMINAL[job.state] or job.state == 'RUNNING' then
     redis.call('ZREM', PREFIX .. 'deadline', id)  -- a running job may finish; queued again, it is entered again
   elseif job.state == 'FOLLOWING' and redis.call('EXISTS', PREFIX .. 'mirror:' .. job.flight) == 1 then
@@ -107,9 +112,11 @@ for _, id in ipairs(due('deadline')) do
     if leads then die_as_leader(job, LATE, true) else die(job, LATE) end
     late = late + 1
   end
-end
+end)
 
-for _, flight in ipairs(redis.call('SRANDMEMBER', PREFIX .. 'mirrors', most)) do
-  if mirrored < most then mirrored = mirrored + mirror(flight) end
+if ends_left > 0 then
+  for _, flight in ipairs(redis.call('SRANDMEMBER', PREFIX .. 'mirrors', ends_left)) do
+    mirrored = mirrored + mirror(flight)
+  end
 end
-return {stalled, leases, poisoned, unclaimed, retries, late, mirrored}
+return {stalled, leases, poisoned, unclaimed, retries, late, mirrored, ends_left <= 0 and 1 or 0}

@@ -1,5 +1,7 @@
 """Single flight: followers mirror the job with the same fingerprint, and take its place when it ends through us."""
 
+import itertools
+
 import pytest
 
 from core.job import JobState, Lane, LeaseStatus
@@ -194,12 +196,45 @@ def test_many_followers_end_in_portions(kit):
 
     kit.complete(run)
     ended = [kit.state(job_id) for job_id in followers].count(JobState.SUCCEEDED)
-    assert ended == 100
+    assert ended == 99, "the leader is the hundredth"
 
-    reports = [kit.store.reap().mirrored for _ in range(3)]
+    reports = [kit.store.reap() for _ in range(3)]
 
-    assert reports == [100, 50, 0]
+    assert [one.mirrored for one in reports] == [100, 51, 0]
+    assert [one.is_full for one in reports] == [True, False, False]
     assert violations(kit.redis, [run.id, *followers]) == []
+
+
+def ended(kit):
+    return kit.redis.xlen(f"{PREFIX}ledger")
+
+
+@pytest.mark.parametrize("due", ["deadline", "lease"])
+def test_one_call_of_the_reaper_ends_a_hundred_jobs_however_many_follow_each(kit, due):
+    """Ten leaders that end in the same call, each with followers of its own, end over several calls."""
+    ids = []
+    for number in range(10):
+        fingerprint = f"f{number}"
+        run = kit.running(fingerprint=fingerprint)
+        followers = [kit.queued(fingerprint=fingerprint) for _ in range(30)]
+        ids += [run.id, *followers]
+        if due == "deadline":
+            kit.store.give_back(run.id, run.token)
+            kit.redis.hset(f"{PREFIX}job:{run.id}", "promoted", 1)
+            kit.let_run_out("deadline", run.id)
+        else:
+            kit.redis.hset(f"{PREFIX}job:{run.id}", mapping={"promoted": 1, "lost_leases": 14})
+            kit.let_run_out("lease", run.id)
+    seen = [ended(kit)]
+    for _ in range(40):
+        report = kit.store.reap()
+        seen.append(ended(kit))
+        if not report.is_full:
+            break
+
+    assert max(after - before for before, after in itertools.pairwise(seen)) == 100
+    assert {kit.state(job_id) for job_id in ids} == {JobState.DEAD}
+    assert violations(kit.redis, ids) == []
 
 
 def test_followers_that_still_wait_for_their_end_do_not_miss_their_deadline(kit):

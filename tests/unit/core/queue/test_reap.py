@@ -176,6 +176,23 @@ def test_one_call_takes_back_no_more_than_a_hundred(kit):
     assert (first.leases, first.is_full, second.leases, second.is_full) == (100, True, 20, False)
 
 
+def test_one_call_takes_back_no_more_than_a_hundred_of_all_kinds_together(kit):
+    due = {"lease": 60, "rel": 30, "retry": 30, "deadline": 30}
+    made = {"lease": kit.running, "rel": kit.released, "retry": kit.waiting_to_retry}
+    entries = [(kind, one()) for kind, one in made.items() for _ in range(due[kind])]
+    entries += [("deadline", kit.queued()) for _ in range(due["deadline"])]
+    for kind, one in entries:
+        kit.let_run_out(kind, getattr(one, "job_id", None) or getattr(one, "id", one))
+
+    reports = [kit.store.reap() for _ in range(2)]
+
+    assert [one.total for one in reports] == [100, 50]
+    assert [one.is_full for one in reports] == [True, False]
+    assert [
+        sum(count) for count in zip(*[(r.leases, r.unclaimed, r.retries, r.deadlines) for r in reports], strict=True)
+    ] == [60, 30, 30, 30]
+
+
 def test_reaping_again_changes_nothing(kit):
     run = kit.running()
     crash(kit, run.id)
