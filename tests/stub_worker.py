@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from celery.exceptions import Reject
 from celery.signals import worker_ready, worker_shutdown
 
 from core.broker import SPARE_THREADS, TASK, make_celery
@@ -27,6 +28,7 @@ from core.job import Failure, Lease, LeaseStatus, Picture
 from core.job_store import JobStore, WorkerInfo
 from core.redis_client import call, connect
 from core.settings import Settings
+from worker.intake import HESITATE_SECONDS, Intake, add_tap
 
 SETTINGS = Settings.from_env()
 SECONDS = float(os.environ.get("STUB_SECONDS", "0"))
@@ -37,6 +39,8 @@ STARTED_MS = time.time_ns() // 1_000_000
 
 app = make_celery(SETTINGS)
 store = JobStore(connect(SETTINGS.redis_url), SETTINGS)
+intake = Intake(JobStore(connect(SETTINGS.redis_url), SETTINGS), NAME)
+add_tap(app, "", lambda: intake.is_open)
 images = ImageStore(SETTINGS) if PNG_BYTES else None
 held: dict[str, str] = {}
 riders: dict[str, bool] = {}  # job -> whether it must be alone, in the order of their claims
@@ -47,6 +51,7 @@ stopping = threading.Event()
 @worker_ready.connect
 def begin(**_: Any) -> None:
     threading.Thread(target=keep_leases, daemon=True).start()
+    intake.start()
 
 
 @worker_shutdown.connect
@@ -72,11 +77,16 @@ def keep_leases() -> None:
 
 @app.task(name=TASK)
 def generate(job_id: str, epoch: int | None = None, *_: Any, **__: Any) -> None:
+    if not intake.is_open:
+        stopping.wait(HESITATE_SECONDS)
+        raise Reject("paused", requeue=True)
     token = secrets.token_hex(8)
     with contextlib.suppress(RedisUnavailable):
         lease = call(lambda: store.claim(job_id, epoch, token, NAME), tries=5)
         if lease is not None:
             run(lease)
+        else:
+            intake.look()
 
 
 def perhaps_die(point: str) -> None:

@@ -72,6 +72,7 @@ class Parts:
     exit: Callable[[int, str], None]
     make_room: Callable[[], bool] = lambda: False  # after an out-of-memory error: True if another try makes sense
     marking: Marking = NO_MARKING
+    on_refused: Callable[[], None] = lambda: None  # a claim was in vain, maybe since an operator paused this worker
     queue: str = ""  # of the model that this worker draws with, as in NewJob
     counts: Counter[str] = field(default_factory=Counter)  # black_images, out_of_memory, drawn
 
@@ -101,6 +102,8 @@ class Executor:
             return
         if lease is not None:
             self._run(lease, taken_at)
+        else:
+            parts.on_refused()
 
     def drain(self, grace_seconds: float) -> None:
         """Begin nothing more; give back what does not finish within the grace. Returns when no lease is held."""

@@ -23,6 +23,7 @@ from core.settings import GIB, Settings
 from worker.card import open_card
 from worker.executor import GIVE_BACK_SECONDS, Executor, Parts
 from worker.health import Health, progress_file
+from worker.intake import Intake
 from worker.lease_keeper import LeaseKeeper
 from worker.pipeline import LoadedModel, load_model, make_engine, warm_up
 from worker.png import Marking
@@ -65,19 +66,26 @@ class WorkerProcess:
         self._reporter = ProgressReporter(self._new_store())
         self._watchdog = Watchdog(self.engine, lambda reason: self._exit(EXIT_STALLED, reason), self._stall_judge())
         self._watermark = self._make_watermark()
+        self._intake = Intake(self._new_store(), self.name, lambda: self.admits)
         self.executor = Executor(self._parts(model))
         self._health = self._make_health(model)
-        for part in (self._keeper, self._reporter, self._shelf, self._watchdog, self._watermark, self._health):
+        parts = (self._keeper, self._reporter, self._shelf, self._watchdog, self._watermark, self._intake, self._health)
+        for part in parts:
             if part is not None:
                 part.start()
         log.info("worker is ready", action="start", worker=self.name, seconds=round(time.monotonic() - begun, 1))
 
     @property
     def admits(self) -> bool:
-        """Whether a message may be taken up now."""
+        """Whether this process could take up a job now."""
         if self.executor.is_draining or not self._shelf.has_room():
             return False
         return self._watermark is None or self._watermark.admits
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a message may be taken up now: it could, and no operator paused it."""
+        return self._intake.is_open
 
     def drain(self) -> None:
         """Finish or give back what runs; whatever then still hangs does not keep the process."""
@@ -95,6 +103,7 @@ class WorkerProcess:
         self.say_goodbye()
         if self._watermark is not None:
             self._watermark.close()
+        self._intake.close()
         self._watchdog.close()
         has_ended = self._shelf.close()
         self._reporter.close()
@@ -138,6 +147,7 @@ class WorkerProcess:
             shelf=self._shelf,
             profile=model.profile,
             worker=self.name,
+            on_refused=self._intake.look,
             queue=queue_of(self.settings),
             exit=self._exit,
             make_room=self._make_room,

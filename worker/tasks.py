@@ -20,17 +20,17 @@ from core.errors import ConfigurationError
 from core.logs import configure_logging, get_logger
 from core.model_profile import queue_of
 from core.settings import Settings
+from worker.intake import HESITATE_SECONDS, add_tap
 from worker.process import WorkerProcess
 from worker.watchdog import end_process
 
-#: A worker that takes nothing in looks again after so long before it hands a message back.
-HESITATE_SECONDS = 1.0
 EXIT_CONFIGURATION = 78
 
 log = get_logger(__name__)
 settings = Settings.from_env()
 app = make_celery(settings, queue_of(settings))
 process = WorkerProcess(settings)
+add_tap(app, queue_of(settings), lambda: process.is_open)
 _pause = threading.Event()
 
 
@@ -40,7 +40,7 @@ def generate(job_id: str, epoch: int | None = None, *_: Any, **__: Any) -> None:
 
     During a rolling upgrade a message may lack the epoch or say more than this release knows.
     """
-    if not process.admits:
+    if not process.is_open:
         _pause.wait(HESITATE_SECONDS)
         raise Reject("this worker takes no jobs now", requeue=True)
     process.executor.execute(job_id, epoch)

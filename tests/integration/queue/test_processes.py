@@ -107,6 +107,49 @@ def test_a_stopping_worker_finishes_what_it_holds(fleet):
     assert len(runs(fleet)) == len(ids)
 
 
+def test_a_paused_worker_leaves_its_messages_to_the_others_until_it_is_resumed(fleet):
+    fleet.start_scheduler()
+    fleet.start_worker(STUB_SECONDS="0.05")
+    fleet.await_workers(1)
+    [paused] = [worker.name for worker in fleet.store.live_workers()]
+    fleet.await_ends(submit(fleet, 2), 30)
+    fleet.store.pause("worker", paused)
+    other = fleet.start_worker(STUB_SECONDS="0.05")
+    fleet.await_workers(2)
+
+    ids = submit(fleet, 60)
+
+    assert_all_well(fleet, ids)
+    jobs = fleet.store.get_many(ids)
+    assert paused not in {job.worker for job in jobs}
+    # What reached it before it knew is given back once: at most a message for each of its threads.
+    assert sum(job.epoch for job in jobs) <= len(jobs) + 6, [job.epoch for job in jobs]
+    assert max(job.epoch for job in jobs) <= 3
+    fleet.stop(other)
+    fleet.store.resume("worker", paused)
+    assert {job.worker for job in fleet.await_ends(submit(fleet, 10), 30)} == {paused}
+
+
+def test_a_paused_worker_stays_paused_when_its_connections_are_cut(fleet):
+    fleet.start_scheduler()
+    fleet.start_worker()
+    fleet.await_workers(1)
+    [paused] = [worker.name for worker in fleet.store.live_workers()]
+    fleet.await_ends(submit(fleet, 2), 30)
+    fleet.store.pause("worker", paused)
+    fleet.start_worker()
+    fleet.await_workers(2)
+    fleet.await_ends(submit(fleet, 10), 30)
+
+    fleet.store.redis.client_kill_filter(_type="normal", skipme=True)
+    ids = submit(fleet, 60)
+
+    assert_all_well(fleet, ids)
+    jobs = fleet.store.get_many(ids)
+    assert paused not in {job.worker for job in jobs}
+    assert max(job.epoch for job in jobs) <= 3
+
+
 def test_nothing_accepted_is_lost_when_redis_is_killed(fleet):
     fleet.start_scheduler()
     fleet.start_worker(STUB_SECONDS="0.05")
