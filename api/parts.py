@@ -25,10 +25,12 @@ SPARE_CONNECTIONS = 16
 
 def build_services(settings: Settings) -> Services:
     """The parts of one api process. Connects to nothing yet: Redis and storage may come up later."""
-    client, profile = (
-        connect(settings.redis_url, connections=settings.api_threads + SPARE_CONNECTIONS),
-        read_profile(settings.model),
+    client = connect(
+        settings.redis_url,
+        timeout_seconds=settings.api_redis_timeout_seconds,
+        connections=settings.api_threads + SPARE_CONNECTIONS,
     )
+    profile = read_profile(settings.model)
     store = JobStore(client, settings)
     return Services(
         settings=settings,

@@ -61,8 +61,8 @@ REAPED_AT_ONCE = 100
 TOMBSTONE_SECONDS = 30 * 86_400
 RETRY_AFTER_MOST = 300
 DRAINING_RETRY_SECONDS = 60
-#: How often a submit is asked again; with the client's timeout this is what a caller waits for a frozen Redis at most.
-SUBMIT_RETRIES = 2
+#: How often a submit is asked again: with a frozen Redis a caller waits for so many timeouts of the client, and one.
+SUBMIT_RETRIES = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

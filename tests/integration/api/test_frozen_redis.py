@@ -1,0 +1,77 @@
+"""A Redis that stands still: the caller is told so after a bounded wait, and its next try makes one job."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from api.app import create_app
+from api.parts import build_services
+from core.redis_client import PREFIX
+from core.settings import Settings
+from tests.fault_proxy import tcp_proxy
+
+BODY = {"prompt": "a mug that is asked for twice", "size": "256x256"}
+KEY = {"Idempotency-Key": "order-77"}
+
+
+@contextmanager
+def through_a_proxy(settings, port):
+    """A client of an api whose Redis can be frozen, its parts and the proxy."""
+    with tcp_proxy(port) as proxy:
+        settings = replace(settings, redis_url=f"redis://127.0.0.1:{proxy.port}/0", api_redis_timeout_seconds=1.0)
+        parts = build_services(settings)
+        try:
+            yield create_app(parts).test_client(), parts, proxy
+        finally:
+            parts.hub.close()
+            parts.redis.close()
+
+
+def thaw(proxy):
+    """Everything moves again; what was on the way to connections that were given up is lost."""
+    proxy.holds_after = b""
+    proxy.holds_answers = proxy.frozen = False
+
+
+def freeze(proxy):
+    proxy.frozen = True
+
+
+def freeze_at_the_submit(proxy):
+    """The submit arrives and is carried out; from then on nothing comes back."""
+    proxy.holds_after = BODY["prompt"].encode()
+
+
+@pytest.mark.parametrize(("how", "stored"), [(freeze, 0), (freeze_at_the_submit, 1)])
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_submit_is_told_to_come_again_and_then_makes_its_jobs_once(
+    settings, valkey_server, valkey, worker, how, stored, jobs
+):
+    body = {**BODY, "n": jobs}
+    with through_a_proxy(settings, valkey_server.port) as (client, _, proxy):
+        assert client.post("/v1/jobs", json={**BODY, "prompt": "warm-up"}).status_code == 202
+        valkey.flushdb()
+        worker.alive()
+        how(proxy)
+
+        refused = client.post("/v1/jobs", json=body, headers=KEY)
+        found = valkey.zcard(f"{PREFIX}jobs:local")
+        thaw(proxy)
+        taken = client.post("/v1/jobs", json=body, headers=KEY)
+
+    assert (refused.status_code, refused.json["code"]) == (503, "redis_unavailable")
+    assert int(refused.headers["Retry-After"]) == refused.json["retry_after_seconds"] >= 1
+    assert "RateLimit" not in refused.headers
+    assert found == stored * jobs
+    assert taken.status_code == 202, taken.text
+    assert taken.headers.get("Idempotency-Replayed") == ("true" if stored else None)
+    assert valkey.zcard(f"{PREFIX}jobs:local") == jobs
+
+
+def test_the_apis_patience_with_redis_is_its_own(settings, valkey):
+    parts = build_services(settings)
+
+    assert Settings.from_env({"ZIMG_API_REDIS_TIMEOUT_SECONDS": "1.5"}).api_redis_timeout_seconds == 1.5
+    assert parts.redis.connection_pool.connection_kwargs["socket_timeout"] == settings.api_redis_timeout_seconds == 3.0
+    assert valkey.connection_pool.connection_kwargs["socket_timeout"] == 5.0
