@@ -195,7 +195,7 @@ class Job:
     picture: Picture | None = None
     failure: Failure | None = None
     expires_ms: int = 0  # when the picture is removed
-    picture_removed: bool = False
+    picture_removed: bool = False  # or past its retention, by the server's clock when it was read
     queue: str = ""  # as in NewJob
     priority: Priority = Priority.NORMAL
     webhook_url: str = ""

@@ -143,8 +143,12 @@ class JobReader:
             pipeline = self.redis.pipeline(transaction=False)
             for job_id in ids:
                 pipeline.hgetall(f"{PREFIX}job:{job_id}")
-            rows = pipeline.execute()
-        return [job_from(job_id, row) if row.get("state") else None for job_id, row in zip(ids, rows, strict=True)]
+            pipeline.time()
+            *rows, (seconds, microseconds) = pipeline.execute()
+        now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+        return [
+            job_from(job_id, row, now_ms) if row.get("state") else None for job_id, row in zip(ids, rows, strict=True)
+        ]
 
     def ended_among(self, ids: Sequence[str]) -> set[str]:
         """Those that ended or have no record."""
@@ -354,8 +358,8 @@ def emission_of(limits: TenantLimits) -> float:
     return 1000 / limits.burst_per_second if limits.burst_per_second > 0 else 0.0
 
 
-def job_from(job_id: str, row: Mapping[str, str]) -> Job:
-    """A job as its hash says."""
+def job_from(job_id: str, row: Mapping[str, str], now_ms: int) -> Job:
+    """A job as its hash says; a picture past its retention counts as removed, whether or not it was swept already."""
 
     def flag(name: str) -> bool:
         return row.get(name) == "1"
@@ -388,7 +392,7 @@ def job_from(job_id: str, row: Mapping[str, str]) -> Job:
         picture=Picture.from_json(row["picture"]) if "picture" in row else None,
         failure=Failure.from_json(row["failure"]) if "failure" in row else None,
         expires_ms=number("expires"),
-        picture_removed=flag("picture_removed"),
+        picture_removed=flag("picture_removed") or 0 < number("expires") <= now_ms,
         queue=row.get("model", ""),
         priority=Priority(row.get("priority") or "normal"),
         webhook_url=row.get("webhook", ""),

@@ -12,6 +12,8 @@ from core.trash import TrashBin
 
 PERIOD_SECONDS = 5.0
 AT_ONCE = 200
+#: Bounds one turn after an outage or a wave: 20,000 pictures, as many records and objects; the rest follows next turn.
+PORTIONS_MOST = 100
 WORKER_FORGOTTEN_MS = 86_400_000
 LEDGER_DAYS = 400  # the bill; export it before that
 
@@ -36,23 +38,33 @@ class Retention:
         self.deleted = 0
 
     def turn(self) -> None:
-        """One sweep. Raises RedisUnavailable; storage trouble is logged and tried again next time."""
+        """Sweep until nothing is due. Raises RedisUnavailable; storage trouble is logged and tried again next time."""
+        for portion in (self._expire, self._empty_trash):
+            for _ in range(PORTIONS_MOST):
+                if not portion():
+                    break
+        self._forget_old()
+
+    def _expire(self) -> bool:
+        """One portion of pictures and of records; whether more may be due."""
         expired, records = self._store.expire(AT_ONCE)
         self.expired += expired
         for job_id in records:
             self._store.remove(job_id)
-        self._empty_trash()
-        self._forget_old()
+        return max(expired, len(records)) >= AT_ONCE
 
-    def _empty_trash(self) -> None:
-        for one in self._trash.due(AT_ONCE):
+    def _empty_trash(self) -> bool:
+        """One portion of objects; whether more may be due, and the storage takes it."""
+        due = self._trash.due(AT_ONCE)
+        for one in due:
             try:
                 self._objects.delete(one.key)
             except (StorageFailure, StorageUnavailable) as error:
                 log.warning("deletion waits for the storage", action="retention", error=type(error).__name__)
-                return
+                return False
             self._trash.forget([one])
             self.deleted += 1
+        return len(due) >= AT_ONCE
 
     def _forget_old(self) -> None:
         with redis_errors():

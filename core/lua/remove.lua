@@ -3,6 +3,7 @@
 local id = ARGV[1]
 local job = read_job(id)
 if not job then
+  redis.call('ZREM', PREFIX .. 'records', id)  -- else the sweep would find it due for ever
   if redis.call('EXISTS', PREFIX .. 'tombstone:' .. id) == 1 then return 1 end
   return false
 end

@@ -270,6 +270,17 @@ def test_an_expired_picture_is_gone_while_its_record_still_reads(http, worker, p
     assert http.get(f"/i/{job['id']}.png").status_code == 410
 
 
+def test_a_picture_past_its_retention_is_gone_before_it_is_swept(http, worker, valkey):
+    job = submit(http)
+    worker.draw_all()
+    valkey.hset(f"{{zimg}}:job:{job['id']}", "expires", "1")
+
+    shown = http.get(f"/v1/jobs/{job['id']}").json
+
+    assert (shown["status"], shown["images"]) == ("expired", [])
+    assert http.get(f"/i/{job['id']}.png").status_code == 410
+
+
 def test_with_the_last_long_wait_taken_the_next_is_refused_and_short_calls_still_work(http, worker, parts):
     job = submit(http)
     places = [parts.long_waits.enter() for _ in range(parts.settings.long_waits)]

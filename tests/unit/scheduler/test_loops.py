@@ -101,6 +101,32 @@ def test_expired_pictures_lose_their_object_and_due_records_go(kit, retention, o
     assert kit.redis.zcard(f"{PREFIX}trash") == 0
 
 
+def test_everything_that_is_due_goes_in_one_turn(kit, retention, objects, monkeypatch):
+    monkeypatch.setattr("scheduler.retention.AT_ONCE", 10)
+    expired, old = [kit.succeeded() for _ in range(25)], [kit.succeeded() for _ in range(35)]
+    for job_id in expired:
+        kit.let_run_out("pictures", job_id)
+    for job_id in old:
+        kit.let_run_out("records", job_id)
+
+    retention.turn()
+
+    assert (retention.expired, retention.deleted, len(objects.deleted)) == (25, 60, 60)
+    assert kit.redis.zcard(f"{PREFIX}records") == 25
+    assert kit.redis.zcard(f"{PREFIX}trash") == 0
+
+
+def test_one_turn_is_bounded(kit, retention, monkeypatch):
+    monkeypatch.setattr("scheduler.retention.AT_ONCE", 1)
+    monkeypatch.setattr("scheduler.retention.PORTIONS_MOST", 3)
+    for _ in range(5):
+        kit.let_run_out("pictures", kit.succeeded())
+
+    retention.turn()
+
+    assert retention.expired == 3
+
+
 def test_while_the_storage_is_down_deletions_wait(kit, retention, objects):
     job_id = kit.succeeded()
     kit.let_run_out("pictures", job_id)

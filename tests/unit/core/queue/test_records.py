@@ -159,6 +159,27 @@ def test_a_picture_past_its_retention_says_so_before_its_object_goes(kit):
     assert kit.store.expire(10) == (0, [])
 
 
+def test_between_its_expiry_and_the_sweep_a_picture_counts_as_removed(kit):
+    expired, kept = kit.succeeded(), kit.succeeded()
+    seconds, _ = kit.redis.time()
+    kit.redis.hset(f"{PREFIX}job:{expired}", "expires", int(seconds) * 1000)
+    kit.redis.hset(f"{PREFIX}job:{kept}", "expires", (int(seconds) + 100) * 1000)
+
+    jobs = kit.store.get_many([expired, kept, kit.queued()])
+
+    assert [job.picture_removed for job in jobs] == [True, False, False]
+    assert [job.picture_removed for job in kit.store.list_jobs("a", states={JobState.SUCCEEDED})] == [False, True]
+
+
+def test_an_entry_of_a_record_that_is_gone_is_due_once(kit):
+    kit.redis.zadd(f"{PREFIX}records", {"no-such-job": 1})
+    assert kit.store.expire(10) == (0, ["no-such-job"])
+
+    kit.store.remove("no-such-job")
+
+    assert kit.store.expire(10) == (0, [])
+
+
 def test_a_picture_is_kept_as_long_as_its_job_asked(kit):
     job_id = kit.succeeded(retention_seconds=100)
 
