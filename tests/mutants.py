@@ -90,9 +90,9 @@ MUTANTS = [
     Mutant("list-day", "if is_drawn and held_day then day = held_day end", "", "long_lists"),
     Mutant("list-draws", "'units', math.max(0, kept[1] - cost), 'jobs', math.max(0, kept[2] - #news))", "'units', kept[1], 'jobs', kept[2])", "long_lists"),
     Mutant("list-draws-more", "'reserved', math.max(0, cost - kept[1]))", "'reserved', 0)", "long_lists"),
-    Mutant("list-lengthens", "if held_day then redis.call('ZADD', PREFIX .. 'holds', now + ARGV[18], list) end", "if step == 'open' then redis.call('ZADD', PREFIX .. 'holds', now + ARGV[18], list) end", "long_lists"),
+    Mutant("list-lengthens", "if held_day then redis.call('ZADD', PREFIX .. 'holds', now + LIST.keep_ms, list) end", "if step == 'open' then redis.call('ZADD', PREFIX .. 'holds', now + LIST.keep_ms, list) end", "long_lists"),
     Mutant("list-closes", "if step == 'close' then close_hold(list) end", "", "long_lists"),
-    Mutant("list-expected", "'tenant', tenant, 'expected', ARGV[17])", "'tenant', tenant)", "long_lists"),
+    Mutant("list-expected", "'tenant', tenant, 'expected', LIST.total)", "'tenant', tenant)", "long_lists"),
     Mutant("hold-refund", "'reserved', 0 - kept[3])", "'reserved', 0)", "long_lists"),
     Mutant("hold-due", "PREFIX .. 'holds', '-inf', server_ms(),", "PREFIX .. 'holds', '-inf', '+inf',", "long_lists"),
     Mutant("lift-queued", "if new.lane == 'interactive' then lift(leader) end", "", "followers"),
@@ -284,6 +284,10 @@ MUTANTS = [
     Mutant("audit-counts", "if ARGV[1] == '1' then redis.call('HSET', PREFIX .. 'nq', lane, lengths[lane]) end", "", AUDITOR),
     Mutant("audit-counts-parked", "add(redis.call('SMEMBERS', PREFIX .. 'parked'))\n", "", AUDITOR),
     Mutant("audit-counts-once", "and not seen[entity] then", "then", AUDITOR),
+    Mutant("release-gone", "elseif job[1] then", "elseif true then", "release"),
+    Mutant("release-gone-counted", "count_queued_work(entity, 0)\n        popped_of[lane] = popped_of[lane] + 1", "count_queued_work(entity, 0)", "release"),
+    Mutant("release-gone-work", "        count_queued_work(entity, 0)\n", "", "release"),
+    Mutant("remove-due-again", "  redis.call('ZREM', PREFIX .. 'records', id)  -- else", "  -- else", "records"),
 ]  # fmt: skip
 
 

@@ -96,6 +96,9 @@ local function release_of(model)
         present = math.max(present, virtual)
         redis.call('ZADD', race, exact(virtual + work / (tenant.weight * WORK_WEIGHT[lane])), entity)
         left = left - 1
+      else  -- its record is gone, and with it how much work it was: the audit counts that anew
+        count_queued_work(entity, 0)
+        popped_of[lane] = popped_of[lane] + 1
       end
     end
   end

@@ -231,6 +231,9 @@ def test_a_parked_queue_is_counted_too(kit, auditor):
 
     assert auditor.audit().is_clean
 
+    kit.redis.delete(f"{PREFIX}queued_work")
+    assert auditor.audit().counters == {"queued_work of a|interactive": -1}
+
 
 def test_an_entry_of_a_queue_that_is_no_waiting_job_goes(kit, auditor):
     run, waiting = kit.running(tenant="b"), kit.queued()

@@ -409,3 +409,22 @@ def test_a_resumed_lane_and_a_new_worker_are_released_to_at_once(kit):
         news()
 
         assert kit.store.wait_for_wake(0.01)
+
+
+def test_an_entry_whose_record_is_gone_is_passed_over_and_counted_no_more(kit):
+    gone, waiting = kit.queued(), kit.queued()
+    kit.redis.delete(f"{PREFIX}job:{gone}")
+
+    assert [one.job_id for one in kit.store.release(10)] == [waiting]
+
+    assert kit.store.depth().waiting == {"interactive": 0, "batch": 0}
+    assert kit.redis.hgetall(f"{PREFIX}queued_work") == {}
+
+
+def test_nothing_is_left_of_a_queue_whose_last_record_is_gone(kit):
+    kit.redis.delete(f"{PREFIX}job:{kit.queued()}")
+
+    assert kit.store.release(10) == []
+
+    assert kit.store.depth().waiting == {"interactive": 0, "batch": 0}
+    assert kit.redis.hgetall(f"{PREFIX}queued_work") == {}
