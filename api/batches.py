@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from flask import Response, jsonify, make_response, request
 from flask_openapi.models.media_type import MediaType
@@ -30,7 +29,7 @@ from api.openapi_parts import BATCHES, SECURITY, problems, routes
 from api.product_sheet import Sheet, fill, read_sheet, template_fields, write_sheet
 from api.submitting import wanted_profile
 from core.batch_store import Batch
-from core.errors import InvalidRequest, NotFound, ZimgError
+from core.errors import InvalidRequest, NotFound, RedisUnavailable, ZimgError
 from core.job import Job, Lane
 from core.job_store import BatchCounts
 from core.model_profile import ModelProfile
@@ -96,13 +95,16 @@ def create() -> Response:
     pixels = _pixels(profile)
     rows = plan_rows(sheet, templates)
     _check_rules(parts, rows)
-    batch = _keep(parts, owner.name, name, sheet, templates)
     hashed = body_hash(_meaning(parts, data, templates, profile, pixels))
+    batch = _keep(parts, _id_for(parts, owner.name, key, hashed), name, sheet, templates)
     wishes = _wishes(rows, batch.id, profile, pixels, key=key, hashed=hashed)
     try:
         first = parts.submission.submit_many(owner, wishes)[0]
+    except RedisUnavailable:
+        raise  # a part may be stored: the record stays, and the list sent again with its key goes on from there
     except ZimgError:
-        parts.batches.forget(batch.id)
+        if parts.jobs.get_batch(batch.id) is None:
+            parts.batches.forget(batch.id)
         raise
     batch_id = _batch_of(parts, batch.id, first.job_id) if first.replayed else batch.id
     response = make_response(jsonify(batch_object(parts, find_batch(batch_id))), 202)
@@ -135,6 +137,7 @@ def _wishes(
             lane=Lane.BATCH,
             metadata={"sku": row.sku, "variant": row.variant, "row": row.index},
             batch_id=batch_id,
+            job_id=row_id(batch_id, number),
             idempotency_key=f"{key}#{number}" if key else "",
             body_hash=hashed,
         )
@@ -225,6 +228,11 @@ def row_seed(row: Row) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
+def row_id(batch_id: str, number: int) -> str:
+    """The id of a batch's picture, from 0: the same whenever the batch is stored. As hard to guess as the batch's."""
+    return hashlib.sha256(f"{batch_id}:{number}".encode()).hexdigest()[:32]
+
+
 def result_columns(batch: Batch, made: Sequence[Job]) -> dict[str, list[str]]:
     """`<variant>_status` and `<variant>_url` for each row."""
     columns: dict[str, list[str]] = {}
@@ -256,7 +264,7 @@ def batch_object(parts: Services, batch: Batch) -> dict[str, Any]:
     own = f"{base_url()}/v1/batches/{batch.id}"
     shown = objects.BatchObject(
         id=batch.id,
-        status="in_progress" if counts.open else ("canceled" if counts.canceled else "completed"),
+        status=_status(counts),
         created_at=batch.created_ms // 1000,
         name=batch.name,
         rows=len(batch.rows),
@@ -291,10 +299,20 @@ def _pixels(profile: ModelProfile) -> tuple[int, int]:
         raise InvalidRequest(wrong.errors()[0]["msg"], field="size", code="invalid_size") from wrong
 
 
-def _keep(parts: Services, owner: str, name: str, sheet: Sheet, templates: Mapping[str, str]) -> Batch:
+def _id_for(parts: Services, owner: str, key: str, hashed: str) -> str:
+    """The same for the same list under the same key, so that a call which broke off is gone on with."""
+    batch_id = parts.batches.id_for(owner, key, hashed)
+    if key and parts.jobs.was_removed(row_id(batch_id, 0)):  # a removed picture's id is never used again
+        return parts.batches.id_for(owner, key, hashed, afresh=True)
+    return batch_id
+
+
+def _keep(parts: Services, batch_id: str, name: str, sheet: Sheet, templates: Mapping[str, str]) -> Batch:
+    if known := parts.batches.get(batch_id):
+        return known
     batch = Batch(
-        id=f"batch_{secrets.token_hex(12)}",
-        tenant=owner,
+        id=batch_id,
+        tenant=tenant().name,
         created_ms=time.time_ns() // 1_000_000,
         name=name,
         delimiter=sheet.delimiter,
@@ -307,10 +325,20 @@ def _keep(parts: Services, owner: str, name: str, sheet: Sheet, templates: Mappi
 
 
 def _batch_of(parts: Services, new_id: str, job_id: str) -> str:
-    """The batch that an earlier call with the same Idempotency-Key made; the new one is not needed."""
-    parts.batches.forget(new_id)
+    """The batch that an earlier call with the same Idempotency-Key made; a new one is not needed then."""
     job = parts.jobs.get(job_id)
-    return job.batch_id if job else ""
+    batch_id = job.batch_id if job else ""
+    if batch_id != new_id:
+        parts.batches.forget(new_id)
+    return batch_id
+
+
+def _status(counts: BatchCounts) -> Literal["in_progress", "incomplete", "completed", "canceled"]:
+    if counts.missing and not counts.is_coming_in:
+        return "incomplete"
+    if counts.open or counts.missing:
+        return "in_progress"
+    return "canceled" if counts.canceled else "completed"
 
 
 def _jobs_of(parts: Services, batch: Batch) -> list[Job]:

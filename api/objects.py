@@ -128,11 +128,14 @@ class BatchUrls(BaseModel):
 
 
 class BatchObject(BaseModel):
-    """A product list on its way."""
+    """A product list on its way.
+
+    incomplete: storing it broke off; sent again with the same Idempotency-Key it goes on from there.
+    """
 
     id: str
     object: Literal["batch"] = "batch"
-    status: Literal["in_progress", "completed", "canceled"]
+    status: Literal["in_progress", "incomplete", "completed", "canceled"]
     created_at: int
     name: str
     rows: int

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -31,12 +33,41 @@ class Batch:
     templates: Mapping[str, str] = field(default_factory=dict)  # variant -> prompt template
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCounts:
+    """How far the jobs of one batch are."""
+
+    id: str
+    tenant: str
+    total: int
+    succeeded: int
+    dead: int
+    canceled: int
+    missing: int = 0  # rows of the list that are not stored: not yet (`is_coming_in`), or the call broke off
+    is_coming_in: bool = False
+
+    @property
+    def open(self) -> int:
+        return self.total - self.succeeded - self.dead - self.canceled
+
+
 class BatchStore:
     """Keeps batches for as long as their jobs' records. Every method raises RedisUnavailable on connection trouble."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._redis = client
         self._seconds = settings.record_retention_seconds
+        self._key_ms = settings.idempotency_seconds * 1000
+
+    def id_for(self, tenant: str, key: str, body_hash: str, *, afresh: bool = False) -> str:
+        """A new id; for an Idempotency-Key used before with the same body the id it got then, unless `afresh`."""
+        new = f"batch_{secrets.token_hex(12)}"
+        if not key:
+            return new
+        name = f"{PREFIX}list:{tenant}:{hashlib.sha256(f'{key}|{body_hash}'.encode()).hexdigest()}"
+        with redis_errors():
+            is_new = self._redis.set(name, new, nx=not afresh, px=self._key_ms)
+            return new if is_new else str(self._redis.get(name) or new)
 
     def save(self, batch: Batch) -> None:
         """Keep a batch; again with the same id it replaces what was there."""

@@ -6,9 +6,11 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 import redis
 
+from core.batch_store import BatchCounts
 from core.job import Failure, GenerationRequest, Job, JobState, Lane, Picture, Priority, Progress, known_fields
 from core.redis_client import PREFIX, redis_errors
 from core.scripts import Scripts
@@ -104,22 +106,6 @@ class Tallies:
     audit: Mapping[str, int] = field(default_factory=dict)  # of the last audit: kind -> differences; `at`, server ms
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchCounts:
-    """How far the jobs of one batch are."""
-
-    id: str
-    tenant: str
-    total: int
-    succeeded: int
-    dead: int
-    canceled: int
-
-    @property
-    def open(self) -> int:
-        return self.total - self.succeeded - self.dead - self.canceled
-
-
 class JobReader:
     """Reads what the scripts wrote. Every method raises RedisUnavailable on connection trouble."""
 
@@ -192,16 +178,20 @@ class JobReader:
     def get_batch(self, batch_id: str) -> BatchCounts | None:
         """The batch's counts, or None if unknown."""
         with redis_errors():
-            row: dict[str, str] = self.redis.hgetall(f"{PREFIX}batch:{batch_id}")  # type: ignore[assignment]
+            pipeline: Any = self.redis.pipeline().hgetall(f"{PREFIX}batch:{batch_id}")
+            row, is_held = pipeline.exists(f"{PREFIX}hold:{batch_id}").execute()
         if not row:
             return None
+        total = int(row.get("total", 0))
         return BatchCounts(
             id=batch_id,
             tenant=row.get("tenant", ""),
-            total=int(row.get("total", 0)),
+            total=total,
             succeeded=int(row.get(JobState.SUCCEEDED, 0)),
             dead=int(row.get(JobState.DEAD, 0)),
             canceled=int(row.get(JobState.CANCELED, 0)),
+            missing=max(0, int(row.get("expected", total)) - total),
+            is_coming_in=bool(is_held),
         )
 
     def batch_job_ids(self, batch_id: str) -> list[str]:

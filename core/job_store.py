@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
+from core.batch_store import BatchCounts
 from core.errors import (
     Draining,
     IdempotencyMismatch,
@@ -26,12 +27,10 @@ from core.job import (
     LeaseStatus,
     NewJob,
     Picture,
-    Priority,
     Progress,
     Release,
 )
 from core.job_reader import (
-    BatchCounts,
     JobReader,
     LimitUse,
     QueueDepth,
@@ -39,8 +38,10 @@ from core.job_reader import (
     TenantLimits,
     emission_of,
 )
+from core.long_list import ListStep, portions
 from core.redis_client import PREFIX, call, redis_errors
 from core.retry_policy import RetryPolicy
+from core.submit_rows import extras, row_values
 from core.workers import WorkerInfo
 
 __all__ = [
@@ -111,7 +112,8 @@ class JobStore(JobReader):
         """Store jobs of one tenant, all or none, in their order.
 
         Raises IdempotencyMismatch, Draining, RateLimited, QuotaExceeded, QueueFull or Overloaded; then nothing was
-        stored.
+        stored. More than ROWS_AT_ONCE are stored in portions (core/long_list.py): after RedisUnavailable a part of
+        them may be stored, and the same call stores the rest.
         """
         if not jobs:
             return []
@@ -119,8 +121,17 @@ class JobStore(JobReader):
         if any(job.tenant != tenant for job in jobs):
             raise ValueError("submit_many takes the jobs of one tenant")
         interactive = sum(job.lane is Lane.INTERACTIVE for job in jobs)
+        # The burst counts pictures that a person asks for; a batch is one call, bounded by the other limits.
+        burst_cost = interactive + (interactive < len(jobs))
+        stored: list[Submitted] = []
+        for part, step in portions(self.redis, jobs):
+            stored += self._store(part, step, limits, burst_cost)
+        return stored
+
+    def _store(self, jobs: Sequence[NewJob], step: ListStep, limits: TenantLimits, burst_cost: int) -> list[Submitted]:
+        """One call of submit.lua."""
         header = (
-            tenant,
+            jobs[0].tenant,
             limits.weight,
             limits.running_jobs,
             limits.daily_units,
@@ -130,11 +141,10 @@ class JobStore(JobReader):
             self.settings.queued_jobs,
             self.settings.idempotency_seconds * 1000,
             self.settings.record_retention_seconds * 1000,
-            # The burst counts pictures that a person asks for; a batch is one call, bounded by the other limits.
-            interactive + (interactive < len(jobs)),
+            burst_cost,
         )
-        rows = [value for job in jobs for value in self._submit_fields(job)]
-        answer, is_asked_again = self._ask_to_store(*header, *rows, *_extras(jobs))
+        rows = [value for job in jobs for value in row_values(job, self.settings)]
+        answer, is_asked_again = self._ask_to_store(*header, *rows, *extras(jobs, step.values()))
         if answer[0] != "ok":
             self._refuse(answer[0], answer[1], limits)
         own = {job.id for job in jobs} if is_asked_again else set()
@@ -156,31 +166,11 @@ class JobStore(JobReader):
         except RedisUnavailable:
             return call(lambda: self._scripts.run("submit", *arguments), tries=SUBMIT_RETRIES), True
 
-    def _submit_fields(self, job: NewJob) -> tuple[Any, ...]:
-        """In the order that submit.lua reads them."""
-        retention = job.retention_seconds or self.settings.picture_retention_seconds
-        return (
-            job.id,
-            f"{job.lane.value}@{job.queue}" if job.queue else job.lane.value,
-            job.fingerprint,
-            job.idempotency_key,
-            job.body_hash,
-            job.repeat_key,
-            job.repeat_seconds * 1000,
-            job.cost_units,
-            job.work or job.cost_units,
-            job.deadline_seconds * 1000,
-            job.max_attempts,
-            job.priority.head_start_ms,
-            job.batch_id,
-            job.request.to_json(),
-            json.dumps(dict(job.metadata), ensure_ascii=False, separators=(",", ":")),
-            retention * 1000,
-        )
-
     def _refuse(self, reason: str, detail: str, limits: TenantLimits) -> NoReturn:
         if reason == "idempotency_mismatch":
             raise IdempotencyMismatch("This Idempotency-Key was used before with another body; send a new key.")
+        if reason == "hold_gone":
+            raise RedisUnavailable("The list took too long and is stored in part; send it again with the same key.")
         if reason == "draining":
             raise refusal_while_draining(detail)
         if reason == "rate_limited":
@@ -302,6 +292,10 @@ class JobStore(JobReader):
             is_full=full == [1],
         )
 
+    def reap_holds(self) -> int:
+        """Give back what lists keep whose callers went away; how many such lists, at most 100."""
+        return int(self._scripts.run("reap_holds", REAPED_AT_ONCE))
+
     def remove(self, job_id: str) -> bool:
         """Forget an ended job; `was_removed` knows it for 30 days. False if it has not ended or is unknown."""
         return bool(self._scripts.run("remove", job_id, TOMBSTONE_SECONDS * 1000))
@@ -363,17 +357,6 @@ class JobStore(JobReader):
     @property
     def _lease_ms(self) -> int:
         return round(self.settings.lease_seconds * 1000)
-
-
-def _extras(jobs: Sequence[NewJob]) -> list[str]:
-    """What few jobs have, as one argument behind all rows: fields of the record, by the job's number. Else nothing."""
-    found: dict[str, dict[str, str]] = {}
-    for number, job in enumerate(jobs, 1):
-        priority = "" if job.priority is Priority.NORMAL else job.priority.value
-        own = {name: value for name, value in (("priority", priority), ("webhook", job.webhook_url)) if value}
-        if own:
-            found[str(number)] = own
-    return [json.dumps(found)] if found else []
 
 
 def _release(job_id: str, epoch: str) -> Release:

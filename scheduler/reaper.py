@@ -20,6 +20,8 @@ class Reaper:
 
     def turn(self) -> None:
         """Reap until nothing is due. Raises RedisUnavailable."""
+        if lists := self._store.reap_holds():
+            log.warning("lists were left in part: what was kept for the rest is free again", action="reap", lists=lists)
         for _ in range(RUNS_AT_ONCE):
             report = self._store.reap()
             self._tell(report)

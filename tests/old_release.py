@@ -12,14 +12,15 @@ from pathlib import Path
 import core.scripts
 
 FOLDER = Path(__file__).parent / "data" / "scripts_v0"
+todays_texts = core.scripts.script_texts
 
 
 @cache
 def old_texts() -> dict[str, str]:
-    """Name -> text as that release sent it."""
+    """Name -> text as that release sent it; what it did not have, today's code around it runs as today."""
     texts = {path.stem: path.read_text() for path in FOLDER.glob("*.lua")}
     prelude = texts.pop("prelude")
-    return {name: f"{prelude}\n-- {name}.lua\n{text}" for name, text in texts.items()}
+    return {**todays_texts(), **{name: f"{prelude}\n-- {name}.lua\n{text}" for name, text in texts.items()}}
 
 
 if __name__ == "__main__" or "celery" in Path(sys.argv[0]).parts:

@@ -162,10 +162,16 @@ def violations(client: redis.Redis, job_ids: list[str]) -> list[str]:
     charged: Counter[str] = Counter()
     for _, entry in client.xrange(f"{PREFIX}ledger"):
         charged[f"{entry['tenant']}:{entry['day']}"] += int(entry["cost"]) * (entry["kind"] == "charge")
+    held: Counter[str] = Counter()  # by lists that are still coming in
+    for key in client.scan_iter(f"{PREFIX}hold:*"):
+        kept = client.hgetall(key)
+        held[f"{kept['tenant']}:{kept['day']}"] += int(kept["units"])
+        if client.zscore(f"{PREFIX}holds", key.removeprefix(f"{PREFIX}hold:")) is None:
+            found.append(f"{key} never runs out")
     for key in client.scan_iter(f"{PREFIX}use:*"):
         use = client.hgetall(key)
-        if int(use.get("reserved", 0)):
-            found.append(f"{key} still reserves {use['reserved']}")
+        if int(use.get("reserved", 0)) != held[key.removeprefix(f"{PREFIX}use:")]:
+            found.append(f"{key} reserves {use.get('reserved')}, open holds {held[key.removeprefix(f'{PREFIX}use:')]}")
         if int(use.get("used", 0)) != charged[key.removeprefix(f"{PREFIX}use:")]:
             found.append(f"{key} says {use.get('used')} used, the ledger {charged[key.removeprefix(f'{PREFIX}use:')]}")
     return found

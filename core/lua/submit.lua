@@ -1,9 +1,13 @@
 -- Store one job or several of one tenant, all or none: idempotency, limits, reservation, job, queue in one step.
 -- ARGV: tenant, weight, running_jobs, daily_units, emission_ms, burst, queued_jobs, service_queued_jobs,
 --       idempotency_ms, record_retention_ms, burst_cost, then per job 16 values (FIELD_COUNT below); the lane of a job for a
---       further model is lane@model. Last, where a job has what few have: JSON, number of the job -> {field: value}
---       of its record (priority, webhook).
+--       further model is lane@model. Last, where there is what few have: JSON, number of the job -> {field: value}
+--       of its record (priority, webhook), and `list` of a call that is one of several.
 -- Answer: {'ok', (id, state, replayed, leader)*} or {refusal, detail}.
+-- A long list comes in several calls, so that none holds the server for long: `open` decides for all of it and keeps what
+-- the rest needs, units of the day and room in the queue, in a hold; `draw` and `close` take their rows from there and
+-- ask for no limit again. `list`: its name, step, how long a hold lives unused (keep_ms) and for `open` the rest's jobs of
+-- each lane, its units, and the total of jobs, all as text.
 local FIELD_COUNT = 16
 local HEADER = 11
 local REUSE_MARGIN_MS = 300000
@@ -72,14 +76,39 @@ for index = 1, count do
   end
 end
 
+local LIST = EXTRAS.list or {name = '', step = ''}
+local list, step = LIST.name, LIST.step
+local hold = PREFIX .. 'hold:' .. list
+local held_day = list ~= '' and redis.call('HGET', hold, 'day')
+local is_drawn = step == 'draw' or step == 'close'
+-- Asked again, or sent again while the hold is open: what it keeps is what the rest needs.
+local rest = {interactive = 0, batch = 0, units = 0}
+if step == 'open' and not held_day then
+  rest = {interactive = tonumber(LIST.interactive), batch = tonumber(LIST.batch), units = tonumber(LIST.units)}
+end
+local asked = #news + rest.interactive + rest.batch
+if is_drawn and not held_day and #news > 0 then return {'hold_gone', ''} end
+if is_drawn and held_day then day = held_day end
+
+-- Room in the queue that open holds keep: the tenant's, and everybody's.
+local function held_jobs()
+  local own, all = 0, 0
+  for _, name in ipairs(redis.call('ZRANGE', PREFIX .. 'holds', 0, -1)) do
+    local kept = redis.call('HMGET', PREFIX .. 'hold:' .. name, 'tenant', 'jobs')
+    all = all + (tonumber(kept[2]) or 0)
+    if kept[1] == tenant then own = own + (tonumber(kept[2]) or 0) end
+  end
+  return own, all
+end
+
 local gcra = PREFIX .. 'gcra:' .. tenant
 local emission, burst = tonumber(ARGV[5]), tonumber(ARGV[6])
-local burst_cost = math.min(#news, tonumber(ARGV[11]))
+local burst_cost = math.min(asked, tonumber(ARGV[11]))
 local burst_until = math.max(tonumber(redis.call('GET', gcra) or '0'), now) + emission * burst_cost
-if #news > 0 then
+if asked > 0 and not is_drawn then
   -- The operator lets a lane or a tenant run empty; what came before is still answered.
   for _, lane in ipairs(LANES) do
-    if queued[lane] > 0 and redis.call('SISMEMBER', PREFIX .. 'draining', 'lane:' .. lane) == 1 then
+    if queued[lane] + rest[lane] > 0 and redis.call('SISMEMBER', PREFIX .. 'draining', 'lane:' .. lane) == 1 then
       return {'draining', 'lane:' .. lane}
     end
   end
@@ -88,24 +117,41 @@ if #news > 0 then
   local most = now + emission * math.max(burst, burst_cost)
   if emission > 0 and burst_until > most then return {'rate_limited', tostring(math.ceil(burst_until - most))} end
   local use = redis.call('HMGET', PREFIX .. 'use:' .. tenant .. ':' .. day, 'used', 'reserved')
-  if (tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost > tonumber(ARGV[4]) then
+  if (tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost + rest.units > tonumber(ARGV[4]) then
     return {'quota_exceeded', tostring(86400000 - now % 86400000)}
   end
-  local waiting = 0
+  local waiting, all_held = held_jobs()
   for _, entity in ipairs(entities_of(tenant)) do waiting = waiting + redis.call('ZCARD', PREFIX .. 'tq:' .. entity) end
-  if waiting + #news > tonumber(ARGV[7]) then return {'queue_full', tostring(waiting)} end
+  if waiting + asked > tonumber(ARGV[7]) then return {'queue_full', tostring(waiting)} end
   local all = redis.call('HMGET', PREFIX .. 'nq', 'interactive', 'batch')
-  if (tonumber(all[1]) or 0) + (tonumber(all[2]) or 0) + #news > tonumber(ARGV[8]) then return {'overloaded', '0'} end
+  if (tonumber(all[1]) or 0) + (tonumber(all[2]) or 0) + all_held + asked > tonumber(ARGV[8]) then return {'overloaded', '0'} end
 end
 
 -- All checks passed: writes only from here on.
-if #news > 0 then
+local function take_from_hold()
+  local kept = redis.call('HMGET', hold, 'units', 'jobs')
+  redis.call('HSET', hold, 'units', math.max(0, kept[1] - cost), 'jobs', math.max(0, kept[2] - #news))
+  -- More than was kept (a job of the list was removed since): never refused here.
+  redis.call('HINCRBY', PREFIX .. 'use:' .. tenant .. ':' .. day, 'reserved', math.max(0, cost - kept[1]))
+end
+
+if asked > 0 and is_drawn then
+  take_from_hold()
+elseif asked > 0 then
   if emission > 0 then redis.call('SET', gcra, exact(burst_until), 'PX', math.ceil(burst_until - now + emission)) end
   local use = PREFIX .. 'use:' .. tenant .. ':' .. day
-  redis.call('HINCRBY', use, 'reserved', cost)
+  redis.call('HINCRBY', use, 'reserved', cost + rest.units)
   redis.call('EXPIRE', use, USE_KEPT_SECONDS)
   redis.call('HSET', PREFIX .. 'lim:' .. tenant, 'weight', ARGV[2], 'running', ARGV[3])
 end
+
+if asked > #news then
+  redis.call('HSET', hold, 'tenant', tenant, 'day', day, 'units', rest.units, 'jobs', asked - #news)
+  held_day = day
+  local batch = job_at(1).batch
+  if batch ~= '' then redis.call('HSET', PREFIX .. 'batch:' .. batch, 'tenant', tenant, 'expected', LIST.total) end
+end
+if held_day then redis.call('ZADD', PREFIX .. 'holds', now + LIST.keep_ms, list) end
 
 local function leader_of(new)
   if new.fingerprint == '' then return nil end
@@ -207,4 +253,5 @@ for index = 1, count do
 end
 if hits > 0 then redis.call('HINCRBY', PREFIX .. 'counts', 'dedup_hits', hits) end
 if #news > 0 then redis.call('SET', arrival_key, exact(last_arrival)) end
+if step == 'close' then close_hold(list) end
 return answer

@@ -2,12 +2,16 @@
 
 import csv
 import io
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
+import core.long_list
 from api.objects import BatchObject
+from core.errors import RedisUnavailable
 from core.job import JobState, Lane
+from core.redis_client import PREFIX
 
 SHEET = 'sku,title,color,note\nA-1,Red mug,red,=1+1\nA-2,陶瓷碗，手工,blue,\nB/3,"Lamp, brass",gold,keep\n'
 
@@ -177,3 +181,85 @@ def test_a_malformed_idempotency_key_leaves_no_batch_behind(http, parts):
 
     assert (answer.status_code, answer.json["field"]) == (400, "Idempotency-Key")
     assert list(parts.redis.scan_iter("{zimg}:*batch*")) == []
+
+
+class BrokenOff:
+    """The store's scripts on a connection that is gone after some calls of submit."""
+
+    def __init__(self, scripts, calls):
+        self.scripts, self.left = scripts, calls
+
+    def run(self, name, *arguments):
+        if name == "submit":
+            self.left -= 1
+            if self.left < 0:
+                raise RedisUnavailable("gone")
+        return self.scripts.run(name, *arguments)
+
+
+@contextmanager
+def redis_gone_after(parts, calls):
+    scripts = parts.jobs._scripts
+    parts.jobs._scripts = BrokenOff(scripts, calls)
+    try:
+        yield
+    finally:
+        parts.jobs._scripts = scripts
+
+
+@pytest.mark.parametrize("runs_out", [True, False])
+def test_a_long_list_that_broke_off_is_gone_on_with_under_its_key(http, worker, parts, valkey, monkeypatch, runs_out):
+    monkeypatch.setattr(core.long_list, "ROWS_AT_ONCE", 2)
+    headers = {"Idempotency-Key": "upload-1"}
+
+    with redis_gone_after(parts, 2):
+        broken = send(http, headers=headers)
+    first = http.get("/v1/jobs").json["data"]
+    batch_id = parts.jobs.get(first[0]["id"]).batch_id
+    on_its_way = http.get(f"/v1/batches/{batch_id}").json
+    if runs_out:
+        valkey.zadd(f"{PREFIX}holds", {batch_id: 1})
+        parts.jobs.reap_holds()
+    left = http.get(f"/v1/batches/{batch_id}").json
+    worker.draw_all()
+    again = send(http, headers=headers)
+
+    assert (broken.status_code, broken.json["code"]) == (503, "redis_unavailable")
+    assert (on_its_way["status"], on_its_way["request_counts"]["total"]) == ("in_progress", 4)
+    assert left["status"] == ("incomplete" if runs_out else "in_progress")
+    assert (again.status_code, again.json["id"]) == (202, batch_id)
+    assert again.json["request_counts"] == {"total": 6, "completed": 4, "failed": 0, "canceled": 0}
+    worker.draw_all()
+    assert http.get(f"/v1/batches/{batch_id}").json["status"] == "completed"
+    assert all(row["white_url"] and row["scene_url"] for row in read_back(http, batch_id)[1])
+
+
+def test_a_list_whose_rest_is_refused_keeps_what_was_stored(http, worker, parts, valkey, monkeypatch):
+    monkeypatch.setattr(core.long_list, "ROWS_AT_ONCE", 2)
+    headers = {"Idempotency-Key": "upload-1"}
+    with redis_gone_after(parts, 1):
+        send(http, headers=headers)
+    batch_id = parts.jobs.get(http.get("/v1/jobs").json["data"][0]["id"]).batch_id
+    valkey.zadd(f"{PREFIX}holds", {batch_id: 1})
+    parts.jobs.reap_holds()
+    local = parts.tenants.local()
+    parts.tenants.save(replace(local, limits=replace(local.limits, daily_units=5)))
+
+    assert send(http, headers=headers).json["code"] == "quota_exceeded"
+
+    assert http.get(f"/v1/batches/{batch_id}").json["status"] == "incomplete"
+    assert read_back(http, batch_id)[0].status_code == 200
+
+
+def test_a_key_whose_first_picture_was_removed_begins_anew(http, worker, parts):
+    headers = {"Idempotency-Key": "upload-1"}
+    first = send(http, headers=headers).json
+    worker.draw_all()
+    for job_id in parts.jobs.batch_job_ids(first["id"]):
+        parts.jobs.remove(job_id)
+
+    again = send(http, headers=headers)
+
+    assert again.json["id"] != first["id"]
+    assert again.json["request_counts"]["total"] == 6
+    assert "Idempotency-Replayed" not in again.headers

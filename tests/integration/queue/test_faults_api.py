@@ -151,11 +151,9 @@ def test_row_20_a_list_of_ten_thousand_and_thirty_people_while_workers_come_and_
     fleet.start_scheduler()
     workers = [fleet.start_worker(STUB_SECONDS=str(seconds))]
     fleet.await_workers(1)
-    rows = []
-    for _ in range(25):
-        jobs = [make_job(tenant="shop", lane=Lane.BATCH, batch_id="b1") for _ in range(400)]
-        fleet.store.submit_many(jobs, GENEROUS)
-        rows += [job.id for job in jobs]
+    jobs = [make_job(tenant="shop", lane=Lane.BATCH, batch_id="b1") for _ in range(10_000)]
+    fleet.store.submit_many(jobs, GENEROUS)
+    rows = [job.id for job in jobs]
     stop = threading.Event()
     asked: list[list[str]] = [[] for _ in range(30)]
 
