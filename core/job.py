@@ -199,6 +199,8 @@ class Job:
     queue: str = ""  # as in NewJob
     priority: Priority = Priority.NORMAL
     webhook_url: str = ""
+    work: float = 0.0  # as in NewJob
+    retention_seconds: int = 0  # of its picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -386,4 +386,6 @@ def job_from(job_id: str, row: Mapping[str, str], now_ms: int) -> Job:
         queue=row.get("model", ""),
         priority=Priority(row.get("priority") or "normal"),
         webhook_url=row.get("webhook", ""),
+        work=float(row.get("work") or 0),
+        retention_seconds=number("retention") // 1000,
     )

@@ -66,6 +66,8 @@ class DeadLetters:
             queue=job.queue,
             priority=job.priority,
             webhook_url=job.webhook_url,
+            work=job.work,
+            retention_seconds=job.retention_seconds,
         )
 
 

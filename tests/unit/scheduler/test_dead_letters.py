@@ -60,6 +60,15 @@ def test_a_dead_job_is_tried_again_as_a_new_one_with_its_own_charge(kit, letters
     assert letters.list_letters() == []
 
 
+def test_a_job_tried_again_is_as_much_work_and_keeps_its_picture_as_long_as_before(kit, letters, tenant):
+    dead = kit.dead(work=2.5, retention_seconds=3600)
+
+    again = letters.requeue(dead, tenant).job_id
+
+    assert kit.redis.hget("{zimg}:queued_work", "a|interactive") == "2.5"
+    assert (kit.job(again).work, kit.job(again).retention_seconds) == (2.5, 3600)
+
+
 def test_requeueing_twice_makes_one_job(kit, letters, tenant):
     dead = kit.dead()
 
