@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from flask import Response, jsonify, make_response
 
 from api import admin_objects as objects
@@ -101,7 +99,7 @@ def rotate(path: KeyPath, body: objects.Overlap) -> Response:
 def create_invite(body: objects.InviteCreate) -> Response:
     code, made = services().invites.create(
         uses=body.uses,
-        expires_ms=time.time_ns() // 1_000_000 + body.expires_in * 1000 if body.expires_in else 0,
+        expires_ms=services().tenants.now_ms() + body.expires_in * 1000 if body.expires_in else 0,
         label=body.label,
         daily_units=-1 if body.daily_units is None else body.daily_units,
     )

@@ -77,6 +77,16 @@ def find_caller(parts: Services) -> Caller | None:
     return caller
 
 
+def is_still_open(parts: Services, caller: Caller) -> bool:
+    """Whether a caller whose request goes on would be let in now: not with a revoked or expired key, nor if banned."""
+    if not caller.key_hash or caller.key_hash == hash_key(parts.settings.admin_key):
+        return True
+    try:
+        return parts.tenants.find(caller.key_hash) is not None
+    except Forbidden:
+        return False
+
+
 def keyless(parts: Services) -> bool:
     """Whether requests without a key are served: bound to loopback, and nobody made a key yet."""
     return parts.settings.is_loopback and not parts.tenants.any_key()

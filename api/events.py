@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 from flask import Response, stream_with_context
 
+from api.auth import Caller, is_still_open
 from api.context import Services
 from api.job_json import image_objects, status_of
 from core.errors import Unavailable
@@ -24,6 +25,7 @@ from core.job import Job, JobState
 
 PING_SECONDS = 15.0
 PLACE_SECONDS = 2.0
+KEY_SECONDS = 4.0
 #: A stream ends after this and the browser opens it again, so none holds a thread for ever.
 STREAM_SECONDS_MOST = 30 * 60
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "canceled", "expired"})
@@ -40,7 +42,7 @@ def frame(kind: str, data: dict[str, Any], event_id: str = "") -> str:
     return f"{head}event: {kind}\ndata: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
-def stream(parts: Services, job: Job, last_event_id: str) -> Response:
+def stream(parts: Services, caller: Caller, job: Job, last_event_id: str) -> Response:
     """The job's events from `last_event_id` on, until it has ended. Raises Overloaded when too many wait already.
 
     204 for a job that has ended and whose last event the caller has: it tells a browser not to come back.
@@ -50,7 +52,9 @@ def stream(parts: Services, job: Job, last_event_id: str) -> Response:
         return Response(status=204)
     leave = parts.long_waits.enter()
     response = Response(
-        stream_with_context(_frames(parts, job, after_id)), mimetype="text/event-stream", headers=SSE_HEADERS
+        stream_with_context(_until_trouble(_frames(parts, caller, job, after_id))),
+        mimetype="text/event-stream",
+        headers=SSE_HEADERS,
     )
     response.call_on_close(leave)
     return response
@@ -64,12 +68,13 @@ def _until_trouble(frames: Iterator[str]) -> Iterator[str]:
         log.warning("stream ended", action="events", code=error.code)
 
 
-def _frames(parts: Services, job: Job | None, after_id: str) -> Iterator[str]:
+def _frames(parts: Services, caller: Caller, job: Job | None, after_id: str) -> Iterator[str]:
     assert job is not None
     job_id, place, told_end = job.id, "", False
     ends, quiet_since = time.monotonic() + STREAM_SECONDS_MOST, time.monotonic()
+    is_open = _KeyWatch(parts, caller)
     yield ": open\n\n"
-    while time.monotonic() < ends and not parts.closing.is_set():
+    while time.monotonic() < ends and not parts.closing.is_set() and is_open():
         over = job is None or job.state.is_terminal
         events = parts.hub.wait(job_id, after_id, timeout_seconds=0.0 if over else PLACE_SECONDS)
         job = parts.jobs.get(job_id)  # after the events: an `output` needs the picture
@@ -88,6 +93,20 @@ def _frames(parts: Services, job: Job | None, after_id: str) -> Iterator[str]:
         if time.monotonic() - quiet_since >= PING_SECONDS:
             quiet_since = time.monotonic()
             yield ": ping\n\n"
+
+
+class _KeyWatch:
+    """Tells whether the caller's key still opens the stream; it is looked up each KEY_SECONDS."""
+
+    def __init__(self, parts: Services, caller: Caller) -> None:
+        self._parts, self._caller = parts, caller
+        self._next = time.monotonic() + KEY_SECONDS
+
+    def __call__(self) -> bool:
+        if time.monotonic() < self._next:
+            return True
+        self._next = time.monotonic() + KEY_SECONDS
+        return is_still_open(self._parts, self._caller)
 
 
 def event_frame(job: Job | None, event: Event) -> str:

@@ -190,7 +190,7 @@ def cancel_many(body: schema.CancelMany) -> Response:
 )
 def follow(path: schema.JobPath) -> Response:
     job = find_job(path.job_id)
-    return events.stream(services(), job, request.headers.get("Last-Event-ID", ""))
+    return events.stream(services(), g.caller, job, request.headers.get("Last-Event-ID", ""))
 
 
 def find_job(job_id: str) -> Job:

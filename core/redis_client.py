@@ -118,6 +118,12 @@ def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 100) -
     return master
 
 
+def milliseconds(time_of_server: tuple[int, int]) -> int:
+    """The answer of TIME in milliseconds since 1970."""
+    seconds, microseconds = time_of_server
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
 @contextmanager
 def redis_errors() -> Iterator[None]:
     """Turn trouble with the server into RedisUnavailable; an error of our own making stays what it is."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
@@ -11,7 +10,7 @@ from typing import Any, NoReturn
 import redis
 
 from core.errors import Forbidden, InvalidRequest
-from core.redis_client import PREFIX, redis_errors
+from core.redis_client import PREFIX, milliseconds, redis_errors
 from core.scripts import Scripts
 from scheduler.tenants import ADMIN, LOCAL, ApiKey, check_tenant_name, draw_key, hash_key, key_fields
 
@@ -51,7 +50,7 @@ class Invites:
             uses=uses,
             left=uses,
             daily_units=daily_units,
-            created_ms=time.time_ns() // 1_000_000,
+            created_ms=self._now_ms(),
             expires_ms=expires_ms,
         )
         fields: dict[Any, Any] = {name: str(value) for name, value in asdict(shown).items()}
@@ -61,6 +60,10 @@ class Invites:
             pipeline.zadd(f"{PREFIX}invites", {shown.id: shown.created_ms})
             pipeline.execute()
         return code, shown
+
+    def _now_ms(self) -> int:
+        with redis_errors():
+            return milliseconds(self._redis.time())
 
     def list_invites(self) -> list[Invite]:
         """All invites, oldest first, used up and expired ones too."""
@@ -91,7 +94,7 @@ class Invites:
         invite_id = hash_key(code)
         with redis_errors():
             daily_units = int(str(self._redis.hget(f"{PREFIX}invite:{invite_id}", "daily_units") or -1))
-        key, shown = draw_key(tenant, label="sign-up")
+        key, shown = draw_key(tenant, now_ms=self._now_ms(), label="sign-up")
         own = {} if daily_units < 0 else {"daily_units": str(daily_units)}
         fields = [text for pair in (*own.items(), *key_fields(shown).items()) for text in pair]
         answer = str(self._scripts.run("take_invite", invite_id, tenant, shown.id, shown.created_ms, len(own), *fields))

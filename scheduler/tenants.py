@@ -1,4 +1,7 @@
-"""Tenants and their keys. A key is shown once and kept as its SHA-256; a revoked one stops with the next request."""
+"""Tenants and their keys. A key is shown once and kept as its SHA-256; a revoked one stops with the next request.
+
+Whether a key has expired is decided by the clock of Redis, which is one for all processes.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,7 +19,7 @@ from core.errors import Forbidden, InvalidRequest
 from core.job import Lane
 from core.job_store import TenantLimits
 from core.presets import find_preset
-from core.redis_client import PREFIX, redis_errors
+from core.redis_client import PREFIX, milliseconds, redis_errors
 from core.settings import Settings
 from scheduler.quota import check_limits, default_limits, limits_from
 
@@ -166,6 +168,11 @@ class Tenants:
 
     # Keys
 
+    def now_ms(self) -> int:
+        """The time by which keys expire, in milliseconds since 1970."""
+        with redis_errors():
+            return milliseconds(self._redis.time())
+
     def any_key(self) -> bool:
         """Whether a key was ever made: from then on one is needed everywhere."""
         with redis_errors():
@@ -176,7 +183,7 @@ class Tenants:
     ) -> tuple[str, ApiKey]:
         """A new key of the tenant: the key itself, which nobody can read again, and what may be shown of it."""
         check_tenant_name(tenant)
-        key, shown = draw_key(tenant, label=label, is_admin=is_admin, expires_ms=expires_ms)
+        key, shown = draw_key(tenant, now_ms=self.now_ms(), label=label, is_admin=is_admin, expires_ms=expires_ms)
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=True)
             _store_key(pipeline, shown)
@@ -193,11 +200,14 @@ class Tenants:
 
     def find(self, key_hash: str) -> Tenant | None:
         """The tenant of a key; None if the key is unknown, revoked or expired. Raises Forbidden for a banned tenant."""
-        stored = self._read(f"key:{key_hash}")
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.hgetall(f"{PREFIX}key:{key_hash}")
+            pipeline.time()
+            stored, now = pipeline.execute()
         if not stored or not hmac.compare_digest(stored["id"], key_hash):
             return None
-        key = _api_key(stored)
-        now_ms = _now_ms()
+        key, now_ms = _api_key(stored), milliseconds(now)
         if not key.is_open(now_ms):
             return None
         tenant = self._tenant(key.tenant, self._read(f"tenant:{key.tenant}"), is_admin=key.is_admin)
@@ -225,7 +235,7 @@ class Tenants:
         if found is None:
             return False
         with redis_errors():
-            self._redis.hset(f"{PREFIX}key:{found}", "revoked_ms", str(_now_ms()))
+            self._redis.hset(f"{PREFIX}key:{found}", "revoked_ms", str(self.now_ms()))
         return True
 
     def rotate_key(self, key_id: str, *, overlap_seconds: int = 0) -> tuple[str, ApiKey] | None:
@@ -235,10 +245,12 @@ class Tenants:
         """
         found = self._find_id(key_id)
         old = _api_key(self._read(f"key:{found}")) if found else None
-        now_ms = _now_ms()
+        now_ms = self.now_ms()
         if old is None or not old.is_open(now_ms):
             return None
-        key, shown = draw_key(old.tenant, label=old.label, is_admin=old.is_admin, expires_ms=old.expires_ms)
+        key, shown = draw_key(
+            old.tenant, now_ms=now_ms, label=old.label, is_admin=old.is_admin, expires_ms=old.expires_ms
+        )
         ends_ms = now_ms + overlap_seconds * 1000
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=True)
@@ -274,7 +286,9 @@ class Tenants:
         )
 
 
-def draw_key(tenant: str, *, label: str = "", is_admin: bool = False, expires_ms: int = 0) -> tuple[str, ApiKey]:
+def draw_key(
+    tenant: str, *, now_ms: int, label: str = "", is_admin: bool = False, expires_ms: int = 0
+) -> tuple[str, ApiKey]:
     """A new key, kept nowhere yet, and what may be shown of it."""
     key = KEY_PREFIX + secrets.token_urlsafe(32)
     shown = ApiKey(
@@ -283,7 +297,7 @@ def draw_key(tenant: str, *, label: str = "", is_admin: bool = False, expires_ms
         hint=key[-4:],
         label=label,
         is_admin=is_admin,
-        created_ms=_now_ms(),
+        created_ms=now_ms,
         expires_ms=expires_ms,
     )
     return key, shown
@@ -313,7 +327,3 @@ def _api_key(stored: Mapping[str, str]) -> ApiKey:
         expires_ms=int(stored.get("expires_ms", 0)),
         revoked_ms=int(stored.get("revoked_ms", 0)),
     )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -175,3 +175,40 @@ def test_two_hundred_streams_and_as_many_short_calls_at_once_are_all_served(clie
             statuses = list(pool.map(lambda _: many.get(f"/v1/jobs/{job_id}").status_code, range(400)))
 
     assert set(statuses) == {200}
+
+
+def test_an_open_stream_ends_when_its_key_is_revoked_or_its_account_is_stopped(parts, worker, settings, tmp_path):
+    more = {"ZIMG_HOST": "127.0.0.1", "ZIMG_ADMIN_KEY": "the-operators-own-key"}
+    keys = {name: parts.tenants.create_key(name) for name in ("revoked", "banned", "welcome")}
+
+    with live_api(settings, tmp_path, **more) as api, httpx.Client(base_url=api.url, timeout=30) as client:
+
+        def bearer(name):
+            return {"Authorization": f"Bearer {keys[name][0]}"}
+
+        def watch(name, job_id):
+            """Until the stream ends by itself; the job has not."""
+            with connect_sse(client, "GET", f"/v1/jobs/{job_id}/events", headers=bearer(name)) as source:
+                opened.release()
+                return [event.json().get("status") for event in source.iter_sse()]
+
+        opened = threading.Semaphore(0)
+        jobs = {
+            name: client.post("/v1/jobs", json={"prompt": "a", "size": "256x256"}, headers=bearer(name)).json()["id"]
+            for name in keys
+        }
+        with ThreadPoolExecutor(3) as pool:
+            ends = {name: pool.submit(watch, name, job_id) for name, job_id in jobs.items()}
+            assert all(opened.acquire(timeout=30) for _ in keys)
+            parts.tenants.revoke_key(keys["revoked"][1].id)
+            parts.tenants.ban("banned", "test")
+            ended = {name: ends[name].result(timeout=30) for name in ("revoked", "banned")}
+            is_welcome_still_there = not ends["welcome"].done()
+            parts.jobs.cancel(jobs["welcome"])
+            seen = ends["welcome"].result(timeout=30)
+        again = client.get(f"/v1/jobs/{jobs['revoked']}/events", headers=bearer("revoked"))
+
+    assert is_welcome_still_there
+    assert seen[-1] == "canceled"
+    assert {status for statuses in ended.values() for status in statuses} == {"queued"}
+    assert again.status_code == 401

@@ -75,3 +75,18 @@ def test_the_apis_patience_with_redis_is_its_own(settings, valkey):
     assert Settings.from_env({"ZIMG_API_REDIS_TIMEOUT_SECONDS": "1.5"}).api_redis_timeout_seconds == 1.5
     assert parts.redis.connection_pool.connection_kwargs["socket_timeout"] == settings.api_redis_timeout_seconds == 3.0
     assert valkey.connection_pool.connection_kwargs["socket_timeout"] == 5.0
+
+
+def test_an_event_stream_that_loses_redis_ends_without_an_error(settings, valkey_server, worker):
+    with through_a_proxy(settings, valkey_server.port) as (client, _, proxy):
+        job_id = client.post("/v1/jobs", json=BODY).json["id"]
+        with client.get(f"/v1/jobs/{job_id}/events") as answer:
+            frames = answer.iter_encoded()
+            first = next(frames)
+            proxy.refuses = True
+            proxy.cut()
+
+            rest = b"".join(frames)
+
+    assert first == b": open\n\n"
+    assert b"event: error" not in rest

@@ -62,6 +62,15 @@ def test_an_expired_key_opens_nothing(tenants):
     assert tenants.find(hash_key(key)) is None
 
 
+def test_a_key_expires_by_the_clock_of_redis(tenants, fake_redis):
+    seconds, _ = fake_redis.time()
+    soon, _ = tenants.create_key("shop", expires_ms=(seconds + 60) * 1000)
+    past, _ = tenants.create_key("shop", expires_ms=(seconds - 1) * 1000)
+
+    assert tenants.find(hash_key(soon)).name == "shop"
+    assert tenants.find(hash_key(past)) is None
+
+
 def test_a_rotated_key_works_until_its_overlap_ends(tenants, fake_redis):
     old, shown = tenants.create_key("shop", label="till")
 
