@@ -27,7 +27,7 @@ PAGE = 500
 PAUSE_SECONDS = 2.0  # between the two readings: longer than any script runs
 #: A day's usage is kept for 40 days after its last submit (submit.lua): a younger one that is missing was lost.
 USE_KEPT_DAYS = 40
-#: A longer queue is recounted in a repair alone: one step over 20,000 jobs holds the server for about 50 ms.
+#: A longer queue is recounted in a repair alone: one step over 20,000 jobs holds the server for 50 to 85 ms.
 QUEUE_MOST = 20_000
 LINES_MOST = 100  # of each kind in the log
 

@@ -235,6 +235,18 @@ def test_a_parked_queue_is_counted_too(kit, auditor):
     assert auditor.audit().counters == {"queued_work of a|interactive": -1}
 
 
+def test_the_work_of_a_very_long_queue_is_recounted_in_a_repair_alone(kit, auditor, monkeypatch):
+    monkeypatch.setattr("scheduler.auditor.QUEUE_MOST", 1)
+    for _ in range(2):
+        kit.queued()
+    kit.redis.hset(f"{PREFIX}queued_work", "a|interactive", 9)
+    assert auditor.audit().is_clean
+
+    auditor.audit(repair=True)
+
+    assert kit.redis.hgetall(f"{PREFIX}queued_work") == {"a|interactive": "2"}
+
+
 def test_an_entry_of_a_queue_that_is_no_waiting_job_goes(kit, auditor):
     run, waiting = kit.running(tenant="b"), kit.queued()
     truth = kit.snapshot()
