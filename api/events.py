@@ -127,6 +127,8 @@ def _place(parts: Services, job: Job | None) -> str:
     if place is None:
         return ""
     data = {"status": status_of(job), "queue_position": place.position, "eta_seconds": place.eta_seconds}
+    if place.paused:
+        data["paused"] = True
     return frame("status", data)
 
 

@@ -48,6 +48,7 @@ def job_object(parts: Services, job: Job, *, with_place: bool = True) -> dict[st
         expires_at=_seconds(job.expires_ms),
         queue_position=place.position if place else None,
         eta_seconds=place.eta_seconds if place else None,
+        paused=place.paused if place else False,
         progress=_progress(job),
         attempts=job.attempt,
         lane=job.lane.value,

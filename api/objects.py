@@ -71,8 +71,9 @@ class JobUrls(BaseModel):
 
 
 class JobObject(BaseModel):
-    """A job. Times are Unix seconds; `eta_seconds` counts from now. `fingerprint` stands for all that determines the
-    pixels where the request named a seed: equal ones are drawn once (`dedup`)."""
+    """A job. Times are Unix seconds; `eta_seconds` counts from now and is null while `paused`: the operator stopped
+    what the job waits for. `fingerprint` stands for all that determines the pixels where the request named a seed:
+    equal ones are drawn once (`dedup`)."""
 
     id: str
     object: Literal["job"] = "job"
@@ -83,6 +84,7 @@ class JobObject(BaseModel):
     expires_at: int | None
     queue_position: int | None
     eta_seconds: float | None
+    paused: bool
     progress: ProgressObject | None
     attempts: int
     lane: str

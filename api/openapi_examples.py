@@ -20,6 +20,7 @@ PARAMETERS: dict[str, Any] = {
 JOB: dict[str, Any] = {
     "id": JOB_ID, "object": "job", "status": "succeeded", "created_at": BEGUN, "started_at": BEGUN + 1,
     "completed_at": BEGUN + 3, "expires_at": BEGUN + 2_592_003, "queue_position": None, "eta_seconds": None,
+    "paused": False,
     "progress": {"value": 1.0, "step": 4, "steps": 4, "stage": "done"}, "attempts": 1, "lane": "interactive",
     "priority": "normal", "fingerprint": "fp1:b1946ac92492d2347c6235b4d2611184b1946ac92492d2347c6235b4d2611184",
     "prompt": PROMPT, "seed": 7, "preset": "turbo", "effective_parameters": PARAMETERS,

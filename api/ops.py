@@ -13,8 +13,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from api.context import Services, services
 from api.openapi_parts import OPERATIONS, routes
 from core.errors import Unavailable, ZimgError
-from core.job_reader import STAGE_BOUNDS_MS, StageTimes
-from core.metrics import REGISTRY, ServiceCollector, ServiceReading, StageReading
+from core.job_reader import STAGE_BOUNDS_MS, QueueDepth, StageTimes
+from core.metrics import REGISTRY, ModelReading, ServiceCollector, ServiceReading, StageReading
 from core.redis_client import redis_errors
 
 ops = routes("ops", OPERATIONS)
@@ -82,8 +82,19 @@ def _reading(parts: Services) -> ServiceReading | None:
         stages={stage: _stage(times) for stage, times in tallies.stages.items()},
         audit=tallies.audit,
         audited_ms=tallies.audit.get("at", 0),
+        models=_models(parts, depth),
         worker_gauges={worker.name: worker.gauges for worker in workers},
     )
+
+
+def _models(parts: Services, depth: QueueDepth) -> dict[str, ModelReading]:
+    """By the model's id; the default one is nameless in the queue."""
+    return {
+        name or parts.profile.id: ModelReading(
+            outstanding=one.outstanding, worker_slots=one.worker_slots, seconds_per_picture=one.gap_seconds
+        )
+        for name, one in depth.models.items()
+    }
 
 
 def _stage(times: StageTimes) -> StageReading:

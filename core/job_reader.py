@@ -12,6 +12,7 @@ import redis
 
 from core.batch_store import BatchCounts
 from core.job import Failure, GenerationRequest, Job, JobState, Lane, Picture, Priority, Progress, known_fields
+from core.model_queues import ModelDepth, eta_seconds, model_depths
 from core.redis_client import PREFIX, redis_errors
 from core.scripts import Scripts
 from core.settings import Settings
@@ -64,7 +65,8 @@ class QueuePlace:
     """Where a waiting job stands: 1 = next to be released; 0 = released, on its way to a worker."""
 
     position: int
-    eta_seconds: float | None  # until its picture; None before anything was ever measured
+    eta_seconds: float | None  # until its picture; None before anything was ever measured, and while paused
+    paused: bool = False  # an operator stopped its lane, its tenant, or every worker of its model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +82,9 @@ class QueueDepth:
     workers: int = 0
     worker_slots: int = 0
     outcomes: Mapping[str, int] = field(default_factory=dict)  # SUCCEEDED, DEAD, CANCELED -> jobs since ever
-    run_seconds: float = 0.0  # mean time of a run
-    gap_seconds: float = 0.0  # mean time between two ends while busy, per unit of work
+    run_seconds: float = 0.0  # of the default model, as in ModelDepth
+    gap_seconds: float = 0.0
+    models: Mapping[str, ModelDepth] = field(default_factory=dict)  # as in NewJob.queue; "" = the default one
 
 
 #: As in prelude.lua.
@@ -205,10 +208,12 @@ class JobReader:
         answer = self._scripts.run("place", job_id, self.live_ms)
         if not answer:
             return None
-        ahead, work_ahead, busy, work, gap_ms, run_ms, slots = answer
+        ahead, work_ahead, busy, work, gap_ms, run_ms, slots, cap_ms, paused = answer
         waiting = job.state is JobState.QUEUED or job.state is JobState.FOLLOWING
-        eta = _eta_seconds(float(work_ahead) + float(work), int(busy), gap_ms, run_ms, int(slots))
-        return QueuePlace(position=int(ahead) + 1 if waiting else 0, eta_seconds=eta)
+        pace = (float(gap_ms or 0), float(run_ms)) if run_ms else None
+        eta = eta_seconds(float(work_ahead) + float(work) + int(busy), pace, int(slots), float(cap_ms))
+        position = int(ahead) + 1 if waiting else 0
+        return QueuePlace(position=position, eta_seconds=None if paused else eta, paused=bool(paused))
 
     def usage(self, tenant: str, limits: TenantLimits) -> LimitUse:
         """What the tenant has used of `limits` by now."""
@@ -261,24 +266,22 @@ class JobReader:
             for name in ("retry", "lease", "dlq"):
                 pipeline.zcard(PREFIX + name)
             pipeline.hgetall(f"{PREFIX}outcomes")
-            pipeline.hgetall(f"{PREFIX}pace")
-            waiting, retry, lease, dlq, outcomes, pace = pipeline.execute()
-            for suffix in self.model_suffixes():
-                pipeline.zcard(f"{PREFIX}rel{suffix}")
-            rel = sum(pipeline.execute())
+            waiting, retry, lease, dlq, outcomes = pipeline.execute()
+            models = model_depths(self.redis, [suffix[1:] for suffix in self.model_suffixes()], workers)
             oldest = self._oldest_waiting_seconds(self.entities())
         return QueueDepth(
             waiting={lane.value: int(waiting.get(lane.value, 0)) for lane in Lane},
             retrying=retry,
-            released=rel,
+            released=sum(one.released for one in models.values()),
             running=lease,
             oldest_waiting_seconds=oldest,
             dead_letters=dlq,
             workers=len(workers),
             worker_slots=sum(worker.slots for worker in workers),
             outcomes={name: int(count) for name, count in outcomes.items()},
-            run_seconds=float(pace.get("run_ms", 0)) / 1000,
-            gap_seconds=float(pace.get("gap_ms", 0)) / 1000,
+            run_seconds=models[""].run_seconds,
+            gap_seconds=models[""].gap_seconds,
+            models=models,
         )
 
     def tallies(self) -> Tallies:
@@ -322,20 +325,6 @@ class JobReader:
                 pipeline.hget(f"{PREFIX}job:{job_id}", "created")
         oldest = min((float(created) for created in pipeline.execute() if created), default=now_ms)
         return max(0.0, (now_ms - oldest) / 1000)
-
-
-#: Nothing draws yet: what a worker's start takes, added to every ETA while none lives.
-WORKER_START_SECONDS = 60.0
-
-
-def _eta_seconds(work: float, busy: int, gap_ms: str, run_ms: str, slots: int) -> float | None:
-    """Seconds until a job with `work` (its own and that before it) and `busy` jobs in flight ends."""
-    if not run_ms:
-        return None
-    run_seconds = float(run_ms) / 1000
-    queue_seconds = (work + busy) * float(gap_ms or 0) / 1000
-    start_seconds = 0.0 if slots else WORKER_START_SECONDS
-    return round(max(run_seconds, queue_seconds) + start_seconds, 1)
 
 
 def _stage_times(stage: str, times: Mapping[str, str]) -> StageTimes:

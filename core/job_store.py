@@ -146,7 +146,7 @@ class JobStore(JobReader):
         rows = [value for job in jobs for value in row_values(job, self.settings)]
         answer, is_asked_again = self._ask_to_store(*header, *rows, *extras(jobs, step.values()))
         if answer[0] != "ok":
-            self._refuse(answer[0], answer[1], limits)
+            self._refuse(answer[0], answer[1], limits, jobs[0])
         own = {job.id for job in jobs} if is_asked_again else set()
         return [
             Submitted(
@@ -166,7 +166,7 @@ class JobStore(JobReader):
         except RedisUnavailable:
             return call(lambda: self._scripts.run("submit", *arguments), tries=SUBMIT_RETRIES), True
 
-    def _refuse(self, reason: str, detail: str, limits: TenantLimits) -> NoReturn:
+    def _refuse(self, reason: str, detail: str, limits: TenantLimits, job: NewJob) -> NoReturn:
         if reason == "idempotency_mismatch":
             raise IdempotencyMismatch("This Idempotency-Key was used before with another body; send a new key.")
         if reason == "hold_gone":
@@ -183,7 +183,7 @@ class JobStore(JobReader):
                 f"The day's {limits.daily_units} units are used or reserved; they return at 00:00 UTC.",
                 retry_after_seconds=max(1, math.ceil(int(detail) / 1000)),
             )
-        seconds = self._seconds_per_job()
+        seconds = self._seconds_per_job(job)
         if reason == "queue_full":
             raise QueueFull(
                 f"{detail} jobs of yours wait already, {limits.queued_jobs} may; send again when some have ended.",
@@ -191,11 +191,11 @@ class JobStore(JobReader):
             )
         raise Overloaded("The service's queue is full; try again later.", retry_after_seconds=seconds)
 
-    def _seconds_per_job(self) -> int:
-        """When one place in the queue comes free, at the measured pace."""
+    def _seconds_per_job(self, job: NewJob) -> int:
+        """When one place in the queue of the job's model comes free, at the measured pace, for jobs of its work."""
         with redis_errors():
-            gap_ms = self.redis.hget(f"{PREFIX}pace", "gap_ms")
-        return min(RETRY_AFTER_MOST, max(1, math.ceil(float(gap_ms or 0) / 1000)))
+            gap_ms = self.redis.hget(f"{PREFIX}pace@{job.queue}" if job.queue else f"{PREFIX}pace", "gap_ms")
+        return min(RETRY_AFTER_MOST, max(1, math.ceil(float(gap_ms or 0) * (job.work or job.cost_units) / 1000)))
 
     def release(self, limit: int) -> list[Release]:
         """Mark up to `limit` jobs RELEASED, in fair order, as far as the windows of the models' live workers allow."""

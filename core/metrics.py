@@ -48,6 +48,15 @@ class StageReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReading:
+    """How much work one model has, and the seats of its workers."""
+
+    outstanding: int = 0
+    worker_slots: int = 0
+    seconds_per_picture: float = 0.0  # between two ends while busy, of a unit of work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceReading:
     """One look at the whole service, as Redis knows it."""
 
@@ -64,6 +73,7 @@ class ServiceReading:
     stages: Mapping[str, StageReading] = field(default_factory=dict)  # one of STAGES
     audit: Mapping[str, int] = field(default_factory=dict)  # one of AUDIT_KINDS -> differences found last
     audited_ms: int = 0  # server time of the last audit; 0 = none yet
+    models: Mapping[str, ModelReading] = field(default_factory=dict)  # id of the model
     worker_gauges: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # worker -> gauge name -> value
 
 
@@ -109,8 +119,7 @@ def _queue_metrics(reading: ServiceReading) -> Iterator[Metric]:
     yield waiting
     yield GaugeMetricFamily("zimg_jobs_released", "Jobs on the way to a worker.", value=reading.released)
     yield GaugeMetricFamily("zimg_jobs_running", "Jobs that a worker holds.", value=reading.running)
-    outstanding = sum(reading.waiting.values()) + reading.released + reading.running
-    yield GaugeMetricFamily("zimg_jobs_outstanding", "Accepted jobs not yet ended: scale on this.", value=outstanding)
+    yield from _model_metrics(reading.models)
     yield GaugeMetricFamily(
         "zimg_queue_oldest_job_age_seconds", "Age of the job that waits longest.", value=reading.oldest_waiting_seconds
     )
@@ -119,6 +128,22 @@ def _queue_metrics(reading: ServiceReading) -> Iterator[Metric]:
     for outcome, count in reading.outcomes.items():
         outcomes.add_metric((outcome,), count)
     yield outcomes
+
+
+def _model_metrics(models: Mapping[str, ModelReading]) -> Iterator[Metric]:
+    text = "Accepted jobs of the model not yet ended: scale its workers on this."
+    outstanding = GaugeMetricFamily("zimg_jobs_outstanding", text, labels=("model",))
+    slots = GaugeMetricFamily("zimg_model_slots", "Jobs that the model's live workers may carry.", labels=("model",))
+    pace = GaugeMetricFamily(
+        "zimg_model_seconds_per_picture",
+        "Mean time between two ends while busy, for a unit of work.",
+        labels=("model",),
+    )
+    for model, one in models.items():
+        outstanding.add_metric((model,), one.outstanding)
+        slots.add_metric((model,), one.worker_slots)
+        pace.add_metric((model,), one.seconds_per_picture)
+    yield from (outstanding, slots, pace)
 
 
 def _tally_metrics(reading: ServiceReading) -> Iterator[Metric]:

@@ -58,7 +58,7 @@ class Settings:
     tenant_burst: int = 2_000  # ZIMG_TENANT_BURST
     tenant_queued_jobs: int = 20_000  # ZIMG_TENANT_QUEUED_JOBS
     tenant_running_jobs: int = 1_000  # ZIMG_TENANT_RUNNING_JOBS
-    queued_jobs: int = 200_000  # ZIMG_QUEUED_JOBS: of the whole service
+    queued_jobs: int = 200_000  # ZIMG_QUEUED_JOBS: for each model of the service
 
     # Finished pictures that wait for the storage
     backlog_gib: float = 2.0  # ZIMG_BACKLOG_GIB: a worker that keeps more of them on disk draws no more

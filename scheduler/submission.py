@@ -12,8 +12,8 @@ from core.errors import Forbidden, NoWorker
 from core.job import GenerationRequest, Lane, NewJob, Priority
 from core.job_store import JobStore, Submitted
 from core.model_profile import ModelProfile, further_profiles, read_profile
+from core.model_queues import worker_silence_seconds
 from core.presets import find_preset
-from core.redis_client import PREFIX, redis_errors
 from core.settings import Settings
 from scheduler.fingerprint import derive_seed, fingerprint_of
 from scheduler.reuse import Reuse
@@ -66,7 +66,7 @@ class Submission:
         self._profile = profile or read_profile(settings.model)
         self._reuse = reuse
         self._further = {one.id: one for one in further_profiles(settings)}
-        self._workers_seen_until = 0.0
+        self._workers_seen_until: dict[str, float] = {}  # model, as in NewJob.queue -> monotonic time
 
     def submit(self, tenant: Tenant, wish: Wish) -> Submitted:
         """Store one job; see `submit_many`."""
@@ -110,7 +110,8 @@ class Submission:
         for job in jobs:
             if job.lane not in tenant.lanes:
                 raise Forbidden(f"This key may not use the {job.lane.value} lane.")
-        self._require_worker()
+        for queue in {job.queue for job in jobs}:
+            self._require_worker(queue)
         if self._reuse is not None:
             self._reuse.check(jobs)
         return self._store.submit_many(jobs, tenant.limits)
@@ -151,17 +152,15 @@ class Submission:
             queue=profile.id if profile.id in self._further else "",
         )
 
-    def _require_worker(self) -> None:
-        """Refuse where workers are required and the last was heard of long ago; a first start gets its time."""
+    def _require_worker(self, queue: str) -> None:
+        """Refuse where workers are required and the model's last was heard of long ago; a first start gets its time."""
         now = time.monotonic()
-        if self._settings.min_workers < 1 or now < self._workers_seen_until:
+        if self._settings.min_workers < 1 or now < self._workers_seen_until.get(queue, 0.0):
             return
-        with redis_errors():
-            last = self._store.redis.zrange(f"{PREFIX}workers", -1, -1, withscores=True)
-            seconds, _ = self._store.redis.time()
-        if last and int(seconds) - float(last[0][1]) / 1000 > NO_WORKER_SECONDS:
-            raise NoWorker("No worker has been alive for two minutes; the operator must start one.")
-        self._workers_seen_until = now + LOOK_FOR_WORKERS_SECONDS
+        silent = worker_silence_seconds(self._store.redis, queue)
+        if silent is not None and silent > NO_WORKER_SECONDS:
+            raise NoWorker("No worker of this model has been alive for two minutes; the operator must start one.")
+        self._workers_seen_until[queue] = now + LOOK_FOR_WORKERS_SECONDS
 
 
 def _numbered(key: str, index: int) -> str:

@@ -1,9 +1,11 @@
 -- Where a waiting job stands. ARGV: id, worker_live_ms. Answer: nil if it does not wait, else
--- {jobs released before it, work of those, jobs released or running, their share of work, gap_ms, run_ms, live slots}.
+-- {jobs released before it, work of those, jobs released or running, its work, gap_ms, run_ms, live slots,
+--  how long it waits for its tenant's cap of running jobs (ms, 0 = not at all), 1 if an operator stopped what it waits for}.
 -- Position follows the virtual start times that release.lua will use, not the time of submission.
 local job = read_job(ARGV[1])
 if not job or (job.state ~= 'QUEUED' and job.state ~= 'RELEASED' and job.state ~= 'RETRY') then return false end
 local SAMPLE = 200
+local OLDEST_RUNS = 16
 local now = server_ms()
 local ahead, work_ahead = 0, 0
 local entity = entity_of(job.tenant, job.lane, job.model)
@@ -50,21 +52,51 @@ local function count_others(tag)
   ahead, work_ahead = ahead + math.floor(jobs + 0.5), work_ahead + work
 end
 
+local own_ahead = 0  -- of its tenant, whose cap they share
+
 if job.state == 'QUEUED' then
   local rank = redis.call('ZRANK', PREFIX .. 'tq:' .. entity, job.id) or 0
   local virtual = virtual_of(entity)
   local _, mean = before(entity, virtual, 0, redis.call('HGET', PREFIX .. 'queued_work', entity))
   ahead, work_ahead = rank, rank * mean
-  count_others(virtual + rank * mean / weight_of(entity))
+  local tag = virtual + rank * mean / weight_of(entity)
+  count_others(tag)
+  local other = entity_of(job.tenant, job.lane == 'batch' and 'interactive' or 'batch', job.model)
+  own_ahead = rank + before(other, virtual_of(other), tag, redis.call('HGET', PREFIX .. 'queued_work', other))
 end
-local slots, held = 0, 0
+
+local function is_paused(name) return redis.call('SISMEMBER', PREFIX .. 'paused', name) == 1 end
+
+local waits = job.state ~= 'RELEASED'  -- what is on its way goes on
+local stopped = waits and (is_paused('lane:' .. job.lane) or is_paused('tenant:' .. job.tenant))
+local slots, held, resting = 0, 0, 0
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'workers', now - tonumber(ARGV[2]), '+inf')) do
   local worker = redis.call('HMGET', PREFIX .. 'worker:' .. name, 'slots', 'queue')
   if (worker[2] or '') == (job.model or '') then
-    slots = slots + tonumber(worker[1] or '0')
+    if is_paused('worker:' .. name) then
+      resting = resting + 1
+    else
+      slots = slots + tonumber(worker[1] or '0')
+    end
     held = held + redis.call('SCARD', PREFIX .. 'held:' .. name)
   end
 end
 local pace = redis.call('HMGET', PREFIX .. of_model('pace', job.model), 'gap_ms', 'run_ms', 'mean_work')
 local busy = redis.call('ZCARD', PREFIX .. of_model('rel', job.model)) + held
-return {ahead, exact(work_ahead), busy, job.work, pace[1] or '', pace[2] or '', slots}
+if slots == 0 and resting > 0 then stopped = true end
+
+-- A tenant at its cap: one of its jobs starts as one of its own ends, the next one when the longest run is over.
+local function wait_for_cap()
+  local run_ms = tonumber(pace[2] or '0')
+  local most = tonumber(redis.call('HGET', PREFIX .. 'lim:' .. job.tenant, 'running') or '1000000')
+  local ends = own_ahead + redis.call('ZCARD', PREFIX .. 'run:' .. job.tenant) - most + 1
+  if not waits or ends <= 0 or most < 1 then return 0 end
+  local passed = 0  -- of the run that has taken longest; releases are in the order of their time
+  for _, id in ipairs(redis.call('ZRANGE', PREFIX .. 'run:' .. job.tenant, 0, OLDEST_RUNS - 1)) do
+    local run = redis.call('HMGET', job_key(id), 'state', 'started')
+    if run[1] == 'RUNNING' then passed = math.max(passed, now - tonumber(run[2])) end
+  end
+  return math.max(0, run_ms - passed) + (ends - 1) * run_ms / most
+end
+
+return {ahead, exact(work_ahead), busy, job.work, pace[1] or '', pace[2] or '', slots, exact(wait_for_cap()), stopped and 1 or 0}

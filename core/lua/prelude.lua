@@ -142,8 +142,25 @@ local function count_queued_work(entity, change)
   end
 end
 
+-- In nq: waiting jobs by lane, of all models; under @model those of a further model, of both lanes.
+local function count_waiting(lane, model, change)
+  redis.call('HINCRBY', PREFIX .. 'nq', lane, change)
+  if model and model ~= '' then redis.call('HINCRBY', PREFIX .. 'nq', of_model('', model), change) end
+end
+
+-- Waiting jobs of a model; of the default one, what is not of another.
+local function waiting_of(model)
+  if model ~= '' then return tonumber(redis.call('HGET', PREFIX .. 'nq', of_model('', model)) or '0') end
+  local counts, all = redis.call('HGETALL', PREFIX .. 'nq'), 0
+  for index = 1, #counts, 2 do
+    local is_model = string.sub(counts[index], 1, 1) == '@'
+    all = all + (is_model and -1 or 1) * tonumber(counts[index + 1])
+  end
+  return all
+end
+
 local function count_queued(job, entity, change)
-  redis.call('HINCRBY', PREFIX .. 'nq', job.lane, change)
+  count_waiting(job.lane, job.model, change)
   count_queued_work(entity, change * tonumber(job.work))
 end
 

@@ -50,7 +50,7 @@ local function tenant_named(name)
   return tenants[name]
 end
 
-local released, popped_of = {}, {interactive = 0, batch = 0}
+local released, popped_of = {}, nil
 local claim_deadline
 
 local function mark_released(id, tenant, epoch, worker, model)
@@ -72,7 +72,7 @@ local function release_of(model)
   local measured = tonumber(redis.call('HGET', PREFIX .. of_model('pace', model), 'run_ms') or '0')
   claim_deadline = now + math.ceil(math.max(tonumber(ARGV[2]), 3 * measured))
   local present = tonumber(redis.call('GET', clock) or '0')
-  released = {}
+  released, popped_of = {}, {interactive = 0, batch = 0}
   while left > 0 do
     local head = redis.call('ZRANGE', race, 0, 0, 'WITHSCORES')
     if not head[1] then break end
@@ -106,10 +106,10 @@ local function release_of(model)
     redis.call('ZADD', rel, unpack(released))
     redis.call('SET', clock, exact(present))
   end
+  for lane, count in pairs(popped_of) do
+    if count > 0 then count_waiting(lane, model, 0 - count) end
+  end
 end
 
 for _, model in ipairs(all_models()) do release_of(model) end
-for lane, count in pairs(popped_of) do
-  if count > 0 then redis.call('HINCRBY', PREFIX .. 'nq', lane, 0 - count) end
-end
 return answer

@@ -123,8 +123,12 @@ if asked > 0 and not is_drawn then
   local waiting, all_held = held_jobs()
   for _, entity in ipairs(entities_of(tenant)) do waiting = waiting + redis.call('ZCARD', PREFIX .. 'tq:' .. entity) end
   if waiting + asked > tonumber(ARGV[7]) then return {'queue_full', tostring(waiting)} end
-  local all = redis.call('HMGET', PREFIX .. 'nq', 'interactive', 'batch')
-  if (tonumber(all[1]) or 0) + (tonumber(all[2]) or 0) + all_held + asked > tonumber(ARGV[8]) then return {'overloaded', '0'} end
+  local looked_at = {}  -- each model has room of its own, so one without workers fills up alone
+  for _, new in ipairs(news) do
+    local is_over = not looked_at[new.model] and waiting_of(new.model) + all_held + asked > tonumber(ARGV[8])
+    if is_over then return {'overloaded', '0'} end
+    looked_at[new.model] = true
+  end
 end
 
 -- All checks passed: writes only from here on.

@@ -12,7 +12,7 @@ from core.job import Lane
 from core.job_store import JobStore
 from core.redis_client import connect
 from core.settings import Settings
-from tests.queue_kit import GENEROUS, Kit, make_job, make_picture
+from tests.queue_kit import GENEROUS, Kit, limits, make_job, make_picture
 
 SLOTS = 4
 
@@ -75,6 +75,13 @@ def submit(kit, count, lane):
     return [job.id for job in jobs]
 
 
+def await_ends(service, ids):
+    deadline = time.monotonic() + 90
+    while not set(ids) <= set(service.ended_at):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def watch(valkey, valkey_server, run_seconds, warm_up, waiting):
     """Place and ETA of jobs of two lanes in the middle of a steady load: [(promised, real seconds, position, rank)]"""
     kit = Kit(valkey)
@@ -113,7 +120,27 @@ def assert_right(found, least_seconds):
 def test_the_eta_is_right_within_a_fifth_and_the_place_is_the_order_of_the_starts(valkey, valkey_server):
     errors = assert_right(watch(valkey, valkey_server, run_seconds=0.4, warm_up=20, waiting=24), least_seconds=1.0)
 
-    assert statistics.median(errors) <= 0.2, "the worst on a quiet machine: `make faults`, with longer runs"
+    assert statistics.median(errors) <= 0.2
+    assert max(errors) <= 0.35, "on a busy machine; a fifth on a quiet one: `make faults`, with longer runs"
+
+
+def test_the_eta_of_a_tenant_at_its_cap_is_right_too(valkey, valkey_server):
+    """Its jobs wait for each other, while most seats are free."""
+    kit = Kit(valkey)
+    with SimulatedService(kit, valkey_server.url, run_seconds=0.4) as service:
+        before = submit(kit, 8, Lane.INTERACTIVE)
+        await_ends(service, before)
+        jobs = [make_job(tenant="capped") for _ in range(10)]
+        kit.store.submit_many(jobs, limits(running_jobs=1))
+        ids = [job.id for job in jobs]
+        await_ends(service, ids[:1])
+        asked = ask(kit, ids[2:])
+        await_ends(service, ids)
+
+    places = [(place.eta_seconds, service.ended_at[job_id] - at) for job_id, (at, place) in asked.items()]
+    errors = [abs(promised - real) / real for promised, real in places if real >= 1.0]
+    assert len(errors) >= 5
+    assert max(errors) <= 0.35, places
 
 
 @pytest.mark.faults

@@ -2,7 +2,8 @@
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from core.metrics import REGISTRY, ServiceCollector, ServiceReading, StageReading
+from core.metrics import REGISTRY, ModelReading, ServiceCollector, ServiceReading, StageReading
+from core.model_queues import ModelDepth
 
 
 def scrape(reading: ServiceReading | None) -> str:
@@ -11,10 +12,17 @@ def scrape(reading: ServiceReading | None) -> str:
     return generate_latest(registry).decode()
 
 
-def test_outstanding_counts_waiting_released_and_running_jobs():
-    text = scrape(ServiceReading(waiting={"interactive": 2, "batch": 10}, released=3, running=4))
+def test_outstanding_counts_waiting_released_and_running_jobs_for_each_model():
+    depth = ModelDepth(waiting=12, released=3, running=4)
+    models = {
+        "tiny": ModelReading(outstanding=depth.outstanding, worker_slots=8),
+        "painter": ModelReading(outstanding=2),
+    }
+    text = scrape(ServiceReading(waiting={"interactive": 2, "batch": 10}, models=models))
 
-    assert "zimg_jobs_outstanding 19.0" in text
+    assert 'zimg_jobs_outstanding{model="tiny"} 19.0' in text
+    assert 'zimg_jobs_outstanding{model="painter"} 2.0' in text
+    assert 'zimg_model_slots{model="tiny"} 8.0' in text
     assert 'zimg_jobs_waiting{lane="batch"} 10.0' in text
 
 

@@ -1,12 +1,13 @@
 """Submission: defaults, seeds, fingerprints, lanes and workers."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from core.errors import Forbidden, NoWorker
 from core.job import JobState, Lane
-from core.job_store import JobStore
+from core.job_store import JobStore, WorkerInfo
 from core.model_profile import ModelProfile
 from core.redis_client import PREFIX
 from core.settings import Settings
@@ -108,6 +109,25 @@ def test_without_any_worker_for_long_a_wish_is_refused(submission, tenant, fake_
 
     with pytest.raises(NoWorker):
         submission.submit(tenant, wish())
+
+
+def test_a_wish_is_refused_where_its_own_models_workers_are_gone_and_no_other(store, tenant, tmp_path):
+    (tmp_path / "painter").mkdir()
+    (tmp_path / "painter" / "zimg.json").write_text(
+        json.dumps(
+            {"id": "painter", "revision": "1", "square": [512, 512], "portrait": [432, 576], "landscape": [576, 432]}
+        )
+    )
+    both = Submission(store, Settings(models=(str(tmp_path / "painter"),)), PROFILE)
+    for worker, queue in (("w1", ""), ("w2", "painter")):
+        store.heartbeat(WorkerInfo(name=worker, slots=1, queue=queue))
+    assert both.submit(tenant, wish(model="painter")).state is JobState.QUEUED
+    store.redis.zadd(f"{PREFIX}workers", {"w2": 1})
+    anew = Submission(store, Settings(models=(str(tmp_path / "painter"),)), PROFILE)
+
+    with pytest.raises(NoWorker):
+        anew.submit(tenant, wish(model="painter"))
+    assert anew.submit(tenant, wish()).state is JobState.QUEUED
 
 
 def test_where_workers_scale_to_zero_a_wish_is_accepted(store, tenant, fake_redis):

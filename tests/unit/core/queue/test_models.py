@@ -1,11 +1,14 @@
 """Several models: each has a window, a race and a pace of its own; tenants, limits and the bill are shared."""
 
+from dataclasses import replace
+
 import pytest
 
-from core.errors import QueueFull
+from core.errors import Overloaded, QueueFull
 from core.job import JobState, Lane
 from core.redis_client import PREFIX
-from tests.queue_kit import Kit, limits, make_picture, violations
+from core.settings import Settings
+from tests.queue_kit import CRASHED, Kit, limits, make_picture, violations
 
 
 @pytest.fixture
@@ -226,3 +229,73 @@ def test_the_auditor_puts_a_job_back_into_its_models_queue(duo, break_it):
 
     assert duo.store.audit_job(job_id, repair=False) == ""
     assert [one.job_id for one in released(duo)] == [job_id]
+
+
+def test_a_model_without_workers_fills_its_own_room_and_no_other(queue_redis):
+    duo = Kit(queue_redis, replace(Settings(), queued_jobs=3))
+    for _ in range(3):
+        duo.queued(queue="other")
+
+    with pytest.raises(Overloaded):
+        duo.queued(queue="other")
+    for _ in range(3):
+        duo.queued()
+    with pytest.raises(Overloaded):
+        duo.queued()
+    duo.queued(queue="third")
+
+
+def test_depth_and_pace_are_told_for_each_model(duo):
+    duo.redis.hset(f"{PREFIX}pace@other", mapping={"run_ms": 9000, "gap_ms": 3000, "ends": 1})
+    for _ in range(7):
+        duo.queued(queue="other")
+    plain = duo.queued()
+    found = released(duo)
+    claimed(duo, next(one for one in found if one.queue))
+    claimed(duo, next(one for one in found if not one.queue))
+    duo.store.fail(plain, "t", CRASHED)
+
+    other, default = duo.store.depth().models["other"], duo.store.depth().models[""]
+
+    assert (other.waiting, other.released, other.running, other.outstanding) == (2, 4, 1, 7)
+    assert (default.waiting, default.released, default.running, default.outstanding) == (1, 0, 0, 1)
+    assert (other.run_seconds, other.gap_seconds, other.worker_slots) == (9.0, 3.0, 2)
+
+
+def test_waiting_jobs_of_a_model_are_none_again_when_all_have_left(duo):
+    ids = [duo.queued(queue="other") for _ in range(3)]
+    duo.store.cancel(ids[0])
+    [first, _] = released(duo)
+    duo.let_run_out("rel@other", first.job_id)
+    duo.store.reap()
+    for job_id in ids:
+        duo.store.cancel(job_id)
+
+    assert violations(duo.redis, ids) == []
+    assert duo.store.depth().models["other"].outstanding == 0
+
+
+def test_the_auditor_recounts_the_waiting_jobs_of_a_model(duo):
+    for _ in range(4):
+        duo.queued(queue="other")
+    duo.queued()
+    assert duo.store.audit_counts(repair=False) == {}
+    duo.redis.hset(f"{PREFIX}nq", "@other", 9)
+
+    assert duo.store.audit_counts(repair=True) == {"@other": 5}
+
+    assert duo.store.audit_counts(repair=False) == {}
+    assert duo.store.depth().models["other"].waiting == 4
+
+
+def test_a_full_queue_says_to_come_back_at_the_pace_of_the_jobs_own_model(duo):
+    duo.redis.hset(f"{PREFIX}pace", mapping={"run_ms": 1000, "gap_ms": 1000, "ends": 1})
+    duo.redis.hset(f"{PREFIX}pace@other", mapping={"run_ms": 9000, "gap_ms": 4000, "ends": 1})
+    full = limits(queued_jobs=0)
+
+    with pytest.raises(QueueFull) as plain:
+        duo.queued(allowed=full)
+    with pytest.raises(QueueFull) as other:
+        duo.queued(queue="other", work=2.0, allowed=full)
+
+    assert (plain.value.retry_after_seconds, other.value.retry_after_seconds) == (1, 8)

@@ -102,3 +102,85 @@ def test_the_pace_is_measured_from_ends(queue_redis):
 
     assert kit.store.depth().run_seconds == pytest.approx(5.0, abs=1.1)
     assert kit.store.depth().gap_seconds == pytest.approx(5.0, abs=1.1)
+
+
+def with_pace(kit, run_ms=4000, gap_ms=1000):
+    kit.redis.hset(f"{PREFIX}pace", mapping={"run_ms": run_ms, "gap_ms": gap_ms, "ends": 100, "last": 1})
+
+
+def place_of(kit, job_id):
+    return kit.store.queue_place(kit.job(job_id))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("lane", "interactive"), ("tenant", "a"), ("worker", "w1")])
+def test_while_an_operator_stops_what_it_waits_for_a_job_has_a_place_and_no_eta(kit, kind, name):
+    with_pace(kit)
+    ids = [kit.queued() for _ in range(3)]
+    kit.store.pause(kind, name)
+
+    place = place_of(kit, ids[2])
+
+    assert (place.position, place.eta_seconds, place.paused) == (3, None, True)
+    kit.store.resume(kind, name)
+    assert (place_of(kit, ids[2]).eta_seconds, place_of(kit, ids[2]).paused) == (4.0, False)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("lane", "batch"), ("tenant", "b"), ("worker", "w2")])
+def test_a_pause_of_others_leaves_the_eta(kit, kind, name):
+    with_pace(kit)
+    kit.add_worker("w2", slots=4)
+    kit.store.pause(kind, name)
+
+    place = place_of(kit, kit.queued())
+
+    assert (place.eta_seconds, place.paused) == (4.0, False)
+
+
+def test_a_job_on_its_way_to_a_worker_is_not_held_up_by_a_paused_lane(kit):
+    with_pace(kit)
+    release = kit.released()
+    kit.store.pause("lane", "interactive")
+
+    assert not place_of(kit, release.job_id).paused
+
+
+def test_a_tenant_at_its_cap_waits_for_its_own_jobs_to_end(kit):
+    with_pace(kit, run_ms=1000, gap_ms=10)
+    ids = [kit.queued(allowed=limits(running_jobs=1)) for _ in range(10)]
+    kit.claim(kit.store.release(10)[0])
+
+    etas = [place_of(kit, job_id).eta_seconds for job_id in ids[1:]]
+
+    assert etas == pytest.approx([2, 3, 4, 5, 6, 7, 8, 9, 10], abs=0.2)
+    assert place_of(kit, kit.queued(tenant="b")).eta_seconds == 1.0
+
+
+def test_a_cap_of_several_jobs_lets_as_many_end_at_a_time(kit):
+    with_pace(kit, run_ms=1000, gap_ms=10)
+    ids = [kit.queued(allowed=limits(running_jobs=4)) for _ in range(12)]
+    runs = [kit.claim(one) for one in kit.store.release(12)]
+    now = int(kit.redis.time()[0]) * 1000
+    kit.redis.hset(f"{PREFIX}job:{runs[0].id}", "started", now - 60_000)  # its end is overdue
+
+    assert place_of(kit, ids[4]).eta_seconds == pytest.approx(1.0, abs=0.1)
+    assert place_of(kit, ids[8]).eta_seconds == pytest.approx(2.0, abs=0.1)
+
+
+def test_both_lanes_of_a_tenant_count_to_its_cap(kit):
+    with_pace(kit, run_ms=1000, gap_ms=10)
+    capped = limits(running_jobs=1)
+    kit.claim(kit.released(allowed=capped))
+    row = kit.queued(lane=Lane.BATCH, allowed=capped)
+    people = [kit.queued(allowed=capped) for _ in range(4)]
+
+    # The batch lane has had no turn yet, and the other has.
+    etas = [place_of(kit, job_id).eta_seconds for job_id in (row, *people)]
+
+    assert etas == pytest.approx([2, 3, 4, 5, 6], abs=0.2)
+
+
+def test_below_its_cap_a_tenant_waits_for_nobody(kit):
+    with_pace(kit, run_ms=1000, gap_ms=10)
+    kit.running(allowed=limits(running_jobs=3))
+
+    assert place_of(kit, kit.queued(allowed=limits(running_jobs=3))).eta_seconds == 1.0

@@ -1,0 +1,109 @@
+"""One service, several models: how full each one's queue is, how fast, and when its workers were heard of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import redis
+
+from core.redis_client import PREFIX, redis_errors
+from core.workers import WorkerInfo
+
+#: Of running jobs, and of those that wait for a retry, so many are looked at; more count to the default model.
+LOOKED_AT_MOST = 2_000
+#: Nothing draws yet: what a worker's start takes, added to every ETA while none lives.
+WORKER_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDepth:
+    """How full the queue of one model is, and its pace."""
+
+    waiting: int = 0  # in its queue, or until a retry
+    released: int = 0
+    running: int = 0
+    workers: int = 0
+    worker_slots: int = 0
+    run_seconds: float = 0.0  # mean time of a run
+    gap_seconds: float = 0.0  # mean time between two ends while busy, per unit of work
+
+    @property
+    def outstanding(self) -> int:
+        """Accepted and not yet ended."""
+        return self.waiting + self.released + self.running
+
+
+def model_depths(client: redis.Redis, models: Sequence[str], workers: Iterable[WorkerInfo]) -> dict[str, ModelDepth]:
+    """By model, as in NewJob.queue; `models` begins with "", the default one. Raises RedisUnavailable."""
+    own = {model: [one for one in workers if one.queue == model] for model in models}
+    with redis_errors():
+        pipeline = client.pipeline(transaction=False)
+        pipeline.hgetall(f"{PREFIX}nq")
+        for name in ("retry", "lease"):
+            pipeline.zcard(PREFIX + name)
+        for model in models:
+            suffix = f"@{model}" if model else ""
+            pipeline.zcard(f"{PREFIX}rel{suffix}")
+            pipeline.hgetall(f"{PREFIX}pace{suffix}")
+        counted, retrying, running, *rest = pipeline.execute()
+        of_models = [_models_of(client, name) if models[1:] else Counter() for name in ("retry", "lease")]
+    waits = _split(sum(int(many) for name, many in counted.items() if not name.startswith("@")), _further(counted))
+    retries, runs = _split(retrying, of_models[0]), _split(running, of_models[1])
+    return {
+        model: ModelDepth(
+            waiting=waits[model] + retries[model],
+            released=released,
+            running=runs[model],
+            workers=len(own[model]),
+            worker_slots=sum(one.slots for one in own[model]),
+            run_seconds=float(pace.get("run_ms", 0)) / 1000,
+            gap_seconds=float(pace.get("gap_ms", 0)) / 1000,
+        )
+        for model, released, pace in zip(models, rest[::2], rest[1::2], strict=True)
+    }
+
+
+def worker_silence_seconds(client: redis.Redis, queue: str) -> float | None:
+    """How long ago a worker of the model was heard of last, by the server's clock; None: of none as yet."""
+    with redis_errors():
+        seconds, _ = client.time()
+        beats: list[tuple[str, float]] = client.zrange(  # type: ignore[assignment]
+            f"{PREFIX}workers", 0, -1, withscores=True
+        )
+        pipeline = client.pipeline(transaction=False)
+        for name, _ in beats:
+            pipeline.hget(f"{PREFIX}worker:{name}", "queue")
+        queues = pipeline.execute()
+    own = [beat for (_, beat), of in zip(beats, queues, strict=True) if (of or "") == queue]
+    return int(seconds) - max(own) / 1000 if own else None
+
+
+def eta_seconds(work: float, pace: tuple[float, float] | None, slots: int, cap_ms: float) -> float | None:
+    """Seconds until a job ends with `work` (its own, that before it and in flight) at a `pace` of (gap, run) ms.
+
+    `cap_ms`: what it waits at least, for jobs of its own tenant to end.
+    """
+    if pace is None:
+        return None
+    gap_ms, run_ms = pace
+    start_seconds = 0.0 if slots else WORKER_START_SECONDS
+    return round(max(run_ms + cap_ms, work * gap_ms) / 1000 + start_seconds, 1)
+
+
+def _further(counted: Mapping[str, str]) -> Counter[str]:
+    return Counter({name[1:]: int(many) for name, many in counted.items() if name.startswith("@")})
+
+
+def _split(all_models: int, further: Counter[str]) -> Counter[str]:
+    """The default model has what no further one has."""
+    return Counter({**further, "": all_models - further.total()})
+
+
+def _models_of(client: redis.Redis, name: str) -> Counter[str]:
+    """Jobs of further models in a sorted set of job ids."""
+    pipeline = client.pipeline(transaction=False)
+    for job_id in map(str, client.zrange(PREFIX + name, 0, LOOKED_AT_MOST - 1)):
+        pipeline.hget(f"{PREFIX}job:{job_id}", "model")
+    return Counter(model for model in pipeline.execute() if model)
