@@ -4,6 +4,7 @@
 import * as service from './service.js';
 
 const KEPT = 'zimg.unsent.';
+const OWNER = 'zimg.owner';   // whose session this browser had last: presumed until the service says whose it is
 const WORTH_A_RETRY = new Set([0, 408, 425, 429, 502, 503, 504]);
 const FIRST_WAIT_MS = 1000;   // where the service names none
 const LONGEST_WAIT_MS = 5000;
@@ -27,7 +28,7 @@ function stored() {
 
 // Who signs out leaves no prompt behind, in no tab.
 export function forgetUnsent() {
-  for (const name of Object.keys(localStorage)) if (name.startsWith(KEPT)) localStorage.removeItem(name);
+  for (const name of Object.keys(localStorage)) if (name.startsWith(KEPT) || name === OWNER) localStorage.removeItem(name);
 }
 
 // `onRefused` says whether a request that will never be taken stays, for its prompt to be mended.
@@ -40,6 +41,12 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onNeedsKey, onChange
   const drop = (entry) => { entries.delete(entry.key); localStorage.removeItem(KEPT + entry.key); };
   // Another tab has sent it, or put it away.
   const isGone = (entry) => entry.isKept && localStorage.getItem(KEPT + entry.key) === null;
+
+  function claim(entry) {
+    if (entry.owner === owner) return;
+    entry.owner = owner;
+    if (entry.isKept && !isGone(entry)) keep(entry);
+  }
 
   function later(milliseconds) {
     clearTimeout(timer);
@@ -99,7 +106,7 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onNeedsKey, onChange
 
   return {
     add(request) {
-      const entry = { key: newKey(), request, askedAt: Date.now(), owner, problem: null };
+      const entry = { key: newKey(), request, askedAt: Date.now(), owner: owner ?? localStorage.getItem(OWNER), problem: null };
       entries.set(entry.key, entry);
       keep(entry);
       sendNext();
@@ -111,12 +118,15 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onNeedsKey, onChange
     isSending: (entry) => isSending && next() === entry,
     isBehind: (entry) => !entry.isRefused && next() !== entry,
     putAway(entry) { entry.isPutAway = true; drop(entry); onChange(); sendNow(); },
+    // Somebody has signed in, and is yet to be named: what is asked for from now on is theirs.
+    expectOwner() { owner = null; localStorage.removeItem(OWNER); },
     // What somebody else asked for in this browser is not sent in this session.
     openFor(name) {
       owner = name;
+      try { localStorage.setItem(OWNER, name); } catch { /* no storage: nothing is kept for a later session either */ }
       for (const entry of entries.values()) {
         if ((entry.owner ?? name) !== name) drop(entry);
-        entry.owner = name;
+        else claim(entry);
       }
       sendNow();
     },

@@ -303,6 +303,7 @@ async function signIn(event) {
   event.preventDefault();
   try {
     await service.signIn($('key').value);
+    outbox.expectOwner();
     $('key').value = '';
     $('sign-in').close();
     await start();

@@ -183,6 +183,27 @@ def test_who_signs_out_leaves_no_prompt_behind(page, inviting_api, parts, worker
     assert "secret plan" not in page.evaluate("() => JSON.stringify(localStorage)")
 
 
+def sign_in(page, key):
+    page.fill("#key", key)
+    page.press("#key", "Enter")
+    expect(page.locator("#sign-in")).to_be_hidden()
+
+
+@pytest.fixture
+def shop_and_cafe(parts):
+    """The keys of two people at one browser; the first has nothing left today, so that what is asked for waits."""
+    keys = [parts.tenants.create_key(name)[0] for name in ("shop", "cafe")]
+    shop = parts.tenants.get("shop")
+    parts.tenants.save(replace(shop, limits=replace(shop.limits, daily_units=0)))
+    return keys
+
+
+def end_session(page):
+    """As if the session had run out, and the browser were opened anew."""
+    page.context.clear_cookies()
+    page.reload()
+
+
 def test_a_prompt_that_meets_an_ended_session_goes_out_after_the_next_sign_in(page, inviting_api, parts, worker):
     key, _ = parts.tenants.create_key("shop")
     page.goto(inviting_api.url)
@@ -202,29 +223,89 @@ def test_a_prompt_that_meets_an_ended_session_goes_out_after_the_next_sign_in(pa
     assert [job.request.prompt for job in parts.jobs.list_jobs("shop")] == ["after", "before"]
 
 
-def test_what_one_person_asked_for_is_never_sent_in_anothers_session(page, inviting_api, parts, worker):
-    key, _ = parts.tenants.create_key("shop")
-    other, _ = parts.tenants.create_key("cafe")
-    shop = parts.tenants.get("shop")
-    parts.tenants.save(replace(shop, limits=replace(shop.limits, daily_units=0)))
-    page.goto(inviting_api.url)
-    page.fill("#key", key)
-    page.press("#key", "Enter")
-    expect(page.locator("#sign-in")).to_be_hidden()
-    ask(page, "the shop's secret")
-    expect(page.locator(UNSENT)).to_have_count(1)
-    page.context.clear_cookies()  # the session ended by itself
-    page.reload()
-
-    page.fill("#key", other)
-    page.press("#key", "Enter")
-    expect(page.locator("#sign-in")).to_be_hidden()
+def assert_only_the_cafes_own_is_sent(page, parts):
     ask(page, "the cafe's own")
-
     expect(page.locator(JOB)).to_have_count(1)
     expect(page.locator(UNSENT)).to_have_count(0)
     assert [job.request.prompt for job in parts.jobs.list_jobs("cafe")] == ["the cafe's own"]
     assert "secret" not in page.evaluate("() => JSON.stringify(localStorage)")
+
+
+def test_what_one_person_asked_for_is_never_sent_in_anothers_session(page, inviting_api, parts, shop_and_cafe, worker):
+    shop, cafe = shop_and_cafe
+    page.goto(inviting_api.url)
+    sign_in(page, shop)
+    expect(page.locator("#quota-text")).not_to_be_empty()
+    ask(page, "the shop's secret")
+    expect(page.locator(UNSENT)).to_have_count(1)
+    end_session(page)
+
+    sign_in(page, cafe)
+
+    assert_only_the_cafes_own_is_sent(page, parts)
+
+
+def test_what_was_asked_for_before_the_page_knew_whose_session_it_is_stays_that_persons(
+    page, inviting_api, parts, shop_and_cafe, worker
+):
+    shop, cafe = shop_and_cafe
+    held = []
+    page.route("**/v1/models", lambda route: held.append(route))  # noqa: PLW0108 - a builtin can not be wrapped
+    page.goto(inviting_api.url)
+    sign_in(page, shop)
+    ask(page, "the shop's secret")
+    expect(page.locator(UNSENT)).to_have_count(1)
+    held[0].continue_()
+    page.unroute_all()
+    expect(page.locator(UNSENT)).to_contain_text("Sends by itself in")
+    end_session(page)
+
+    sign_in(page, cafe)
+
+    assert_only_the_cafes_own_is_sent(page, parts)
+
+
+def test_what_was_asked_for_while_the_service_was_away_stays_with_who_was_here_last(
+    page, inviting_api, parts, shop_and_cafe, worker
+):
+    shop, cafe = shop_and_cafe
+    page.goto(inviting_api.url)
+    sign_in(page, shop)
+    expect(page.locator("#empty")).to_be_visible()
+    page.route("**/v1/**", lambda route: route.abort())
+    page.reload()
+    ask(page, "the shop's secret")
+    expect(page.locator(UNSENT)).to_have_count(1)
+    page.unroute_all()
+    end_session(page)
+
+    sign_in(page, cafe)
+
+    assert_only_the_cafes_own_is_sent(page, parts)
+
+
+def test_what_the_next_person_asks_for_at_once_is_theirs_and_not_lost(page, inviting_api, parts, shop_and_cafe, worker):
+    shop, cafe = shop_and_cafe
+    page.goto(inviting_api.url)
+    sign_in(page, shop)
+    ask(page, "the shop's secret")
+    expect(page.locator(UNSENT)).to_contain_text("Sends by itself in")
+    page.context.clear_cookies()
+    page.locator(UNSENT).get_by_role("button", name="Cancel").click()
+    ask(page, "the shop's other secret")
+    expect(page.locator("#sign-in")).to_be_visible()
+    held = []
+    page.route("**/v1/models", lambda route: held.append(route))  # noqa: PLW0108 - a builtin can not be wrapped
+    sign_in(page, cafe)
+    ask(page, "the cafe's own")
+    expect(page.locator(UNSENT)).to_have_count(2)
+
+    held[0].continue_()
+    page.unroute_all()
+
+    expect(page.locator(JOB)).to_have_count(1)
+    expect(page.locator(UNSENT)).to_have_count(0)
+    assert [job.request.prompt for job in parts.jobs.list_jobs("cafe")] == ["the cafe's own"]
 
 
 def test_signing_out_on_the_account_page_leaves_no_prompt_behind_either(page, inviting_api, parts, worker):
