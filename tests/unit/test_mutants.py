@@ -5,12 +5,15 @@ from collections import Counter
 import pytest
 from lupa.lua51 import LuaError
 
+from core.scripts import script_texts
 from tests.mutants import MUTANTS, Mutant, mutate
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.name)
 def test_a_mutant_changes_the_scripts_where_it_says_and_they_compile(mutant):
-    mutate(mutant)
+    texts = mutate(mutant)
+
+    assert {name for name, text in texts.items() if text != script_texts()[name]}, "nothing was changed"
 
 
 def test_each_mutant_has_a_name_of_its_own():

@@ -2,6 +2,7 @@
 
 from tests.unit.core.queue.test_cancel import *  # noqa: F403
 from tests.unit.core.queue.test_followers import *  # noqa: F403
+from tests.unit.core.queue.test_lift import *  # noqa: F403
 from tests.unit.core.queue.test_long_lists import *  # noqa: F403
 from tests.unit.core.queue.test_models import *  # noqa: F403
 from tests.unit.core.queue.test_move import *  # noqa: F403
