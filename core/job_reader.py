@@ -211,7 +211,7 @@ class JobReader:
         ahead, work_ahead, busy, work, gap_ms, run_ms, slots, cap_ms, paused = answer
         waiting = job.state is JobState.QUEUED or job.state is JobState.FOLLOWING
         pace = (float(gap_ms or 0), float(run_ms)) if run_ms else None
-        eta = eta_seconds(float(work_ahead) + float(work) + int(busy), pace, int(slots), float(cap_ms))
+        eta = eta_seconds(float(work_ahead) + float(work) + float(busy), pace, int(slots), float(cap_ms))
         position = int(ahead) + 1 if waiting else 0
         return QueuePlace(position=position, eta_seconds=None if paused else eta, paused=bool(paused))
 

@@ -42,7 +42,7 @@ class Overview:
         """Tenants with jobs that wait or run, the longest queue first."""
         with redis_errors():
             suffixes = self._store.model_suffixes()
-            tenants = sorted({entity.rpartition("|")[0] for entity in self._store.entities()})
+            tenants = sorted(self._tenants_with_jobs_now())
             pipeline = self._redis.pipeline(transaction=False)
             for tenant in tenants:
                 for lane in Lane:
@@ -78,6 +78,21 @@ class Overview:
         jobs = iter(self._store.get_many([job_id for ids in held for job_id in ids]))
         return {
             name: [job for _ in ids if (job := next(jobs)) is not None] for name, ids in zip(workers, held, strict=True)
+        }
+
+    def _tenants_with_jobs_now(self) -> set[str]:
+        """Those with a queue, and those of whom nothing waits any more: released, or held by a worker."""
+        names = [str(name) for name in self._redis.zrange(f"{PREFIX}workers", 0, -1)]
+        pipeline = self._redis.pipeline(transaction=False)
+        for suffix in self._store.model_suffixes():
+            pipeline.zrange(f"{PREFIX}rel{suffix}", 0, -1)
+        for name in names:
+            pipeline.smembers(f"{PREFIX}held:{name}")
+        ids = {str(job_id) for found in pipeline.execute() for job_id in found}
+        for job_id in ids:
+            pipeline.hget(f"{PREFIX}job:{job_id}", "tenant")
+        return {entity.rpartition("|")[0] for entity in self._store.entities()} | {
+            str(tenant) for tenant in pipeline.execute() if tenant
         }
 
     def tenants_with_jobs(self) -> set[str]:

@@ -1,5 +1,5 @@
 -- Where a waiting job stands. ARGV: id, worker_live_ms. Answer: nil if it does not wait, else
--- {jobs released before it, work of those, jobs released or running, its work, gap_ms, run_ms, live slots,
+-- {jobs released before it, work of those, work released or running, its work, gap_ms, run_ms of its size, live slots,
 --  how long it waits for its tenant's cap of running jobs (ms, 0 = not at all), 1 if an operator stopped what it waits for}.
 -- Position follows the virtual start times that release.lua will use, not the time of submission.
 local job = read_job(ARGV[1])
@@ -84,10 +84,12 @@ end
 local pace = redis.call('HMGET', PREFIX .. of_model('pace', job.model), 'gap_ms', 'run_ms', 'mean_work')
 local busy = redis.call('ZCARD', PREFIX .. of_model('rel', job.model)) + held
 if slots == 0 and resting > 0 then stopped = true end
+local mean_work = tonumber(pace[3] or job.work)
+local run_ms = pace[2] and tonumber(pace[2]) * tonumber(job.work) / mean_work
 
 -- A tenant at its cap: one of its jobs starts as one of its own ends, the next one when the longest run is over.
 local function wait_for_cap()
-  local run_ms = tonumber(pace[2] or '0')
+  local run_ms = run_ms or 0
   local most = tonumber(redis.call('HGET', PREFIX .. 'lim:' .. job.tenant, 'running') or '1000000')
   local ends = own_ahead + redis.call('ZCARD', PREFIX .. 'run:' .. job.tenant) - most + 1
   if not waits or ends <= 0 or most < 1 then return 0 end
@@ -99,4 +101,5 @@ local function wait_for_cap()
   return math.max(0, run_ms - passed) + (ends - 1) * run_ms / most
 end
 
-return {ahead, exact(work_ahead), busy, job.work, pace[1] or '', pace[2] or '', slots, exact(wait_for_cap()), stopped and 1 or 0}
+return {ahead, exact(work_ahead), exact(busy * mean_work), job.work, pace[1] or '', run_ms and exact(run_ms) or '', slots,
+  exact(wait_for_cap()), stopped and 1 or 0}

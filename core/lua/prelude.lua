@@ -51,18 +51,23 @@ end
 -- Drawn under its present claim, and only waiting for the storage.
 local function is_shelved(job) return job.shelved ~= nil and job.shelved == job.token end
 
--- How fast the service is: the mean time of a run, and between two ends while busy (of a unit of work).
+-- How fast the service is: the mean time and work of a run, the mean time between two ends while busy, and gap_ms, that
+-- time for a unit of work. Of means, since the mean of the quotients is too long where sizes differ.
 local function measure(job)
   local now = server_ms()
   local pace = PREFIX .. of_model('pace', job.model)
-  local kept = redis.call('HMGET', pace, 'run_ms', 'gap_ms', 'ends', 'last')
+  local kept = redis.call('HMGET', pace, 'run_ms', 'gap_ms', 'ends', 'last', 'mean_work', 'end_gap_ms')
   local ends = tonumber(kept[3] or '0')
   local share = math.max(PACE_SHARE, 1 / (ends + 1))
-  local run = now - tonumber(job.started)
-  local gap = (now - math.max(tonumber(kept[4] or '0'), tonumber(job.started))) / math.max(0.001, tonumber(job.work))
-  local run_ms = tonumber(kept[1] or '0') * (1 - share) + run * share
-  local gap_ms = tonumber(kept[2] or '0') * (1 - share) + gap * share
-  redis.call('HSET', pace, 'run_ms', exact(run_ms), 'gap_ms', exact(gap_ms), 'ends', ends + 1, 'last', now)
+  local work = math.max(0.001, tonumber(job.work))
+  local known_work = tonumber(kept[5] or work)
+  local known_gap = tonumber(kept[6] or tonumber(kept[2] or '0') * known_work)
+  local gap = now - math.max(tonumber(kept[4] or '0'), tonumber(job.started))
+  local run_ms = tonumber(kept[1] or '0') * (1 - share) + (now - tonumber(job.started)) * share
+  local mean_work = known_work * (1 - share) + work * share
+  local end_gap_ms = known_gap * (1 - share) + gap * share
+  redis.call('HSET', pace, 'run_ms', exact(run_ms), 'gap_ms', exact(end_gap_ms / mean_work), 'end_gap_ms', exact(end_gap_ms),
+    'mean_work', exact(mean_work), 'ends', ends + 1, 'last', now)
 end
 
 -- yyyymmdd of a server time, UTC (Howard Hinnant's civil_from_days).

@@ -243,6 +243,20 @@ def test_the_overview_shows_queue_tenants_workers_and_plan(keyed, parts, worker)
     assert seen["stopped"] == [{"kind": "lane", "name": "batch", "state": "paused"}]
 
 
+@pytest.mark.parametrize("state", ["released", "running"])
+def test_the_overview_shows_a_tenant_of_whom_nothing_waits_any_more(keyed, parts, worker, state):
+    mine, _ = make_key(keyed)
+    keyed.post("/v1/jobs", json=BODY, headers=mine)
+    (release,) = parts.jobs.release(8)
+    if state == "running":
+        assert parts.jobs.claim(release.job_id, release.epoch, "t", worker.name)
+    parts.jobs.release(8)  # finds the queue empty, and takes the tenant out of the race
+
+    seen = admin(keyed, "GET", "overview").json
+
+    assert seen["queue"]["tenants"] == [{"tenant": "shop", "interactive": 0, "batch": 0, "running": 1, "state": "open"}]
+
+
 @pytest.fixture
 def letters(keyed, worker):
     """Three dead jobs: two of `shop` with different reasons, one of `other`."""

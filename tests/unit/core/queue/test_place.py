@@ -85,6 +85,29 @@ def test_the_eta_counts_what_rides_already(kit):
     assert kit.store.queue_place(kit.job(kit.queued())).eta_seconds == 10.0
 
 
+def test_the_eta_counts_the_work_of_small_pictures_that_ride_not_their_number(kit):
+    pace = {"run_ms": "1000", "gap_ms": "1000", "mean_work": "0.25", "ends": 100, "last": 1}
+    kit.redis.hset(f"{PREFIX}pace", mapping=pace)
+    for _ in range(9):
+        kit.running(work=0.25)
+
+    assert kit.store.queue_place(kit.job(kit.queued(work=0.25))).eta_seconds == 2.5
+
+
+def test_a_picture_larger_than_the_mean_runs_as_much_longer(kit):
+    pace = {"run_ms": "4000", "gap_ms": "100", "mean_work": "0.5", "ends": 100, "last": 1}
+    kit.redis.hset(f"{PREFIX}pace", mapping=pace)
+
+    assert kit.store.queue_place(kit.job(kit.queued(work=1.0))).eta_seconds == 8.0
+
+
+def test_the_mean_work_of_a_run_is_measured_from_ends(kit):
+    for _ in range(3):
+        kit.complete(kit.running(work=0.25))
+
+    assert float(kit.redis.hget(f"{PREFIX}pace", "mean_work")) == 0.25
+
+
 def test_the_eta_includes_the_start_of_a_worker_where_none_lives(kit):
     kit.redis.hset(f"{PREFIX}pace", mapping={"run_ms": "4000", "gap_ms": "1000", "ends": 100, "last": 1})
     kit.store.forget_worker("w1")
