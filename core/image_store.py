@@ -5,6 +5,7 @@ Credentials come from boto3's own chain (environment, profile, instance role). C
 
 from __future__ import annotations
 
+import functools
 import io
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from typing import IO, Any, NoReturn, cast
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
@@ -188,9 +190,17 @@ class _Reading(io.RawIOBase):
         return len(data)
 
 
+@functools.cache
+def _loader() -> Any:
+    """botocore's own description of S3: reading it is four fifths of a client's cost, and a process makes several."""
+    return botocore.session.get_session().get_component("data_loader")
+
+
 def _make_client(endpoint_url: str, patience: Patience) -> Any:
     """A client with path-style addresses and version-4 signatures, which every S3-compatible server takes."""
-    session = boto3.session.Session()
+    inner = botocore.session.get_session()
+    inner.register_component("data_loader", _loader())
+    session = boto3.session.Session(botocore_session=inner)
     return session.client(
         "s3",
         endpoint_url=endpoint_url or None,
