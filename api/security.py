@@ -13,6 +13,7 @@ from flask_cors import CORS
 from api.limits import tell_limits
 from core.logs import get_logger, log_request
 from core.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from core.redis_client import bound_patience
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -61,11 +62,13 @@ def install(app: Flask, cors_origins: tuple[str, ...]) -> None:
         max_age=600,
         vary_header=True,
     )
+    app.teardown_request(lambda _error: bound_patience(bounded=False))
     app.after_request(_finish)
     app.after_request(tell_limits)  # before it: the last one registered comes first
 
 
 def _start() -> None:
+    bound_patience()
     g.started = time.monotonic()
     sent = request.headers.get("X-Request-Id", "")
     g.request_id = sent if _REQUEST_ID.fullmatch(sent) else f"req_{secrets.token_hex(12)}"

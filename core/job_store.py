@@ -62,7 +62,7 @@ REAPED_AT_ONCE = 100
 TOMBSTONE_SECONDS = 30 * 86_400
 RETRY_AFTER_MOST = 300
 DRAINING_RETRY_SECONDS = 60
-#: How often a submit is asked again: with a frozen Redis a caller waits for so many timeouts of the client, and one.
+#: How often a submit is asked again; where patience is bounded (core/redis_client.py), after a lost connection alone.
 SUBMIT_RETRIES = 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -124,12 +125,33 @@ def milliseconds(time_of_server: tuple[int, int]) -> int:
     return int(seconds) * 1000 + int(microseconds) // 1000
 
 
+class _Patience(threading.local):
+    """Of this thread: whether its first timeout is its last, and whether it had that one."""
+
+    is_bounded = False
+    is_spent = False
+
+
+_patience = _Patience()
+
+
+def bound_patience(*, bounded: bool = True) -> None:
+    """From here on this thread waits in vain for one timeout at most: what it asks of Redis after it fails at once.
+
+    For a request, which may ask Redis several times for one answer. `bounded=False` ends it.
+    """
+    _patience.is_bounded, _patience.is_spent = bounded, False
+
+
 @contextmanager
 def redis_errors() -> Iterator[None]:
     """Turn trouble with the server into RedisUnavailable; an error of our own making stays what it is."""
+    if _patience.is_spent:
+        raise RedisUnavailable("Redis did not answer; try again shortly.")
     try:
         yield
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        _patience.is_spent = _patience.is_bounded and isinstance(error, RedisTimeoutError)
         raise RedisUnavailable(f"Redis did not answer ({type(error).__name__}); try again shortly.") from error
     except ResponseError as error:
         if is_refusal(error):

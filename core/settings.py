@@ -82,7 +82,7 @@ class Settings:
     # The api
     sync_wait_seconds: int = 120  # ZIMG_SYNC_WAIT_SECONDS: how long a synchronous picture may take
     api_threads: int = 320  # ZIMG_API_THREADS
-    api_redis_timeout_seconds: float = 3.0  # ZIMG_API_REDIS_TIMEOUT_SECONDS: a call to Redis that takes longer is a 503
+    api_redis_timeout_seconds: float = 2.0  # ZIMG_API_REDIS_TIMEOUT_SECONDS: then the answer is a 503
     request_seconds: float = 15.0  # ZIMG_REQUEST_SECONDS: within it a head is here, within four times a body
     long_waits: int = 240  # ZIMG_LONG_WAITS: streams, ?wait and synchronous pictures open at once
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")  # ZIMG_TRUSTED_PROXIES: whose X-Forwarded-For is believed

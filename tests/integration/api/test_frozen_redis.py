@@ -1,5 +1,6 @@
 """A Redis that stands still: the caller is told so after a bounded wait, and its next try makes one job."""
 
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -69,11 +70,31 @@ def test_a_submit_is_told_to_come_again_and_then_makes_its_jobs_once(
     assert valkey.zcard(f"{PREFIX}jobs:local") == jobs
 
 
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations"])
+@pytest.mark.parametrize("how", [freeze, freeze_at_the_submit])
+def test_one_timeout_is_all_that_a_request_waits_for_a_frozen_redis(settings, valkey_server, worker, how, path):
+    """Whatever it still wanted of Redis: to ask again whether the job was stored, to give back the key of the call."""
+    with through_a_proxy(settings, valkey_server.port) as (client, _, proxy):
+        assert client.post("/v1/jobs", json={**BODY, "prompt": "warm-up"}).status_code == 202
+        how(proxy)
+        begun = time.monotonic()
+
+        refused = client.post(path, json=BODY)
+
+        waited = time.monotonic() - begun
+        thaw(proxy)
+        taken = client.post("/v1/jobs", json={**BODY, "prompt": "the next one"})
+
+    assert (refused.status_code, refused.json["code"]) == (503, "redis_unavailable")
+    assert waited < 1.9, f"the timeout is 1 s, the answer took {waited:.1f} s"
+    assert taken.status_code == 202, "the next request has its own patience"
+
+
 def test_the_apis_patience_with_redis_is_its_own(settings, valkey):
     parts = build_services(settings)
 
     assert Settings.from_env({"ZIMG_API_REDIS_TIMEOUT_SECONDS": "1.5"}).api_redis_timeout_seconds == 1.5
-    assert parts.redis.connection_pool.connection_kwargs["socket_timeout"] == settings.api_redis_timeout_seconds == 3.0
+    assert parts.redis.connection_pool.connection_kwargs["socket_timeout"] == settings.api_redis_timeout_seconds == 2.0
     assert valkey.connection_pool.connection_kwargs["socket_timeout"] == 5.0
 
 
