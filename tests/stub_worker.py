@@ -2,7 +2,8 @@
 
 `celery -A tests.stub_worker worker --pool threads`. Environment: REDIS_URL and zimg's other settings; STUB_SECONDS is
 the time of one run; STUB_PNG_BYTES, if set, is the size of a picture that is put into S3; STUB_FOLDER, if set, takes
-one file for each picture (created once, as on S3 with If-None-Match) and a line in `runs` for each run.
+one file for each picture (created once, as on S3 with If-None-Match), a line in `runs` for each run, one in `answers`
+for each result: job, token, and 1 if it was taken.
 STUB_DIE_AT names a point (claimed, stored, completed) where the first process ends that comes there. A
 prompt that begins with `poison` ends the process, one with `fail` fails for ever.
 """
@@ -110,7 +111,8 @@ def run(lease: Lease) -> None:
         perhaps_die("claimed")
         picture = draw(lease)
         perhaps_die("stored")
-        call(lambda: store.complete(lease.job_id, lease.token, picture), tries=20)
+        is_taken = call(lambda: store.complete(lease.job_id, lease.token, picture), tries=20)
+        note("answers", f"{lease.job_id} {lease.token} {int(is_taken)}")
         perhaps_die("completed")
     finally:
         held.pop(lease.job_id, None)
@@ -131,10 +133,18 @@ def await_turn(lease: Lease) -> None:
         turns.wait_for(may_ride)
 
 
+def note(name: str, line: str) -> None:
+    """One line for the test's checker; other workers append to the same file."""
+    if FOLDER:
+        with (Path(FOLDER) / name).open("a") as file:
+            file.write(f"{line}\n")
+
+
 def draw(lease: Lease) -> Picture:
     """ "Generation" and "upload"."""
-    key = f"{lease.tenant}/{lease.job_id}.png"
-    picture = Picture(key=key, sha256=lease.job_id * 2, width=1, height=1, size_bytes=len(lease.job_id))
+    key, data = f"{lease.tenant}/{lease.job_id}.png", lease.job_id.encode()
+    sha256 = hashlib.sha256(data).hexdigest()
+    picture = Picture(key=key, sha256=sha256, width=1, height=1, size_bytes=len(data))
     if images is not None:
         png = os.urandom(PNG_BYTES)
         images.put(key, png, hashlib.sha256(png).hexdigest())
@@ -143,8 +153,7 @@ def draw(lease: Lease) -> Picture:
     if SECONDS:
         time.sleep(SECONDS)
     if FOLDER:
-        with contextlib.suppress(FileExistsError), (Path(FOLDER) / f"{lease.job_id}.png").open("x") as file:
-            file.write(lease.job_id)
-        with (Path(FOLDER) / "runs").open("a") as runs:
-            runs.write(f"{lease.job_id} {lease.attempt} {int(lease.alone)}\n")
+        with contextlib.suppress(FileExistsError), (Path(FOLDER) / f"{lease.job_id}.png").open("xb") as file:
+            file.write(data)
+        note("runs", f"{lease.job_id} {lease.attempt} {int(lease.alone)}")
     return picture

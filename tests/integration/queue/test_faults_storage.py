@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from core.image_store import object_key
 from core.job import GenerationRequest, JobState
 from tests.fault_proxy import s3_proxy, tcp_proxy
-from tests.integration.queue.test_processes import problems
+from tests.queue_invariants import assert_invariants
 from tests.queue_kit import GENEROUS, make_job
 from tests.queue_processes import wait_until
 
@@ -56,7 +56,7 @@ def assert_all_well(fleet, s3_server, ids, seconds=120):
     """I1 to I5: ended, charged once, one object each whose bytes are what the record says."""
     jobs = fleet.await_ends(ids, seconds)
     assert Counter(job.state for job in jobs) == {JobState.SUCCEEDED: len(ids)}
-    wait_until(lambda: not problems(fleet, ids), seconds=10, why=lambda: str(problems(fleet, ids)))
+    assert_invariants(fleet, ids)
     for job in jobs:
         data = s3_server.client().get_object(Bucket=BUCKET, Key=job.picture.key)["Body"].read()
         assert hashlib.sha256(data).hexdigest() == job.picture.sha256

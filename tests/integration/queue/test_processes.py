@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from core.job import JobState
+from tests.queue_invariants import assert_invariants
 from tests.queue_kit import GENEROUS, make_job, violations
 from tests.queue_processes import wait_until
 
@@ -26,10 +27,12 @@ def runs(fleet):
 
 
 def assert_all_well(fleet, ids, seconds=60):
+    """All succeeded, each with an object of its own, and nothing happened that may not; the history."""
     jobs = fleet.await_ends(ids, seconds)
     assert Counter(job.state for job in jobs) == {JobState.SUCCEEDED: len(ids)}
-    wait_until(lambda: not violations(fleet.store.redis, ids), seconds=10, why=lambda: str(problems(fleet, ids)))
+    history = assert_invariants(fleet, ids)
     assert set(ids) <= objects(fleet)
+    return history
 
 
 def problems(fleet, ids):
