@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from api import objects, schema
 from api.auth import require_tenant
 from api.context import Services, base_url, services, tenant
-from api.errors import FieldError, InvalidFields, UnsupportedMediaType
+from api.errors import FieldError, InvalidFields, UnsupportedMediaType, invalid_fields
 from api.headers import body_hash, idempotency_key
 from api.job_json import picture_url, status_of
 from api.openapi_parts import BATCHES, SECURITY, problems, routes
@@ -203,7 +203,7 @@ def _variants(
         try:
             schema.JobCreate(prompt=prompt)
         except ValidationError as wrong:
-            reason = wrong.errors(include_url=False, include_input=False)[0]["msg"]
+            reason = invalid_fields(wrong).fields[0].detail
             errors.append(FieldError(f"/rows/{index + 2}/{variant}", "invalid_sheet", f"row {index + 2}: {reason}"))
             continue
         made.append(Row(index, fields["sku"], variant, prompt))
@@ -296,7 +296,7 @@ def _pixels(profile: ModelProfile) -> tuple[int, int]:
     try:
         return schema.SizeOnly(size=size).pixels(profile)
     except ValidationError as wrong:
-        raise InvalidRequest(wrong.errors()[0]["msg"], field="size", code="invalid_size") from wrong
+        raise InvalidRequest(invalid_fields(wrong).fields[0].detail, field="size", code="invalid_size") from wrong
 
 
 def _id_for(parts: Services, owner: str, key: str, hashed: str) -> str:

@@ -7,6 +7,7 @@ that its clients raise their own exceptions.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,17 +17,24 @@ from typing import Any
 import structlog
 from flask import Flask, Response, g, json, make_response, request
 from pydantic import ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestedRangeNotSatisfiable
 
 from api.context import base_url
 from api.language import Language, preferred_language
 from api.problems import PROBLEMS, VIOLATED_POLICY, Problem
+from api.sentences import OF_PYDANTIC
+from api.translation import in_chinese, patience
 from core import errors
 
 PROBLEM_JSON = "application/problem+json"
 
 #: The openai client retries a 429 by itself; when the wait is longer than this, tell it not to (it gives up anyway).
 LONGEST_CLIENT_RETRY_SECONDS = 120
+
+#: Where a word in the place of a job's id finds no route.
+JOB_PATH = re.compile(r"/v1/(?:admin/)?jobs/.")
+
+RETRY_HEADERS = ("Retry-After", "x-should-retry")
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +83,12 @@ HTTP_CODES = {
     410: "gone", 413: "body_too_large", 415: "unsupported_media_type", 416: "range_not_satisfiable", 503: "unavailable",
 }  # fmt: skip
 
+#: What is said of them; 405, 413 and 416 name their facts.
+HTTP_SENTENCES = {
+    "invalid_request": "The request could not be read.",
+    "not_found": "There is nothing at this address; /docs lists what there is.",
+}
+
 #: pydantic's error types that have a code of their own; the others are `invalid_request`.
 PYDANTIC_CODES = {
     "missing": "missing_field",
@@ -117,9 +131,14 @@ def _field_error(item: Any, prefix: str) -> FieldError:
     pointer = prefix + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in location)
     kind = str(item["type"])
     code = kind if kind in PROBLEMS else PYDANTIC_CODES.get(kind, "invalid_request")
-    name = ".".join(str(part) for part in location)
-    message = item["msg"] if kind in PROBLEMS else f"{name}: {item['msg'][:1].lower()}{item['msg'][1:]}"
-    return FieldError(pointer, code, "is required" if not name else message)
+    name = ".".join(str(part) for part in location) or "the body"
+    return FieldError(pointer, code, item["msg"] if kind in PROBLEMS else _sentence_of(kind, name, item))
+
+
+def _sentence_of(kind: str, name: str, item: Any) -> str:
+    """In our words, since pydantic's speak of Python."""
+    template = OF_PYDANTIC.get(kind, "{name} is not valid ({msg})")
+    return template.format(name=name, msg=item["msg"], **item.get("ctx", {}))
 
 
 def install(app: Flask) -> None:
@@ -143,11 +162,24 @@ def _answer_http(error: Exception) -> Response:
     if error.response is not None or (error.code or 500) < 400:
         return make_response(error.get_response())  # a redirect, or an answer made on purpose
     code = HTTP_CODES.get(error.code or 500, "invalid_request" if (error.code or 500) < 500 else "internal_error")
-    made = answer(code, error.description or "", error=error)
+    made = answer(code, _http_sentence(code, error), error=error)
     for name, value in error.get_headers():
         if name in ("Allow", "Content-Range"):
             made.headers[name] = value
     return made
+
+
+def _http_sentence(code: str, error: HTTPException) -> str:
+    """In our words, since werkzeug's speak of servers and spelling."""
+    if code == "not_found" and JOB_PATH.match(request.path):
+        return "There is no job with this id."
+    if isinstance(error, MethodNotAllowed):
+        return f"This address takes {', '.join(sorted(error.valid_methods or ()))}."
+    if isinstance(error, RequestedRangeNotSatisfiable):
+        return f"The file has {error.length or 0} bytes; ask for a range within them."
+    if code == "body_too_large":
+        return f"The body is too large; at most {request.max_content_length or 0} bytes are read."
+    return HTTP_SENTENCES.get(code, "")
 
 
 def _answer_unforeseen(error: Exception) -> Response:
@@ -155,17 +187,20 @@ def _answer_unforeseen(error: Exception) -> Response:
     return answer("internal_error", "The error was recorded; tell the operator the request_id.", error=error)
 
 
-def answer(code: str, detail: str, *, error: BaseException | None = None) -> Response:
-    """The problem as a response, in the language that the caller reads."""
+def answer(code: str, detail: str, *, error: BaseException | None = None, patience_seconds: float = 0.0) -> Response:
+    """The problem as a response, in the language that the caller reads; it asks for `patience_seconds` at least."""
     code, problem = problem_for(code, error)
     retry_after = getattr(error, "retry_after_seconds", None)
+    if retry_after is not None:
+        retry_after = max(retry_after, patience_seconds)
     language = preferred_language()
     body = problem_body(
         code, problem, detail, language=language, field=getattr(error, "field", None), retry_after=retry_after
     )
     if isinstance(error, InvalidFields):
         body["errors"] = [
-            {"pointer": field.pointer, "code": field.code, "detail": field.detail} for field in error.fields
+            {"pointer": field.pointer, "code": field.code, "detail": _in(language, field.detail, problem)}
+            for field in error.fields
         ]
     body |= getattr(error, "extra", {})
     response = Response(json.dumps(body), status=problem.status, content_type=PROBLEM_JSON)
@@ -174,6 +209,7 @@ def answer(code: str, detail: str, *, error: BaseException | None = None) -> Res
     _add_retry_headers(response, error, retry_after)
     if problem.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="zimg"'
+    g.answered = (code, detail, error)
     return response
 
 
@@ -188,22 +224,18 @@ def problem_body(
 ) -> dict[str, Any]:
     """RFC 9457 members, ours, and OpenAI's `error`."""
     title = problem.title_zh if language == "zh-CN" else problem.title
-    if language == "zh-CN":
-        detail = f"{field}：{problem.advice_zh}" if field else problem.advice_zh
+    detail = _in(language, detail, problem)
+    if retry_after is not None:
+        detail = _joined(detail, patience(retry_after, is_chinese=language == "zh-CN"))
     body: dict[str, Any] = {
         "type": problem.type_uri or f"{base_url()}/problems#{code}",
         "title": title,
         "status": problem.status,
-        "detail": detail or problem.advice,
+        "detail": detail,
         "instance": request.path,
         "code": code,
         "request_id": g.get("request_id", ""),
-        "error": {
-            "message": f"{title}: {detail}" if detail else title,
-            "type": problem.openai_type,
-            "param": field,
-            "code": code,
-        },
+        "error": {"message": f"{title}: {detail}", "type": problem.openai_type, "param": field, "code": code},
     }
     if field:
         body["field"] = field
@@ -214,15 +246,33 @@ def problem_body(
     return body
 
 
-def postpone(response: Response, seconds: float) -> None:
-    """Let a refusal ask for at least so many seconds of patience, in its headers and its body."""
+def _in(language: Language, detail: str, problem: Problem) -> str:
+    """The sentence in the caller's language; one that the table lacks is told in English, after what we know of it."""
+    if language == "en" or not detail:
+        return detail or (problem.advice if language == "en" else problem.advice_zh)
+    return in_chinese(detail) or f"{problem.title_zh}。{problem.advice_zh}（{detail}）"
+
+
+def _joined(*sentences: str) -> str:
+    """Sentences one after another; Chinese ones need no blank between them."""
+    return "".join(one if one.endswith("。") else f"{one} " for one in sentences).strip()
+
+
+def localized(code: str, detail: str) -> str:
+    """The sentence of an error in the language that the caller reads."""
+    return _in(preferred_language(), detail, problem_for(code)[1])
+
+
+def postpone(response: Response, seconds: float) -> Response:
+    """A refusal that asks for at least so many seconds of patience, in its headers and its body."""
     told = response.headers.get("Retry-After", type=int)
-    if told is None or told >= seconds:
-        return
-    _add_retry_headers(response, None, seconds)
-    body = response.get_json(silent=True)
-    if isinstance(body, dict):
-        response.set_data(json.dumps(body | _when(seconds)))
+    if told is None or told >= seconds or "answered" not in g:
+        return response
+    code, detail, error = g.answered
+    again = answer(code, detail, error=error, patience_seconds=seconds)
+    response.set_data(again.get_data())
+    response.headers.update({name: value for name, value in again.headers.items() if name in RETRY_HEADERS})
+    return response
 
 
 def _when(retry_after: float) -> dict[str, Any]:

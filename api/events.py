@@ -18,7 +18,8 @@ from flask import Response, stream_with_context
 
 from api.auth import Caller, is_still_open
 from api.context import Services
-from api.job_json import image_objects, status_of
+from api.errors import localized
+from api.job_json import failure_message, image_objects, status_of
 from core.errors import Unavailable
 from core.events import Event
 from core.job import Job, JobState
@@ -115,7 +116,7 @@ def event_frame(job: Job | None, event: Event) -> str:
     if event.type == "output":
         data = {"images": [image.model_dump(mode="json") for image in image_objects(job)] if job else []}
     elif event.type == "error":
-        data = {"code": data.get("code"), "message": data.get("message")}
+        data = {"code": data.get("code"), "message": localized(str(data.get("code")), str(data.get("message") or ""))}
     return frame(event.type, data, event.id)
 
 
@@ -137,5 +138,5 @@ def summary(job: Job) -> Iterator[str]:
     if job.state is JobState.SUCCEEDED and not job.picture_removed:
         yield frame("output", {"images": [image.model_dump(mode="json") for image in image_objects(job)]})
     if job.state is JobState.DEAD and job.failure:
-        yield frame("error", {"code": job.failure.code, "message": job.failure.message})
+        yield frame("error", {"code": job.failure.code, "message": failure_message(job.failure)})
     yield frame("status", {"status": status_of(job)})

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from api import objects
 from api.context import Services, base_url
-from api.errors import problem_for
-from api.language import preferred_language
+from api.errors import localized
 from core.job import Failure, Job, JobState
 from core.presets import find_preset
 
@@ -127,8 +126,7 @@ def _error(job: Job) -> objects.JobErrorObject | None:
 
 def failure_message(failure: Failure) -> str:
     """Why a job failed, in the language that the caller reads."""
-    _, problem = problem_for(failure.code)
-    return f"{problem.title_zh}。{problem.advice_zh}" if preferred_language() == "zh-CN" else failure.message
+    return localized(failure.code, failure.message)
 
 
 def _urls(job: Job, status: str) -> objects.JobUrls:

@@ -9,6 +9,7 @@ from api import objects
 from api.auth import require_tenant
 from api.context import Services, services
 from api.openapi_parts import OPENAI, SECURITY, problems, routes
+from api.submitting import no_such_model
 from core.errors import NotFound
 from core.model_profile import ModelProfile
 
@@ -36,7 +37,7 @@ def look(path: ModelPath) -> Response:
     parts = services()
     profile = next((one for one in parts.profiles if one.id == path.model_id), None)
     if profile is None:
-        raise NotFound(f"The models here: {', '.join(one.id for one in parts.profiles)}.")
+        raise NotFound(no_such_model(parts, path.model_id))
     return jsonify(model_object(parts, profile).model_dump())
 
 

@@ -43,8 +43,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not UTF-8.", code="invalid_json") from None
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise InvalidRequest(f"The body is not valid JSON ({where}: {error.msg}).", code="invalid_json") from None
+        message = f"The body is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg})."
+        raise InvalidRequest(message, code="invalid_json") from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.", code="invalid_json") from None
     except ValueError:  # Python refuses to read integers of more than 4,300 digits

@@ -5,6 +5,7 @@ from __future__ import annotations
 from api.context import Services
 from api.repeats import is_retry
 from api.schema import Drawing, ImageCreate, bounded_retention
+from api.strict_json import printable
 from core.errors import InvalidRequest
 from core.job import Priority
 from core.job_store import Submitted
@@ -62,5 +63,10 @@ def wanted_profile(parts: Services, model: str | None, *, any_name: bool = False
         return parts.profile
     found = next((one for one in parts.profiles if one.id == model), None)
     if found is None:
-        raise InvalidRequest(f"The models here: {', '.join(one.id for one in parts.profiles)}.", field="model")
+        raise InvalidRequest(no_such_model(parts, model), field="model")
     return found
+
+
+def no_such_model(parts: Services, model: str) -> str:
+    """The sentence that names what was asked for and what there is."""
+    return f"There is no model {printable(model)}. The models here: {', '.join(one.id for one in parts.profiles)}."
