@@ -1,7 +1,8 @@
 """The operator's block list: what prompts may not hold. Refused at submit, it costs nothing and draws nothing.
 
-A file with one rule a line: a word or phrase, or `/a regular expression/`; `#` starts a comment. Case, width and
-accents written apart make no difference. The file is read again when it changes; no restart is needed.
+A file with one rule a line: a word or phrase, or `/a regular expression/`; `#` starts a comment. Case, width, accents
+written apart, characters that nobody sees and blanks between Chinese characters make no difference. The file is read
+again when it changes; no restart is needed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,23 @@ import structlog
 from core.errors import ConfigurationError, InvalidRequest
 
 LOOK_SECONDS = 1.0
+
+#: Scripts that write no blanks between words, or hang endings on them: Thai to Khmer, Kana, Han, Hangul.
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_HAN = "\u3005\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+#: A letter of a word that ends where a blank would stand.
+_LETTER = rf"[^\W{UNSPACED}]"
+#: Blanks beside a Chinese character, and marks between two of them that end no sentence.
+_GAP = re.compile(rf"(?<=[{_HAN}])[\s\-_*.·・•~|/]+(?=[{_HAN}])|(?<=[{_HAN}])\s+|\s+(?=[{_HAN}])")
+_BLANKS = re.compile(r"\s+")
+#: Shown as nothing, beside the format characters (Cf): fillers, joiners, variation selectors; and accents that are
+#: heaped on letters which have none.
+_UNSEEN = re.compile(
+    "[\u0300-\u036f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +58,8 @@ class ContentRules:
             self._reload(self._path)
             rules = self._rules
         text = folded(prompt)
-        if any(rule.search(text) for rule in rules):
+        forms = {text, closed(text)}
+        if any(rule.search(form) for rule in rules for form in forms):
             raise InvalidRequest(
                 "The operator's content rules do not allow this prompt. Nothing was charged.",
                 field="prompt",
@@ -74,11 +93,25 @@ def parse_rules(text: str) -> list[re.Pattern[str]]:
 def _rule(line: str) -> re.Pattern[str]:
     if len(line) > 2 and line[0] == line[-1] == "/":
         return re.compile(line[1:-1], re.IGNORECASE)
-    words = re.escape(folded(line))
-    # Latin words match whole, so that a short one does not forbid longer ones; Chinese has no blanks between words.
-    return re.compile(rf"(?<!\w){words}(?!\w)" if line.isascii() else words)
+    text = closed(folded(line))
+    # Words match whole, so that a short one does not forbid longer ones; Chinese has no blanks between words.
+    before = rf"(?<!{_LETTER})" if re.match(_LETTER, text) else ""
+    after = rf"(?!{_LETTER})" if re.match(_LETTER, text[-1:]) else ""
+    return re.compile(before + re.escape(text) + after)
 
 
 def folded(text: str) -> str:
-    """The text without differences of case, width and composition."""
-    return unicodedata.normalize("NFKC", text).casefold()
+    """The text without differences of case, width and composition, without what nobody sees, its blanks single."""
+    seen = _visible(text)
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
+    return _BLANKS.sub(" ", _UNSEEN.sub("", _visible(plain)))
+
+
+def closed(text: str) -> str:
+    """The text without blanks beside Chinese characters."""
+    return _GAP.sub("", text)
+
+
+def _visible(text: str) -> str:
+    """Without format characters, such as zero-width blanks and soft hyphens."""
+    return "".join(character for character in text if unicodedata.category(character) != "Cf")
