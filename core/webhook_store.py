@@ -7,11 +7,12 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import redis
+from redis.exceptions import ResponseError
 
 from core.redis_client import PREFIX, redis_errors
 
@@ -23,6 +24,10 @@ KEPT_SECONDS = 14 * 86_400  # a delivery's record, longer than its retries
 LOGGED_MOST = 200
 FAILURES_MOST = 500  # of all tenants, for the operator
 REQUEST = "request"  # the source of a tenant's endpoint for what its requests name
+#: Put before the names of what belongs to URLs of requests: a release that does not know them never reads it, and an
+#: end that such a scheduler took from the ledger is told by one that does (a consumer group of its own).
+OF_REQUESTS = "request_"
+LEDGER, GROUP = f"{PREFIX}ledger", "webhooks"
 LOCK_MS = 90_000  # longer than one attempt may take
 
 
@@ -115,21 +120,27 @@ class WebhookStore:
         """Make or change an endpoint."""
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.set(f"{PREFIX}hook:{endpoint.id}", _to_json(endpoint))
-            pipeline.zadd(f"{PREFIX}hooks:{endpoint.tenant}", {endpoint.id: endpoint.created_ms})
+            pipeline.set(_key("hook", endpoint.is_for_requests, endpoint.id), _to_json(endpoint))
+            if not endpoint.is_for_requests:
+                pipeline.zadd(f"{PREFIX}hooks:{endpoint.tenant}", {endpoint.id: endpoint.created_ms})
             pipeline.execute()
 
     def endpoint(self, endpoint_id: str) -> Endpoint | None:
         """The endpoint, or None if unknown."""
+        stored = self._find("hook", endpoint_id)
+        return None if stored is None else _endpoint(stored)
+
+    def _find(self, kind: str, wanted: str) -> dict[str, Any] | None:
         with redis_errors():
-            stored = self._redis.get(f"{PREFIX}hook:{endpoint_id}")
-        return None if stored is None else _endpoint(json.loads(str(stored)))
+            found = self._redis.mget([_key(kind, of_requests, wanted) for of_requests in (False, True)])
+        return next((json.loads(str(one)) for one in found if one is not None), None)
 
     def endpoints(self, tenant: str) -> list[Endpoint]:
-        """The tenant's endpoints, oldest first."""
+        """The tenant's endpoints, oldest first; behind them the one for what its requests name, if there is one."""
         with redis_errors():
             ids = [str(one) for one in self._redis.zrange(f"{PREFIX}hooks:{tenant}", 0, -1)]
-        return [found for found in map(self.endpoint, ids) if found is not None]
+        wanted = dict.fromkeys([*ids, request_endpoint_id(tenant)])
+        return [found for found in map(self.endpoint, wanted) if found is not None]
 
     def for_requests(self, tenant: str) -> Endpoint:
         """The tenant's endpoint for what its requests name, made when first asked for; two callers get the same."""
@@ -139,16 +150,27 @@ class WebhookStore:
         made = Endpoint(
             id=wanted, tenant=tenant, url="", secrets=(Secret(value=new_secret()),), created_ms=now_ms(), source=REQUEST
         )
+        self.ensure_group(of_requests=True)  # before the first job that names a URL, so that no end is missed
         with redis_errors():
-            self._redis.set(f"{PREFIX}hook:{wanted}", _to_json(made), nx=True)
-            self._redis.zadd(f"{PREFIX}hooks:{tenant}", {wanted: made.created_ms}, nx=True)
+            self._redis.set(_key("hook", True, wanted), _to_json(made), nx=True)
         return self.endpoint(wanted) or made
+
+    def ensure_group(self, *, of_requests: bool) -> str:
+        """The name of the ledger's consumer group for such endpoints; from the first call on it misses no end."""
+        group = f"{OF_REQUESTS if of_requests else ''}{GROUP}"
+        with redis_errors():
+            try:
+                self._redis.xgroup_create(LEDGER, group, id="$", mkstream=True)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):  # another process made it
+                    raise
+        return group
 
     def remove(self, endpoint: Endpoint) -> None:
         """Forget an endpoint; what is on its way to it is dropped when due."""
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.delete(f"{PREFIX}hook:{endpoint.id}", f"{PREFIX}hook_log:{endpoint.id}")
+            pipeline.delete(_key("hook", endpoint.is_for_requests, endpoint.id), f"{PREFIX}hook_log:{endpoint.id}")
             pipeline.zrem(f"{PREFIX}hooks:{endpoint.tenant}", endpoint.id)
             pipeline.execute()
 
@@ -171,11 +193,11 @@ class WebhookStore:
             url=url,
         )
         with redis_errors():
-            name = f"{PREFIX}delivery:{delivery.id}"
+            name = _key("delivery", bool(url), delivery.id)
             if self._redis.set(name, _to_json(delivery), nx=True, ex=KEPT_SECONDS):
                 self._log(endpoint.id, delivery)
             if (found := self.delivery(delivery.id)) is not None and found.state == "pending":
-                self._redis.zadd(f"{PREFIX}hook_due", {delivery.id: found.next_ms}, nx=True)
+                self._redis.zadd(_key("hook_due", bool(url)), {delivery.id: found.next_ms}, nx=True)
         return delivery
 
     def _log(self, endpoint_id: str, delivery: Delivery) -> None:
@@ -187,9 +209,8 @@ class WebhookStore:
 
     def delivery(self, wanted: str) -> Delivery | None:
         """The delivery, or None if unknown or too old."""
-        with redis_errors():
-            stored = self._redis.get(f"{PREFIX}delivery:{wanted}")
-        return None if stored is None else _delivery(json.loads(str(stored)))
+        stored = self._find("delivery", wanted)
+        return None if stored is None else _delivery(stored)
 
     def deliveries(self, endpoint_id: str, *, limit: int = 50) -> list[Delivery]:
         """The endpoint's deliveries, newest first."""
@@ -200,7 +221,10 @@ class WebhookStore:
     def take_due(self, limit: int) -> list[Delivery]:
         """Deliveries that are due, each taken by one caller only, for as long as one attempt may take."""
         with redis_errors():
-            ids: Sequence[Any] = self._redis.zrangebyscore(f"{PREFIX}hook_due", "-inf", now_ms(), start=0, num=limit)
+            pipeline = self._redis.pipeline(transaction=False)
+            for of_requests in (False, True):
+                pipeline.zrangebyscore(_key("hook_due", of_requests), "-inf", now_ms(), start=0, num=limit)
+            ids = [one for part in pipeline.execute() for one in part][:limit]
             mine = [str(one) for one in ids if self._redis.set(f"{PREFIX}hook_lock:{one}", "1", nx=True, px=LOCK_MS)]
         taken = []
         for wanted in mine:
@@ -214,10 +238,11 @@ class WebhookStore:
     def record(self, delivery: Delivery) -> None:
         """Keep what an attempt came to, and when the next is due if there is one."""
         with redis_errors():
-            self._redis.set(f"{PREFIX}delivery:{delivery.id}", _to_json(delivery), ex=KEPT_SECONDS)
+            of_requests = bool(delivery.url)
+            self._redis.set(_key("delivery", of_requests, delivery.id), _to_json(delivery), ex=KEPT_SECONDS)
             self._note_failure(delivery)
             if delivery.state == "pending":
-                self._redis.zadd(f"{PREFIX}hook_due", {delivery.id: delivery.next_ms})
+                self._redis.zadd(_key("hook_due", of_requests), {delivery.id: delivery.next_ms})
                 self._redis.delete(f"{PREFIX}hook_lock:{delivery.id}")
                 return
         self._settle(delivery.id)
@@ -229,26 +254,35 @@ class WebhookStore:
 
     def _note_failure(self, delivery: Delivery) -> None:
         """Keep the delivery among the failures until it arrives."""
-        pipeline = self._redis.pipeline(transaction=True)
+        pipeline, failures = self._redis.pipeline(transaction=True), _key("hook_failures", bool(delivery.url))
         if delivery.state == "delivered" or not delivery.attempts:
-            pipeline.zrem(f"{PREFIX}hook_failures", delivery.id)
+            pipeline.zrem(failures, delivery.id)
         else:
-            pipeline.zadd(f"{PREFIX}hook_failures", {delivery.id: delivery.attempts[-1].at_ms})
-            pipeline.zremrangebyrank(f"{PREFIX}hook_failures", 0, -FAILURES_MOST - 1)
+            pipeline.zadd(failures, {delivery.id: delivery.attempts[-1].at_ms})
+            pipeline.zremrangebyrank(failures, 0, -FAILURES_MOST - 1)
         pipeline.execute()
 
     def failures(self, *, limit: int = 50) -> list[Delivery]:
         """Deliveries of all tenants whose last attempt failed, the latest first, tried again or given up."""
         with redis_errors():
-            ids = [str(one) for one in self._redis.zrevrange(f"{PREFIX}hook_failures", 0, limit - 1)]
+            pipeline = self._redis.pipeline(transaction=False)
+            for of_requests in (False, True):
+                pipeline.zrevrange(_key("hook_failures", of_requests), 0, limit - 1, withscores=True)
+            latest = sorted((one for part in pipeline.execute() for one in part), key=lambda one: -one[1])
+        ids = [str(wanted) for wanted, _ in latest[:limit]]
         return [found for found in map(self.delivery, ids) if found is not None]
 
     def _settle(self, wanted: str) -> None:
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.zrem(f"{PREFIX}hook_due", wanted)
+            for of_requests in (False, True):
+                pipeline.zrem(_key("hook_due", of_requests), wanted)
             pipeline.delete(f"{PREFIX}hook_lock:{wanted}")
             pipeline.execute()
+
+
+def _key(kind: str, of_requests: bool, wanted: str = "") -> str:
+    return f"{PREFIX}{OF_REQUESTS if of_requests else ''}{kind}{':' if wanted else ''}{wanted}"
 
 
 def now_ms() -> int:

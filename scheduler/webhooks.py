@@ -1,8 +1,9 @@
 """Tells tenants what became of their jobs, by the Standard Webhooks specification.
 
-Every job that ends writes one entry to the ledger, in the script that ends it; a consumer group reads the ledger, so no
-end is missed and any number of schedulers share the work. Events become deliveries in Redis, which survive restarts and
-are tried again over three days.
+Every job that ends writes one entry to the ledger, in the script that ends it. Two consumer groups read the ledger, one
+for registered endpoints and one for the URLs of requests: no end is missed, any number of schedulers share the work,
+and a release that does not know such URLs takes none of their ends away. Events become deliveries in Redis, which
+survive restarts and are tried again over three days.
 """
 
 from __future__ import annotations
@@ -12,25 +13,23 @@ import hashlib
 import hmac
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import redis
-from redis.exceptions import ResponseError
 
 from core.job import Job, JobState
 from core.job_store import BatchCounts, JobStore
 from core.logs import get_logger
-from core.redis_client import PREFIX, redis_errors
+from core.redis_client import redis_errors
 from core.settings import Settings
-from core.webhook_store import Attempt, Delivery, Endpoint, WebhookStore, now_ms
+from core.webhook_store import LEDGER, Attempt, Delivery, Endpoint, WebhookStore, now_ms
 from scheduler.outbound import AddressRefused, OutboundGuard
 
 PERIOD_SECONDS = 0.5
-LEDGER, GROUP = f"{PREFIX}ledger", "webhooks"
 READ_AT_ONCE, SENT_AT_ONCE, THREADS = 200, 32, 8
 #: An entry that a killed scheduler had read is read again by another after this.
 ABANDONED_MS = 60_000
@@ -56,11 +55,12 @@ class Webhooks:
         self._guard = OutboundGuard(settings.webhook_allow)
         self._base_url = settings.public_base_url.rstrip("/") or f"http://{settings.host}:{settings.port}"
         self._consumer = f"{socket.gethostname()}-{id(self):x}"
-        self._has_group = False
+        self._groups: dict[bool, str] = {}  # of requests or not -> the consumer group, once it is there
 
     def turn(self) -> None:
         """One round. Raises RedisUnavailable."""
-        self._fan_out()
+        self._fan_out(self._tell_registered, of_requests=False)
+        self._fan_out(self._tell_named, of_requests=True)
         due = self._hooks.take_due(SENT_AT_ONCE)
         if due:
             with ThreadPoolExecutor(THREADS) as pool:
@@ -68,52 +68,42 @@ class Webhooks:
 
     # From ends of jobs to deliveries
 
-    def _fan_out(self) -> None:
-        self._ensure_group()
+    def _fan_out(self, tell: Callable[[Sequence[Endpoint], Job], None], *, of_requests: bool) -> None:
+        """Read ends of jobs in the group for such endpoints, and `tell` each to its tenant's endpoints."""
+        if of_requests not in self._groups:
+            self._groups[of_requests] = self._hooks.ensure_group(of_requests=of_requests)
+        group = self._groups[of_requests]
         with redis_errors():
-            abandoned = self._redis.xautoclaim(LEDGER, GROUP, self._consumer, ABANDONED_MS, count=READ_AT_ONCE)[1]
-            fresh: Any = self._redis.xreadgroup(GROUP, self._consumer, {LEDGER: ">"}, count=READ_AT_ONCE)
+            abandoned = self._redis.xautoclaim(LEDGER, group, self._consumer, ABANDONED_MS, count=READ_AT_ONCE)[1]
+            fresh: Any = self._redis.xreadgroup(group, self._consumer, {LEDGER: ">"}, count=READ_AT_ONCE)
         entries = [*abandoned, *(fresh[0][1] if fresh else ())]
         endpoints: dict[str, list[Endpoint]] = {}
         for _, fields in entries:
             tenant = fields.get("tenant", "") if fields else ""
             if tenant and tenant not in endpoints:
                 endpoints[tenant] = self._hooks.endpoints(tenant)
-            if endpoints.get(tenant):  # one whose requests name URLs has the endpoint for them
-                self._tell(endpoints[tenant], fields["job"])
+            if any(one.is_for_requests is of_requests for one in endpoints.get(tenant, ())):
+                job = self._jobs.get(fields["job"])
+                if job is not None and job.state in _TYPE_OF_STATE:
+                    tell(endpoints[tenant], job)
         if entries:
             with redis_errors():
-                self._redis.xack(LEDGER, GROUP, *[entry_id for entry_id, _ in entries])
+                self._redis.xack(LEDGER, group, *[entry_id for entry_id, _ in entries])
 
-    def _ensure_group(self) -> None:
-        if self._has_group:
-            return
-        with redis_errors():
-            try:
-                self._redis.xgroup_create(LEDGER, GROUP, id="$", mkstream=True)
-            except ResponseError as error:
-                if "BUSYGROUP" not in str(error):  # another scheduler made it
-                    raise
-        self._has_group = True
-
-    def _tell(self, endpoints: Sequence[Endpoint], job_id: str) -> None:
-        job = self._jobs.get(job_id)
-        if job is None or job.state not in _TYPE_OF_STATE:
-            return
+    def _tell_registered(self, endpoints: Sequence[Endpoint], job: Job) -> None:
         events = [job_event(job, self._base_url)]
         if job.batch_id and (counts := self._jobs.get_batch(job.batch_id)) is not None and counts.open == 0:
             events.append(batch_event(counts, self._base_url))
-        registered = [one for one in endpoints if not one.is_for_requests]
         for event in events:
-            for endpoint in registered:
-                if endpoint.wants(event["type"]):
+            for endpoint in endpoints:
+                if not endpoint.is_for_requests and endpoint.wants(event["type"]):
                     self._hooks.enqueue(endpoint, event)
-        self._tell_named(endpoints, job, events[0])
 
-    def _tell_named(self, endpoints: Sequence[Endpoint], job: Job, event: Mapping[str, Any]) -> None:
+    def _tell_named(self, endpoints: Sequence[Endpoint], job: Job) -> None:
         """The job's own end to the URL that its request named; an endpoint of that URL signs, and is told once."""
         if not job.webhook_url:
             return
+        event = job_event(job, self._base_url)
         same = next((one for one in endpoints if one.url == job.webhook_url and not one.disabled), None)
         if same is not None:
             self._hooks.enqueue(same, event)

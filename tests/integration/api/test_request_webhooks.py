@@ -101,6 +101,33 @@ def test_a_gone_address_of_one_request_does_not_silence_the_others(http, worker,
     assert states == ["delivered", "failed"]
 
 
+#: What the release before requests could name URLs knows of an endpoint and of a delivery; more stops its scheduler.
+KNOWN_BEFORE = {
+    "hook": {"id", "tenant", "url", "events", "secrets", "created_ms", "disabled"},
+    "delivery": {
+        "id", "endpoint_id", "tenant", "event_id", "type", "body", "created_ms", "state", "next_ms", "attempts",
+    },
+}  # fmt: skip
+
+
+def test_a_scheduler_of_the_release_before_reads_nothing_that_it_does_not_know(http, worker, sender, receiver, valkey):
+    """And an end that it took from the ledger is still told where the request said."""
+    hook, old = add(http, receiver.url + "/registered"), ("webhooks", "a scheduler of the release before")
+    receiver.answers = [500, 500]
+    job = draw(http, worker, webhook_url=receiver.url)
+    taken = valkey.xreadgroup(*old, {"{zimg}:ledger": ">"}, count=100)[0][1]
+    sender.turn()
+
+    read = {"hook": valkey.zrange("{zimg}:hooks:local", 0, -1)}
+    read["delivery"] = [*valkey.zrange("{zimg}:hook_due", 0, -1), *valkey.zrange("{zimg}:hook_failures", 0, -1)]
+    for kind, ids in read.items():
+        for one in ids:
+            assert set(json.loads(valkey.get(f"{{zimg}}:{kind}:{one}"))) <= KNOWN_BEFORE[kind]
+    assert read["hook"] == [hook["id"]]
+    assert [fields["job"] for _, fields in taken] == [job["id"]]
+    assert [(path, json.loads(body)["data"]["id"]) for path, _, body in receiver.calls] == [("/hook", job["id"])]
+
+
 def test_the_endpoint_of_requests_is_one_for_each_tenant_and_has_no_url_of_its_own(http, receiver):
     for number in range(2):
         http.post("/v1/jobs", json={"prompt": "a", "webhook_url": f"{receiver.url}/{number}"})

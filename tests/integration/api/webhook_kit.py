@@ -88,8 +88,9 @@ def draw(http, worker, **more):
 
 def make_due(valkey):
     """As if the wait until the next try were over."""
-    for wanted in valkey.zrange("{zimg}:hook_due", 0, -1):
-        valkey.zadd("{zimg}:hook_due", {wanted: 0})
+    for due in ("{zimg}:hook_due", "{zimg}:request_hook_due"):
+        for wanted in valkey.zrange(due, 0, -1):
+            valkey.zadd(due, {wanted: 0})
 
 
 def verified(secret, call):
