@@ -34,7 +34,7 @@ def ping(url: str, stop: threading.Event, waits: list[float]) -> None:
 
 def measure(rows: int) -> None:
     """One line of figures."""
-    with running_server(str(valkey_binary())) as server:
+    with running_server(str(valkey_binary()), on_disk=True) as server:
         kit = Kit(connect(server.url, timeout_seconds=60))
         kit.queued(lane=Lane.BATCH)  # the scripts are there
         jobs = [

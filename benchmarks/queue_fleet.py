@@ -54,7 +54,7 @@ class Costs:
 
 def measure(workers: int) -> None:
     """One table row: what each call costs with so many workers, and the most jobs a second that follow from it."""
-    with running_server(str(valkey_binary())) as server:
+    with running_server(str(valkey_binary()), on_disk=True) as server:
         kit = Kit(connect(server.url, timeout_seconds=30))
         kit.store.forget_worker("w1")
         costs, names = Costs(kit), [f"gpu-{number}" for number in range(workers)]

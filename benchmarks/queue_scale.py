@@ -50,7 +50,7 @@ def fill(kit: Kit, upto: int, have: int) -> None:
 
 def scale() -> None:
     steps: dict[str, list[float]] = {"scheduler step (reap + release of 16)": [], "submit": [], "queue place": []}
-    with running_server(str(valkey_binary())) as server:
+    with running_server(str(valkey_binary()), on_disk=True) as server:
         kit = Kit(connect(server.url, timeout_seconds=30))
         kit.add_worker("w1", slots=10**6)
         empty, filled, have = used_bytes(kit.redis), 0, 0
@@ -85,7 +85,7 @@ def scale() -> None:
 
 def fairness() -> None:
     """Shares of three tenants with weights 3:1:1 and unequal jobs, and what an interactive job waits for."""
-    with running_server(str(valkey_binary())) as server:
+    with running_server(str(valkey_binary()), on_disk=True) as server:
         kit = Kit(connect(server.url))
         work = {"x": 1.0, "y": 1.0, "z": 4.0}
         for tenant, weight in (("x", 3.0), ("y", 1.0), ("z", 1.0)):
@@ -113,7 +113,7 @@ def fairness() -> None:
 def overtaking() -> None:
     """With 10,000 batch jobs ahead: how many others are released before an interactive job."""
     waits: list[int] = []
-    with running_server(str(valkey_binary())) as server:
+    with running_server(str(valkey_binary()), on_disk=True) as server:
         kit = Kit(connect(server.url))
         for _ in range(20):
             kit.store.submit_many([make_job(tenant="big", lane=Lane.BATCH) for _ in range(500)], GENEROUS)

@@ -1,4 +1,4 @@
-"""What must hold once a fault is over and everything has ended: the invariants I1 to I5, and each job's history."""
+"""What must hold once a fault is over and everything has ended: the invariants I1 to I6, and each job's history."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 from core.job import Job, JobState
 from tests.queue_history import History, read_history
-from tests.queue_kit import violations
+from tests.queue_kit import limits, make_job, violations
 from tests.queue_processes import Fleet, wait_until
 
 REST_SECONDS = 10.0
+#: Three tenants who all want more than there is, with their weights.
+CONTEST = {"x": 3, "y": 1, "z": 1}
 
 
 def assert_invariants(fleet: Fleet, ids: Sequence[str]) -> History:
@@ -64,3 +66,21 @@ def wrong_answers(folder: Path, history: History) -> list[str]:
         if tokens != {history.jobs[job_id].tokens[-1]}:
             found.append(f"{job_id}: results of {tokens} were taken, claims were {history.jobs[job_id].tokens}")
     return found
+
+
+def submit_contest(fleet: Fleet, count: int) -> list[str]:
+    """Jobs in the proportion of the tenants' weights, so that all three wait until nearly the end: ids."""
+    ids = []
+    for tenant, weight in CONTEST.items():
+        jobs = [make_job(tenant=tenant) for _ in range(count * weight // sum(CONTEST.values()))]
+        fleet.store.submit_many(jobs, limits(weight=float(weight)))
+        ids += [job.id for job in jobs]
+    return ids
+
+
+def assert_fair(history: History) -> list[float]:
+    """I6: whatever happened meanwhile, each got its share of the runs within 10 %; the shares."""
+    shares = history.shares(list(CONTEST))
+    wanted = [weight / sum(CONTEST.values()) for weight in CONTEST.values()]
+    assert all(0.9 * want <= got <= 1.1 * want for got, want in zip(shares, wanted, strict=True)), shares
+    return shares

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from deploy.local.embedded import valkey_binary
-from tests.fixtures.redis import running_server
+from tests.fixtures.redis import KEEPS_HISTORY, running_server
 from tests.fixtures.s3 import S3Server
 from tests.queue_kit import Kit
 from tests.queue_processes import Fleet
@@ -32,7 +32,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     """Processes on a Valkey of their own; the objects that workers make lie in `objects`."""
     objects = tmp_path / "objects"
     objects.mkdir()
-    with running_server(str(valkey_binary())) as server:
+    with running_server(str(valkey_binary()), *KEEPS_HISTORY) as server:
         fleet = Fleet(server, tmp_path, {**QUICK, "STUB_FOLDER": str(objects)})
         try:
             yield fleet
@@ -47,7 +47,7 @@ def real_fleet(tmp_path: Path, s3_server: S3Server, s3_environment: Mapping[str,
     faults.mkdir()
     s3 = {**s3_environment, "S3_BUCKET": "zimg"}
     quick = {"ZIMG_LEASE_SECONDS": "3", "ZIMG_CLAIM_SECONDS": "5", "ZIMG_CONCURRENCY": "2"}
-    with running_server(str(valkey_binary())) as server:
+    with running_server(str(valkey_binary()), *KEEPS_HISTORY) as server:
         fleet = Fleet(server, tmp_path, {**s3, **quick, "FAULTS": str(faults)})
         try:
             yield fleet

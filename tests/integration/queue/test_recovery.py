@@ -7,7 +7,7 @@ import pytest
 
 from core.job import JobState
 from deploy.local.embedded import valkey_binary
-from tests.fixtures.redis import running_server
+from tests.fixtures.redis import KEEPS_HISTORY, running_server
 from tests.integration.queue.test_processes import assert_all_well, is_running, objects, submit
 from tests.queue_processes import Fleet, wait_until
 
@@ -19,7 +19,7 @@ def usual_fleet(tmp_path):
     """As `fleet`, with the default leases."""
     folder = tmp_path / "objects"
     folder.mkdir()
-    with running_server(str(valkey_binary())) as server:
+    with running_server(str(valkey_binary()), *KEEPS_HISTORY) as server:
         fleet = Fleet(server, tmp_path, {"STUB_FOLDER": str(folder)})
         try:
             yield fleet
