@@ -35,7 +35,7 @@ run: install ## start the whole service on http://127.0.0.1:8080 (PORT= DATA_DIR
 install: $(STAMPS)/run $(TINY) ## install what `make run` needs into .venv
 
 test: $(STAMPS)/dev $(TINY) ## run all tests that need no GPU (TESTS= chooses)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 
 tools: ## install what tests need beside Python packages: Chromium, nginx, redis-server, faketime (Debian, Ubuntu)
 	@sh deploy/local/install_tools.sh $(TOOLS)

@@ -6,6 +6,7 @@ import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = [
+    "tests.fixtures.order",
     "tests.fixtures.tools",
     "tests.fixtures.redis",
     "tests.fixtures.s3",
