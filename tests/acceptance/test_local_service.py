@@ -110,7 +110,7 @@ def test_two_services_live_side_by_side_and_know_nothing_of_each_other(stack, sp
 
 
 def test_a_worker_that_hangs_is_killed_and_its_job_still_ends(own_stack):
-    service: Stack = own_stack(ZIMG_PROGRESS_STALE_SECONDS="10", ZIMG_LEASE_SECONDS="5")
+    service: Stack = own_stack(ZIMG_PROGRESS_STALE_SECONDS="10", ZIMG_LEASE_SECONDS="5", ZIMG_CLAIM_SECONDS="8")
     hanging = service.program("worker")
     progress = service.data_dir / "worker.progress"
     first = progress.stat().st_mtime_ns
