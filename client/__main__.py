@@ -1,5 +1,5 @@
 """`python -m client` is the `zimg` command."""
 
-from client.command import main
+from .command import main
 
 main()

@@ -18,6 +18,7 @@ from typing import Any, Literal, Self
 import httpx
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+Priority = Literal["low", "normal", "high"]
 ENDED = frozenset({"succeeded", "failed", "canceled", "expired"})
 LONG_POLL_SECONDS = 20
 TRIES = 4
@@ -71,6 +72,8 @@ class Job:
     priority: str = "normal"
     fingerprint: str = ""
     dedup_of: str = ""
+    created_at: int = 0
+    model: str = ""
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -99,6 +102,8 @@ class Job:
             priority=body.get("priority", "normal"),
             fingerprint=body.get("fingerprint") or "",
             dedup_of=(body.get("dedup") or {}).get("of") or "",
+            created_at=body.get("created_at") or 0,
+            model=(body.get("model") or {}).get("id") or "",
             raw=body,
         )
 
@@ -133,15 +138,17 @@ class Zimg:
         n: int = 1,
         metadata: Mapping[str, Any] | None = None,
         idempotency_key: str = "",
-        priority: Literal["low", "normal", "high"] | None = None,
+        priority: Priority | None = None,
         webhook_url: str | None = None,
+        model: str | None = None,
     ) -> list[Job]:
         """Hand in `n` pictures; safe against lost answers, since it is repeated under one Idempotency-Key.
 
-        `webhook_url` is told the end of each; its secret comes from `rotate_webhook("requests")`.
+        `model` is one of `models()`, the service's default when absent. `webhook_url` is told the end of each; its
+        secret comes from `rotate_webhook("requests")`.
         """
         wish = {"prompt": prompt, "size": size, "seed": seed, "n": n if n > 1 else None, "metadata": metadata}
-        wish |= {"priority": priority, "webhook_url": webhook_url}
+        wish |= {"priority": priority, "webhook_url": webhook_url, "model": model}
         body = self._call(
             "POST",
             "/v1/jobs",
@@ -202,11 +209,18 @@ class Zimg:
             raise ValueError(f"job {job.id} has no picture: it is {job.status}")
         return self._call("GET", f"/i/{job.id}.png").content
 
+    def models(self) -> list[str]:
+        """The ids of the service's models, the default one first."""
+        return [str(one["id"]) for one in self._call("GET", "/v1/models").json()["data"]]
+
     # Product lists
 
-    def create_batch(self, file: Path, *, templates: Mapping[str, str] | None = None, size: str = "") -> dict[str, Any]:
+    def create_batch(
+        self, file: Path, *, templates: Mapping[str, str] | None = None, size: str = "", model: str = ""
+    ) -> dict[str, Any]:
         """Hand in a product list; `templates` maps `white` and `scene` to prompts with {column} in them."""
-        form = {**(templates or {}), **({"size": size} if size else {})}
+        named = {"size": size, "model": model}
+        form = {**(templates or {}), **{name: value for name, value in named.items() if value}}
         answer = self._call(
             "POST",
             "/v1/batches",

@@ -1,7 +1,6 @@
 """The `zimg` command: pictures, product lists, jobs, keys, over HTTP.
 
-Progress goes to standard error, results to standard output, so that both can be used. Exit codes: 0 done, 1 a job did
-not succeed, 2 wrong usage, 3 the service refused, 4 the service is not available.
+Progress goes to standard error, results to standard output, so that both can be used. Exit codes: terminal.EXIT_CODES.
 """
 
 from __future__ import annotations
@@ -17,25 +16,43 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from client.client import DEFAULT_URL, Job, Zimg
-from client.doctor.command import doctor
-from client.picture import read_parameters
-from client.terminal import FAILED, AdminKey, AsJson, Key, Url, err, table, told
-from client.webhooks_command import webhooks_app
-from client.weights_command import weights_app
+from .client import DEFAULT_URL, Job, Priority, Zimg
+from .doctor.command import doctor
+from .picture import read_parameters
+from .terminal import FAILED, AdminKey, AsJson, Key, Url, err, examples, table, told
+from .webhooks_command import webhooks_app
+from .weights_command import weights_app
 
 BATCH_LOOK_SECONDS = 2.0
 STATUSES = ("queued", "running", "succeeded", "failed", "canceling", "canceled", "expired")
 
-app = typer.Typer(help="Pictures from a zimg service.", no_args_is_help=True, pretty_exceptions_enable=False)
-keys_app = typer.Typer(help="Keys of tenants (needs the admin key).", no_args_is_help=True)
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+PROMPT_SHOWN = 40
+
+app = typer.Typer(
+    help="Pictures from a zimg service.",
+    epilog=examples('zimg gen "a red mug" -o mug.png', "zimg batch products.csv", "zimg doctor"),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+keys_app = typer.Typer(
+    help="Keys of tenants (needs the admin key, or the key of an admin).",
+    epilog=examples("zimg keys create shop-1"),
+    no_args_is_help=True,
+)
+Model = Annotated[str, typer.Option(help="The id of a model of the service; its default when absent.")]
 app.add_typer(keys_app, name="keys")
 app.add_typer(webhooks_app, name="webhooks")
 app.add_typer(weights_app, name="weights")
-app.command()(doctor)
+app.command(epilog=examples("zimg doctor", "zimg doctor --json"))(doctor)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        'zimg gen "a red mug" -o mug.png',
+        'zimg gen "a red mug" -n 4 -o pictures/ --size 512x512 --seed 7 --priority high',
+    )
+)
 @told
 def gen(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
@@ -43,18 +60,38 @@ def gen(
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT or auto.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Same seed, same picture.")] = None,
     n: Annotated[int, typer.Option("-n", min=1, max=10, help="How many pictures.")] = 1,
-    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for the PNGs.")] = Path(),
+    target: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="A file, NAME.png (of several pictures NAME-1.png, NAME-2.png, …), or a folder."
+        ),
+    ] = Path(),
+    model: Model = "",
+    priority: Annotated[Priority, typer.Option(help="Among your own pictures that wait.")] = "normal",
+    webhook_url: Annotated[
+        str,
+        typer.Option(help="https://…: told the end of each picture; the secret: POST /v1/webhooks/requests/rotate."),
+    ] = "",
     wait: Annotated[bool, typer.Option(help="Wait for the pictures and save them.")] = True,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     key: Key = "",
 ) -> None:
     """Draw a picture and save it."""
+    _check_target(target)
     with Zimg(url, key=key) as zimg:
-        made = zimg.submit(prompt, size=size, seed=seed, n=n)
+        made = zimg.submit(
+            prompt,
+            size=size,
+            seed=seed,
+            n=n,
+            model=model or None,
+            priority=None if priority == "normal" else priority,
+            webhook_url=webhook_url or None,
+        )
         if wait:
             made = _watch(zimg, made)
-            files = [_save(zimg, job, folder) for job in made]
+            files = [_save(zimg, job, _path(target, job, place, len(made))) for place, job in enumerate(made, 1)]
         else:
             files = [""] * len(made)
     _show(made, files, as_json=as_json)
@@ -62,7 +99,7 @@ def gen(
         raise typer.Exit(FAILED)
 
 
-@app.command()
+@app.command(epilog=examples("zimg show mug.png"))
 @told
 def show(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A PNG of zimg's.")],
@@ -79,7 +116,7 @@ def show(
     typer.echo(f"{read.prompt}\nseed {read.seed}, size {read.size}, model {read.texts.get('model', '?')}")
 
 
-@app.command()
+@app.command(epilog=examples('zimg batch products.csv -o drawn.csv --white "{title} on white" --size 512x512'))
 @told
 def batch(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV with columns sku and title.")],
@@ -87,7 +124,10 @@ def batch(
     white: Annotated[str, typer.Option(help="Prompt of the white picture, {column} is filled in.")] = "",
     scene: Annotated[str, typer.Option(help="Prompt of the scene picture.")] = "",
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT or auto.")] = "auto",
-    result: Annotated[Path | None, typer.Option("--out", help="Where the list with links goes.")] = None,
+    model: Model = "",
+    result: Annotated[
+        Path | None, typer.Option("--out", "-o", dir_okay=False, help="The file for the list with links.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait for all pictures.")] = True,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -97,10 +137,11 @@ def batch(
     templates = {name: text for name, text in (("white", white), ("scene", scene)) if text}
     target = result or file.with_name(f"{file.stem}-with-pictures.csv")
     with Zimg(url, key=key) as zimg:
-        made = zimg.create_batch(file, templates=templates, size=size)
+        made = zimg.create_batch(file, templates=templates, size=size, model=model)
         err.print(f"batch {made['id']}: {made['request_counts']['total']} pictures")
         if wait:
             made = _watch_batch(zimg, made)
+            target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(zimg.manifest(made["id"]))
     if as_json:
         typer.echo(json.dumps(made))
@@ -110,7 +151,7 @@ def batch(
         raise typer.Exit(FAILED)
 
 
-@app.command()
+@app.command(epilog=examples("zimg jobs", "zimg jobs --status failed --limit 100 --json"))
 @told
 def jobs(
     status: Annotated[str, typer.Option(help=", ".join(STATUSES), autocompletion=lambda: list(STATUSES))] = "",
@@ -122,10 +163,18 @@ def jobs(
     """List your jobs, newest first."""
     with Zimg(url, key=key) as zimg:
         found = zimg.jobs(status=status, limit=limit)
-    _show(found, [job.picture.url if job.picture else job.error for job in found], as_json=as_json)
+    results = [job.picture.url if job.picture else job.error for job in found]
+    if as_json:
+        _show(found, results, as_json=True)
+        return
+    rows = [
+        (job.id, job.status, _moment(job.created_at), str(job.seed), _short(job.prompt), text)
+        for job, text in zip(found, results, strict=True)
+    ]
+    table(("id", "status", "handed in", "seed", "prompt", "result"), rows)
 
 
-@app.command()
+@app.command(epilog=examples("zimg cancel 9f2c41d0b7e84a7c8d5e6f0a1b2c3d4e"))
 @told
 def cancel(
     ids: Annotated[list[str], typer.Argument(help="Ids of jobs.")],
@@ -139,7 +188,7 @@ def cancel(
     _show(made, [""] * len(made), as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples("zimg usage --days 30"))
 @told
 def usage(
     *,
@@ -161,7 +210,7 @@ def usage(
     typer.echo(f"{used['tenant']}: {today}")
 
 
-@keys_app.command("create")
+@keys_app.command("create", epilog=examples('zimg keys create shop-1 --label "till"'))
 @told
 def create_key(
     tenant: Annotated[str, typer.Argument(help="Who pays: a-z, 0-9, _ . -")],
@@ -178,7 +227,7 @@ def create_key(
     typer.echo(json.dumps(made) if as_json else made["key"])
 
 
-@keys_app.command("list")
+@keys_app.command("list", epilog=examples("zimg keys list --json"))
 @told
 def list_keys(as_json: AsJson = False, url: Url = DEFAULT_URL, admin_key: AdminKey = "") -> None:
     """List keys."""
@@ -194,17 +243,18 @@ def list_keys(as_json: AsJson = False, url: Url = DEFAULT_URL, admin_key: AdminK
     table(("id", "tenant", "label", "key", "state"), rows)
 
 
-@keys_app.command("revoke")
+@keys_app.command("revoke", epilog=examples("zimg keys revoke 0f3a9c2b"))
 @told
 def revoke_key(
     key_id: Annotated[str, typer.Argument(help="The id, or its first 8 characters.")],
+    as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     admin_key: AdminKey = "",
 ) -> None:
     """Close a key for ever."""
     with Zimg(url, key=admin_key) as zimg:
         zimg.revoke_key(key_id)
-    typer.echo("revoked")
+    typer.echo(json.dumps({"id": key_id, "revoked": True}) if as_json else "revoked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,14 +305,42 @@ def _watch_batch(zimg: Zimg, made: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _save(zimg: Zimg, job: Job, folder: Path) -> str:
+def _check_target(target: Path) -> None:
+    """Before anything is drawn: a file of another kind would hold a PNG all the same."""
+    if _is_file_name(target) and target.suffix.lower() != ".png":
+        raise typer.BadParameter(f"pictures are PNG files: write {target.with_suffix('.png')}", param_hint="--out")
+
+
+def _is_file_name(target: Path) -> bool:
+    """A name with a picture's suffix is a file, unless a folder of that name is there; any other is a folder."""
+    return target.suffix.lower() in PICTURE_SUFFIXES and not target.is_dir()
+
+
+def _path(target: Path, job: Job, place: int, count: int) -> Path:
+    """Where the picture of one of `count` jobs goes; `place` is from 1."""
+    if not _is_file_name(target):
+        return target / f"zimg-{job.seed}-{job.id[:8]}.png"
+    return target if count == 1 else target.with_name(f"{target.stem}-{place}{target.suffix}")
+
+
+def _save(zimg: Zimg, job: Job, path: Path) -> str:
     """Write the picture of a job that succeeded; its path, or why there is none."""
     if job.picture is None:
         return job.error or job.status
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"zimg-{job.seed}-{job.id[:8]}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(zimg.download(job))
     return str(path)
+
+
+def _short(prompt: str) -> str:
+    """The prompt on one line, its beginning if it is long."""
+    line = " ".join(prompt.split())
+    return line if len(line) <= PROMPT_SHOWN else f"{line[: PROMPT_SHOWN - 1].rstrip()}…"
+
+
+def _moment(seconds: int) -> str:
+    """A moment as people here write it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else ""
 
 
 def _show(made: Sequence[Job], results: Sequence[str], *, as_json: bool) -> None:

@@ -11,21 +11,37 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from client.client import ZimgProblem
+from .client import ZimgProblem
 
 FAILED, REFUSED, UNAVAILABLE = 1, 3, 4
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 a job did not succeed or a check failed, 2 wrong usage, 3 the service refused, "
+    "4 the service is not available."
+)
 
 out, err = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
 
 Url = Annotated[str, typer.Option("--url", envvar="ZIMG_URL", help="Where the service is.")]
 Key = Annotated[str, typer.Option("--key", envvar="ZIMG_API_KEY", help="Your API key.", show_default=False)]
 AdminKey = Annotated[
-    str, typer.Option("--admin-key", envvar="ZIMG_ADMIN_KEY", help="The admin key.", show_default=False)
+    str,
+    typer.Option(
+        "--admin-key",
+        envvar=["ZIMG_ADMIN_KEY", "ZIMG_API_KEY"],
+        help="The admin key, or the key of an admin.",
+        show_default=False,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: how it is called, and what its exit codes mean."""
+    # A blank line makes a paragraph; the others would be joined into one.
+    return "\n\n".join((*(f"Example: {line}" for line in lines), EXIT_CODES))
 
 
 def told(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

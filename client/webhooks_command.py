@@ -14,11 +14,13 @@ from typing import Annotated, Any
 
 import typer
 
-from client.client import DEFAULT_URL, Zimg, ZimgProblem
-from client.terminal import AsJson, Key, Url, err, told
-from client.webhooks import Received, Receiver
+from .client import DEFAULT_URL, Zimg, ZimgProblem
+from .terminal import AsJson, Key, Url, err, examples, told
+from .webhooks import Received, Receiver
 
-webhooks_app = typer.Typer(help="Signed events of your jobs.", no_args_is_help=True)
+webhooks_app = typer.Typer(
+    help="Signed events of your jobs.", epilog=examples("zimg webhooks listen --test"), no_args_is_help=True
+)
 
 NOT_VERIFIED = 1
 LOOK_SECONDS = 0.5
@@ -33,7 +35,7 @@ def webhooks() -> None:
     """Signed events of your jobs."""
 
 
-@webhooks_app.command()
+@webhooks_app.command(epilog=examples("zimg webhooks listen --forward-to http://127.0.0.1:3000/hook --test"))
 @told
 def listen(
     *,

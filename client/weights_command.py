@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
-from client.terminal import REFUSED, AsJson, err, table
-from client.weights import WeightStore, drop, find_stores, places
+from .terminal import REFUSED, AsJson, err, examples, table
+from .weights import WeightStore, drop, find_stores, places
 
-weights_app = typer.Typer(help="Model weights kept on this machine.", no_args_is_help=True)
+weights_app = typer.Typer(
+    help="Model weights kept on this machine.", epilog=examples("zimg weights list"), no_args_is_help=True
+)
 
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="ZIMG_DATA_DIR", help="The service's data folder.")]
 WeightsDir = Annotated[
@@ -20,7 +22,7 @@ WeightsDir = Annotated[
 DEFAULT_DATA = Path("data")
 
 
-@weights_app.command("list")
+@weights_app.command("list", epilog=examples("zimg weights list"))
 def list_weights(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA, weights_dir: WeightsDir = "") -> None:
     """List weights in shared memory and on disk."""
     found = find_stores(places(data_dir, weights_dir))
@@ -31,7 +33,7 @@ def list_weights(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA, weig
     table(head, [(one.name, one.place, _size(one), _state(one), _ago(one)) for one in found])
 
 
-@weights_app.command("drop")
+@weights_app.command("drop", epilog=examples("zimg weights drop --memory"))
 def drop_weights(
     names: Annotated[list[str] | None, typer.Argument(help="Names, or their beginnings; none: all.")] = None,
     *,

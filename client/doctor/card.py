@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from client.doctor.findings import Finding, Surroundings, failed, gib, ok, skipped, warning
+from .findings import Finding, Surroundings, failed, gib, ok, skipped, warning
 
 #: CUDA 12's first driver branch; older ones can not run the CUDA builds of torch 2.
 OLDEST_DRIVER = 525

@@ -12,11 +12,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from client.client import DEFAULT_URL
-from client.doctor.card import check_cards
-from client.doctor.findings import Finding, Surroundings, failed
-from client.doctor.machine import check_machine
-from client.doctor.services import check_services
+from ..client import DEFAULT_URL
+from .card import check_cards
+from .findings import Finding, Surroundings, failed
+from .machine import check_machine
+from .services import check_services
 
 CHECKS: tuple[Callable[[Surroundings], list[Finding]], ...] = (check_machine, check_cards, check_services)
 _MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "failed": "[red]✗[/]", "skipped": "[dim]–[/]"}

@@ -9,7 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
-from client.doctor.findings import GIB, Finding, Surroundings, failed, gib, ok, skipped, warning
+from .findings import GIB, Finding, Surroundings, failed, gib, ok, skipped, warning
 
 OLDEST_PYTHON = (3, 11)
 #: What a worker needs beside the weights: Python, torch, CUDA's own, pictures on their way.

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from client.doctor.findings import Finding, Surroundings, failed, ok, skipped, warning
+from .findings import Finding, Surroundings, failed, ok, skipped, warning
 
 ANSWER_SECONDS = 5.0
 #: S3 refuses requests that are signed 15 minutes off; browsers' sessions and webhooks notice earlier.

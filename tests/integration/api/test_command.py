@@ -1,5 +1,6 @@
 """The `zimg` command as a person uses it: a process, its two outputs, and its exit code."""
 
+import calendar
 import csv
 import io
 import json
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -67,6 +69,35 @@ def test_gen_prints_json_on_stdout_and_nothing_else(zimg, worker):
     assert [job["status"] for job in made] == ["succeeded", "succeeded"]
 
 
+def test_gen_writes_the_file_that_is_named_and_several_beside_it(zimg, worker, tmp_path):
+    with worker.at_work():
+        one, out, _ = zimg("gen", "a", "--size", "256x256", "-o", "new/mug.png")
+        several, listed, _ = zimg("gen", "b", "--size", "256x256", "-n", "2", "-o", "mugs.PNG")
+    refused, nothing, err = zimg("gen", "c", "-o", "mug.jpg")
+
+    assert (one, several, refused, nothing) == (0, 0, 2, "")
+    assert {path.name for path in tmp_path.rglob("*.*")} == {"mug.png", "mugs-1.PNG", "mugs-2.PNG"}
+    assert out.strip().endswith("\tnew/mug.png")
+    assert [line.split("\t")[-1] for line in listed.splitlines()] == ["mugs-1.PNG", "mugs-2.PNG"]
+    assert "mug.png" in err
+
+
+def test_gen_hands_on_model_priority_and_webhook(zimg, worker, parts):
+    named = ("--model", parts.profile.id, "--priority", "high", "--webhook-url", "https://shop.example/hooks")
+    code, out, _ = zimg("gen", "a", "--no-wait", "--json", *named)
+    refused, _, err = zimg("gen", "a", "--no-wait", "--model", "painter")
+
+    job = parts.jobs.get(json.loads(out)[0]["id"])
+    assert (code, refused) == (0, 3)
+    assert (job.request.model, job.priority, job.webhook_url) == (
+        parts.profile.id,
+        "high",
+        "https://shop.example/hooks",
+    )
+    assert "painter" in err
+    assert parts.profile.id in err
+
+
 def test_gen_without_waiting_prints_the_job(zimg, worker, parts):
     code, out, _ = zimg("gen", "a", "--no-wait", "--json")
 
@@ -89,9 +120,13 @@ def test_a_service_that_is_not_there_ends_with_4(zimg):
 
 
 def test_jobs_and_cancel_show_one_line_each(zimg, worker):
-    zimg("gen", "a", "--no-wait")
-    _, listed, _ = zimg("jobs", "--status", "queued")
-    job_id = listed.split("\t")[0]
+    zimg("gen", "a mug\nwith a " + "long " * 20 + "handle", "--no-wait")
+    _, listed, _ = zimg("jobs", "--status", "queued", TZ="UTC")
+    job_id, status, handed_in, _, prompt, _ = listed.split("\t")
+
+    assert status == "queued"
+    assert time.time() - calendar.timegm(time.strptime(handed_in, "%Y-%m-%d %H:%M:%S")) < 60
+    assert prompt == "a mug with a long long long long long l…"
 
     code, out, _ = zimg("cancel", job_id)
 
@@ -104,7 +139,12 @@ def test_batch_writes_the_list_with_links_beside_it(zimg, worker, tmp_path):
 
     with worker.at_work():
         code, out, err = zimg("batch", "list.csv", "--size", "256x256", "--white", "{title} on white")
+        named, shown, _ = zimg("batch", "list.csv", "--size", "256x256", "-o", "made/drawn.csv", "--json")
+    refused, _, _ = zimg("batch", "list.csv", "--model", "painter")
 
+    assert (named, refused) == (0, 3)
+    assert json.loads(shown)["status"] == "completed"
+    assert len((tmp_path / "made" / "drawn.csv").read_text("utf-8-sig").splitlines()) == 3
     rows = list(csv.DictReader(io.StringIO((tmp_path / "list-with-pictures.csv").read_text("utf-8-sig"))))
     assert code == 0, err
     assert out.strip() == "list-with-pictures.csv"
@@ -129,7 +169,12 @@ def test_keys_are_made_listed_and_revoked(settings, parts, worker, zimg, tmp_pat
         _, listed, _ = zimg("keys", "list", **environ)
         zimg("keys", "revoke", listed.split("\t")[0], **environ)
         refused, _, _ = zimg("jobs", **environ, ZIMG_API_KEY=key.strip())
+        _, admins, _ = zimg("keys", "create", "boss", "--admin", **environ)
+        as_admin, told, _ = zimg("keys", "list", "--json", ZIMG_URL=api.url, ZIMG_API_KEY=admins.strip())
+        revoked = next(one["id"] for one in json.loads(told) if one["tenant"] == "boss")
+        _, answer, _ = zimg("keys", "revoke", revoked, "--json", **environ)
 
+    assert (as_admin, json.loads(answer)["revoked"]) == (0, True)
     assert key.startswith("zimg_")
     assert key.strip() not in listed
     assert (used, refused) == (0, 3)
