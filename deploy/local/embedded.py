@@ -24,6 +24,8 @@ SEAWEEDFS_PORTS = ("master", "volume", "filer", "s3", "admin")
 GRPC_OFFSET = 10_000
 VALKEY_MEMORY = "2gb"
 REGION = "us-east-1"
+#: A job is a small hash and a short stream: packed so, one that waits takes 0.8 to 1.9 kB instead of 1.4 to 6 kB.
+VALKEY_PACKING = {"hash-max-listpack-value": "1024", "stream-node-max-bytes": "512"}
 
 _VALKEY_CONFIG = """\
 bind 127.0.0.1
@@ -40,7 +42,7 @@ maxmemory-policy noeviction
 tcp-keepalive 60
 daemonize no
 logfile ""
-"""
+"""  # and VALKEY_PACKING
 
 
 def valkey_binary() -> Path:
@@ -61,6 +63,7 @@ def valkey_command(data_dir: Path, port: int, *, password: str = "", memory: str
     folder = (data_dir / "valkey").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     lines = _VALKEY_CONFIG.format(port=port, folder=json.dumps(str(folder)), memory=memory)
+    lines += "".join(f"{name} {value}\n" for name, value in VALKEY_PACKING.items())
     if password:
         lines += f"requirepass {password}\n"
     config = folder / "valkey.conf"

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from core.settings import Settings
-from deploy.local.embedded import seaweedfs_binary
+from deploy.local.embedded import VALKEY_PACKING, seaweedfs_binary
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = ROOT / "deploy" / "docker" / "compose.yaml"
@@ -74,6 +74,12 @@ def test_redis_loses_nothing_at_a_power_cut(services):
 
     assert command[command.index("--appendfsync") + 1] == "always"
     assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+
+
+def test_redis_packs_its_jobs_as_the_embedded_one_does(services):
+    command = services["redis"]["command"]
+
+    assert {name: command[command.index(f"--{name}") + 1] for name in VALKEY_PACKING} == VALKEY_PACKING
 
 
 def test_the_storages_flags_are_ones_that_seaweedfs_has(services):

@@ -11,9 +11,11 @@ import pytest
 import redis
 from botocore.config import Config
 
+from core.job import Lane
 from deploy.local import embedded
 from deploy.local.ports import choose_ports
 from tests.fixtures.stack import wait_until
+from tests.queue_kit import GENEROUS, Kit, make_job
 
 KEYS = {"access_key": "tests-access-key", "secret_key": "tests-secret-key-of-some-length"}
 
@@ -103,6 +105,23 @@ def test_valkey_refuses_writes_rather_than_throwing_jobs_away(tmp_path, started)
 
     assert server.client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
     assert server.client.config_get("appendfsync")["appendfsync"] == "always"
+
+
+@pytest.mark.parametrize(("lane", "bytes_most"), [(Lane.INTERACTIVE, 3_000), (Lane.BATCH, 1_800)])
+def test_a_waiting_job_takes_little_of_its_memory(tmp_path, started, lane, bytes_most):
+    """With a key and a batch; a server as it comes takes 6.5 and 2.1 kB."""
+    client = started(Valkey(tmp_path)).client
+    kit = Kit(client)
+    kit.queued()  # the scripts are there
+
+    def submit(count):
+        jobs = [make_job(lane=lane, batch_id="b", idempotency_key=f"k#{n}", body_hash="0" * 64) for n in range(count)]
+        kit.store.submit_many(jobs, GENEROUS)
+
+    before = client.info("memory")["used_memory"]
+    submit(400)
+
+    assert (client.info("memory")["used_memory"] - before) / 400 < bytes_most
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
