@@ -24,13 +24,13 @@ def assert_invariants(fleet: Fleet, ids: Sequence[str]) -> History:
     client = fleet.store.redis
     wait_until(lambda: not violations(client, list(ids)), seconds=REST_SECONDS, why=lambda: str(wrong(fleet, ids)))
     history = read_history(fleet.server.folder)
-    assert history.problems() == []
+    assert not (found := history.problems()), found[:5]
     assert set(ids) <= set(history.jobs)
     if "STUB_FOLDER" in fleet.environ:
         folder = Path(fleet.environ["STUB_FOLDER"])
         jobs = [job for job in fleet.store.get_many(ids) if job is not None]
-        assert wrong_objects(folder, jobs) == []
-        assert wrong_answers(folder, history) == []
+        assert not (found := wrong_objects(folder, jobs)), found[:5]
+        assert not (found := wrong_answers(folder, history)), found[:5]
     return history
 
 

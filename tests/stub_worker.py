@@ -140,6 +140,15 @@ def note(name: str, line: str) -> None:
             file.write(f"{line}\n")
 
 
+def put(path: Path, data: bytes) -> None:
+    """The whole object or none, and the first one stays: as S3 does it, also if this process is killed."""
+    part = path.with_suffix(f".{secrets.token_hex(4)}.part")
+    part.write_bytes(data)
+    with contextlib.suppress(FileExistsError):
+        os.link(part, path)
+    part.unlink()
+
+
 def draw(lease: Lease) -> Picture:
     """ "Generation" and "upload"."""
     key, data = f"{lease.tenant}/{lease.job_id}.png", lease.job_id.encode()
@@ -153,7 +162,6 @@ def draw(lease: Lease) -> Picture:
     if SECONDS:
         time.sleep(SECONDS)
     if FOLDER:
-        with contextlib.suppress(FileExistsError), (Path(FOLDER) / f"{lease.job_id}.png").open("xb") as file:
-            file.write(data)
+        put(Path(FOLDER) / f"{lease.job_id}.png", data)
         note("runs", f"{lease.job_id} {lease.attempt} {int(lease.alone)}")
     return picture

@@ -18,6 +18,8 @@ from tests.queue_processes import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 BUCKET = "zimg"
+#: Ten minutes of the default leases of 30 s.
+AWAY_LEASES = 20
 
 
 def submit(fleet, count):
@@ -142,7 +144,7 @@ def test_row_14_while_the_storage_is_away_a_worker_goes_on_drawing(real_fleet, s
         wait_until(lambda: sum(drawn(fleet).values()) == len(ids), seconds=120, why=fleet.logs)
         wait_until(lambda: backlog(fleet) == len(ids), seconds=30, why=fleet.logs)
         assert Counter(job.state for job in fleet.store.get_many(ids)) == {JobState.RUNNING: len(ids)}
-        time.sleep(2 * fleet.settings.lease_seconds)  # leases go on
+        time.sleep(AWAY_LEASES * fleet.settings.lease_seconds)  # leases go on
         proxy.down = False
         back = time.monotonic()
 
