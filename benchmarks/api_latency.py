@@ -1,6 +1,6 @@
 """How long POST /v1/jobs takes at a steady rate, and how the probes do beside open event streams.
 
-    python -m benchmarks.api_latency --rate 100 --seconds 20 --streams 0
+    python -m benchmarks.api_latency --rate 100 --seconds 20 --streams 0 [--queued 100000]
 
 The api runs under gunicorn as in production, on a Valkey with an append-only file that is synced at each write; nothing
 draws. Requests are sent at fixed moments, whether or not earlier ones were answered, so a stall is seen in full
@@ -27,12 +27,14 @@ from pathlib import Path
 
 import httpx
 
+from core.job import Lane
 from core.job_store import JobStore
 from core.redis_client import connect
 from core.settings import Settings
 from core.workers import WorkerInfo
 from deploy.local.embedded import valkey_command, valkey_url
 from deploy.local.ports import choose_ports
+from tests.queue_kit import GENEROUS, make_job
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 30.0
@@ -140,6 +142,7 @@ def measure(url: str, arguments: argparse.Namespace) -> dict[str, object]:
     return {
         "rate": arguments.rate,
         "streams": arguments.streams,
+        "queued": arguments.queued,
         "posts": len(taken),
         "statuses": dict(Counter(statuses)),
         "post_p50_ms": percentile(taken, 0.5),
@@ -148,6 +151,13 @@ def measure(url: str, arguments: argparse.Namespace) -> dict[str, object]:
         "healthz_p50_ms": percentile(probes, 0.5),
         "healthz_p99_ms": percentile(probes, 0.99),
     }
+
+
+def fill(store: JobStore, count: int) -> None:
+    """Queue rows of lists, a hundred for each of 1,000 tenants at most."""
+    for number in range(0, count, 100):
+        jobs = [make_job(tenant=f"t{number // 100 % 1000}", lane=Lane.BATCH) for _ in range(100)]
+        store.submit_many(jobs, GENEROUS)
 
 
 def free_port() -> int:
@@ -163,6 +173,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--streams", type=int, default=0)
+    parser.add_argument("--queued", type=int, default=0, help="jobs of 1,000 tenants that wait already")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="zimg-bench-") as folder, ExitStack() as stack:
         data = Path(folder)
@@ -173,6 +184,7 @@ def main() -> None:
         wait_for(client.ping)
         store = JobStore(client, Settings(redis_url=redis_url))
         store.heartbeat(WorkerInfo(name="none", slots=4))
+        fill(store, arguments.queued)
         environ = {
             "REDIS_URL": redis_url,
             "ZIMG_PORT": str(port),

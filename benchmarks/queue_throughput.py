@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
+from benchmarks.queue_scale import PACKED
 from core.events import EventHub
 from core.job import Lane
 from core.job_store import JobStore
@@ -46,7 +47,7 @@ def timed(call: Callable[[], object]) -> float:
 
 def scripts(count: int = 3000) -> None:
     """Each script from one client."""
-    with running_server(str(valkey_binary()), on_disk=True) as server:
+    with running_server(str(valkey_binary()), *PACKED, on_disk=True) as server:
         kit = Kit(connect(server.url))
         kit.add_worker("w1", slots=10**6)
         jobs = [make_job(tenant=f"t{n % 50}", fingerprint=f"f{n}", idempotency_key=f"k{n}") for n in range(count)]
@@ -76,7 +77,7 @@ def scripts(count: int = 3000) -> None:
 
 def paced(seconds: float, per_second: int = 100) -> None:
     """Submits that arrive on time whatever the last one took (no coordinated omission), from 8 threads."""
-    with running_server(str(valkey_binary()), on_disk=True) as server, running_fleet(server) as fleet:
+    with running_server(str(valkey_binary()), *PACKED, on_disk=True) as server, running_fleet(server) as fleet:
         fleet.start_scheduler()
         fleet.start_worker(concurrency=8)
         fleet.await_workers(1)
@@ -118,7 +119,7 @@ def end_to_end(
     environ: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Jobs per second, from the first submit to the last end."""
-    with running_server(str(valkey_binary()), on_disk=True) as server, running_fleet(server) as fleet:
+    with running_server(str(valkey_binary()), *PACKED, on_disk=True) as server, running_fleet(server) as fleet:
         fleet.start_scheduler()
         for _ in range(workers):
             fleet.start_worker(concurrency=concurrency, **environ)
@@ -150,7 +151,7 @@ def with_pictures(count: int = 600) -> None:
 
 def idle(count: int = 150) -> None:
     """One job at a time through an idle service: submit to the event of its end."""
-    with running_server(str(valkey_binary()), on_disk=True) as server, running_fleet(server) as fleet:
+    with running_server(str(valkey_binary()), *PACKED, on_disk=True) as server, running_fleet(server) as fleet:
         fleet.start_scheduler()
         fleet.start_worker()
         fleet.await_workers(1)
