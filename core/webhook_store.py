@@ -7,7 +7,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -167,11 +167,17 @@ class WebhookStore:
         return group
 
     def remove(self, endpoint: Endpoint) -> None:
-        """Forget an endpoint; what is on its way to it is dropped when due."""
+        """Forget an endpoint with its deliveries; what its log no longer has is dropped when due or looked at."""
+        of_requests, log = endpoint.is_for_requests, f"{PREFIX}hook_log:{endpoint.id}"
         with redis_errors():
+            ids = [str(one) for one in self._redis.zrange(log, 0, -1)]
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.delete(_key("hook", endpoint.is_for_requests, endpoint.id), f"{PREFIX}hook_log:{endpoint.id}")
+            pipeline.delete(_key("hook", of_requests, endpoint.id), log)
             pipeline.zrem(f"{PREFIX}hooks:{endpoint.tenant}", endpoint.id)
+            for sent in ids:
+                pipeline.delete(_key("delivery", of_requests, sent))
+                pipeline.zrem(_key("hook_due", of_requests), sent)
+                pipeline.zrem(_key("hook_failures", of_requests), sent)
             pipeline.execute()
 
     def disable(self, endpoint: Endpoint, reason: str) -> None:
@@ -236,12 +242,14 @@ class WebhookStore:
         return taken
 
     def record(self, delivery: Delivery) -> None:
-        """Keep what an attempt came to, and when the next is due if there is one."""
+        """Keep what an attempt came to, and when the next is due; not of a delivery that was removed meanwhile."""
         with redis_errors():
             of_requests = bool(delivery.url)
-            self._redis.set(_key("delivery", of_requests, delivery.id), _to_json(delivery), ex=KEPT_SECONDS)
-            self._note_failure(delivery)
-            if delivery.state == "pending":
+            name = _key("delivery", of_requests, delivery.id)
+            is_kept = bool(self._redis.set(name, _to_json(delivery), ex=KEPT_SECONDS, xx=True))
+            if is_kept:
+                self._note_failure(delivery)
+            if is_kept and delivery.state == "pending":
                 self._redis.zadd(_key("hook_due", of_requests), {delivery.id: delivery.next_ms})
                 self._redis.delete(f"{PREFIX}hook_lock:{delivery.id}")
                 return
@@ -263,14 +271,30 @@ class WebhookStore:
         pipeline.execute()
 
     def failures(self, *, limit: int = 50) -> list[Delivery]:
-        """Deliveries of all tenants whose last attempt failed, the latest first, tried again or given up."""
+        """Deliveries of all tenants whose last attempt failed, the latest first, tried again or given up.
+
+        Those whose record or endpoint is gone are forgotten here.
+        """
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=False)
             for of_requests in (False, True):
                 pipeline.zrevrange(_key("hook_failures", of_requests), 0, limit - 1, withscores=True)
             latest = sorted((one for part in pipeline.execute() for one in part), key=lambda one: -one[1])
         ids = [str(wanted) for wanted, _ in latest[:limit]]
-        return [found for found in map(self.delivery, ids) if found is not None]
+        found = {sent: self.delivery(sent) for sent in ids}
+        known = {one.endpoint_id: self.endpoint(one.endpoint_id) for one in found.values() if one is not None}
+        shown = [one for one in found.values() if one is not None and known[one.endpoint_id] is not None]
+        self._forget_failures(set(ids) - {one.id for one in shown})
+        return shown
+
+    def _forget_failures(self, ids: Collection[str]) -> None:
+        if not ids:
+            return
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=True)
+            for of_requests in (False, True):
+                pipeline.zrem(_key("hook_failures", of_requests), *ids)
+            pipeline.execute()
 
     def _settle(self, wanted: str) -> None:
         with redis_errors():

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from api.app import create_app
+from core.redis_client import PREFIX
 from core.webhook_store import Attempt, Delivery, WebhookStore
 from scheduler.outbound import AddressRefused, OutboundGuard
 from scheduler.webhooks import RETRY_SECONDS, Webhooks, after_attempt
@@ -251,6 +252,37 @@ def test_a_removed_endpoint_gets_nothing_more(http, worker, sender, receiver):
 
     assert receiver.calls == []
     assert http.get(f"/v1/webhooks/{hook['id']}").status_code == 404
+
+
+def test_a_removed_endpoint_takes_its_deliveries_and_failures_along(http, worker, sender, receiver, valkey, allowing):
+    endpoint, kept = add(http, receiver.url), add(http, receiver.url)
+    receiver.answers = [502] * 4
+    draw(http, worker)
+    sender.turn()
+    store = allowing.webhooks
+    before = {one.endpoint_id for one in store.failures()}
+    (late,) = store.deliveries(endpoint["id"])
+
+    http.delete(f"/v1/webhooks/{endpoint['id']}")
+    store.record(late)  # an attempt that was on its way ends after the removal
+    make_due(valkey)
+    sender.turn()
+
+    assert before == {endpoint["id"], kept["id"]}
+    assert {one.endpoint_id for one in store.failures()} == {kept["id"]}
+    assert store.delivery(late.id) is None
+    assert len(receiver.calls) == 3  # two at first, then the kept one alone
+
+
+def test_a_failure_whose_endpoint_an_earlier_release_removed_is_not_shown(http, worker, sender, receiver, allowing):
+    endpoint = add(http, receiver.url)
+    receiver.answers = [502]
+    draw(http, worker)
+    sender.turn()
+    allowing.redis.delete(f"{PREFIX}hook:{endpoint['id']}")
+
+    assert allowing.webhooks.failures() == []
+    assert allowing.redis.zcard(f"{PREFIX}hook_failures") == 0
 
 
 @pytest.mark.parametrize("url", INTERNAL + WRONG)
