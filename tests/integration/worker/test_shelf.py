@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from core.image_store import ImageStore, object_key
+from core.image_store import USUAL, ImageStore, Patience, object_key
 from core.job import JobState
 from core.redis_client import PREFIX
 from tests.fault_proxy import tcp_proxy
@@ -20,11 +20,11 @@ MIB = 1 << 20
 
 
 @contextlib.contextmanager
-def behind_proxy(bench, **changes):
+def behind_proxy(bench, patience=USUAL, **changes):
     """The bench with a counting engine and its storage behind a proxy: (bench, proxy)."""
     room = Room(folder=bench.settings.data_dir, most_bytes=100 * MIB, free_disk_bytes=0)
     with tcp_proxy(int(bench.settings.s3_endpoint_url.rsplit(":", 1)[1])) as proxy:
-        images = ImageStore(replace(bench.settings, s3_endpoint_url=f"http://127.0.0.1:{proxy.port}"))
+        images = ImageStore(replace(bench.settings, s3_endpoint_url=f"http://127.0.0.1:{proxy.port}"), patience)
         spool = Spool(bench.settings.data_dir / "spool", bench.store.ended_among)
         shelf = Shelf(images, spool, replace(room, **changes), wait_seconds=0.5)
         shelf.start()
@@ -92,7 +92,7 @@ def test_leases_of_waiting_pictures_go_on(bench):
 
 
 def test_a_storage_that_is_only_slow_keeps_no_seat(bench):
-    with behind_proxy(bench) as (here, proxy):
+    with behind_proxy(bench, Patience(1.0, 2.0, 1)) as (here, proxy):
         proxy.holds_answers = True
         releases = [here.submit(new_job(seed=seed)) for seed in range(4)]
         thread = threading.Thread(target=lambda: [here.execute(release) for release in releases], daemon=True)
