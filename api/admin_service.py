@@ -14,8 +14,10 @@ from api.jobs import Conflict
 from api.openapi_parts import ADMIN, ADMIN_SECURITY, problems, routes
 from core.errors import NotFound, OverLimit
 from core.job import Job, JobState, Lane
+from core.presets import find_preset
 from scheduler.dead_letters import DeadLetters
 from scheduler.overview import Overview
+from scheduler.submission import work_of
 from scheduler.traffic import Flow, Kind, Stop, Traffic
 
 admin_service = routes("admin_service", ADMIN, ADMIN_SECURITY)
@@ -151,6 +153,7 @@ def _letters(parts: Services) -> DeadLetters:
 
 def _queue(parts: Services, stops: Stops) -> objects.QueueObject:
     depth, tenants = parts.jobs.depth(), Overview(parts.jobs).queues()
+    width, height = parts.profile.default_size
     return objects.QueueObject(
         lanes=[
             objects.LaneQueue(lane=lane, waiting=depth.waiting.get(lane, 0), state=_flow(stops, Kind.LANE, lane))
@@ -170,7 +173,8 @@ def _queue(parts: Services, stops: Stops) -> objects.QueueObject:
         released=depth.released,
         running=depth.running,
         oldest_waiting_seconds=round(depth.oldest_waiting_seconds, 1),
-        seconds_per_picture=round(depth.gap_seconds, 3),
+        seconds_per_picture=round(depth.gap_seconds * work_of(width, height, find_preset(parts.settings.preset)), 3),
+        usual_size=f"{width}x{height}",
     )
 
 

@@ -45,7 +45,11 @@ class QueueObject(BaseModel):
     released: int
     running: int
     oldest_waiting_seconds: float
-    seconds_per_picture: Annotated[float, Field(description="Measured while busy; 0 before anything was measured.")]
+    seconds_per_picture: Annotated[
+        float,
+        Field(description="Between two ends while busy, for `usual_size` in the service's preset; 0: not known yet."),
+    ]
+    usual_size: Annotated[str, Field(description="The default model's default size.")]
 
 
 class HeldJob(BaseModel):
@@ -91,6 +95,7 @@ EXAMPLE: dict[str, Any] = {
         "running": 4,
         "oldest_waiting_seconds": 93.4,
         "seconds_per_picture": 1.9,
+        "usual_size": "1024x1024",
     },
     "workers": [
         {

@@ -12,13 +12,16 @@ from PIL import Image, ImageFilter
 #: Widths that are made; a wish for another gets the next larger one.
 WIDTHS = (160, 320, 640, 1024)
 #: The first that is small enough is taken; most pictures are with the first, noise and fine patterns are not.
-QUALITIES = (78, 60, 40, 20, 5)
-#: 200 thumbnails of a history, 320 wide, stay below 5 MB; other widths have as much for each pixel.
-BYTES_AT_320 = 24_000
+#: By quality: how large a usual picture comes out, as a share of the first; what can not be small enough is not tried.
+QUALITIES = {78: 1.0, 66: 0.75, 54: 0.62, 40: 0.51, 30: 0.42, 20: 0.33, 10: 0.22, 5: 0.15}
+HOPELESS = 1.4
+#: 200 thumbnails of a history stay below 5 MB: those that a history loads (320, on fine screens 640) have so much each.
+#: The other widths, for what is not a long list, have as much for each pixel as the nearer of the two.
+HISTORY_WIDTHS, HISTORY_BYTES = (320, 640), 24_000
 #: What is still too large after these is noise: its finest grain goes.
-_BLUR = {40: 0.7, 20: 1.0}
+_BLUR = {40: 0.7, 20: 1.0, 10: 1.5}
 CACHE_BYTES_MOST = 64 * 1024 * 1024
-#: Making one takes a core for some 30 ms; more at once would only starve the other threads.
+#: Making one takes a core for 30 to 150 ms; more at once would only starve the other threads.
 AT_ONCE = 2
 
 
@@ -34,18 +37,35 @@ def shrink(png: bytes, width: int) -> bytes:
         small = picture.convert("RGB")
         if width < picture.width:
             small = small.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    for quality in QUALITIES:
-        out = io.BytesIO()
-        small.save(out, "WEBP", quality=quality, method=4)
-        if out.tell() <= bytes_most(width):
-            return out.getvalue()
-        small = small.filter(ImageFilter.GaussianBlur(_BLUR[quality])) if quality in _BLUR else small
+    return _encode(small, bytes_most(width))
+
+
+def _encode(picture: Image.Image, most: int) -> bytes:
+    """As good as `most` bytes allow."""
+    at_full_share = 0.0
+    data = b""
+    for quality, share in QUALITIES.items():
+        if at_full_share * share <= most * HOPELESS or quality == min(QUALITIES):
+            data = _webp(picture, quality)
+            if len(data) <= most:
+                return data
+            at_full_share = len(data) / share
+        if quality in _BLUR:
+            picture = picture.filter(ImageFilter.GaussianBlur(_BLUR[quality]))
+            at_full_share = 0.0
+    return data
+
+
+def _webp(picture: Image.Image, quality: int) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "WEBP", quality=quality, method=4)
     return out.getvalue()
 
 
 def bytes_most(width: int) -> int:
     """How large a thumbnail of this width may be."""
-    return BYTES_AT_320 * width * width // (320 * 320)
+    least, most = HISTORY_WIDTHS
+    return HISTORY_BYTES * width**2 // min(most, max(least, width)) ** 2
 
 
 class Thumbnails:

@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,6 +39,8 @@ ROOT = Path(__file__).parents[1]
 ADMIN_KEY = "sample-admin-key"
 GIB = 2**30
 WEIGHTS = {"atelier-nord": (3.0, 180, 500), "kaffee-shop": (1.0, 95, 200), "studio-lin": (1.0, 40, 100)}
+WORKERS = (("gpu-1-4117-a0c3", 5.46), ("gpu-2-3980-77fe", 5.12))
+BEAT_SECONDS = 5.0
 PLAN = (
     "strategy z-image, budget 5.80 GiB, weights packed to 12 bits\n"
     "in place 5 blocks, resident 6 (1.71 GiB), of them yielding to the decode 4\n"
@@ -73,7 +76,10 @@ def sample_service() -> Iterator[Sample]:
         client = connect(url)
         _wait(client.ping)
         settings = Settings(redis_url=url, model="Tongyi-MAI/Z-Image-Turbo", min_workers=0)
-        key = fill(client, settings)
+        store = JobStore(client, settings)
+        workers = [_worker(*row) for row in WORKERS]
+        key = fill(client, settings, store, workers)
+        stack.enter_context(_beating(store, workers))
         environ = {
             "REDIS_URL": url, "ZIMG_PORT": str(ports["api"]), "ZIMG_DATA_DIR": name, "ZIMG_LOG_DIR": name,
             "ZIMG_MODEL": settings.model, "ZIMG_ADMIN_KEY": ADMIN_KEY, "ZIMG_SIGN_UP": "invite",
@@ -85,17 +91,18 @@ def sample_service() -> Iterator[Sample]:
         yield Sample(url=address, key=key)
 
 
-def fill(client: redis.Redis, settings: Settings) -> str:
+def fill(client: redis.Redis, settings: Settings, store: JobStore, workers: list[WorkerInfo]) -> str:
     """Everything that the pages show; the key of the tenant whose account is shown."""
-    store, tenants = JobStore(client, settings), Tenants(client, settings)
+    tenants = Tenants(client, settings)
     keys = [_tenant(client, tenants, *row) for row in WEIGHTS.items()]
     tenants.create_key("old-partner", label="till 2")
     tenants.ban("old-partner", "invoice of October unpaid")
     Invites(client).create(uses=5, label="workshop", daily_units=50)
-    workers = [_worker(store, *row) for row in (("gpu-1-4117-a0c3", 5.46), ("gpu-2-3980-77fe", 5.12))]
-    submission = Submission(store, settings)
-    leases = _submit(store, tenants, submission, workers)
-    _end(store, leases)
+    for worker in workers:
+        store.heartbeat(worker)
+    _submit(store, tenants, Submission(store, settings))
+    _end(store, _take(store, workers))
+    _ride(store, _take(store, workers))
     _fail_delivery(WebhookStore(client))
     client.hset(f"{PREFIX}pace", mapping={"run_ms": "7600", "gap_ms": "1900"})
     return keys[0]
@@ -114,54 +121,78 @@ def _tenant(client: redis.Redis, tenants: Tenants, name: str, row: tuple[float, 
     return tenants.create_key(name, label="web shop")[0]
 
 
-def _worker(store: JobStore, name: str, used: float) -> str:
+def _worker(name: str, used: float) -> WorkerInfo:
     gauges = {"gpu_memory_used_bytes": used * GIB, "gpu_memory_total_bytes": 8 * GIB}
-    store.heartbeat(
-        WorkerInfo(
-            name=name, slots=4, host=name[:5], model="z-image-turbo", device="cuda:0", version="0.1.0", plan=PLAN,
-            started_ms=time.time_ns() // 1_000_000 - 9_000_000, gauges=gauges,
-        )
+    return WorkerInfo(
+        name=name, slots=4, host=name[:5], model="z-image-turbo", device="cuda:0", version="0.1.0", plan=PLAN,
+        started_ms=time.time_ns() // 1_000_000 - 9_000_000, gauges=gauges,
     )  # fmt: skip
-    return name
 
 
-def _submit(store: JobStore, tenants: Tenants, submission: Submission, workers: list[str]) -> list[Lease]:
-    """Jobs of all tenants; those that workers took up."""
+@contextmanager
+def _beating(store: JobStore, workers: list[WorkerInfo]) -> Iterator[None]:
+    """The workers stay alive for as long as the block lasts."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(BEAT_SECONDS):
+            for worker in workers:
+                store.heartbeat(worker)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=10)
+
+
+def _submit(store: JobStore, tenants: Tenants, submission: Submission) -> None:
+    """Jobs of all tenants."""
     shop = tenants.get("atelier-nord")
     store.pause("lane", "batch")
     rows = [
         Wish(prompt=f"Oak shelf, {n} cm, on white", width=1024, height=1024, lane=Lane.BATCH) for n in range(60, 260)
     ]
     submission.submit_many(shop, rows)
-    for index in range(9):
+    for index in range(15):
         submission.submit(shop, Wish(prompt=PROMPTS[index % 6], width=1024, height=1024))
     for name in ("kaffee-shop", "studio-lin"):
         for index in range(6):
             submission.submit(tenants.get(name), Wish(prompt=PROMPTS[index], width=864, height=1152))
+
+
+def _take(store: JobStore, workers: list[WorkerInfo]) -> list[Lease]:
+    """What is released now, under leases, by turns with the workers."""
     leases = []
-    for number, release in enumerate(store.release(14)):
-        lease = store.claim(release.job_id, release.epoch, f"token-{number}", workers[number % 2])
+    for number, release in enumerate(store.release(10)):
+        lease = store.claim(release.job_id, release.epoch, f"token-{number}", workers[number % 2].name)
         leases += [lease] if lease else []
     return leases
 
 
 def _end(store: JobStore, leases: list[Lease]) -> None:
-    """Two die, some are drawn, six ride on at different steps."""
+    """Two die, the others are drawn."""
     for number, lease in enumerate(leases):
         if number in (1, 4):
             reason = ("poison", "The job stopped its worker 3 times while it ran alone.") if number == 1 else (
                 "storage_failed", "The picture could not be stored: the bucket answered 503."
             )  # fmt: skip
             store.fail(lease.job_id, lease.token, Failure(code=reason[0], message=reason[1], retryable=False))
-        elif number < 8:
+        else:
             size = lease.request
             picture = Picture(
                 key=f"sample/{lease.job_id}.png", sha256="0" * 64, width=size.width, height=size.height, size_bytes=1
             )
             store.complete(lease.job_id, lease.token, picture)
-        else:
-            step = Progress(stage="denoise", step=1 + number % 3, steps=4)
-            store.report_progress(lease.job_id, lease.token, step)
+
+
+def _ride(store: JobStore, leases: list[Lease]) -> None:
+    """Most ride, at different steps; one is saved, and the last two are next."""
+    for number, lease in enumerate(leases[:-2]):
+        stage, step = ("upload", 4) if number == 1 else ("denoise", 1 + number % 3)
+        store.report_progress(lease.job_id, lease.token, Progress(stage=stage, step=step, steps=4))
 
 
 def _fail_delivery(hooks: WebhookStore) -> None:

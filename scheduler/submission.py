@@ -13,7 +13,7 @@ from core.job import GenerationRequest, Lane, NewJob, Priority
 from core.job_store import JobStore, Submitted
 from core.model_profile import ModelProfile, further_profiles, read_profile
 from core.model_queues import worker_silence_seconds
-from core.presets import find_preset
+from core.presets import Preset, find_preset
 from core.settings import Settings
 from scheduler.fingerprint import derive_seed, fingerprint_of
 from scheduler.reuse import Reuse
@@ -49,6 +49,11 @@ class Wish:
     priority: Priority = Priority.NORMAL
     webhook_url: str = ""
     retention_seconds: int = 0
+
+
+def work_of(width: int, height: int, preset: Preset) -> float:
+    """How much work a picture is; 1 = a usual one."""
+    return round(width * height * preset.forwards / USUAL_PIXEL_FORWARDS, 4)
 
 
 class Submission:
@@ -141,7 +146,7 @@ class Submission:
             repeat_key=repeat_key,
             repeat_seconds=REPEAT_SECONDS if wish.is_repeat else DOUBLE_CLICK_SECONDS,
             cost_units=1,
-            work=round(wish.width * wish.height * preset.forwards / USUAL_PIXEL_FORWARDS, 4),
+            work=work_of(wish.width, wish.height, preset),
             deadline_seconds=deadline,
             max_attempts=self._settings.max_attempts,
             priority=wish.priority,

@@ -1,8 +1,10 @@
 // The account page: what is left today, 30 days, limits, own jobs, the key, deleting everything; signing in and up.
 import './account_words.js';
-import { $, cell, chart, day, keep, number, rowHead, showSecret, toast, told, when, wireBar, wireSecret } from './account_parts.js';
+import { $, cell, chart, day, fitTables, keep, number, rowHead, showSecret, toast, told, when, wireSecret } from './account_parts.js';
+import { wireBar } from './bar.js';
 import { make } from './cards.js';
 import { forgetUnsent } from './outbox.js';
+import { showLeft, WORDS } from './quota.js';
 import * as service from './service.js';
 import { applyWords, say } from './words.js';
 
@@ -23,17 +25,15 @@ function drawToday() {
   const { limits, used_today: used, reserved_today: reserved } = account;
   const left = Math.max(0, limits.daily_units - used - reserved);
   $('left').textContent = number(left);
-  $('left-note').textContent = say('ofLimit', { limit: number(limits.daily_units) });
   $('used').textContent = number(used);
   $('reserved').textContent = number(reserved);
-  $('daily').value = limits.daily_units ? (used + reserved) / limits.daily_units : 1;
-  $('daily').textContent = `${number(used + reserved)} / ${number(limits.daily_units)}`;
+  showLeft({ box: document.querySelector('.today'), meter: $('daily'), text: $('left-note'), left, limit: limits.daily_units, words: { ...WORDS, good: 'ofLimit' } });
 }
 
 function drawDays() {
   const { days } = account;
   $('chart').replaceChildren(chart(days));
-  $('chart-sum').textContent = say('inDays', { n: number(days.reduce((sum, one) => sum + one.used, 0)) });
+  $('chart-sum').textContent = say('inDays', { n: days.reduce((sum, one) => sum + one.used, 0) });
   keep($('chart-rows'), days, (one) => one.date, (one) => {
     const row = make('tr');
     row.append(rowHead(day(one.date)), cell(number(one.used)));
@@ -87,6 +87,7 @@ function drawJobs() {
     row.append(name, cell(make('span', `pill pill-${job.status}`, say(`status_${job.status}`))), cell(job.size.replace('x', ' × ')), cell(when(job.created_at)));
     return row;
   });
+  fitTables();
 }
 
 function draw() {
@@ -177,7 +178,7 @@ async function deleteData(event) {
   try {
     const done = await service.ask(`/v1/account/data?confirm=${encodeURIComponent($('confirm').value)}`, { method: 'DELETE' });
     $('confirm').value = '';
-    toast(done.remaining ? say('deletedSome', { n: number(done.remaining) }) : say('deletedAll', { n: number(done.removed) }));
+    toast(done.remaining ? say('deletedSome', { n: done.remaining }) : say('deletedAll', { n: done.removed }));
     jobs = [];
     await refresh();
   } catch (problem) { $('delete-error').textContent = told(problem); }

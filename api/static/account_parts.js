@@ -1,6 +1,10 @@
-// What the account page and the operator's page share: the bar, small parts, tables that keep the focus, a chart.
+// What the account page and the operator's page share: small parts, tables that keep the focus, a chart.
 import { make } from './cards.js';
-import { language, say, switchLanguage } from './words.js';
+import { copyText } from './clipboard.js';
+import { toast } from './toast.js';
+import { language, say } from './words.js';
+
+export { toast };
 
 export const $ = (id) => document.getElementById(id);
 export const number = (value) => new Intl.NumberFormat(language).format(value);
@@ -12,14 +16,6 @@ export function when(seconds) {
   return moment.toLocaleString(language, { month: 'short', day: 'numeric', hour: 'numeric', minute: '2-digit', ...year });
 }
 export const day = (iso) => new Date(`${iso}T00:00:00Z`).toLocaleDateString(language, { month: 'short', day: 'numeric', timeZone: 'UTC' });
-
-export function toast(text) {
-  const element = $('toast');
-  element.textContent = text;
-  element.classList.add('shown');
-  clearTimeout(toast.timer);
-  toast.timer = setTimeout(() => element.classList.remove('shown'), 3200);
-}
 
 export const told = (problem) => (problem.status ? problem.message : say('offline'));
 
@@ -66,7 +62,7 @@ export function keep(parent, items, keyOf, build) {
     present.add(key);
     let entry = known.get(key);
     if (!entry || entry.seen !== seen) {
-      const fresh = build(item);
+      const fresh = nameCells(build(item), parent);
       if (entry) replaceKeepingFocus(entry.element, fresh);
       if (entry && entry.element === at) at = fresh;
       entry = { seen, element: fresh };
@@ -77,6 +73,25 @@ export function keep(parent, items, keyOf, build) {
   }
   for (const [key, entry] of known) if (!present.has(key)) { entry.element.remove(); known.delete(key); }
 }
+
+// In a narrow place a row stands as lines, each with the name of its column (account.css).
+function nameCells(row, body) {
+  const heads = body.tagName === 'TBODY' ? body.parentElement.tHead?.rows[0].cells ?? [] : [];
+  for (const [index, head] of [...heads].entries()) {
+    if (index && !head.querySelector('.hidden-text')) row.cells[index].dataset.name = head.textContent;
+  }
+  return row;
+}
+
+// A table that has no room stands as lines, whatever a language makes of its width.
+export function fitTables() {
+  for (const place of document.querySelectorAll('.scroll')) {
+    place.classList.remove('stacked');
+    place.classList.toggle('stacked', place.scrollWidth > place.clientWidth);
+  }
+}
+
+window.addEventListener('resize', fitTables);
 
 function replaceKeepingFocus(old, fresh) {
   const focused = old.contains(document.activeElement) ? document.activeElement.dataset.action : undefined;
@@ -142,7 +157,7 @@ function niceTop(most) {
 
 export function spark(days) {
   const most = Math.max(1, ...days.map((one) => one.used));
-  const drawn = svg('svg', { viewBox: `0 0 ${days.length * 4} 24`, class: 'spark', role: 'img', 'aria-label': say('inDays', { n: number(days.reduce((sum, one) => sum + one.used, 0)) }) });
+  const drawn = svg('svg', { viewBox: `0 0 ${days.length * 4} 24`, class: 'spark', role: 'img', 'aria-label': say('inDays', { n: days.reduce((sum, one) => sum + one.used, 0) }) });
   days.forEach((one, index) => {
     const height = Math.max(one.used ? 2 : 0.6, (one.used / most) * 24);
     drawn.append(svg('rect', { x: index * 4, y: 24 - height, width: 3, height, class: one.used ? 'chart-bar' : 'chart-none' }));
@@ -150,30 +165,10 @@ export function spark(days) {
   return drawn;
 }
 
-// The bar ------------------------------------------------------------------------------------------------------------
-
-function theme() {
-  const root = document.documentElement;
-  const isDark = root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
-  root.dataset.theme = isDark ? 'light' : 'dark';
-  localStorage.setItem('zimg.theme', root.dataset.theme);
-}
-
-export function showLanguage() {
-  $('language').textContent = language === 'en' ? '中文' : 'English';
-  $('language').lang = language === 'en' ? 'zh-CN' : 'en';
-}
-
-export function wireBar(redraw) {
-  const stored = localStorage.getItem('zimg.theme');
-  if (stored) document.documentElement.dataset.theme = stored;
-  $('theme').addEventListener('click', theme);
-  $('language').addEventListener('click', () => { switchLanguage(); showLanguage(); redraw(); });
-  showLanguage();
-}
+// Secrets ------------------------------------------------------------------------------------------------------------
 
 export async function copy(text) {
-  try { await navigator.clipboard.writeText(text); toast(say('keyCopied')); } catch { toast(say('notCopied')); }
+  try { await copyText(text); toast(say('keyCopied')); } catch { toast(say('notCopied')); }
 }
 
 // A key or a code that is shown this once.

@@ -1,10 +1,11 @@
 // The operator's page: the whole service, read every two seconds; the admin key stays in this tab.
 import './account_words.js';
 import './admin_words.js';
-import { $, button, cell, keep, number, pill, rowHead, showSecret, toast, told, when, wireBar, wireSecret } from './account_parts.js';
+import { $, button, cell, fitTables, keep, number, pill, rowHead, showSecret, toast, told, when, wireSecret } from './account_parts.js';
 import { wirePeople, drawPeople, readPeople } from './admin_people.js';
 import { waitingButton, wireWaiting } from './admin_waiting.js';
-import { drawWorkers } from './admin_workers.js';
+import { drawWorkers, seatsOf } from './admin_workers.js';
+import { wireBar } from './bar.js';
 import { make } from './cards.js';
 import { ask as plainAsk } from './service.js';
 import { applyWords, say, sayTime } from './words.js';
@@ -39,12 +40,14 @@ export function flowButtons(kind, name, shown, state) {
 
 function drawTiles({ queue, workers, dead_letters: letters, webhook_failures: hooks }) {
   const waiting = queue.lanes.reduce((sum, lane) => sum + lane.waiting, 0) + queue.retrying;
-  const seats = workers.reduce((sum, worker) => sum + worker.slots, 0);
+  const seats = workers.map(seatsOf);
+  const sum = (what) => seats.reduce((all, one) => all + one[what], 0);
+  const seatsNote = [say('slotsNote', { n: sum('slots') }), ...(sum('next') ? [say('seatsNext', { n: sum('next') })] : [])].join(say('comma'));
   const tiles = [
     ['tileWaiting', number(waiting), ''],
-    ['tileRunning', number(queue.running), say('slotsNote', { n: number(seats) })],
+    ['tileRunning', number(sum('riding')), seatsNote],
     ['tileOldest', queue.oldest_waiting_seconds ? sayTime(queue.oldest_waiting_seconds) : '–', ''],
-    ['tilePace', queue.seconds_per_picture ? say('seconds', { n: queue.seconds_per_picture.toFixed(1) }) : '–', say('perPicture')],
+    ['tilePace', queue.seconds_per_picture ? say('seconds', { n: queue.seconds_per_picture.toFixed(1) }) : '–', say('paceNote', { size: queue.usual_size.replace('x', ' × ') })],
     ['tileWorkers', number(workers.length), '', workers.length === 0],
     ['tileLetters', number(letters), '', letters > 0],
     ['tileHooks', number(hooks), '', hooks > 0],
@@ -104,7 +107,7 @@ async function requeue(letter) {
 async function requeueAll(code) {
   const { data } = await ask('/v1/admin/dead-letters/requeue', { method: 'POST', body: code ? { code } : {} });
   const refused = data.filter((one) => !one.job_id).length;
-  toast(say(refused ? 'requeuedRefused' : 'requeuedMany', { n: number(data.length - refused), refused: number(refused) }));
+  toast(say(refused ? 'requeuedRefused' : 'requeuedMany', { n: data.length - refused, refused: number(refused) }));
   await look({ isFull: true });
 }
 
@@ -132,6 +135,7 @@ function draw() {
   drawLetters(seen.letters);
   drawHooks(seen.hooks);
   drawPeople();
+  fitTables();
 }
 
 function showAlive(isAlive) {
@@ -190,6 +194,7 @@ async function enter() {
   $('gate').hidden = true;
   $('content').hidden = false;
   $('leave').hidden = false;
+  fitTables();
   keepLooking();
 }
 
@@ -197,7 +202,7 @@ wireBar(draw);
 wireSecret();
 wireWaiting({ ask });
 wirePeople({ ask, refresh: () => look({ isFull: true }), showSecret });
-$('letter-code').addEventListener('change', () => drawLetters(seen.letters));
+$('letter-code').addEventListener('change', () => { drawLetters(seen.letters); fitTables(); });
 $('leave').addEventListener('click', () => leave());
 $('gate-form').addEventListener('submit', (event) => {
   event.preventDefault();

@@ -1,5 +1,5 @@
 // The jobs that wait in one tenant's lanes, and their order.
-import { $, button, cell, keep, rowHead, toast, when } from './account_parts.js';
+import { $, button, cell, fitTables, keep, rowHead, toast, when } from './account_parts.js';
 import { make } from './cards.js';
 import { say } from './words.js';
 
@@ -51,6 +51,7 @@ function draw() {
     row.append(rowHead(name), cell(say(`lane_${one.lane}`)), cell(say(`priority_${one.priority}`)), cell(when(one.created_at)), cell(buttons, 'end'));
     return row;
   });
+  fitTables();
 }
 
 export function waitingButton(tenant) {
@@ -58,6 +59,7 @@ export function waitingButton(tenant) {
     seen = { tenant, jobs: [] };
     await read();
     $('waiting-dialog').showModal();
+    fitTables();
   }, { label: say('orderOf', { name: tenant }) });
 }
 

@@ -1,4 +1,4 @@
-// Workers: GPU memory, plan, and the jobs that ride now.
+// Workers: GPU memory, plan, and the jobs that they hold.
 import { $, gib, keep, pill, when } from './account_parts.js';
 import { flowButtons } from './admin.js';
 import { make } from './cards.js';
@@ -14,12 +14,33 @@ function memory({ gpu_memory_used_bytes: used, gpu_memory_total_bytes: total, de
   return [line, meter];
 }
 
-const STAGES = new Set(['encode', 'decode', 'upload', 'waiting']);
+const RIDES = new Set(['encode', 'denoise', 'decode']);
+const GROUPS = ['riding', 'next', 'saving'];
+const groupOf = ({ stage }) => (RIDES.has(stage) ? 'riding' : stage === 'upload' ? 'saving' : 'next');
 
-function riding(job) {
+// A worker takes up more jobs than it has seats: the next ones, and those whose picture is being stored. Riders beyond the
+// seats have stepped aside for others.
+export function seatsOf({ jobs, slots }) {
+  const [riding, next, saving] = GROUPS.map((group) => jobs.filter((job) => groupOf(job) === group).length);
+  return { slots, riding, used: Math.min(riding, slots), aside: Math.max(0, riding - slots), next, saving };
+}
+
+function seatWords(worker) {
+  const { slots, used, aside, next, saving } = seatsOf(worker);
+  const others = [['seatsAside', aside], ['seatsNext', next], ['seatsSaving', saving]].filter(([, n]) => n);
+  return [say('seats', { used, n: slots }), ...others.map(([words, n]) => say(words, { n }))].join(say('comma'));
+}
+
+function stageWords(job) {
+  if (groupOf(job) === 'next') return say('isNext');
+  return job.stage === 'denoise' ? say('step', { step: job.step, steps: job.steps }) : say(job.stage);
+}
+
+function heldLine(job) {
   const line = make('li');
-  const text = job.stage && STAGES.has(job.stage) ? say(job.stage) : job.steps ? say('step', { step: job.step, steps: job.steps }) : say('waiting');
+  const text = stageWords(job);
   line.append(make('span', 'who', `${job.tenant} · ${text}`));
+  if (groupOf(job) === 'next') return line;
   const bar = make('progress');
   bar.max = job.steps || 1;
   bar.value = job.step;
@@ -35,11 +56,11 @@ function card(worker) {
   title.append(make('small', '', `${worker.device} · ${worker.model} · ${say('upFor', { time: when(worker.started_at) })}`));
   head.append(title, pill(worker.state));
   item.append(head, ...memory(worker));
-  item.append(make('span', 'note', worker.jobs.length ? say('seats', { used: worker.jobs.length, n: worker.slots }) : say(worker.state === 'open' ? 'idle' : 'mayStop')));
+  item.append(make('span', 'note', worker.jobs.length ? seatWords(worker) : say(worker.state === 'open' ? 'idle' : 'mayStop')));
   if (worker.jobs.length) {
     const list = make('ul', 'held');
     list.setAttribute('aria-label', say('holds', { name: worker.name }));
-    list.append(...worker.jobs.map(riding));
+    list.append(...GROUPS.flatMap((group) => worker.jobs.filter((job) => groupOf(job) === group).map(heldLine)));
     item.append(list);
   }
   if (worker.plan) {

@@ -50,13 +50,13 @@ export function waitingText(job) {
 }
 
 // The card is built anew only when its kind changes, so focus and pictures stay.
-export function drawCard(card, job, { isStarred, isSelecting, isSelected, onOpen, onCancel, onAgain, onSelect }) {
+export function drawCard(card, job, { isStarred, isSelecting, isSelected, onOpen, onCancel, onAgain, onRemove, onSelect }) {
   const kind = job.status === 'succeeded' ? 'picture' : isOpen(job) ? 'open' : 'ended';
   const look = `${kind}:${isStarred}:${isSelecting}:${document.documentElement.lang}:${kind === 'ended' ? job.status : ''}`;
   if (card.dataset.look !== look) {
     card.dataset.look = look;
     card.replaceChildren(...(kind === 'picture' ? pictureParts(job, { isStarred, isSelecting, onOpen, onSelect })
-      : kind === 'open' ? openParts(job, onCancel) : endedParts(job, onAgain)));
+      : kind === 'open' ? openParts(job, onCancel) : endedParts(job, onAgain, onRemove)));
   }
   card.dataset.status = job.status;
   card.style.setProperty('--shape', shapeOf(job));
@@ -102,10 +102,7 @@ function openParts(job, onCancel) {
   const progress = make('progress');
   progress.max = 1;
   progress.setAttribute('aria-label', short(job.prompt));
-  const cancel = make('button', 'quiet', say('cancel'));
-  cancel.type = 'button';
-  cancel.addEventListener('click', onCancel);
-  box.append(make('strong'), make('span'), progress, cancel);
+  box.append(make('strong'), make('span'), progress, act(say('cancel'), undefined, onCancel));
   return [box, make('p', 'card-text', job.prompt)];
 }
 
@@ -120,14 +117,23 @@ function updateOpen(card, job) {
   card.querySelector('.waiting').style.setProperty('--done', `${Math.round(value * 100)}%`);
 }
 
-function endedParts(job, onAgain) {
+function act(words, label, action) {
+  const button = make('button', 'quiet', words);
+  button.type = 'button';
+  if (label) button.setAttribute('aria-label', label);
+  button.addEventListener('click', action);
+  return button;
+}
+
+// What was canceled or failed can be removed; a prompt that was refused is kept for mending.
+function endedParts(job, onAgain, onRemove) {
   const box = make('div', 'waiting');
   const isRefused = job.status === 'refused';
   const reason = isRefused ? job.unsent.problem.message : job.error?.message;
   box.append(make('strong', isRefused || job.status === 'failed' ? 'problem' : '', say(job.status)), make('span', '', reason ?? ''));
-  const again = make('button', 'quiet', say(isRefused ? 'edit' : 'again'));
-  again.type = 'button';
-  again.addEventListener('click', onAgain);
-  box.append(again);
+  const acts = make('div', 'waiting-acts');
+  acts.append(act(say(isRefused ? 'edit' : 'again'), isRefused ? undefined : say('againOf', { prompt: short(job.prompt) }), onAgain));
+  if (onRemove) acts.append(act(say('remove'), say('removeOf', { prompt: short(job.prompt) }), onRemove));
+  box.append(acts);
   return [box, make('p', 'card-text', job.prompt)];
 }

@@ -1,10 +1,15 @@
 // The page: a prompt goes out as jobs, each job is a card, and open cards are looked at until they end.
+import { wireBar } from './bar.js';
 import { drawCard, isOpen, make } from './cards.js';
 import { forgetUnsent, openOutbox } from './outbox.js';
 import * as service from './service.js';
 import { readParameters } from './png.js';
+import { showLeft } from './quota.js';
+import { openRemoval } from './removal.js';
+import { toast } from './toast.js';
+import { variationOf } from './vary.js';
 import { openViewer, refreshViewer, setUpViewer } from './viewer.js';
-import { applyWords, language, say, switchLanguage } from './words.js';
+import { applyWords, say } from './words.js';
 import { saveAsZip } from './zip.js';
 
 const $ = (id) => document.getElementById(id);
@@ -25,16 +30,8 @@ let lastFullLook = 0;
 let repeated = null;      // parameters of a dropped picture, until they are used with another prompt or put away
 
 const newestFirst = () => [...jobs.values()].sort((a, b) => b.created_at - a.created_at || b.order - a.order);
-const isShown = (job) => job.status !== 'expired' && (!$('starred-only').checked || starred.has(job.id));
+const isShown = (job) => job.status !== 'expired' && !removal.isRemoved(job.id) && (!$('starred-only').checked || starred.has(job.id));
 const pictures = () => newestFirst().filter((job) => job.status === 'succeeded' && isShown(job));
-
-function toast(text) {
-  const element = $('toast');
-  element.textContent = text;
-  element.classList.add('shown');
-  clearTimeout(toast.timer);
-  toast.timer = setTimeout(() => element.classList.remove('shown'), 2600);
-}
 
 // Cards ---------------------------------------------------------------------------------------------------------------
 
@@ -63,6 +60,7 @@ function drawOne(job) {
   drawCard(card, job, {
     isStarred: starred.has(job.id), isSelecting, isSelected: selected.has(job.id),
     onOpen: () => openViewer(jobs.get(job.id)), onCancel: () => cancel(job.id), onAgain: () => again(jobs.get(job.id)),
+    onRemove: () => removeCard(jobs.get(job.id)),
     onSelect: () => toggleSelected(job.id),
   });
 }
@@ -101,10 +99,18 @@ function arrange() {
     else grid.insertBefore(card, at);
   }
   while (at) { const next = at.nextElementSibling; at.remove(); at = next; }
-  $('empty').hidden = shown.length > 0;
+  showEmpty(shown.length === 0);
   $('tools').hidden = jobs.size === 0;
   $('more').hidden = cursor === null;
   keepCounting(unsent.length > 0);
+}
+
+function showEmpty(isEmpty) {
+  const isFiltered = $('starred-only').checked;
+  $('empty').hidden = !isEmpty;
+  $('empty').dataset.i18n = isFiltered ? 'noStars' : 'empty';
+  $('empty').textContent = say($('empty').dataset.i18n);
+  $('examples').hidden = !isEmpty || isFiltered;
 }
 
 // The wait of what is not sent yet runs down before one's eyes.
@@ -216,18 +222,7 @@ function showRepeated(found) {
 
 const again = (job) => submit({ prompt: job.prompt, size: job.effective_parameters.size });
 
-// The model changes little between seeds, so a variation changes the words; what was changed stands in the metadata.
-const TURNS = {
-  en: ['seen from another side', 'in different light', 'from further away', 'closer, in detail', 'at another time of day', 'with other colors'],
-  'zh-CN': ['换一个角度', '换一种光线', '拉远镜头', '近景细节', '换一个时刻', '换一组颜色'],
-};
-function vary(job) {
-  const base = job.metadata?.varied_from ?? job.prompt;
-  const isChinese = /[\u4e00-\u9fff]/.test(base);
-  const turns = TURNS[isChinese ? 'zh-CN' : 'en'];
-  const turn = turns[Math.floor(Math.random() * turns.length)];
-  submit({ prompt: `${base}${isChinese ? '，' : ', '}${turn}`, size: job.effective_parameters.size, metadata: { varied_from: base, variation: turn } });
-}
+const vary = (job) => submit(variationOf(job));
 
 async function cancel(id) {
   try { take(await service.cancel(id)); } catch (problem) { toast(problem.message); }
@@ -235,6 +230,17 @@ async function cancel(id) {
 
 async function remove(job) {
   try { await service.remove(job.id); forget(job.id); toast(say('deleted')); } catch (problem) { toast(problem.message); }
+}
+
+const removal = openRemoval({ onChange: arrange, onRemoved: forget });
+
+// The focus goes on to the card beside it.
+function removeCard(job) {
+  const card = cards.get(job.id);
+  const beside = card.nextElementSibling ?? card.previousElementSibling;
+  const hadFocus = card.contains(document.activeElement);
+  removal.remove(job);
+  if (hadFocus) (beside?.querySelector('button') ?? $('prompt')).focus();
 }
 
 function star(job) {
@@ -290,13 +296,13 @@ async function refreshQuota() {
   if (!use) return;
   const left = use.daily_remaining;
   $('quota').hidden = left > use.daily_limit * 0.5 && use.daily_limit >= 100000;
-  $('quota-meter').value = use.daily_limit ? 1 - left / use.daily_limit : 1;
-  const written = new Intl.NumberFormat(language);
-  $('quota-text').textContent = say('quota', { left: written.format(left), limit: written.format(use.daily_limit) });
+  showLeft({ box: $('quota'), meter: $('quota-meter'), text: $('quota-text'), left, limit: use.daily_limit });
 }
 
 function askForKey() {
-  if (!$('sign-in').open) $('sign-in').showModal();
+  if ($('sign-in').open) return;
+  $('sign-in').showModal();
+  service.isSignUpOpen().then((isOpen) => { $('to-sign-up').hidden = !isOpen; }, () => {});
 }
 
 async function signIn(event) {
@@ -334,18 +340,6 @@ function begin() {
 
 // Wiring --------------------------------------------------------------------------------------------------------------
 
-function theme() {
-  const root = document.documentElement;
-  const isDark = root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
-  root.dataset.theme = isDark ? 'light' : 'dark';
-  localStorage.setItem('zimg.theme', root.dataset.theme);
-}
-
-function showLanguage() {
-  $('language').textContent = language === 'en' ? '中文' : 'English';
-  $('language').lang = language === 'en' ? 'zh-CN' : 'en';
-}
-
 function wire() {
   $('composer').addEventListener('submit', (event) => { event.preventDefault(); go(); });
   $('prompt').addEventListener('keydown', (event) => {
@@ -360,8 +354,8 @@ function wire() {
   for (const kind of ['dragleave', 'drop']) document.addEventListener(kind, (event) => { event.preventDefault(); document.body.classList.remove('dropping'); });
   document.addEventListener('drop', (event) => { if (event.dataTransfer?.files.length) takeFile(event.dataTransfer.files[0]); });
   document.addEventListener('paste', (event) => { if (event.clipboardData?.files.length) takeFile(event.clipboardData.files[0]); });
-  $('language').addEventListener('click', () => { switchLanguage(); showLanguage(); showSelection(); redraw(); refreshQuota(); });
-  $('theme').addEventListener('click', theme);
+  wireBar(() => { showSelection(); redraw(); refreshQuota(); showRepeated(repeated); });
+  for (const button of $('examples').querySelectorAll('button')) button.addEventListener('click', () => { $('prompt').value = button.textContent; $('prompt').focus(); });
   document.addEventListener('visibilitychange', loadNewest);
   $('more').addEventListener('click', () => loadHistory().catch((problem) => toast(problem.message)));
   $('starred-only').addEventListener('change', arrange);
@@ -371,7 +365,9 @@ function wire() {
   $('sign-in').addEventListener('cancel', (event) => event.preventDefault());
   $('sign-out').addEventListener('click', async () => { forgetUnsent(); await service.signOut(); location.reload(); });
   document.addEventListener('keydown', (event) => {
-    if (event.key === '/' && !/^(TEXTAREA|INPUT)$/.test(event.target.tagName)) { event.preventDefault(); $('prompt').focus(); }
+    if (/^(TEXTAREA|INPUT)$/.test(event.target.tagName)) return;
+    if (event.key === '/') { event.preventDefault(); $('prompt').focus(); }
+    if (event.key === 'z' && (event.ctrlKey || event.metaKey) && removal.takeBack()) event.preventDefault();
   });
   setUpViewer({
     cardOf: (id) => cards.get(id), isStarred: (job) => starred.has(job.id), onStar: star, onAgain: again, onVary: vary, onDelete: remove, onToast: toast,
@@ -379,9 +375,6 @@ function wire() {
   });
 }
 
-const storedTheme = localStorage.getItem('zimg.theme');
-if (storedTheme) document.documentElement.dataset.theme = storedTheme;
 applyWords();
-showLanguage();
 wire();
 begin();

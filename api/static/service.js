@@ -47,4 +47,5 @@ export const history = (cursor, limit) => ask(`/v1/jobs?limit=${limit}${cursor ?
 export const look = (ids) => ask(`/v1/jobs?ids=${ids.join(',')}`);
 export const job = (id) => ask(`/v1/jobs/${id}`);
 export const cancel = (id) => send(`/v1/jobs/${id}/cancel`);
-export const remove = (id) => ask(`/v1/jobs/${id}`, { method: 'DELETE' });
+export const remove = (id, { keepalive = false } = {}) => ask(`/v1/jobs/${id}`, { method: 'DELETE', keepalive });
+export const isSignUpOpen = async () => (await ask('/v1/sign-up')).open;

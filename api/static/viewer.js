@@ -1,5 +1,6 @@
 // The large view of one picture, with everything one can do with it.
 import { make } from './cards.js';
+import { copyPicture, copyText } from './clipboard.js';
 import { language, say, sayTime } from './words.js';
 
 const $ = (id) => document.getElementById(id);
@@ -20,8 +21,8 @@ export function setUpViewer(given) {
   });
   $('newer').addEventListener('click', () => turn(-1));
   $('older').addEventListener('click', () => turn(1));
-  $('copy-link').addEventListener('click', () => copy(() => navigator.clipboard.writeText(shown.images[0].url), 'linkCopied'));
-  $('copy-picture').addEventListener('click', () => copy(copyPicture, 'pictureCopied'));
+  $('copy-link').addEventListener('click', copyLink);
+  $('copy-picture').addEventListener('click', copyShown);
   $('star').addEventListener('click', () => { hooks.onStar(shown); fill(); });
   $('again').addEventListener('click', () => { const job = shown; dialog.close(); hooks.onAgain(job); });
   $('vary').addEventListener('click', () => { const job = shown; dialog.close(); hooks.onVary(job); });
@@ -29,26 +30,39 @@ export function setUpViewer(given) {
 }
 
 export function openViewer(job) {
-  shown = job;
-  fill();
+  show(job);
   if (!dialog.open) dialog.showModal();
 }
 
 export const isViewerOpen = () => dialog.open;
 export function refreshViewer() { if (shown) fill(); }
 
+function show(job) {
+  shown = job;
+  $('no-copy').hidden = true;
+  fill();
+}
+
 function turn(step) {
   const next = hooks.neighbor(shown.id, step);
-  if (next) { shown = next; fill(); }
+  if (next) show(next);
 }
 
-async function copyPicture() {
-  const png = fetch(localUrl(shown)).then((answer) => answer.blob());
-  await navigator.clipboard.write([new ClipboardItem({ 'image/png': png })]);
+async function copyLink() {
+  try { await copyText(shown.images[0].url); hooks.onToast(say('linkCopied')); } catch { hooks.onToast(say('notCopied')); }
 }
 
-async function copy(action, word) {
-  try { await action(); hooks.onToast(say(word)); } catch { hooks.onToast(say('notCopied')); }
+// Where it can not be copied the viewer says why, and how else one gets it.
+async function copyShown() {
+  const job = shown;
+  try {
+    await copyPicture(localUrl(job));
+    hooks.onToast(say('pictureCopied'));
+  } catch {
+    if (shown !== job) return;
+    $('no-copy-why').textContent = say(isSecureContext ? 'noCopyDenied' : 'noCopyHttp');
+    $('no-copy').hidden = false;
+  }
 }
 
 function fill() {
@@ -59,6 +73,7 @@ function fill() {
   [image.width, image.height] = [shown.images[0].width, shown.images[0].height];
   $('viewer-prompt').textContent = shown.prompt;
   $('download').href = `${url}?download`;
+  $('no-copy-open').href = url;
   $('star').setAttribute('aria-pressed', String(hooks.isStarred(shown)));
   $('newer').disabled = !hooks.neighbor(shown.id, -1);
   $('older').disabled = !hooks.neighbor(shown.id, 1);

@@ -1,9 +1,11 @@
-// The page's words, English and Chinese. `%name` is filled in by `say`.
+// The page's words, English and Chinese. `%name` is filled in by `say`; of { one, other } it takes what fits the number `n`.
 const EN = {
   skip: 'Skip to the prompt', docs: 'API', account: 'Account', theme: 'Light or dark', signOut: 'Sign out', promptLabel: 'What do you want to see?',
   shape: 'Shape', square: 'Square', portrait: 'Portrait', landscape: 'Landscape', count: 'Number of pictures', one: 'One picture',
   four: 'Four pictures', hint: 'Enter draws · Shift+Enter for a new line', go: 'Go', history: 'Your pictures', starredOnly: 'Starred',
-  select: 'Select', selectDone: 'Done', empty: 'Nothing here yet. What you draw stays here, also after a reload.', more: 'Show older ones',
+  select: 'Select', selectDone: 'Done', empty: 'Nothing here yet. What you draw stays here, also after a reload.', noStars: 'No starred pictures. The star is in the large view of a picture.',
+  examples: 'For a start', example1: 'A red mug on a white table, morning light', example2: 'Mountains in fog, ink wash painting', example3: 'An orange cat asleep on a blue sofa',
+  dropHint: 'Drop a zimg picture: its words and seed are taken', toSignUp: 'No key? Make an account with an invite', more: 'Show older ones',
   close: 'Close', download: 'Download', copyPicture: 'Copy picture', copyLink: 'Copy link', star: 'Star', again: 'Again', vary: 'Vary',
   delete: 'Delete', newer: 'Newer picture', older: 'Older picture', signInTitle: 'Your key, once',
   signInText: 'This service asks for an API key. It is exchanged for a session that no script can read.', key: 'API key', signIn: 'Sign in',
@@ -11,10 +13,13 @@ const EN = {
   running: 'Drawing', step: 'Step %step of %steps', encode: 'Reading the prompt', decode: 'Developing', upload: 'Saving', waiting: 'Getting ready',
   canceling: 'Stopping', canceled: 'Canceled', failed: 'Did not work', expired: 'Expired', cancel: 'Cancel', seconds: '%n s', minutes: '%n min',
   hours: '%n h', linkCopied: 'Link copied', pictureCopied: 'Picture copied', notCopied: 'The browser does not allow copying here', deleted: 'Deleted',
-  confirmDelete: 'Delete this picture for good?', sizeFact: 'Size', seedFact: 'Seed', presetFact: 'Preset', modelFact: 'Model', madeFact: 'Made',
+  confirmDelete: 'Delete this picture for good?', remove: 'Remove', removeOf: 'Remove: %prompt', removed: 'Removed', undo: 'Undo', againOf: 'Again: %prompt',
+  noCopyHttp: 'Browsers copy pictures only over https. Download it, or open it in a tab of its own and copy it there.',
+  noCopyDenied: 'The browser does not allow it. Download the picture, or open it in a tab of its own and copy it there.', openPicture: 'Open the picture',
+  sizeFact: 'Size', seedFact: 'Seed', presetFact: 'Preset', modelFact: 'Model', madeFact: 'Made',
   tookFact: 'Took', announceDone: 'Picture ready: %prompt', announceRunning: 'Drawing: %prompt', announceQueued: 'Waiting: %prompt',
   announceFailed: 'Did not work: %prompt', announceCanceled: 'Canceled: %prompt', offline: 'No answer from the service. Trying again…',
-  downloadSelection: 'Download %n as ZIP', selectPicture: 'Select: %prompt', open: 'Open: %prompt', quota: '%left of %limit left today',
+  downloadSelection: 'Download %n as ZIP', selectPicture: 'Select: %prompt', open: 'Open: %prompt', quota: '%left of %limit left today', quotaLow: 'Only %left of %limit left today', quotaNone: 'None of %limit left today', quotaMeter: 'Left today',
   emptyPrompt: 'Write what you want to see.', repeated: 'Parameters taken from the picture', notOurs: 'This picture carries no zimg parameters', repeatedChip: 'Seed %seed · %size', repeatedAway: 'Put away the parameters of the dropped picture',
   sending: 'Sending', unsent: 'Not sent yet', behind: 'After the one before it', sendsIn: 'Sends by itself in %time', noAnswer: 'No answer from the service', refused: 'Not accepted', edit: 'Edit',
   announceUnsent: 'Not sent yet, waits: %prompt',
@@ -22,16 +27,18 @@ const EN = {
 const ZH = {
   skip: '跳到提示词', docs: 'API', account: '账户', theme: '浅色或深色', signOut: '退出', promptLabel: '你想看到什么？', shape: '形状', square: '方形',
   portrait: '竖版', landscape: '横版', count: '张数', one: '一张', four: '四张', hint: '回车生成 · Shift+回车换行', go: '生成', history: '我的图片',
-  starredOnly: '收藏', select: '选择', selectDone: '完成', empty: '这里还没有图片。生成的图片会一直留在这里，刷新也不会丢。', more: '显示更早的',
+  starredOnly: '收藏', select: '选择', selectDone: '完成', empty: '这里还没有图片。生成的图片会一直留在这里，刷新也不会丢。', noStars: '还没有收藏的图片。打开大图即可收藏。',
+  examples: '不妨试试', example1: '白色桌面上的红色马克杯，清晨阳光', example2: '雾中群山，水墨画', example3: '蓝色沙发上熟睡的橘猫', dropHint: '拖入 zimg 图片，读取其提示词和种子', toSignUp: '没有密钥？凭邀请码创建账户', more: '显示更早的',
   close: '关闭', download: '下载', copyPicture: '复制图片', copyLink: '复制链接', star: '收藏', again: '再来一张', vary: '变化', delete: '删除',
   newer: '较新的图片', older: '较早的图片', signInTitle: '输入密钥', signInText: '本服务需要 API 密钥。密钥只换取一次会话，任何脚本都读不到它。',
   key: 'API 密钥', signIn: '登录', queued: '排队中', place: '排在第 %position 位', next: '下一个就是它', onItsWay: '正在交给工作进程', eta: '约 %time',
   running: '正在生成', step: '第 %step 步，共 %steps 步', encode: '理解提示词', decode: '显影', upload: '保存', waiting: '准备中', canceling: '正在停止',
   canceled: '已取消', failed: '没有成功', expired: '已过期', cancel: '取消', seconds: '%n 秒', minutes: '%n 分钟', hours: '%n 小时', linkCopied: '链接已复制',
-  pictureCopied: '图片已复制', notCopied: '浏览器不允许复制', deleted: '已删除', confirmDelete: '永久删除这张图片？', sizeFact: '尺寸', seedFact: '种子',
+  pictureCopied: '图片已复制', notCopied: '浏览器不允许复制', deleted: '已删除', confirmDelete: '永久删除这张图片？', remove: '移除', removeOf: '移除：%prompt', removed: '已移除', undo: '撤销', againOf: '再来一张：%prompt',
+  noCopyHttp: '浏览器只允许通过 https 复制图片。请下载，或在新标签页打开后复制。', noCopyDenied: '浏览器不允许复制。请下载图片，或在新标签页打开后复制。', openPicture: '打开图片', sizeFact: '尺寸', seedFact: '种子',
   presetFact: '预设', modelFact: '模型', madeFact: '时间', tookFact: '用时', announceDone: '图片完成：%prompt', announceRunning: '正在生成：%prompt',
   announceQueued: '排队中：%prompt', announceFailed: '没有成功：%prompt', announceCanceled: '已取消：%prompt', offline: '服务没有回应，正在重试…',
-  downloadSelection: '打包下载 %n 张', selectPicture: '选择：%prompt', open: '打开：%prompt', quota: '今日剩余 %left / %limit', emptyPrompt: '请写下想看到的内容。',
+  downloadSelection: '打包下载 %n 张', selectPicture: '选择：%prompt', open: '打开：%prompt', quota: '今日剩余 %left / %limit', quotaLow: '今日仅剩 %left / %limit', quotaNone: '今日 %limit 张已用完', quotaMeter: '今日剩余', emptyPrompt: '请写下想看到的内容。',
   repeated: '已读取图片中的参数', notOurs: '这张图片没有 zimg 参数', repeatedChip: '种子 %seed · %size', repeatedAway: '清除拖入图片的参数',
   sending: '正在提交', unsent: '尚未提交', behind: '排在前一个之后', sendsIn: '%time后自动提交', noAnswer: '服务没有回应', refused: '未被接受', edit: '修改', announceUnsent: '尚未提交，等待中：%prompt',
 };
@@ -46,8 +53,10 @@ export function addWords(english, chinese) {
 }
 
 export function say(key, values = {}) {
-  const text = (language === 'zh-CN' ? ZH : EN)[key] ?? key;
-  return text.replace(/%(\w+)/g, (whole, name) => (name in values ? String(values[name]) : whole));
+  const found = (language === 'zh-CN' ? ZH : EN)[key] ?? key;
+  const text = typeof found === 'string' ? found : found[new Intl.PluralRules(language).select(values.n)] ?? found.other;
+  const written = typeof values.n === 'number' ? { ...values, n: new Intl.NumberFormat(language).format(values.n) } : values;
+  return text.replace(/%(\w+)/g, (whole, name) => (name in written ? String(written[name]) : whole));
 }
 
 export function sayTime(seconds) {

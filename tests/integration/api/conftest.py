@@ -86,7 +86,11 @@ class PlayedWorker:
     def finish(self, lease: Lease) -> bytes:
         """Draw, store, complete; the picture's bytes."""
         request = lease.request
-        png = draw_png(request.width, request.height, request.seed)
+        return self.keep(lease, draw_png(request.width, request.height, request.seed))
+
+    def keep(self, lease: Lease, png: bytes) -> bytes:
+        """Store this picture as the job's and complete it."""
+        request = lease.request
         sha256 = hashlib.sha256(png).hexdigest()
         key = object_key(lease.tenant, lease.job_id, lease.created_ms)
         self.images.put(key, png, sha256)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from api.app import create_app
 from core.redis_client import PREFIX
 from core.webhook_store import Attempt, Endpoint
 from core.workers import WorkerInfo
@@ -241,6 +242,17 @@ def test_the_overview_shows_queue_tenants_workers_and_plan(keyed, parts, worker)
     (job,) = [job for job in shown["jobs"] if job["id"] == lease.job_id]
     assert (job["tenant"], job["stage"], job["step"], job["steps"]) == ("shop", "denoise", 2, 4)
     assert seen["stopped"] == [{"kind": "lane", "name": "batch", "state": "paused"}]
+
+
+def test_the_overviews_pace_is_that_of_a_picture_of_the_default_size_and_preset(parts, worker):
+    small = replace(parts.profile, square=(512, 512))
+    service = replace(parts, profile=small, settings=replace(parts.settings, preset="turbo-8", admin_key="key"))
+    parts.redis.hset(f"{PREFIX}pace", mapping={"run_ms": "9000", "gap_ms": "2000"})  # for 1024x1024 in 4 forwards
+    client = create_app(service).test_client()
+
+    seen = client.get("/v1/admin/overview", headers={"Authorization": "Bearer key"}).json["queue"]
+
+    assert (seen["seconds_per_picture"], seen["usual_size"]) == (1.0, "512x512")
 
 
 @pytest.mark.parametrize("state", ["released", "running"])

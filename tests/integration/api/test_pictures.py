@@ -1,6 +1,7 @@
 """/i/{id}: one address for ever, as browsers and importers use it."""
 
 import io
+import random
 
 import pytest
 from PIL import Image
@@ -84,6 +85,21 @@ def test_a_thumbnail_is_a_small_webp(http, drawn):
     assert len(answer.data) < len(png)
     again = http.get(f"/i/{job_id}.webp?w=300", headers={"If-None-Match": answer.headers["ETag"]})
     assert again.status_code == 304
+
+
+@pytest.mark.parametrize("width", [320, 640])
+def test_what_a_history_loads_is_at_most_25_kb_each_even_of_noise(http, worker, width):
+    job = http.post("/v1/jobs", json={"prompt": "noise", "size": "1024x1024", "seed": 5}).json
+    (lease,) = worker.claim()
+    out = io.BytesIO()
+    Image.frombytes("RGB", (1024, 1024), random.Random(5).randbytes(1024 * 1024 * 3)).save(out, "PNG", compress_level=1)
+    worker.keep(lease, out.getvalue())
+
+    data = http.get(f"/i/{job['id']}.webp?w={width}").data
+
+    assert len(data) <= 25_000
+    with Image.open(io.BytesIO(data)) as small:
+        assert small.width == width
 
 
 def test_a_thumbnail_never_enlarges(http, drawn):

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 
+from core.job import Progress
+from core.redis_client import PREFIX
 from core.webhook_store import Attempt, Endpoint
 from core.workers import WorkerInfo
 from scheduler.submission import Wish
@@ -68,12 +70,35 @@ def test_queue_and_workers_are_live(admin, parts, worker):
     card = admin.locator(".worker")
     expect(card).to_contain_text("5.5 GiB / 8.0 GiB")
     expect(card).to_contain_text("Step 2 of 4")
-    expect(card).to_contain_text("3 of 8 seats")
+    expect(card).to_contain_text("1 of 8 seats, 2 next")
     card.get_by_text("Memory plan").click()
     expect(card.locator("pre")).to_have_text("ring 2 x 0.32")
     worker.step(lease, 3)
     expect(card).to_contain_text("Step 3 of 4")
     expect(card.locator("pre")).to_be_visible()
+
+
+def test_seats_are_those_of_jobs_that_ride_and_others_are_named_beside_them(admin, parts, worker):
+    queue(parts, 7)
+    leases = worker.claim()
+    worker.alive(slots=4)
+    for lease in leases[:4]:
+        worker.step(lease, 2)
+    worker.store.report_progress(leases[4].job_id, leases[4].token, Progress(stage="upload", step=4, steps=4))
+
+    expect(admin.locator(".worker")).to_contain_text("4 of 4 seats, 2 next, 1 saving")
+    expect(admin.locator(".held li").last).to_contain_text("Saving")
+    expect(tile(admin, "Drawing")).to_have_text("4")
+    expect(admin.locator(".tile", has_text="Drawing")).to_contain_text("4 seats, 2 next")
+    worker.alive(slots=2)  # riders beyond the seats have stepped aside for others
+    expect(admin.locator(".worker")).to_contain_text("2 of 2 seats, 2 stepped aside, 2 next, 1 saving")
+
+
+def test_the_pace_is_that_of_a_picture_of_the_usual_size(admin, parts, worker):
+    parts.redis.hset(f"{PREFIX}pace", mapping={"run_ms": "7600", "gap_ms": "1900"})
+
+    expect(tile(admin, "Pace when busy")).to_have_text("1.9 s")
+    expect(admin.locator(".tile", has_text="Pace when busy")).to_contain_text("per 1024 × 1024")
 
 
 def test_a_lane_is_paused_and_resumed_by_keyboard_and_the_focus_stays(admin, parts, worker):

@@ -1,0 +1,30 @@
+// Copying, also where a browser gives pages no clipboard: over plain http, unless it is on the own machine.
+import { make } from './cards.js';
+
+export async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    copyByHand(text);
+  }
+}
+
+// The way that browsers have had for ever; the focus goes back to where it was. Throws where that fails, too.
+function copyByHand(text) {
+  const before = document.activeElement;
+  const field = make('textarea', 'hidden-text');
+  field.value = text;
+  field.readOnly = true;
+  (document.querySelector('dialog[open]') ?? document.body).append(field);
+  field.select();
+  const isCopied = document.execCommand('copy');
+  field.remove();
+  before?.focus();
+  if (!isCopied) throw new Error('not copied');
+}
+
+// Throws where the browser does not allow it; there is no other way for pictures.
+export async function copyPicture(url) {
+  const png = fetch(url).then((answer) => answer.blob());
+  await navigator.clipboard.write([new ClipboardItem({ 'image/png': png })]);
+}

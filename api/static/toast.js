@@ -1,0 +1,35 @@
+// A word at the foot of the page, above whatever dialog is open, and one thing to do about it where there is one.
+import { make } from './cards.js';
+
+const SHOWN_MS = 3200;
+const SHOWN_TO_ACT_MS = 9000;
+let timer = 0;
+let whenGone = null;
+
+// The text goes; what it offered can not be done any more.
+export function endToast() {
+  clearTimeout(timer);
+  document.getElementById('toast').classList.remove('shown');
+  const gone = whenGone;
+  whenGone = null;
+  gone?.();
+}
+
+function offer({ words, run }) {
+  const button = make('button', 'toast-act', words);
+  button.type = 'button';
+  button.addEventListener('click', run);
+  return button;
+}
+
+// `act`: { words, run, onGone }; `onGone` is called once, when the offer is over.
+export function toast(text, act) {
+  endToast();
+  const element = document.getElementById('toast');
+  const above = document.querySelector('dialog[open]') ?? document.body; // all else is inert while a dialog is open
+  if (element.parentElement !== above) above.append(element);
+  element.replaceChildren(make('span', '', text), ...(act ? [offer(act)] : []));
+  element.classList.add('shown');
+  whenGone = act?.onGone ?? null;
+  timer = setTimeout(endToast, act ? SHOWN_TO_ACT_MS : SHOWN_MS);
+}

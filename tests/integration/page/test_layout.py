@@ -1,0 +1,162 @@
+"""Nothing sticks out, on a desk, on a small laptop, on a phone, in both languages."""
+
+from dataclasses import replace
+
+import pytest
+from playwright.sync_api import expect
+
+from core.workers import WorkerInfo
+from scheduler.submission import Wish
+from tests.integration.api.conftest import eventually
+from tests.integration.page.test_accessibility import fill_service
+
+SIZES = ((1280, 800), (1024, 768), (390, 844))
+PHONE = {"width": 390, "height": 844}
+#: What sticks out of the page, or of the card that it stands in; with an open dialog: of the dialog.
+STICKING_OUT = """async () => {
+  for (let frame = 0; frame < 2; frame += 1) await new Promise(requestAnimationFrame);
+  const root = document.documentElement;
+  const top = document.querySelector('dialog[open]') ?? document.body;
+  const found = root.scrollWidth > root.clientWidth ? [`the page: ${root.scrollWidth} > ${root.clientWidth}`] : [];
+  for (const one of top.querySelectorAll('button, a, input, select, .pill, meter')) {
+    if (!one.checkVisibility() || one.closest('.hidden-text, .skip')) continue;
+    const card = one.closest('.worker, .panel, .composer, .card, dialog, header') ?? document.body;
+    const [inner, outer] = [one.getBoundingClientRect(), card.getBoundingClientRect()];
+    const isOut = inner.left < outer.left - 0.5 || inner.right > outer.right + 0.5;
+    if (isOut) found.push(`${one.outerHTML.slice(0, 120)} of ${card.className}`);
+  }
+  return found;
+}"""
+
+
+def sticking_out(page):
+    """In every size; the words that are on the page now."""
+    found = {}
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        found[width] = page.evaluate(STICKING_OUT)
+    return {width: those for width, those in found.items() if those}
+
+
+def other_language(page):
+    page.locator("#language").click()
+
+
+def test_the_page_fits_while_it_draws_selects_and_shows_a_picture(page, live, worker, parts, complaints):
+    page.goto(live.url)
+    page.fill("#prompt", "a red mug on a white table, morning light, seen from the side")
+    page.check("input[value='4']", force=True)
+    page.press("#prompt", "Enter")
+    drawn, failed, runs, _ = eventually(worker.claim)
+    worker.finish(drawn)
+    worker.fail(failed)
+    worker.step(runs, 2)
+    expect(page.locator(".card[data-status=failed]")).to_have_count(1)
+    expect(page.locator(".card[data-status=succeeded]")).to_have_count(1)
+    for _ in ("en-US", "zh-CN"):
+        page.locator("#select").click()
+        page.locator(".card-check").check()
+        assert sticking_out(page) == {}
+        page.locator("#select").click()
+        page.locator(".card-open").click()
+        assert sticking_out(page) == {}
+        page.keyboard.press("Escape")
+        other_language(page)
+    assert complaints.lines == []
+
+
+def test_the_account_page_fits(page, inviting_api, parts, worker):
+    key, _ = parts.tenants.create_key("shop", label="till")
+    page.goto(f"{inviting_api.url}/account")
+    expect(page.locator("#code")).to_be_visible()
+    assert sticking_out(page) == {}
+    wish = Wish(prompt="a red mug on a white table, morning light", width=1024, height=1024)
+    parts.submission.submit_pictures(parts.tenants.get("shop"), wish, 3)
+    worker.finish(worker.claim()[0])
+    page.fill("#key", key)
+    page.press("#key", "Enter")
+    expect(page.locator("#jobs tr")).to_have_count(3)
+    for _ in ("en-US", "zh-CN"):
+        assert sticking_out(page) == {}
+        other_language(page)
+    page.locator("#rotate-form button").click()
+    expect(page.locator("#secret-dialog")).to_be_visible()
+    assert sticking_out(page) == {}
+
+
+def test_the_operators_page_and_its_dialogs_fit(page, inviting_api, parts, worker):
+    fill_service(parts, worker)
+    parts.submission.submit_pictures(parts.tenants.get("shop"), Wish(prompt="a mug", width=256, height=256), 30)
+    page.goto(f"{inviting_api.url}/admin")
+    assert sticking_out(page) == {}
+    page.fill("#admin-key", "the-operators-own-key")
+    page.press("#admin-key", "Enter")
+    expect(page.locator("#tenant-queues button")).to_have_count(3)
+    for _ in ("en-US", "zh-CN"):
+        assert sticking_out(page) == {}
+        for opener, closer in (
+            ("#tenants button >> nth=0", "#limits-cancel"),
+            ("#tenants .danger >> nth=0", "#ban-cancel"),
+            ("#tenant-queues button >> nth=0", "#waiting-dialog .go"),
+        ):
+            page.locator(opener).click()
+            expect(page.locator(closer)).to_be_in_viewport(ratio=1)
+            assert sticking_out(page) == {}
+            page.locator(closer).click()
+        other_language(page)
+
+
+def test_the_order_of_many_waiting_jobs_opens_at_its_title(page, inviting_api, parts, worker):
+    fill_service(parts, worker)
+    parts.submission.submit_pictures(parts.tenants.get("shop"), Wish(prompt="a mug", width=256, height=256), 30)
+    page.goto(f"{inviting_api.url}/admin")
+    page.fill("#admin-key", "the-operators-own-key")
+    page.press("#admin-key", "Enter")
+    page.locator("#tenant-queues button").first.click()
+
+    expect(page.locator("#waiting-title")).to_be_in_viewport(ratio=1)
+    expect(page.locator("#waiting-dialog .go")).to_be_in_viewport(ratio=1)
+
+
+@pytest.mark.parametrize("width", [360, 390])
+def test_a_phones_bar_is_one_line_with_all_that_it_offers(page, inviting_api, parts, worker, width):
+    page.set_viewport_size({"width": width, "height": 844})
+    key, _ = parts.tenants.create_key("shop")
+    parts.tenants.change("shop", {"daily_units": 20})
+    page.goto(inviting_api.url)
+    page.fill("#key", key)
+    page.press("#key", "Enter")
+    expect(page.locator("#quota")).to_be_visible()
+    expect(page.locator("#sign-out")).to_be_visible()
+    for path in ("/", "/account"):
+        page.goto(f"{inviting_api.url}{path}")
+        expect(page.locator("#sign-out")).to_be_visible()
+        places = page.locator(".brand, .bar-end > :visible").evaluate_all(
+            "(all) => all.map((one) => { const box = one.getBoundingClientRect(); return (box.top + box.bottom) / 2; })"
+        )
+        assert max(places) - min(places) < 2
+        assert page.evaluate(STICKING_OUT) == []
+
+
+def test_a_tenants_long_name_does_not_break_the_page(page, inviting_api, parts, worker):
+    name = "a-tenant-with-a-name-as-long-as-a-name-may-be-in-this-service-6"
+    parts.tenants.create_key(name)
+    parts.jobs.heartbeat(WorkerInfo(name="w" * 60, slots=4, device="cuda:0"))
+    parts.submission.submit_pictures(parts.tenants.get(name), Wish(prompt="m" * 300, width=256, height=256), 2)
+    worker.step(worker.claim()[0], 1)
+    page.goto(f"{inviting_api.url}/admin")
+    page.fill("#admin-key", "the-operators-own-key")
+    page.press("#admin-key", "Enter")
+    expect(page.locator("#tenant-queues tr")).to_have_count(1)
+
+    assert sticking_out(page) == {}
+
+
+def test_the_quota_of_a_phone_says_what_is_left(page, live, parts, worker):
+    local = parts.tenants.local()
+    parts.tenants.save(replace(local, limits=replace(local.limits, daily_units=20)))
+    page.set_viewport_size(PHONE)
+    page.goto(live.url)
+
+    expect(page.locator("#quota-text")).to_be_visible()
+    expect(page.locator("#quota-text")).to_contain_text("20 of 20 left today")
