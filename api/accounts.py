@@ -101,12 +101,17 @@ class UsageObject(BaseModel):
     tenant: str
     daily_limit: int
     daily_used: int
-    daily_reserved: int
+    daily_reserved: Annotated[
+        int, Field(description="Of pictures that are not done, lists that are coming in included.")
+    ]
     daily_remaining: int
     resets_in_seconds: int
     burst: int
     burst_per_second: float
     queued_jobs_limit: int
+    queued_jobs: Annotated[int, Field(description="Pictures that wait.")]
+    queued_jobs_held: Annotated[int, Field(description="Room that lists keep which are coming in.")]
+    queued_jobs_remaining: int
     running_jobs_limit: int
 
 
@@ -188,6 +193,9 @@ def used() -> Response:
         burst=owner.limits.burst,
         burst_per_second=owner.limits.burst_per_second,
         queued_jobs_limit=owner.limits.queued_jobs,
+        queued_jobs=use.queue_waiting,
+        queued_jobs_held=use.queue_held,
+        queued_jobs_remaining=use.queue_remaining,
         running_jobs_limit=owner.limits.running_jobs,
     )
     return jsonify(shown.model_dump())

@@ -79,6 +79,7 @@ def effective_parameters(job: Job) -> objects.EffectiveParameters:
         steps=preset.forwards,
         guidance_scale=preset.guidance_scale,
         model=request.model,
+        variation=request.variation or None,
     )
 
 

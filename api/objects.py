@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class ProgressObject(BaseModel):
@@ -52,6 +52,10 @@ class EffectiveParameters(BaseModel):
     guidance_scale: float
     negative_prompt: Literal[""] = ""  # the model takes none
     model: str
+    variation: Annotated[
+        str | None,
+        Field(description="The part of the prompt that varies another picture's, as `metadata.variation` said."),
+    ] = None
 
 
 class DedupObject(BaseModel):

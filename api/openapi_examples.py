@@ -116,7 +116,8 @@ EXAMPLES: dict[str, Any] = {
     "UsageObject": {
         "object": "usage", "tenant": "shop-1", "daily_limit": 500, "daily_used": 88, "daily_reserved": 2,
         "daily_remaining": 410, "resets_in_seconds": 30_600, "burst": 60, "burst_per_second": 1.0,
-        "queued_jobs_limit": 1_000, "running_jobs_limit": 8,
+        "queued_jobs_limit": 1_000, "queued_jobs": 2, "queued_jobs_held": 0, "queued_jobs_remaining": 998,
+        "running_jobs_limit": 8,
     },
     "TenantUsage": {"tenant": "shop-1", "used_today": 88, "used": 1_204, "days": [
         {"date": "2026-11-24", "used": 88, "reserved": 2}]},

@@ -124,7 +124,11 @@ class Drawing(Body):
     ] = None
     metadata: Annotated[
         dict[str, Any] | None,
-        Field(max_length=64, description="Yours; comes back with the job. At most 4,096 bytes of JSON."),
+        Field(
+            max_length=64,
+            description="Yours; comes back with the job. At most 4,096 bytes of JSON. A `variation` that is a part of "
+            "the prompt is also told by the picture itself, in the PNG and at `/i/{id}.json`.",
+        ),
     ] = None
     priority: Annotated[
         Literal["low", "normal", "high"] | None,

@@ -41,8 +41,15 @@ def submit(
         priority=Priority(body.priority or "normal"),
         webhook_url=webhook_url,
         retention_seconds=bounded_retention(body.expires_in, parts.settings.picture_retention_seconds),
+        variation=_variation(body),
     )
     return parts.submission.submit_pictures(owner, wish, body.n or 1)
+
+
+def _variation(body: Drawing) -> str:
+    """What `metadata.variation` says, if it is a part of the prompt: the picture tells no more than its prompt does."""
+    said = (body.metadata or {}).get("variation")
+    return said if isinstance(said, str) and said in body.prompt else ""
 
 
 def _checked_webhook(parts: Services, owner: Tenant, url: str | None) -> str:

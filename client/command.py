@@ -208,6 +208,18 @@ def usage(
         typer.echo(f"{day['date']}\t{day['used']}")
     today = f"{used['daily_used']} of {used['daily_limit']} pictures today, {used['daily_reserved']} reserved"
     typer.echo(f"{used['tenant']}: {today}")
+    if "queued_jobs" in used:  # a service of an earlier release does not tell
+        typer.echo(_queue_use(used))
+
+
+def _queue_use(used: dict[str, Any]) -> str:
+    waiting = f"{used['queued_jobs']} of at most {used['queued_jobs_limit']} pictures wait"
+    held = (
+        f", room for {used['queued_jobs_held']} more is kept for lists that are coming in"
+        if used["queued_jobs_held"]
+        else ""
+    )
+    return f"{waiting}{held}"
 
 
 @keys_app.command("create", epilog=examples('zimg keys create shop-1 --label "till"'))

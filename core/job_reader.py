@@ -50,10 +50,11 @@ class LimitUse:
     daily_reset_seconds: float
     queue_limit: int
     queue_waiting: int
+    queue_held: int  # room that lists which are coming in keep
 
     @property
     def queue_remaining(self) -> int:
-        return max(0, self.queue_limit - self.queue_waiting)
+        return max(0, self.queue_limit - self.queue_waiting - self.queue_held)
 
     @property
     def daily_remaining(self) -> int:
@@ -218,7 +219,7 @@ class JobReader:
     def usage(self, tenant: str, limits: TenantLimits) -> LimitUse:
         """What the tenant has used of `limits` by now."""
         emission_ms = emission_of(limits)
-        _now, debt_ms, used, reserved, day_ms, waiting = self._scripts.run("usage", tenant)
+        _now, debt_ms, used, reserved, day_ms, waiting, held = self._scripts.run("usage", tenant)
         spent = int(-(-int(debt_ms) // emission_ms)) if emission_ms else 0
         until_next_ms = int(debt_ms) - max(0, min(spent, limits.burst) - 1) * emission_ms
         return LimitUse(
@@ -232,6 +233,7 @@ class JobReader:
             daily_reset_seconds=int(day_ms) / 1000,
             queue_limit=limits.queued_jobs,
             queue_waiting=int(waiting),
+            queue_held=int(held),
         )
 
     def is_paused(self, kind: str, name: str) -> bool:

@@ -49,6 +49,7 @@ class Wish:
     priority: Priority = Priority.NORMAL
     webhook_url: str = ""
     retention_seconds: int = 0
+    variation: str = ""
 
 
 def work_of(width: int, height: int, preset: Preset) -> float:
@@ -131,6 +132,7 @@ class Submission:
             seed=seed,
             preset=preset.name,
             model=profile.id,
+            variation=wish.variation,
         )
         is_batch = wish.lane is Lane.BATCH
         deadline = self._settings.batch_deadline_seconds if is_batch else self._settings.interactive_deadline_seconds

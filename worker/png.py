@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from dataclasses import dataclass
 
 from PIL import Image
@@ -64,6 +65,7 @@ def _text(image: Image.Image, request: GenerationRequest, profile: ModelProfile,
         "model": f"{profile.id}@{profile.revision}",
         "Software": SOFTWARE,
         "parameters": describe_parameters(request, profile, decode_mode=decode_mode),
+        **({"variation": request.variation} if request.variation else {}),
     }
     for name, value in fields.items():
         info.add_itxt(name, value) if not value.isascii() else info.add_text(name, value)
@@ -86,8 +88,10 @@ def describe_parameters(request: GenerationRequest, profile: ModelProfile, *, de
     """As AUTOMATIC1111's web UI writes it, so that the tools people have read prompt and seed."""
     preset = find_preset(request.preset)
     decoded = f"Decode: {decode_mode}, " if decode_mode else ""
+    # Quoted as that web UI quotes a value that may hold a comma.
+    varied = f"Variation: {json.dumps(request.variation, ensure_ascii=False)}, " if request.variation else ""
     return (
         f"{request.prompt}\nSteps: {preset.forwards}, Sampler: Euler, CFG scale: {preset.guidance_scale:g}, "
-        f"Seed: {request.seed}, Size: {request.width}x{request.height}, Model: {profile.id}, {decoded}"
+        f"Seed: {request.seed}, Size: {request.width}x{request.height}, Model: {profile.id}, {varied}{decoded}"
         f"Version: {SOFTWARE}"
     )

@@ -209,6 +209,27 @@ def test_a_failed_job_says_why_in_the_callers_language(http, worker):
     assert "空白" in chinese["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"varied_from": "a mug", "variation": "in different light"}, "in different light"),
+        ({"variation": "my own secret note"}, None),  # not what the prompt says: never made public
+        ({"variation": ["a mug"]}, None),
+        ({}, None),
+    ],
+)
+def test_a_variation_is_told_by_the_picture_and_its_record(http, worker, said, told):
+    job = http.post("/v1/jobs", json={"prompt": "a mug, in different light", "metadata": said}).json
+    (lease,) = worker.claim()
+    worker.finish(lease)
+
+    shown = http.get(f"/v1/jobs/{job['id']}").json
+
+    assert http.get(f"/i/{job['id']}.json").json["parameters"]["variation"] == told
+    assert (shown["effective_parameters"]["variation"], shown["metadata"]) == (told, said)
+    assert lease.request.variation == (told or "")
+
+
 @pytest.mark.parametrize("job_id", ["0" * 32, "nope", "..%2f..", "a" * 5000, "%00", "0" * 31 + "G"])
 @pytest.mark.parametrize("tail", ["", "/events"])
 def test_an_unknown_job_is_404_and_never_done(http, parts, job_id, tail):

@@ -1,12 +1,14 @@
 """What is left of a tenant's limits is told with every answer to it, and with no other."""
 
 import re
+import time
 from dataclasses import replace
 
 import pytest
 
 from api.app import create_app
 from api.parts import build_services
+from core.redis_client import PREFIX
 from tests.fault_proxy import tcp_proxy
 from tests.integration.api.test_auth import ADMIN, make_key
 
@@ -191,3 +193,16 @@ def test_the_document_names_the_fields_under_the_answers_that_have_them(http, pa
     assert set(document["components"]["responses"]["Problem429"]["headers"]) == FIELDS
     assert set(document["components"]["headers"]) == FIELDS
     assert "headers" not in paths["/v1/keys"]["get"]["responses"]["200"]
+
+
+def test_usage_tells_the_room_that_a_list_keeps_which_is_coming_in(http, worker, parts):
+    http.post("/v1/jobs", json={"prompt": "a"})
+    parts.redis.hset(f"{PREFIX}hold:batch", mapping={"tenant": "local", "day": "0", "units": 7, "jobs": 7})
+    parts.redis.zadd(f"{PREFIX}holds", {"batch": time.time() * 1000 + 60_000})
+
+    answer = http.get("/v1/usage")
+
+    limit = parts.tenants.local().limits.queued_jobs
+    told = [answer.json[f"queued_jobs{name}"] for name in ("", "_held", "_remaining", "_limit")]
+    assert told == [1, 7, limit - 8, limit]
+    assert f'"queue";r={limit - 8}' in answer.headers["RateLimit"]

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import time
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -51,6 +52,25 @@ def test_the_text_names_prompt_seed_preset_model_and_version():
     assert (text["seed"], text["preset"], text["model"]) == ("7", "turbo", "zimg-tiny@r1")
     assert text["Software"] == f"zimg {__version__}"
     assert "Steps: 4, Sampler: Euler, CFG scale: 0, Seed: 7, Size: 64x48" in text["parameters"]
+
+
+def test_a_variation_stands_in_the_text_and_changes_nothing_where_there_is_none():
+    request = GenerationRequest(
+        prompt='a mug，换一种光线, "soft"',
+        width=64,
+        height=48,
+        seed=7,
+        preset="turbo",
+        model="m",
+        variation='换一种光线, "soft"',
+    )
+    png = encode_png(Image.new("RGB", (64, 48)), request, PROFILE).png
+
+    with Image.open(io.BytesIO(png)) as image:
+        text = image.text
+    assert text["variation"] == request.variation
+    assert 'Variation: "换一种光线, \\"soft\\"", ' in text["parameters"]
+    assert "variation" not in replace(request, variation="").to_json()
 
 
 def test_the_same_request_gives_the_same_bytes_and_their_hash():

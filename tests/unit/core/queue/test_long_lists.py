@@ -187,6 +187,20 @@ def test_a_hold_of_another_tenant_leaves_ones_own_cap_alone(kit):
 
 
 @pytest.mark.usefixtures("portions_of_three")
+def test_the_room_that_a_list_keeps_is_told_until_the_hold_runs_out(kit):
+    allowed = limits(queued_jobs=20)
+    break_off(kit, rows(10), allowed)
+    own, other = (kit.store.usage(tenant, allowed) for tenant in ("a", "b"))
+    kit.let_run_out("holds", "b1")
+    kit.store.reap_holds()
+    after = kit.store.usage("a", allowed)
+
+    assert (own.queue_waiting, own.queue_held, own.queue_remaining, own.daily_reserved) == (3, 7, 10, 10)
+    assert (other.queue_held, other.queue_remaining) == (0, 20)
+    assert (after.queue_waiting, after.queue_held, after.queue_remaining, after.daily_reserved) == (3, 0, 17, 3)
+
+
+@pytest.mark.usefixtures("portions_of_three")
 def test_a_list_that_was_broken_off_keeps_its_units_until_the_hold_runs_out(kit):
     jobs = rows(10, cost_units=2)
     break_off(kit, jobs, calls=2)
