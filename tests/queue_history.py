@@ -31,6 +31,7 @@ NEXT_TOLD: Mapping[str | None, frozenset[str]] = {
     "running": frozenset({"queued", "canceling", "succeeded", "failed", "canceled"}),
     "canceling": frozenset({"queued", "succeeded", "failed", "canceled"}),
 }
+TOLD_KEYS = tuple(f"{PREFIX}{kind}".encode() for kind in ("job:", "ev:", "ledger"))
 TOLD_ENDS = {"SUCCEEDED": "succeeded", "DEAD": "failed", "CANCELED": "canceled"}
 
 
@@ -117,17 +118,17 @@ def read_history(folder: Path) -> History:
     return history
 
 
-def _steps(text: bytes) -> Iterator[list[list[str]]]:
+def _steps(text: bytes) -> Iterator[list[list[bytes]]]:
     """Commands that were written as one; what a crash left unfinished at the end is none."""
-    at, step, is_open = 0, list[list[str]](), False
+    at, step, is_open = 0, list[list[bytes]](), False
     while at < len(text):
         try:
             command, at = _command(text, at)
         except (ValueError, IndexError):
             return
-        if command == ["MULTI"]:
+        if command == [b"MULTI"]:
             is_open = True
-        elif command == ["EXEC"]:
+        elif command == [b"EXEC"]:
             yield step
             step, is_open = [], False
         elif is_open:
@@ -136,25 +137,26 @@ def _steps(text: bytes) -> Iterator[list[list[str]]]:
             yield [command]
 
 
-def _command(text: bytes, at: int) -> tuple[list[str], int]:
+def _command(text: bytes, at: int) -> tuple[list[bytes], int]:
     """The command that begins there, and where the next one does."""
     end = text.index(b"\r\n", at)
-    words, count, at = list[str](), int(text[at + 1 : end]), end + 2
+    words, count, at = list[bytes](), int(text[at + 1 : end]), end + 2
     for _ in range(count):
         end = text.index(b"\r\n", at)
         begin = end + 2
         at = begin + int(text[at + 1 : end]) + 2
         if at > len(text):
             raise ValueError("cut off")
-        words.append(text[begin : at - 2].decode(errors="replace"))
+        words.append(text[begin : at - 2])
     return words, at
 
 
-def _take(history: History, step: list[list[str]]) -> None:
+def _take(history: History, step: list[list[bytes]]) -> None:
     """Add what one script wrote."""
+    ours = ([word.decode(errors="replace") for word in command] for command in step if _is_told(command))
     states: dict[str, str] = {}  # a script may pass through a state, as submit does for a follower
     settled: list[tuple[str, str]] = []
-    for name, key, *values in (command for command in step if len(command) > 2):
+    for name, key, *values in ours:
         kind, _, job_id = key.removeprefix(PREFIX).partition(":")
         if name == "HSET" and kind == "job":
             _note_fields(history, states, job_id, dict(zip(values[::2], values[1::2], strict=True)))
@@ -171,6 +173,10 @@ def _take(history: History, step: list[list[str]]) -> None:
         job = history.jobs[job_id]
         job.settled.append(kind)
         job.is_settled_apart |= states.get(job_id) not in TOLD_ENDS
+
+
+def _is_told(command: list[bytes]) -> bool:
+    return command[0] in (b"HSET", b"XADD") and command[1].startswith(TOLD_KEYS)
 
 
 def _note_fields(history: History, states: dict[str, str], job_id: str, fields: dict[str, str]) -> None:
