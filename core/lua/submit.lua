@@ -90,15 +90,16 @@ local asked = #news + rest.interactive + rest.batch
 if is_drawn and not held_day and #news > 0 then return {'hold_gone', ''} end
 if is_drawn and held_day then day = held_day end
 
--- Room in the queue that open holds keep: the tenant's, and everybody's.
+-- Room in the queue that open holds keep: the tenant's, and everybody's for each model.
 local function held_jobs()
-  local own, all = 0, 0
+  local own, of_model = 0, {}
   for _, name in ipairs(redis.call('ZRANGE', PREFIX .. 'holds', 0, -1)) do
-    local kept = redis.call('HMGET', PREFIX .. 'hold:' .. name, 'tenant', 'jobs')
-    all = all + (tonumber(kept[2]) or 0)
-    if kept[1] == tenant then own = own + (tonumber(kept[2]) or 0) end
+    local kept = redis.call('HMGET', PREFIX .. 'hold:' .. name, 'tenant', 'jobs', 'model')
+    local jobs, model = tonumber(kept[2]) or 0, kept[3] or ''
+    of_model[model] = (of_model[model] or 0) + jobs
+    if kept[1] == tenant then own = own + jobs end
   end
-  return own, all
+  return own, of_model
 end
 
 local gcra = PREFIX .. 'gcra:' .. tenant
@@ -120,12 +121,13 @@ if asked > 0 and not is_drawn then
   if (tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost + rest.units > tonumber(ARGV[4]) then
     return {'quota_exceeded', tostring(86400000 - now % 86400000)}
   end
-  local waiting, all_held = held_jobs()
+  local waiting, held = held_jobs()
   for _, entity in ipairs(entities_of(tenant)) do waiting = waiting + redis.call('ZCARD', PREFIX .. 'tq:' .. entity) end
   if waiting + asked > tonumber(ARGV[7]) then return {'queue_full', tostring(waiting)} end
   local looked_at = {}  -- each model has room of its own, so one without workers fills up alone
   for _, new in ipairs(news) do
-    local is_over = not looked_at[new.model] and waiting_of(new.model) + all_held + asked > tonumber(ARGV[8])
+    local taken = waiting_of(new.model) + (held[new.model] or 0)
+    local is_over = not looked_at[new.model] and taken + asked > tonumber(ARGV[8])
     if is_over then return {'overloaded', '0'} end
     looked_at[new.model] = true
   end
@@ -150,7 +152,8 @@ elseif asked > 0 then
 end
 
 if asked > #news then
-  redis.call('HSET', hold, 'tenant', tenant, 'day', day, 'units', rest.units, 'jobs', asked - #news)
+  redis.call('HSET', hold, 'tenant', tenant, 'day', day, 'units', rest.units, 'jobs', asked - #news,
+    'model', job_at(1).model)
   held_day = day
   local batch = job_at(1).batch
   if batch ~= '' then redis.call('HSET', PREFIX .. 'batch:' .. batch, 'tenant', tenant, 'expected', LIST.total) end

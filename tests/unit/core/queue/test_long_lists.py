@@ -201,6 +201,14 @@ def test_the_room_that_a_list_keeps_is_told_until_the_hold_runs_out(kit):
 
 
 @pytest.mark.usefixtures("portions_of_three")
+@pytest.mark.parametrize("model", ["", "other"])
+def test_a_hold_names_the_model_that_its_rows_are_for(kit, model):
+    break_off(kit, rows(10, queue=model))
+
+    assert kit.redis.hget(HOLD, "model") == model
+
+
+@pytest.mark.usefixtures("portions_of_three")
 def test_a_list_that_was_broken_off_keeps_its_units_until_the_hold_runs_out(kit):
     jobs = rows(10, cost_units=2)
     break_off(kit, jobs, calls=2)

@@ -231,6 +231,19 @@ def test_the_auditor_puts_a_job_back_into_its_models_queue(duo, break_it):
     assert [one.job_id for one in released(duo)] == [job_id]
 
 
+def test_room_that_a_list_keeps_is_its_own_models(queue_redis):
+    duo = Kit(queue_redis, replace(Settings(), queued_jobs=3))
+    kept = {"tenant": "b", "day": "0", "units": 3, "jobs": 3, "model": "other"}
+    duo.redis.hset(f"{PREFIX}hold:b1", mapping=kept)
+    duo.redis.zadd(f"{PREFIX}holds", {"b1": 1e15})
+
+    for _ in range(3):
+        duo.queued()
+
+    with pytest.raises(Overloaded):
+        duo.queued(queue="other")
+
+
 def test_a_model_without_workers_fills_its_own_room_and_no_other(queue_redis):
     duo = Kit(queue_redis, replace(Settings(), queued_jobs=3))
     for _ in range(3):
