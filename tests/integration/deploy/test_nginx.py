@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import http.server
+import re
 import socket
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.problems import PROBLEMS
 from deploy.local.ports import choose_ports
 from tests.fixtures.nginx import CONFIG, nginx_before
 
@@ -75,6 +77,26 @@ def test_a_refusal_is_problem_json_and_says_when_to_come_back(door):
     assert refused.headers["Content-Type"].startswith("application/problem+json")
     assert refused.headers["Retry-After"] == "1"
     assert refused.json()["code"] == "rate_limit_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("language", "is_chinese"),
+    [("zh-CN,zh;q=0.9,en;q=0.8", True), ("de, zh;q=0.3", True), ("en-US,zh;q=0.5", False), ("de", False), ("", False)],
+)
+def test_what_nginx_refuses_is_told_in_the_callers_language_as_the_api_tells_it(door, language, is_chinese):
+    with httpx.Client(timeout=20, headers={"Accept-Language": language}) as client:
+        sent = (client.post(f"{door}/v1/jobs", json={}) for _ in range(40))
+        slow = next(answer for answer in sent if answer.status_code == 429)
+        large = client.post(f"{door}/i/x", content=b"x" * (16 * 1024 * 1024 + 1))
+
+    for answer, numbers in ((slow, ["5", "1"]), (large, ["16777216"])):
+        told, row = answer.json(), PROBLEMS[answer.json()["code"]]
+        assert told["title"] == (row.title_zh if is_chinese else row.title)
+        assert (told["status"], told["error"]["type"]) == (row.status, row.openai_type)
+        assert re.findall(r"\d+", told["detail"]) == numbers
+        assert told["error"]["message"] == f"{told['title']}: {told['detail']}"
+        assert told["request_id"] == answer.headers["X-Request-Id"]
+        assert bool(re.search("[\u4e00-\u9fff]", told["detail"])) == is_chinese
 
 
 def test_polling_and_pictures_are_not_counted_as_creating_work(door):
