@@ -2,7 +2,7 @@
 const EN = {
   skip: 'Skip to the prompt', docs: 'API', account: 'Account', theme: 'Light or dark', signOut: 'Sign out', promptLabel: 'What do you want to see?',
   shape: 'Shape', square: 'Square', portrait: 'Portrait', landscape: 'Landscape', count: 'Number of pictures', one: 'One picture',
-  four: 'Four pictures', hint: 'Enter draws · Shift+Enter for a new line', go: 'Go', history: 'Your pictures', starredOnly: 'Starred',
+  four: 'Four pictures', hint: 'Enter draws · Shift+Enter: new line', go: 'Go', history: 'Your pictures', starredOnly: 'Starred',
   select: 'Select', selectDone: 'Done', empty: 'Nothing here yet. What you draw stays here, also after a reload.', noStars: 'No starred pictures. The star is in the large view of a picture.',
   examples: 'For a start', example1: 'A red mug on a white table, morning light', example2: 'Mountains in fog, ink wash painting', example3: 'An orange cat asleep on a blue sofa',
   dropHint: 'Drop a zimg picture: its words and seed are taken', toSignUp: 'No key? Make an account with an invite', more: 'Show older ones',

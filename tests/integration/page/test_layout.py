@@ -28,6 +28,9 @@ STICKING_OUT = """async () => {
   return found;
 }"""
 
+#: How far down the middle of each is.
+MIDDLES = "(all) => all.map((one) => one.getBoundingClientRect()).map((box) => (box.top + box.bottom) / 2)"
+
 
 def sticking_out(page):
     """In every size; the words that are on the page now."""
@@ -131,9 +134,7 @@ def test_a_phones_bar_is_one_line_with_all_that_it_offers(page, inviting_api, pa
     for path in ("/", "/account"):
         page.goto(f"{inviting_api.url}{path}")
         expect(page.locator("#sign-out")).to_be_visible()
-        places = page.locator(".brand, .bar-end > :visible").evaluate_all(
-            "(all) => all.map((one) => { const box = one.getBoundingClientRect(); return (box.top + box.bottom) / 2; })"
-        )
+        places = page.locator(".brand, .bar-end > :visible").evaluate_all(MIDDLES)
         assert max(places) - min(places) < 2
         assert page.evaluate(STICKING_OUT) == []
 
@@ -160,3 +161,23 @@ def test_the_quota_of_a_phone_says_what_is_left(page, live, parts, worker):
 
     expect(page.locator("#quota-text")).to_be_visible()
     expect(page.locator("#quota-text")).to_contain_text("20 of 20 left today")
+
+
+@pytest.mark.parametrize("width", [1280, 1024])
+def test_a_desks_controls_stand_in_one_line_also_with_a_pictures_parameters(page, live, worker, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(live.url)
+    expect(page.locator("#prompt")).to_be_focused()
+    for _ in ("en-US", "zh-CN"):
+        for is_repeated in (False, True):
+            page.evaluate(
+                """(shown) => {
+                  document.getElementById('repeated').hidden = !shown;
+                  document.getElementById('repeated-text').textContent = 'Seed 4294967295 · 1024 × 1024';
+                }""",
+                is_repeated,
+            )
+            places = page.locator(":is(#shapes, #counts, #repeated, #go):visible").evaluate_all(MIDDLES)
+            assert len(places) == (2 if is_repeated else 3)  # a dropped picture brings its own shape
+            assert max(places) - min(places) < 3
+        other_language(page)
