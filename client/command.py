@@ -8,22 +8,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from .client import DEFAULT_URL, Job, Priority, Zimg
 from .doctor.command import doctor
 from .picture import read_parameters
 from .terminal import FAILED, AdminKey, AsJson, Key, Url, err, examples, table, told
+from .watching import watch, watch_batch
 from .webhooks_command import webhooks_app
 from .weights_command import weights_app
 
-BATCH_LOOK_SECONDS = 2.0
 STATUSES = ("queued", "running", "succeeded", "failed", "canceling", "canceled", "expired")
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
@@ -90,7 +87,7 @@ def gen(
             webhook_url=webhook_url or None,
         )
         if wait:
-            made = _watch(zimg, made)
+            made = watch(zimg, made)
             files = [_save(zimg, job, _path(target, job, place, len(made))) for place, job in enumerate(made, 1)]
         else:
             files = [""] * len(made)
@@ -140,7 +137,7 @@ def batch(
         made = zimg.create_batch(file, templates=templates, size=size, model=model)
         err.print(f"batch {made['id']}: {made['request_counts']['total']} pictures")
         if wait:
-            made = _watch_batch(zimg, made)
+            made = watch_batch(zimg, made)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(zimg.manifest(made["id"]))
     if as_json:
@@ -267,54 +264,6 @@ def revoke_key(
     with Zimg(url, key=admin_key) as zimg:
         zimg.revoke_key(key_id)
     typer.echo(json.dumps({"id": key_id, "revoked": True}) if as_json else "revoked")
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A job's line on the terminal."""
-
-    progress: Progress
-    task: TaskID
-
-    def show(self, job: Job) -> None:
-        text = job.status
-        if job.status == "queued" and job.queue_position:
-            text = f"place {job.queue_position}"
-        elif job.status == "running" and job.steps:
-            text = f"step {job.step} of {job.steps}"
-        self.progress.update(self.task, completed=1.0 if job.has_ended else job.share_done, state=text)
-
-
-def _bars() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
-    return Progress(*columns, console=err, transient=True)
-
-
-def _watch(zimg: Zimg, made: Sequence[Job]) -> list[Job]:
-    """The jobs at their ends, with a bar each."""
-    with _bars() as progress, ThreadPoolExecutor(max_workers=len(made)) as pool:
-
-        def follow(job: Job) -> Job:
-            line, seen = _Line(progress, progress.add_task(job.id[:8], total=1.0, state=job.status)), job
-            for seen in zimg.follow(job.id):
-                line.show(seen)
-            return seen
-
-        return list(pool.map(follow, made))
-
-
-def _watch_batch(zimg: Zimg, made: dict[str, Any]) -> dict[str, Any]:
-    """The batch when all its jobs have ended."""
-    with _bars() as progress:
-        total = made["request_counts"]["total"]
-        task = progress.add_task(made["name"], total=total, state="")
-        while made["status"] == "in_progress":
-            time.sleep(BATCH_LOOK_SECONDS)
-            made = zimg.batch(made["id"])
-            counts = made["request_counts"]
-            ended = counts["completed"] + counts["failed"] + counts["canceled"]
-            progress.update(task, completed=ended, state=f"{ended} of {total}, {counts['failed']} failed")
-    return made
 
 
 def _check_target(target: Path) -> None:

@@ -13,10 +13,10 @@ from rich.table import Table
 
 from .client import ZimgProblem
 
-FAILED, REFUSED, UNAVAILABLE = 1, 3, 4
+FAILED, REFUSED, UNAVAILABLE, STOPPED = 1, 3, 4, 130
 EXIT_CODES = (
     "Exit codes: 0 done, 1 a job did not succeed or a check failed, 2 wrong usage, 3 the service refused, "
-    "4 the service is not available."
+    "4 the service is not available, 130 stopped by Ctrl-C."
 )
 
 out, err = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
@@ -54,9 +54,12 @@ def told(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]
         except ZimgProblem as problem:
             where = f" ({problem.field})" if problem.field else ""
             err.print(f"[red]zimg:[/red] {escape(f'{problem}{where}')}")
-            for one in problem.errors[:20]:
+            for one in problem.errors[:20] if len(problem.errors) > 1 else ():
                 err.print(f"  {escape(str(one['pointer']))}: {escape(str(one['detail']))}")
             raise typer.Exit(REFUSED if 400 <= problem.status < 500 else UNAVAILABLE) from None
+        except KeyboardInterrupt:
+            err.print("stopped")
+            raise typer.Exit(STOPPED) from None
 
     return telling
 

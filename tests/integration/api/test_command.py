@@ -105,6 +105,34 @@ def test_gen_without_waiting_prints_the_job(zimg, worker, parts):
     assert parts.jobs.get(json.loads(out)[0]["id"]) is not None
 
 
+@pytest.mark.parametrize("arguments", [("gen", "a", "-n", "2"), ("batch", "list.csv")])
+def test_ctrl_c_ends_the_waiting_at_once_and_says_what_goes_on(live, worker, parts, tmp_path, arguments):
+    (tmp_path / "list.csv").write_text("sku,title\nA,Red mug\n")
+    environ, before = {**os.environ, "PYTHONPATH": str(ROOT), "ZIMG_URL": live.url}, looks_at_jobs(live)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "client", *arguments], cwd=tmp_path, env=environ,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        jobs = eventually(lambda: parts.jobs.list_jobs("local"))
+        eventually(lambda: looks_at_jobs(live) > before or arguments[0] == "batch")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    finally:
+        process.kill()
+
+    assert (process.returncode, out) == (130, "")
+    assert (jobs[0].batch_id or jobs[0].id) in err
+    assert not parts.jobs.get(jobs[0].id).state.is_terminal
+
+
+def looks_at_jobs(live):
+    """How often somebody looked at a job at the live api."""
+    lines = httpx.get(f"{live.url}/metrics", timeout=20).text.splitlines()
+    counted = (line.split()[-1] for line in lines if line.startswith("zimg_http_requests_total{") and "job_id>" in line)
+    return sum(map(float, counted))
+
+
 def test_a_refused_request_says_why_and_ends_with_3(zimg, worker):
     code, out, err = zimg("gen", "a", "--size", "17x5000")
 
