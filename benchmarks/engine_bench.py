@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from worker.offload.card_memory import used_bytes
+
 warnings.filterwarnings("ignore")
 
 SUBJECT = "a white ceramic teapot on a pure white background, studio light, product photo"
@@ -84,13 +86,8 @@ class Bench:
 
 
 def nvml_used() -> int:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
-    except Exception:
-        return 0
+    """Bytes in use on the card that this process sees first; 0 where NVML can not tell."""
+    return used_bytes(torch.device("cuda", 0))
 
 
 def sync() -> None:

@@ -19,7 +19,7 @@ from models.recipe.batches import (
     build_caption_table,
     training_groups,
 )
-from models.recipe.finish import Examiner, finish
+from models.recipe.finish import Examiner, finish, write_model
 from models.recipe.model import (
     TINY_SHAPE,
     BatchedDenoiser,
@@ -124,6 +124,7 @@ def _train(arguments: argparse.Namespace, run: Run, scale: Scale, painter: Paint
     train_flow(learners, data, run, arguments.flow_seconds, graphs=graphs)
     if run.must_stop:
         examiner.glance(painter, run, min(arguments.captions, 100))
+        write_model(painter, run.path("so-far"))
         return
     if arguments.guided_seconds > 0:
         count = min(arguments.captions, SCORE_CAPTIONS)

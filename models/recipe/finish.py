@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,15 +75,18 @@ class Examiner:
         contact_sheet(painter, self.main, 2 * self.tile, 7, min(self.sheet, 28)).save(run.path("so-far.png"))
 
 
+def write_model(painter: Painter, folder: Path) -> int:
+    """Write the painter's networks as a pipeline and return its size in bytes."""
+    return export_pipeline(painter.tokenizer, painter.encoder, painter.denoiser.transformer, painter.vae, folder)
+
+
 def finish(painter: Painter, run: Run, examiner: Examiner, captions: int) -> None:
     """Write the model, then measure and picture what was written."""
     for part in (painter.encoder, painter.denoiser, painter.vae):
         cast_parameters(part, torch.bfloat16)
         cast_parameters(part, torch.float32)
     parameters = sum(p.numel() for m in (painter.encoder, painter.denoiser, painter.vae) for p in m.parameters())
-    size = export_pipeline(
-        painter.tokenizer, painter.encoder, painter.denoiser.transformer, painter.vae, run.path("model")
-    )
+    size = write_model(painter, run.path("model"))
     run.log("export", bytes=size)
     loss_plot(run.path("log.jsonl")).save(run.path("losses.png"))
     contact_sheet(painter, examiner.main, examiner.tile, 14, examiner.sheet).save(run.path("contact-sheet.png"))
