@@ -65,6 +65,16 @@ def test_the_page_in_every_state_has_no_violations(tab, worker):
     tab.locator("#select").click()
     tab.locator(".card[data-status=succeeded] .card-open").click()
     tab.locator("#star").click()
+    tab.evaluate("() => Object.defineProperty(navigator, 'clipboard', { value: undefined })")  # as over plain http
+    tab.locator("#copy-picture").click()
+    expect(tab.locator("#no-copy")).to_be_visible()
+    tab.locator("#copy-link").click()
+    expect(tab.locator("#toast")).to_be_visible()
+    assert violations(tab) == []
+
+    tab.keyboard.press("Escape")
+    tab.locator(".card[data-status=failed] button").last.click()
+    expect(tab.locator(".toast-act")).to_be_visible()
     assert violations(tab) == []
 
 
@@ -123,6 +133,7 @@ def is_too_wide(page):
 def test_the_account_page_in_every_state_has_no_violations(bare_tab, inviting_api, parts, worker):
     page = bare_tab
     key, _ = parts.tenants.create_key("shop", label="till")
+    parts.tenants.change("shop", {"daily_units": 3})
     page.goto(f"{inviting_api.url}/account")
     expect(page.locator("#code")).to_be_visible()
     assert violations(page) == []
@@ -135,6 +146,7 @@ def test_the_account_page_in_every_state_has_no_violations(bare_tab, inviting_ap
     page.fill("#key", key)
     page.press("#key", "Enter")
     expect(page.locator("#jobs tr")).to_have_count(3)
+    expect(page.locator(".today")).to_have_attribute("data-level", "none")
     assert violations(page) == []
     assert not is_too_wide(page)
     page.locator("#rotate-form button").click()
