@@ -4,7 +4,8 @@
     .venv/bin/python -m docs.take_screenshots panels
 
 The first draws a few prompts by the page itself, then saves page.png, viewer.png, dark-zh.png and phone.png in
-docs/images (the pictures that the docs show are the starter model's); the second saves account*.png and admin*.png of a sample service. Look at them before you keep them.
+docs/images (those of the docs were taken with the starter model); the second saves account*.png and admin*.png of a
+sample service. Look at them before you keep them.
 """
 
 from __future__ import annotations
