@@ -15,11 +15,27 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from gunicorn.http.errors import (
+    ConfigurationProblem,
+    InvalidResponseHeader,
+    InvalidResponseHeaderName,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+)
+from gunicorn.util import write_nonblock
+
+from api import unread
 from api.pacing_worker import PacingWorker
+from core.logs import get_logger
 from core.settings import Settings
 
+TOO_LARGE = (LimitRequestLine, LimitRequestHeaders)
+OURS = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHeaderName)  # faults of the service itself
 BODY_TIMES = 4  # a body has so many times as long as a head
 SEND_SECONDS = 30  # a client that takes nothing of its answer for so long is given up
+
+log = get_logger(__name__)
 
 
 class Reading:
@@ -112,6 +128,15 @@ class BoundedWorker(PacingWorker):
             self.reading.begin(conn, time.monotonic() + BODY_TIMES * self._head_seconds)
             req.body = WatchedBody(req.body, length, lambda: self.reading.end(conn))
         return super().handle_request(req, conn)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """What is no HTTP request is refused as a problem, which repeats nothing of it; gunicorn answers the rest."""
+        if not isinstance(exc, ParseException) or isinstance(exc, OURS):
+            super().handle_error(req, client, addr, exc)
+            return
+        log.warning("no HTTP request", action="refuse", kind=type(exc).__name__)
+        with contextlib.suppress(OSError):
+            write_nonblock(client, unread.answer(is_too_large=isinstance(exc, TOO_LARGE), limits=self.cfg))
 
     def murder_pending(self) -> None:
         """Called once a second by the main loop."""

@@ -167,6 +167,14 @@ PROBLEMS: dict[str, Problem] = {
         "不支持的内容类型",
         "请使用文档规定的 Content-Type。",
     ),
+    "head_too_large": Problem(
+        431,
+        INVALID,
+        "The request's head is too large",
+        "Send a shorter address, and fewer and shorter headers.",
+        "请求头过大",
+        "请缩短地址，并减少、缩短请求头。",
+    ),
     "range_not_satisfiable": Problem(
         416,
         INVALID,

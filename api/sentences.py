@@ -10,7 +10,7 @@ from __future__ import annotations
 SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     "invalid_request": (
         ("The request could not be read.", "无法读取该请求。"),
-        ("{name} is not written as it should be", "{name} 的写法不正确"),
+        ("{name} is not written as /docs says", "{name} 的写法与 /docs 所述不符"),
         ("{name} is not valid ({reason})", "{name} 无效（{reason}）"),
         (
             "Idempotency-Key must have 1 to 255 printable ASCII characters without spaces.",
@@ -201,6 +201,12 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "请以 multipart/form-data 发送商品表，CSV 放在 `file` 字段中。",
         ),
     ),
+    "head_too_large": (
+        (
+            "The address and each header may have {most} bytes, and there may be {count} headers.",
+            "地址和每个请求头最多 {most} 字节，请求头最多 {count} 个。",
+        ),
+    ),
     "range_not_satisfiable": (
         ("The file has {count} bytes; ask for a range within them.", "文件有 {count} 字节，请求的范围须在其中。"),
     ),
@@ -323,5 +329,5 @@ OF_PYDANTIC: dict[str, str] = {
     "too_long": "{name} may have at most {max_length} entries",
     "string_too_short": "{name} needs at least {min_length} characters",
     "string_too_long": "{name} may have at most {max_length} characters",
-    "string_pattern_mismatch": "{name} is not written as it should be",
+    "string_pattern_mismatch": "{name} is not written as /docs says",
 }

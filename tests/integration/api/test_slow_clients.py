@@ -1,5 +1,7 @@
 """Clients that dawdle, against the api as it runs, without nginx in front: the others are served all the same."""
 
+import http.client
+import json
 import socket
 import time
 from contextlib import ExitStack
@@ -7,6 +9,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
+from api.objects import ProblemObject
 from core.settings import Settings
 from tests.integration.api.conftest import eventually, live_api
 
@@ -122,5 +125,36 @@ def test_a_kept_alive_connection_is_used_again_after_a_body(small, worker):
         b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X%d: a\r\n" % number for number in range(100)) + b"\r\n",
     ],
 )
-def test_a_head_has_bounds(live, slowly, parts, head):
-    assert slowly(live.port, head).recv(100).startswith(b"HTTP/1.1 4")
+def test_a_head_has_bounds_and_is_told_them(live, slowly, parts, head):
+    status, _, problem = refusal(slowly(live.port, head))
+
+    assert (status, problem["code"]) == (431, "head_too_large")
+    assert "8190 bytes" in problem["detail"]
+    assert "64 headers" in problem["detail"]
+    assert "aaaa" not in str(problem)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GARBAGE<script>\r\n\r\n",
+        b"GET /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: <script>\r\n\r\n",
+        b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: <script>\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: <script>\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_a_problem_that_repeats_nothing(live, slowly, parts, sent):
+    status, headers, problem = refusal(slowly(live.port, sent))
+
+    assert (status, problem["status"], problem["code"]) == (400, 400, "invalid_request")
+    assert ProblemObject.model_validate(problem)
+    assert headers["X-Request-Id"] == problem["request_id"]
+    assert "script" not in str(problem)
+
+
+def refusal(connection):
+    """Status, headers and problem of an answer that ends the connection."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    return answer.status, answer.headers, json.loads(answer.read())
