@@ -33,6 +33,7 @@ from core.errors import InvalidRequest, NotFound, RedisUnavailable, ZimgError
 from core.job import Job, Lane
 from core.job_store import BatchCounts
 from core.model_profile import ModelProfile
+from core.redis_client import bound_patience
 from scheduler.submission import Wish
 from scheduler.traffic import Traffic
 
@@ -98,6 +99,7 @@ def create() -> Response:
     hashed = body_hash(_meaning(parts, data, templates, profile, pixels))
     batch = _keep(parts, _id_for(parts, owner.name, key, hashed), name, sheet, templates)
     wishes = _wishes(rows, batch.id, profile, pixels, key=key, hashed=hashed)
+    bound_patience(bounded=False)  # many calls for one answer: one that is late is asked again, not left in part
     try:
         first = parts.submission.submit_many(owner, wishes)[0]
     except RedisUnavailable:

@@ -160,6 +160,8 @@ def _take(history: History, step: list[list[bytes]]) -> None:
         kind, _, job_id = key.removeprefix(PREFIX).partition(":")
         if name == "HSET" and kind == "job":
             _note_fields(history, states, job_id, dict(zip(values[::2], values[1::2], strict=True)))
+        elif name == "HINCRBY" and kind == "job" and values[0] == "epoch":  # as a release before wrote it
+            history.jobs[job_id].epochs.append(len(history.jobs[job_id].epochs) + int(values[1]))
         elif name == "XADD" and kind == "ev":
             entry = dict(zip(values[-4::2], values[-3::2], strict=True))
             what = json.loads(entry["data"])["status"] if entry["type"] == "status" else ""
@@ -176,7 +178,7 @@ def _take(history: History, step: list[list[bytes]]) -> None:
 
 
 def _is_told(command: list[bytes]) -> bool:
-    return command[0] in (b"HSET", b"XADD") and command[1].startswith(TOLD_KEYS)
+    return command[0] in (b"HSET", b"HINCRBY", b"XADD") and command[1].startswith(TOLD_KEYS)
 
 
 def _note_fields(history: History, states: dict[str, str], job_id: str, fields: dict[str, str]) -> None:

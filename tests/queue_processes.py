@@ -89,11 +89,11 @@ class Fleet:
         def answers() -> bool:
             return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=1).is_success or process.poll() is not None
 
-        wait_until(answers, seconds=60, why=self.logs)
+        wait_until(answers, seconds=120, why=self.logs)
         assert process.poll() is None, self.logs()
         return process
 
-    def await_workers(self, count: int, seconds: float = 40.0) -> None:
+    def await_workers(self, count: int, seconds: float = 90.0) -> None:
         store = self.store
         wait_until(lambda: len(store.live_workers()) >= count, seconds=seconds, why=self.logs)
 

@@ -1,8 +1,10 @@
 """A Redis that stands still: the caller is told so after a bounded wait, and its next try makes one job."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 
 import pytest
 
@@ -11,6 +13,7 @@ from api.parts import build_services
 from core.redis_client import PREFIX
 from core.settings import Settings
 from tests.fault_proxy import tcp_proxy
+from tests.queue_processes import wait_until
 
 BODY = {"prompt": "a mug that is asked for twice", "size": "256x256"}
 KEY = {"Idempotency-Key": "order-77"}
@@ -88,6 +91,20 @@ def test_one_timeout_is_all_that_a_request_waits_for_a_frozen_redis(settings, va
     assert (refused.status_code, refused.json["code"]) == (503, "redis_unavailable")
     assert waited < 1.9, f"the timeout is 1 s, the answer took {waited:.1f} s"
     assert taken.status_code == 202, "the next request has its own patience"
+
+
+def test_a_list_one_of_whose_answers_is_late_is_asked_again(settings, valkey_server, valkey, worker):
+    """The api gives the connection up after a second and opens another: then answers come again."""
+    with through_a_proxy(settings, valkey_server.port) as (client, _, proxy), ThreadPoolExecutor(1) as pool:
+        assert client.post("/v1/jobs", json={**BODY, "prompt": "warm-up"}).status_code == 202
+        proxy.holds_after = b'"prompt":"mug of the list, product'
+        before = valkey.info("stats")["total_connections_received"]
+        sheet = (BytesIO(b"sku,title\n1,mug of the list\n"), "list.csv")
+        answer = pool.submit(client.post, "/v1/batches", data={"file": sheet})
+        wait_until(lambda: valkey.info("stats")["total_connections_received"] > before, seconds=20)
+        thaw(proxy)
+
+        assert answer.result(timeout=20).status_code == 202, answer.result().text
 
 
 def test_the_apis_patience_with_redis_is_its_own(settings, valkey):

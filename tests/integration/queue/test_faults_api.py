@@ -21,6 +21,7 @@ from tests.fault_proxy import tcp_proxy
 from tests.fixtures.redis import free_port
 from tests.fixtures.tools import require_tool
 from tests.integration.queue.test_processes import assert_all_well, objects, problems, runs, submit
+from tests.queue_invariants import assert_invariants
 from tests.queue_kit import GENEROUS, make_job
 from tests.queue_processes import wait_until
 
@@ -67,7 +68,7 @@ def test_row_16_an_api_killed_between_the_submit_and_its_answer(real_fleet, way)
     ids = ids_of(fleet)[1:]
     assert len(ids) == (2 if way == "nothing" else 1)
     assert {job.state for job in fleet.await_ends(ids, 60)} == {JobState.SUCCEEDED}
-    wait_until(lambda: not problems(fleet, ids), seconds=10, why=lambda: str(problems(fleet, ids)))
+    assert_invariants(fleet, ids)
 
 
 def ids_of(fleet):
@@ -127,7 +128,7 @@ def test_row_19_two_releases_side_by_side(fleet, schedulers, workers):
 
     jobs = fleet.await_ends(ids, 90)
     assert Counter(job.state for job in jobs) == {JobState.SUCCEEDED: len(ids)}
-    wait_until(lambda: not problems(fleet, ids), seconds=10, why=lambda: str(problems(fleet, ids)))
+    assert_invariants(fleet, ids)
     assert {job.id for job in jobs if not job.leader} <= objects(fleet)
 
 
