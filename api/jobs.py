@@ -14,6 +14,7 @@ from api.context import Services, base_url, services, tenant
 from api.headers import Preference, body_hash, idempotency_key, name_ignored, preference
 from api.job_json import STATES_OF_STATUS, job_object, status_of
 from api.openapi_parts import EVENT_STREAM, JOBS, SECURITY, json_of, problems, routes
+from api.strict_json import printable
 from api.submitting import submit
 from api.waiting import wait_for_end, wait_until
 from core.errors import Gone, NotFound, Refusal
@@ -175,7 +176,7 @@ def cancel(path: schema.JobPath) -> Response:
 )
 def cancel_many(body: schema.CancelMany) -> Response:
     parts = services()
-    chosen = [find_job(job_id) for job_id in dict.fromkeys(body.ids)]
+    chosen = [_find_named(job_id) for job_id in dict.fromkeys(body.ids)]
     for job in chosen:
         parts.jobs.cancel(job.id)
     shown = [job_object(parts, job) for job in parts.jobs.get_many([job.id for job in chosen]) if job is not None]
@@ -191,6 +192,14 @@ def cancel_many(body: schema.CancelMany) -> Response:
 def follow(path: schema.JobPath) -> Response:
     job = find_job(path.job_id)
     return events.stream(services(), g.caller, job, request.headers.get("Last-Event-ID", ""))
+
+
+def _find_named(job_id: str) -> Job:
+    """As find_job; the refusal names which of several it was."""
+    try:
+        return find_job(job_id)
+    except NotFound:
+        raise NotFound(f"There is no job with the id {printable(job_id)}; nothing was canceled.") from None
 
 
 def find_job(job_id: str) -> Job:

@@ -159,6 +159,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     "not_found": (
         ("There is nothing at this address; /docs lists what there is.", "该地址不存在；可用的地址见 /docs。"),
         ("There is no job with this id.", "没有该编号的任务。"),
+        ("There is no job with the id {name}; nothing was canceled.", "没有编号为 {name} 的任务；没有取消任何任务。"),
         ("There is no batch with this id.", "没有该编号的批次。"),
         ("There is no such picture.", "没有这张图片。"),
         ("There is no webhook with this id.", "没有该编号的 webhook。"),

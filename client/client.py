@@ -199,6 +199,11 @@ class Zimg:
         """Ask a job to stop; safe to repeat."""
         return Job.of(self._call("POST", f"/v1/jobs/{job_id}/cancel").json())
 
+    def cancel_all(self, job_ids: Sequence[str]) -> list[Job]:
+        """Ask several jobs to stop, all or, where one of them is not yours, none."""
+        body = self._call("POST", "/v1/jobs/cancel", json={"ids": list(job_ids)}).json()
+        return [Job.of(one) for one in body["data"]]
+
     def delete(self, job_id: str) -> None:
         """Delete an ended job with its picture and prompt."""
         self._call("DELETE", f"/v1/jobs/{job_id}")

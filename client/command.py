@@ -179,9 +179,9 @@ def cancel(
     url: Url = DEFAULT_URL,
     key: Key = "",
 ) -> None:
-    """Cancel jobs; a running one stops within one step."""
+    """Cancel jobs, all or none; a running one stops within one step."""
     with Zimg(url, key=key) as zimg:
-        made = [zimg.cancel(job_id) for job_id in ids]
+        made = zimg.cancel_all(ids)
     _show(made, [""] * len(made), as_json=as_json)
 
 

@@ -162,6 +162,19 @@ def test_jobs_and_cancel_show_one_line_each(zimg, worker):
     assert out.split("\t")[:2] == [job_id, "canceled"]
 
 
+def test_cancel_of_several_is_all_or_none_and_names_the_wrong_one(zimg, worker, parts):
+    zimg("gen", "a", "-n", "2", "--no-wait")
+    first, second = (job.id for job in parts.jobs.list_jobs("local"))
+
+    refused, nothing, err = zimg("cancel", first, "f" * 32)
+    untouched = parts.jobs.get(first).state
+    code, out, _ = zimg("cancel", first, second)
+
+    assert (refused, nothing, untouched) == (3, "", "QUEUED")
+    assert "f" * 32 in err
+    assert (code, [line.split("\t")[1] for line in out.splitlines()]) == (0, ["canceled"] * 2)
+
+
 def test_batch_writes_the_list_with_links_beside_it(zimg, worker, tmp_path):
     (tmp_path / "list.csv").write_text("sku,title\nA,Red mug\nB,Blue bowl\n")
 
