@@ -148,6 +148,7 @@ def settings(valkey_server: RedisServer, storage_environment: Mapping[str, str],
         data_dir=tmp_path,
         log_dir=str(tmp_path),
         sync_wait_seconds=10,
+        api_redis_timeout_seconds=15.0,  # on a busy machine a list of ten thousand rows takes a while
     )
 
 
