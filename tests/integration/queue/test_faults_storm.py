@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 STORM_SECONDS = 120
 TENANTS = [f"t{n}" for n in range(5)]
-#: Keys of which there is one for each job, or for each fingerprint; of all others there are few.
-KEYS_OF_JOBS = ("job", "ev", "fp")
+#: Keys of which there is one for each job, fingerprint or shared picture; of all others there are few.
+KEYS_OF_JOBS = ("job", "ev", "fp", "ref")
 GROWTH_MOST_BYTES = 8 << 20
 #: How often each comes, of a hundred.
 FAULTS = {"kill_worker": 45, "stop_worker": 10, "kill_scheduler": 15, "kill_redis": 12, "freeze_redis": 8, "cut": 10}
@@ -135,8 +135,11 @@ def assert_nothing_grows(fleet, storm, ids):
     assert_all_well_of_many(fleet, ids)
 
     after, grown = count_keys(redis), {name: now - resident[name] for name, now in storm.resident().items()}
-    fingerprints = len({(job.tenant, job.fingerprint) for job in fleet.store.get_many(ids) if job.fingerprint})
-    assert {name: after[name] for name in KEYS_OF_JOBS} == {"job": 8000, "ev": 8000, "fp": fingerprints}
+    jobs = fleet.store.get_many(ids)
+    fingerprints = len({(job.tenant, job.fingerprint) for job in jobs if job.fingerprint})
+    shared = len({job.picture.key for job in jobs if job.leader})
+    wanted = {"job": 8000, "ev": 8000, "fp": fingerprints, "ref": shared}
+    assert {name: after[name] for name in KEYS_OF_JOBS} == wanted
     few = {name: count for name, count in after.items() if name not in (*KEYS_OF_JOBS, "worker")}
     assert sum(few.values()) <= 60, few
     assert after["worker"] <= len(fleet.processes), "kept for a day"
