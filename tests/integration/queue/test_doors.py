@@ -199,7 +199,8 @@ def tls_processes(binary: str, folder: Path):
     try:
         for name, port, more in (("master", master, "appendonly yes\n"), ("watcher", watcher, watch)):
             (folder / name).mkdir()
-            (folder / name / "s.conf").write_text(f"{common}tls-port {port}\ndir {folder / name}\n{more}")
+            here = folder if name == "master" else folder / name  # where tests/queue_history.py looks for its file
+            (folder / name / "s.conf").write_text(f"{common}tls-port {port}\ndir {here}\n{more}")
             kind = ["--sentinel"] if name == "watcher" else []
             with (folder / f"{name}.log").open("ab") as log:
                 command = [binary, str(folder / name / "s.conf"), *kind]
