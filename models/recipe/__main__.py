@@ -80,9 +80,9 @@ TINY = Scale(
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m models.recipe", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/starter"), help="checkpoints, log, pictures and model")
-    parser.add_argument("--vae-seconds", type=float, default=200)
-    parser.add_argument("--flow-seconds", type=float, default=780)
-    parser.add_argument("--guided-seconds", type=float, default=120)
+    parser.add_argument("--vae-seconds", type=float, default=205)
+    parser.add_argument("--flow-seconds", type=float, default=420)
+    parser.add_argument("--guided-seconds", type=float, default=40)
     parser.add_argument("--guidance", type=float, default=0.5, help="guidance that the last stage builds in")
     parser.add_argument("--pool-share", type=float, default=1.0, help="smaller pools of pictures for a shorter run")
     parser.add_argument("--captions", type=int, default=500, help="held-out captions to measure on")

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -55,9 +56,20 @@ def grid(images: Sequence[Image.Image], tile: int, columns: int) -> Image.Image:
     return sheet
 
 
+def _one_clock(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a log with their seconds counted from the first process on: a run that resumes begins at 0 again."""
+    before, last, counted = 0.0, 0.0, []
+    for row in rows:
+        if row["seconds"] < last:
+            before += last
+        last = row["seconds"]
+        counted.append({**row, "seconds": before + last})
+    return counted
+
+
 def loss_plot(log: Path) -> Image.Image:
     """Losses of the three stages over the run's seconds, on a logarithmic scale."""
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    rows = _one_clock([json.loads(line) for line in log.read_text().splitlines()])
     series = {s: [(r["seconds"], r["loss"]) for r in rows if r["stage"] == s and "loss" in r] for s in LINES}
     points = [p for line in series.values() for p in line] or [(0.0, 1.0)]
     last, low, high = max(p[0] for p in points), min(p[1] for p in points), max(p[1] for p in points)

@@ -27,6 +27,7 @@ from models.recipe.model import (  # noqa: E402
     build_vae,
     inference_sigmas,
 )
+from models.recipe.plots import loss_plot  # noqa: E402
 from models.recipe.progress import Run  # noqa: E402
 from models.recipe.sampling import Painter  # noqa: E402
 from models.recipe.tokenizer import build_tokenizer, chat  # noqa: E402
@@ -185,3 +186,12 @@ def test_the_card_says_what_was_measured_what_it_is_not_and_how_to_get_the_real_
     assert "not Z-Image-Turbo" in card
     assert "ZIMG_MODEL=Tongyi-MAI/Z-Image-Turbo" in card
     assert all(word.name in card for word in (*KINDS, *COLOURS))
+
+
+def test_the_losses_of_a_run_that_was_resumed_stand_one_after_the_other(tmp_path: Path) -> None:
+    def plotted(name: str, seconds: list[float]) -> bytes:
+        rows = [{"stage": "flow", "seconds": s, "loss": 1 / (1 + i)} for i, s in enumerate(seconds)]
+        (tmp_path / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        return loss_plot(tmp_path / name).tobytes()
+
+    assert plotted("resumed", [10, 20, 5, 15]) == plotted("whole", [10, 20, 25, 35])
