@@ -1,5 +1,11 @@
 """Fixtures shared by all tests; each kind of server has its own file under tests/fixtures/."""
 
+import os
+
+# Several processes draw side by side on few cores; OpenMP threads that spin while they wait for one another then take
+# ten times as long as one thread each. Set before anybody imports torch, and inherited by the services under test.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import signal
 
 # A shell that runs tests in the background has Ctrl-C ignored, and every process started here would inherit that.
