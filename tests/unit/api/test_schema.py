@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -75,6 +75,7 @@ def test_no_size_and_auto_mean_the_models_own(size):
     assert JobCreate(prompt="a", size=size).pixels(Z_IMAGE_TURBO) == (1024, 1024)
 
 
+@settings(deadline=None)
 @given(width=st.integers(1, 2000), height=st.integers(1, 2000))
 def test_exactly_the_sizes_of_the_rule_are_taken(width, height):
     def is_side(side):
