@@ -158,6 +158,8 @@ def fill(store: JobStore, count: int) -> None:
     for number in range(0, count, 100):
         jobs = [make_job(tenant=f"t{number // 100 % 1000}", lane=Lane.BATCH) for _ in range(100)]
         store.submit_many(jobs, GENEROUS)
+    while store.redis.info("persistence")["aof_rewrite_in_progress"]:  # type: ignore[index]
+        time.sleep(0.2)
 
 
 def free_port() -> int:
