@@ -18,8 +18,8 @@ GIB = 1 << 30
 TERA = 1e12
 #: Bytes of a block in bf16, counted on the model at its full shape: 35 text layers, 32 + 2 of the denoiser.
 TEXT_BLOCK, DENOISE_BLOCK, REFINER_BLOCK = 201_862_144, 361_821_184, 353_926_144
-#: Of a block's bytes that are carried when packed: 12 bits of 16, and 0.3 % of the values in a list of 6 bytes each.
-PACKED_SHARE = 0.75 + 0.003 * 3
+#: Of a block's bytes that are carried when packed: 11.1 bits of 16 (tests/unit/offload/test_packing.py).
+PACKED_SHARE = 11.1 / 16
 #: Operations at 1024x1024 with a caption of 128 tokens, counted by torch: a denoiser block, the decode; the whole
 #: encoder is twice its weights a token.
 BLOCK_OPERATIONS, DECODE_OPERATIONS = 1.769 * TERA, 10.47 * TERA

@@ -29,7 +29,7 @@ class Options:
     """What a caller may fix; the defaults are the planner's and the device's choice."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:1
-    packing: bool | None = None  # 12-bit weights; None: on the GPU
+    packing: bool | None = None  # packed weights; None: on the GPU
     ring_slots: int | None = None
     residents: int | None = None
     compile: str = "auto"  # auto, on, off: torch.compile of blocks and decoder (auto: on the GPU)

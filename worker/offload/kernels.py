@@ -1,4 +1,4 @@
-"""Triton kernels: unpack 12-bit weights, gather embedding rows straight from pinned host memory."""
+"""Triton kernels: unpack weights, gather embedding rows straight from pinned host memory."""
 
 from __future__ import annotations
 
@@ -6,24 +6,44 @@ import torch
 import triton
 import triton.language as tl
 
-from worker.offload.packing import Packed, escapes_of
-
-VALUES_PER_PROGRAM = 2048
+from worker.offload.packing import LANES, Packed, parts_of
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _unpack(  # type: ignore[no-untyped-def]  # noqa: PLR0917 - a kernel's arguments have no names
-    kept_ptr, code_ptr, out_ptr, half, base, BLOCK: tl.constexpr
+def _unpack_plane(  # type: ignore[no-untyped-def]  # noqa: PLR0917 - a kernel's arguments have no names
+    kept_ptr, further_ptr, out_ptr, at, count, code, rank, top
 ):
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < half
-    code = tl.load(code_ptr + at, mask=inside, other=0).to(tl.int32)
-    low = tl.load(kept_ptr + at, mask=inside, other=0).to(tl.int32)
-    high = tl.load(kept_ptr + half + at, mask=inside, other=0).to(tl.int32)
-    low_bits = ((low & 128) << 8) | ((base - (code & 15)) << 7) | (low & 127)
-    high_bits = ((high & 128) << 8) | ((base - (code >> 4)) << 7) | (high & 127)
-    tl.store(out_ptr + at, low_bits.to(tl.int16), mask=inside)
-    tl.store(out_ptr + half + at, high_bits.to(tl.int16), mask=inside)
+    inside = at < count
+    kept = tl.load(kept_ptr + at, mask=inside, other=0).to(tl.int32)
+    pair = tl.load(further_ptr + (rank >> 1), mask=code == 3, other=0).to(tl.int32)
+    nibble = (pair >> ((rank & 1) * 4)) & 15
+    beyond = tl.where(nibble < 3, top + 3 - nibble, top - nibble)
+    exponent = tl.where(code == 3, beyond, top - code) & 255
+    bits = ((kept & 128) << 8) | (exponent << 7) | (kept & 127)
+    tl.store(out_ptr + at, bits.to(tl.int16), mask=inside)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _unpack(  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    kept_ptr, code_ptr, start_ptr, top_ptr, further_ptr, out_ptr, count, LANES: tl.constexpr
+):
+    group = tl.program_id(0).to(tl.int64)
+    lane = tl.arange(0, LANES)
+    codes = tl.load(code_ptr + group * LANES + lane).to(tl.int32)
+    top = tl.load(top_ptr + group)
+    first, second, third, fourth = codes & 3, (codes >> 2) & 3, (codes >> 4) & 3, codes >> 6
+    has_first, has_second = (first == 3).to(tl.int32), (second == 3).to(tl.int32)
+    has_third, has_fourth = (third == 3).to(tl.int32), (fourth == 3).to(tl.int32)
+    each = has_first + has_second + has_third + has_fourth
+    rank = tl.load(start_ptr + group) + tl.cumsum(each, 0) - each
+    at = group * (4 * LANES) + lane
+    _unpack_plane(kept_ptr, further_ptr, out_ptr, at, count, first, rank, top)
+    rank += has_first
+    _unpack_plane(kept_ptr, further_ptr, out_ptr, at + LANES, count, second, rank, top)
+    rank += has_second
+    _unpack_plane(kept_ptr, further_ptr, out_ptr, at + 2 * LANES, count, third, rank, top)
+    rank += has_third
+    _unpack_plane(kept_ptr, further_ptr, out_ptr, at + 3 * LANES, count, fourth, rank, top)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -45,12 +65,13 @@ def _gather(table_ptr, ids_ptr, out_ptr, width, BLOCK: tl.constexpr):  # type: i
 
 def unpack(source: torch.Tensor, packed: Packed, target: torch.Tensor) -> None:
     """Unpack `source` (uint8) into `target` (int16), both on the GPU, on the current stream."""
-    count, half = packed.count, packed.count // 2
-    grid = (triton.cdiv(half, VALUES_PER_PROGRAM),)
-    _unpack[grid](source, source[count:], target, half, packed.base, BLOCK=VALUES_PER_PROGRAM, num_warps=8)
+    parts = parts_of(source, packed)
+    _unpack[(packed.groups,)](
+        parts.kept, parts.codes, parts.starts, parts.tops, parts.further, target, packed.count, LANES=LANES, num_warps=8
+    )
     if packed.escapes:
-        index, value = escapes_of(source, packed)
-        _patch[(triton.cdiv(packed.escapes, 1024),)](index, value, target, packed.escapes, BLOCK=1024)
+        grid = (triton.cdiv(packed.escapes, 1024),)
+        _patch[grid](parts.positions, parts.values, target, packed.escapes, BLOCK=1024)
 
 
 def gather_rows(table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 PREFIX = "zimg-weights-"
-FORMAT = 2
+FORMAT = 3
 #: Bytes per read or write call, and calls at the same time: a disk wants several, and a kernel thread copies each.
 PIECE = 32 << 20
 THREADS = 8

@@ -83,7 +83,7 @@ class Plan:
         facts = self.facts
         lines = [
             f"strategy {self.strategy}, budget {gib(self.budget)}, "
-            f"weights {'packed to 12 bits' if self.packing else 'as they are'}",
+            f"weights {'packed to 11 bits' if self.packing else 'as they are'}",
             f"in place {len(self.in_place)} blocks, resident {len(self.residents)} ({gib(self.resident_bytes)}), "
             f"of them yielding to the decode {len(self.yielding)}{self._lent}",
             f"ring {self.ring_slots} x {gib(self.slot_bytes)}, scratch {gib(self.scratch_bytes)}, "

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from worker.offload.plan import GIB, MIB, BlockFacts, Facts, ImpossibleBudget, Plan, Wishes
 from worker.offload.planner import make_plan
 
-# Z-Image-Turbo as measured on an H100: 35 text layers, 2+2 refiners, 30 layers; packed to 12 bits.
+# Z-Image-Turbo as measured on an H100: 35 text layers, 2+2 refiners, 30 layers; packed to 12 bits then.
 BLOCKS = [BlockFacts(f"text.{at}", 0, 193 * MIB, 145 * MIB, 1) for at in range(35)] + [
     BlockFacts(f"denoise.{at}", 1, 345 * MIB, 262 * MIB, 1 if at in (2, 3) else 4) for at in range(34)
 ]
