@@ -32,7 +32,7 @@ help: ## list these commands
 run: install ## start the whole service on http://127.0.0.1:8080 (PORT= DATA_DIR= REDIS_URL= S3_ENDPOINT_URL= ZIMG_MODEL=)
 	@ZIMG_MODEL="$(MODEL)" exec $(BIN)/python -m deploy.local --port "$(PORT)" --data-dir "$(DATA_DIR)" --stop-with-parent
 
-install: $(STAMPS)/run $(TINY) ## install what `make run` needs into .venv
+install: $(STAMPS)/run $(filter $(TINY),$(MODEL)/model_index.json) ## install what `make run` needs into .venv
 
 test: $(STAMPS)/dev $(TINY) ## run all tests that need no GPU (TESTS= chooses)
 	@$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
@@ -59,7 +59,7 @@ soak: $(STAMPS)/dev $(TINY) ## the long tests
 faults: $(STAMPS)/dev $(TINY) ## kill, freeze and cut off every part, seeded
 	@$(BIN)/python -m pytest -m faults $(TESTS)
 
-starter-model: $(STAMPS)/run ## train the starter model anew into build/starter/model (one data-centre GPU, about 25 minutes)
+starter-model: $(STAMPS)/run ## train the starter model anew into build/starter/model (one data-centre GPU, about 16 minutes)
 	@$(BIN)/python -m models.recipe --out build/starter
 
 lock: $(STAMPS)/dev ## write the versions that are installed to requirements/constraints.txt

@@ -139,14 +139,15 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
     if "eager" in hashes:
         eager_point(bench, pipe, hashes["eager"], options)
     start = time.perf_counter()
-    carousel = Carousel(pipe, 5.8, compile="off" if bench.arguments.tiny else "on", **options)
+    budget = bench.arguments.budget
+    carousel = Carousel(pipe, budget, compile="off" if bench.arguments.tiny else "on", **options)
     parts = carousel.report["start_seconds"]
     bench.say("ready", kind="compiled", seconds=round(time.perf_counter() - start, 1), parts=parts)
     reference = hashes.get("compiled", {1: "", 2: ""})
     bench.attempt("parity compiled", lambda: parity(bench, carousel, reference, "compiled"))
     bench.attempt(
-        "5.8",
-        lambda: curve_point(bench, carousel, 5.8, [(1, 4, 6), (4, 4, 20), (1, 8, 4), (4, 8, 10), (16, 4, 20)]),
+        str(budget),
+        lambda: curve_point(bench, carousel, budget, [(1, 4, 6), (4, 4, 20), (1, 8, 4), (4, 8, 10), (16, 4, 20)]),
         30,
     )
     bench.attempt("repeated prompt", lambda: repeated(bench, carousel))
@@ -175,7 +176,7 @@ def other_budgets(bench: Bench, carousel: Any, reference: dict[int, str]) -> Non
     from worker.offload import ImpossibleBudget
 
     least = [carousel.plan.least_budget / 2**30 + 0.01] if "least" in bench.arguments.parts else []
-    for budget in [float(part) for part in bench.arguments.budgets.split(",")] + least:
+    for budget in [float(part) for part in bench.arguments.budgets.split(",") if part] + least:
         if bench.left() < 20:
             bench.say("skipped", budget=budget)
             continue
@@ -195,7 +196,8 @@ def main() -> None:
     parser.add_argument("--out", default="")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--parts", default="probes,eager,compiled,ours")
-    parser.add_argument("--budgets", default="2.5,3.0,4.0,8.0,12.0,40.0")
+    parser.add_argument("--budget", type=float, default=5.8, help="of the start; the others are planned anew in place")
+    parser.add_argument("--budgets", default="2.5,3.0,4.0,8.0,12.0,40.0", help="'' for none")
     parser.add_argument("--tiny", action="store_true")
     bench = Bench(parser.parse_args())
     if not bench.arguments.tiny:

@@ -8,15 +8,17 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 COLOURS = {"copy": "#3b82c4", "unpack": "#e0a030", "compute": "#4f9d69"}
-#: Anchors, and peers of an earlier run on another machine of the same kind (4 forwards, 1 in flight):
-#: name, GiB of the process by NVML, seconds per picture.
+#: The run of the plots, on one H200, and what stood beside it: name, GiB of the process by NVML, seconds per picture;
+#: a label that would lie on another one is written in the line above.
+RUN = 6
+HIGHER = ("SGLang's layers", "diffusers group, block")
 PEERS = (
-    ("all resident, compiled", 21.1, 0.507),
-    ("all resident, eager", 22.7, 0.781),
-    ("diffusers group, leaf", 4.8, 1.66),
-    ("diffusers group, block", 5.2, 2.13),
-    ("mmgp", 4.2, 3.06),
-    ("diffusers sequential", 3.2, 9.84),
+    ("all resident, compiled", 21.1, 0.510),
+    ("SGLang's layers", 7.48, 1.112),
+    ("vLLM-Omni's layers", 6.78, 1.111),
+    ("diffusers group, leaf", 4.76, 2.052),
+    ("diffusers group, block", 5.2, 2.162),
+    ("diffusers sequential", 3.13, 12.374),
 )
 
 
@@ -26,7 +28,7 @@ def timeline() -> str:
     end = max(start + length for _, start, length in rows)
     scale = 1100 / end
     parts = [
-        _text(10, 20, f"One picture at 5.8 GiB, 4 forwards: {end / 1000:.0f} ms (H100, PCIe 5; under the profiler)")
+        _text(10, 20, f"One picture at 5.8 GiB, 4 forwards: {end / 1000:.0f} ms (H200, PCIe 5; under the profiler)")
     ]
     for kind, y in (("copy", 40), ("unpack", 90), ("compute", 90)):
         for name, start, length in rows:
@@ -41,7 +43,7 @@ def timeline() -> str:
 def curve() -> str:
     """Seconds per picture against memory, one in flight."""
     rows = [json.loads(line) for line in (HERE / "engine_results.jsonl").read_text().splitlines()]
-    ours = [row for row in rows if row["run"] == 2 and row["what"] == "ours"]
+    ours = [row for row in rows if row["run"] == RUN and row["what"] == "ours"]
     points = sorted((r["process_gib"], r["s_per_image"]) for r in ours if r["in_flight"] == 1 and r["forwards"] == 4)
     parts = [_text(60, 20, "Seconds per picture (4 forwards, 1024x1024, 1 in flight) against GiB of the whole process")]
     path = " ".join(f"{'M' if not at else 'L'}{_x(g):.0f},{_y(s):.0f}" for at, (g, s) in enumerate(points))
@@ -51,7 +53,7 @@ def curve() -> str:
     parts += [_text(_x(gib) - 8, 385, str(gib)) for gib in (0, 4, 8, 12, 16, 20, 24)]
     parts += [_text(20, _y(seconds) + 4, str(seconds)) for seconds in (0, 1, 2, 3)]
     parts.append(
-        _text(60, 404, "blue: the carousel; grey: peers (other run, see LOG); off the plot: sequential, 9.84 s at 3.2")
+        _text(60, 404, "blue: the carousel; grey: others on the same machine; off the plot: sequential, 12.4 s at 3.1")
     )
     return _svg(900, 415, parts)
 
@@ -67,7 +69,8 @@ def _y(seconds: float) -> float:
 def _dot(gib: float, seconds: float, colour: str, label: str) -> str:
     x, y = _x(gib), _y(seconds)
     side = -230 if gib > 18 and colour != COLOURS["copy"] else 6
-    return f'<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="{colour}"/>' + _text(x + side, y - 7, label)
+    up = 21 if label.startswith(HIGHER) else 7
+    return f'<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="{colour}"/>' + _text(x + side, y - up, label)
 
 
 def _text(x: float, y: float, words: str) -> str:

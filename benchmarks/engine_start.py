@@ -45,6 +45,7 @@ def start_once(kind: str) -> None:
     stamp("loaded_s")
     engine: Any = make_engine(settings, model)
     stamp("ready_s")
+    stamps["parts_s"] = engine.report["start_seconds"]
     width, height = model.profile.default_size
     image = engine.submit(prompt="a red mug", height=height, width=width, seed=0, steps=4).result(120)
     stamp("picture_s")

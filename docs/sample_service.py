@@ -42,7 +42,7 @@ WEIGHTS = {"atelier-nord": (3.0, 180, 500), "kaffee-shop": (1.0, 95, 200), "stud
 WORKERS = (("gpu-1-4117-a0c3", 5.46), ("gpu-2-3980-77fe", 5.12))
 BEAT_SECONDS = 5.0
 PLAN = (
-    "strategy z-image, budget 5.80 GiB, weights packed to 12 bits\n"
+    "strategy z-image, budget 5.80 GiB, weights packed to 11 bits\n"
     "in place 5 blocks, resident 6 (1.71 GiB), of them yielding to the decode 4\n"
     "ring 2 x 0.32 GiB, scratch 0.42 GiB, context 0.49 GiB, fixed parts 0.36 GiB, seats 4\n"
     "peaks encode 4.91 GiB, denoise 5.46 GiB, decode 5.71 GiB"
