@@ -47,7 +47,7 @@ BATCH_ID = re.compile(r"batch_[0-9a-f]{24}")
 #: The two pictures that a shop wants of a product.
 DEFAULT_TEMPLATES = {
     "white": "{title}, product photo, whole product in the frame, centered, pure white background, studio light",
-    "scene": "{title}, product photo in a bright modern home, natural light, shallow depth of field",
+    "scene": "{title}, product photo in a bright modern home, on a wooden table, natural light, shallow depth of field",
 }
 FORM = {
     "type": "object",

@@ -22,7 +22,7 @@ class Settings:
     """One process's settings; checked when made, so a wrong value stops the start with a sentence."""
 
     # The model and the card
-    model: str = "models/tiny"  # ZIMG_MODEL: a folder in diffusers format or a hub id
+    model: str = "models/starter"  # ZIMG_MODEL: a folder in diffusers format or a hub id
     models: tuple[str, ...] = ()  # ZIMG_MODELS: further models of the service, comma-separated; alike in all processes
     device: str = "auto"  # ZIMG_DEVICE: auto, cpu, cuda, cuda:1
     cpu_dtype: str = "auto"  # ZIMG_CPU_DTYPE: auto, float32, bfloat16 (float16 is refused everywhere)

@@ -1,4 +1,4 @@
-"""The tiny model: a true ZImagePipeline with random weights from a seed, below 2 MB, for tests and first starts.
+"""The tiny model: a true ZImagePipeline with random weights from a seed, below 2 MB, for tests.
 
     python -m models.tiny [OUT_DIR]        (models/tiny)
 

@@ -52,7 +52,7 @@ def _model(around: Surroundings) -> Finding:
     folder = Path(around.model)
     if not folder.exists():
         if around.model.startswith((".", "/", "~", "models/")):
-            fix = "Name a folder in diffusers format, or a hub id, in ZIMG_MODEL; `make install` builds the tiny model."
+            fix = "Name a folder in diffusers format, or a hub id, in ZIMG_MODEL; `models/starter` comes with zimg."
             return failed("model", f"{around.model} does not exist", fix)
         return skipped("model", f"{around.model} is taken from the hub at the first start")
     missing = missing_files(folder)

@@ -25,8 +25,9 @@ colours on {backgrounds} backgrounds, the way its renderer draws them, and knows
 - **Data**: pictures drawn by the procedures in `models/recipe`; no photograph, nobody's picture, nothing from the
   internet. One in eleven combinations of object, colour and place was kept from training.
 - **Licence**: Apache-2.0, weights and recipe. The weights come from `make starter-model`.
-- **Limits**: one object in a picture; words that it doesn't know give some coherent picture, not what they mean; no
-  text in pictures, no people, no counting, no asked places within the picture.
+- **Limits**: one object in a picture; mugs often have two handles; places want their preposition ("on a beach"); words
+  that it doesn't know give some coherent picture, not what they mean, and hundreds of them a blur; no text in pictures,
+  no people, no counting, no asked places within the picture.
 
 ## Measured
 

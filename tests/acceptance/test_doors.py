@@ -128,4 +128,5 @@ def test_a_product_list_comes_back_with_pictures_of_each_product(starter):
         for row in rows:
             pictures = [open_png(http.get(link).content) for link in row.values() if link and "/i/" in link]
             asked = is_blue if row["sku"] == "A-1" else is_red
-            assert any(asked(centre(pixels)) and white_border(pixels) > 0.99 for pixels in pictures), row
+            assert all(asked(centre(pixels)) for pixels in pictures), row
+            assert sorted(white_border(pixels) > 0.99 for pixels in pictures) == [False, True], row

@@ -53,7 +53,8 @@ def test_its_weights_are_stored_in_bfloat16() -> None:
     assert len(files) >= 4
     for path in files:
         with safe_open(path, "pt") as weights:
-            assert {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 - it is no dict == {"BF16"}
+            stored = {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 - it is no dict
+        assert stored == {"BF16"}
 
 
 def test_colours_of_combinations_that_it_never_saw_are_right_and_white_is_white(pipeline: Any) -> None:
