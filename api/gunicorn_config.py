@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from ipaddress import ip_network
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +19,8 @@ worker_class = "api.bounded_worker.BoundedWorker"  # gthread, one address after 
 threads = _settings.api_threads
 worker_connections = 2_000  # open connections, idle kept-alive ones included
 keepalive = 30
+# Whose X-Forwarded-Proto is believed: the same proxies' as their X-Forwarded-For. gunicorn takes no network with host bits.
+forwarded_allow_ips = ",".join(str(ip_network(network, strict=False)) for network in _settings.trusted_proxies)
 timeout = 60  # of the worker's own heartbeat, not of requests
 graceful_timeout = 8
 limit_request_line = 8_190

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import http.server
+import json
 import re
 import socket
 import threading
@@ -156,3 +157,58 @@ def test_the_api_learns_the_request_id_and_the_address(door):
 
     assert "x-request-id: " in headers
     assert "x-forwarded-for: 127.0.0.1" in headers
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed"), [("https", "https"), ("HTTP", "http"), ("javascript", "http"), ("", "http")]
+)
+def test_https_in_front_of_nginx_is_passed_on_and_nothing_but_a_scheme(door, sent, passed):
+    headers = httpx.get(f"{door}/v1/models", headers={"X-Forwarded-Proto": sent}, timeout=20).text.lower()
+
+    assert re.findall(r"x-forwarded-proto: (\w+)", headers) == [passed]
+
+
+HEAD = "HTTP/1.1\r\nHost: a\r\nAccept-Language: {language}\r\nConnection: close\r\n"
+REFUSED = {
+    "a line that is no request": ("\0\1 / HTTP/1.1\r\n\r\n", "invalid_request", False),
+    "no version that there is": ("GET / HTTP/7.0\r\n\r\n", "invalid_request", False),
+    "a length that is none": ("POST /v1/jobs " + HEAD + "Content-Length: x\r\n\r\n", "invalid_request", True),
+    "an unknown coding": ("POST /v1/jobs " + HEAD + "Transfer-Encoding: gzip\r\n\r\n", "invalid_request", True),
+    "a large header": ("GET / " + HEAD + "X-Big: " + "x" * 40_000 + "\r\n\r\n", "head_too_large", True),
+    "a long address": ("GET /" + "a" * 40_000 + " " + HEAD + "\r\n", "head_too_large", False),
+    "a method of none": ("TRACE / " + HEAD + "\r\n", "method_not_allowed", True),
+}
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_nginx_can_not_read_is_a_problem_too(door, case, language):
+    request, code, is_language_read = REFUSED[case]
+    head, told = answer_to(door, request.replace("{language}", language).encode())
+
+    row, is_chinese = PROBLEMS[code], is_language_read and language == "zh"
+    assert head.startswith(f"HTTP/1.1 {row.status} ")
+    assert "application/problem+json" in head
+    assert (told["code"], told["status"], told["error"]["type"]) == (code, row.status, row.openai_type)
+    assert told["title"] == (row.title_zh if is_chinese else row.title)
+    assert bool(re.search("[\u4e00-\u9fff]", told["detail"])) == is_chinese
+    assert told["request_id"] in head
+
+
+def test_the_addresses_of_refusals_can_not_be_asked_for(door):
+    answer = httpx.get(f"{door}/-refused/long", timeout=20)
+
+    assert (answer.status_code, "x-request-id" in answer.text.lower()) == (200, True)  # the api's own
+
+
+def answer_to(door, request):
+    """The head and the JSON of what nginx answers to these bytes."""
+    place = httpx.URL(door)
+    with socket.create_connection((place.host, place.port), timeout=20) as connection:
+        connection.sendall(request)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while part := connection.recv(65_536):
+                answer += part
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.decode(), json.loads(body)

@@ -97,6 +97,15 @@ def test_a_client_that_does_not_read_its_picture_holds_no_thread_of_the_api(door
         assert eventually(lambda: answered(live) > before)
 
 
+def test_where_tls_ends_in_front_of_nginx_links_are_https(door):
+    body = {"prompt": "a mug", "size": "256x256"}
+    answer = httpx.post(f"{door}/v1/jobs", json=body, headers={"X-Forwarded-Proto": "https"}, timeout=20)
+
+    outside = door.replace("http://", "https://")
+    assert answer.headers["Location"].startswith(f"{outside}/v1/jobs/")
+    assert answer.json()["urls"]["events"].startswith(f"{outside}/v1/jobs/")
+
+
 def answered(live):
     """How many pictures the api has sent whole."""
     route = 'zimg_http_requests_total{code="200",method="GET",route="/i/<job_id>.png"}'
