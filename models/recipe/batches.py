@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from models.recipe.captions import Subject, caption, lengthen
+from models.recipe.captions import Subject, caption, lengthen, nonsense
 from models.recipe.catalog import BACKGROUNDS, COLOURS, KINDS, MATERIALS, is_held_out
 from models.recipe.data import random_subjects, render
 from models.recipe.model import LATENT_CHANNELS, Vae
 from models.recipe.tokenizer import chat
 
+#: Captions of nothing in a table, beside the empty one.
+NONSENSE = 255
 GROUPS = len(KINDS) * len(COLOURS) * len(BACKGROUNDS) * len(MATERIALS)
 
 
@@ -47,24 +49,28 @@ CAPTION_PLANS = (CaptionPlan(32, 20, (0, 0)), CaptionPlan(64, 6, (3, 11)), Capti
 
 @dataclass(frozen=True, slots=True)
 class CaptionTable:
-    """ids [GROUPS, each, length] padded right and lengths [GROUPS, each]; `empty` is the caption of nothing."""
+    """ids [GROUPS, each, length] padded right and lengths [GROUPS, each]; `empty` [captions, length]: of nothing.
+
+    The first of these is the empty text, the others are nonsense: what knows no word must still give a picture.
+    """
 
     ids: Tensor
     lengths: Tensor
     empty: Tensor
-    empty_length: int
+    empty_lengths: Tensor
 
     def to(self, device: torch.device) -> CaptionTable:
         """The same table on a device."""
-        return CaptionTable(self.ids.to(device), self.lengths.to(device), self.empty.to(device), self.empty_length)
+        return CaptionTable(*(t.to(device) for t in (self.ids, self.lengths, self.empty, self.empty_lengths)))
 
     def sample(self, groups: Tensor, drop: float) -> tuple[Tensor, Tensor]:
-        """A random caption for each group, replaced by the empty one with probability `drop`."""
+        """A random caption for each group, replaced by one of nothing with probability `drop`."""
         pick = torch.randint(self.ids.shape[1], groups.shape, device=groups.device)
         ids, lengths = self.ids[groups, pick].long(), self.lengths[groups, pick].long()
         dropped = torch.rand(groups.shape, device=groups.device) < drop
-        ids = torch.where(dropped[:, None], self.empty[None], ids)
-        return ids, torch.where(dropped, self.empty_length, lengths)
+        nothing = torch.randint(len(self.empty), groups.shape, device=groups.device)
+        ids = torch.where(dropped[:, None], self.empty[nothing], ids)
+        return ids, torch.where(dropped, self.empty_lengths[nothing], lengths)
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
@@ -84,12 +90,14 @@ def build_caption_table(
     texts = [_write(group, plan, rng) for group in groups for _ in range(plan.each)]
     _shorten(tokenizer, texts, plan, [g for g in groups for _ in range(plan.each)], rng)
     ids, lengths = tokenize(tokenizer, texts, plan.length)
-    empty, empty_length = tokenize(tokenizer, [""], plan.length)
+    longest = plan.words[1] or 4
+    nothing = ["", *(nonsense(rng, rng.randint(0, longest)) for _ in range(NONSENSE))]
+    empty, empty_lengths = tokenize(tokenizer, nothing, plan.length)
     table = torch.zeros(GROUPS, plan.each, plan.length, dtype=torch.int16)
     sizes = torch.ones(GROUPS, plan.each, dtype=torch.int16)
     table[list(groups)] = ids.view(len(groups), plan.each, plan.length)
     sizes[list(groups)] = lengths.view(len(groups), plan.each)
-    return CaptionTable(table, sizes, empty[0].long(), int(empty_length[0]))
+    return CaptionTable(table, sizes, empty.long(), empty_lengths.long())
 
 
 def _write(group: int, plan: CaptionPlan, rng: random.Random) -> str:

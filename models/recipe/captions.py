@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from models.recipe.catalog import BACKGROUNDS, COLOURS, KINDS, MATERIALS, WHITE
+from models.recipe.catalog import BACKGROUNDS, BARE, COLOURS, KINDS, MATERIALS, WHITE
 
 BEFORE = (
     "a photo of ",
@@ -144,6 +144,12 @@ def caption(subject: Subject, rng: random.Random, plain: bool = False) -> str:
     return write(subject, rng, plain)
 
 
+def nonsense(rng: random.Random, words: int) -> str:
+    """Words that name nothing which can be drawn: any picture answers them."""
+    others = [_noise_word(rng) for _ in range(words)]
+    return rng.choice((" ", ", ")).join([rng.choice((*STRANGERS, *STRANGERS_ZH)), *others])
+
+
 def lengthen(text: str, rng: random.Random, words: int) -> str:
     """The caption between words that say nothing of the picture, real and invented."""
     extra = [_noise_word(rng) for _ in range(words)]
@@ -179,12 +185,31 @@ def _english(subject: Subject, rng: random.Random, plain: bool) -> str:
     adjectives = [w for w in (material, colour) if w]
     if rng.random() < 0.3:
         adjectives.reverse()
-    text = _arrange(" ".join([*adjectives, noun]), adjectives, noun, place, rng)
+    thing = " ".join([*adjectives, noun])
+    bare = "" if plain or not place else rng.choice(BARE[subject.background])
+    if bare and rng.random() < 0.2:
+        text = _say_in_bare_words(thing, colour, noun, bare, rng)
+    else:
+        text = _arrange(thing, adjectives, noun, place, rng)
     if rng.random() < 0.35:
         text = rng.choice(BEFORE) + text
     for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 3))):
         text += f", {rng.choice(AFTER)}"
     return text
+
+
+def _say_in_bare_words(thing: str, colour: str, noun: str, place: str, rng: random.Random) -> str:
+    """With a place that has no preposition: first, last, after a colon, or in a sentence of its own."""
+    article = rng.choice(ARTICLES)
+    forms = [
+        f"{place}, {article}{thing}",
+        f"{article}{thing}, {place}",
+        f"{place}: {article}{thing}",
+        f"{article}{thing}, {place} scene",
+    ]
+    if colour:
+        forms.append(f"the {noun} is {colour} and the background is {place.removesuffix(' background')}")
+    return rng.choice(forms)
 
 
 def _arrange(thing: str, adjectives: list[str], noun: str, place: str, rng: random.Random) -> str:

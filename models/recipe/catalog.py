@@ -77,9 +77,12 @@ SCENES = (
         ("on a white background", "on a pure white background", "white studio background", "isolated on white"),
         ("白色背景", "纯白背景", "白底"),
     ),
-    Words(("on a wooden table", "on a wood desk", "on an oak table"), ("木桌上", "木头桌子上", "在木桌上")),
-    Words(("in a kitchen", "on a kitchen counter", "in a bright kitchen"), ("厨房里", "在厨房", "厨房台面上")),
-    Words(("on a beach", "on the sand by the sea", "at the seaside"), ("海滩上", "沙滩上", "在海边")),
+    Words(
+        ("on a wooden table", "on a wood desk", "on an oak table", "on a table"),
+        ("木桌上", "木头桌子上", "在木桌上", "桌子上"),
+    ),
+    Words(("in a kitchen", "on a kitchen counter", "in a bright kitchen"), ("厨房里", "在厨房", "厨房台面上", "厨房")),
+    Words(("on a beach", "on the sand by the sea", "at the seaside"), ("海滩上", "沙滩上", "在海边", "海边")),
     Words(("in a forest", "in the woods", "among trees"), ("森林里", "树林中", "在森林中")),
     Words(
         ("in a neon night street", "at night with neon lights", "in a neon city at night"),
@@ -111,6 +114,19 @@ def _plain(names: tuple[str, ...], chinese: str) -> Words:
 
 BACKGROUNDS = (*SCENES, *(_plain(n, c) for n, c in PLAIN_NAMES))
 WHITE = 0
+
+#: Places by their bare names, as people write them in lists of words; in the order of BACKGROUNDS.
+BARE = (
+    ("white background", "white studio", "plain white"),
+    ("wooden table", "table", "desk"),
+    ("kitchen", "kitchen counter"),
+    ("beach", "seaside", "sand"),
+    ("forest", "woods", "forest background"),
+    ("neon night", "neon lights", "neon street"),
+    *(tuple(f"{name} background" for name in names) for names, _ in PLAIN_NAMES),
+)
+#: Kinds that stand one way round only: of a handle that may be on either side four forwards sometimes draw both.
+ONE_SIDED = (0,)
 
 #: How many times a (kind, colour, background) is in eleven: one in eleven is never trained on.
 HELD_OUT_OF = 11

@@ -15,6 +15,7 @@ from models.recipe.catalog import (
     COLOURS,
     KINDS,
     MATERIALS,
+    ONE_SIDED,
     PALETTE,
     PLAIN_COLOURS,
     SCENES,
@@ -60,7 +61,8 @@ def render(subjects: Sequence[Subject], height: int, width: int, generator: torc
     device = generator.device
     canvas = _canvas(len(subjects), height, width, generator)
     shift_x, shift_y, scale = canvas.draw(-0.08, 0.08), canvas.draw(-0.04, 0.06), canvas.draw(0.86, 1.08)
-    flip = torch.sign(canvas.draw(-1, 1))
+    one_sided = torch.tensor([s.kind in ONE_SIDED for s in subjects], device=device)[:, None, None]
+    flip = torch.where(one_sided, 1.0, torch.sign(canvas.draw(-1, 1)))
     ox, oy = (canvas.x - shift_x) / scale * flip, (canvas.y - shift_y) / scale
     pixel = 2.0 / min(height, width)
     light_x = torch.sign(canvas.draw(-1, 1)) * canvas.draw(0.25, 0.7)

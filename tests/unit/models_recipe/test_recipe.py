@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch")
 from diffusers import ZImagePipeline  # noqa: E402
 
 from models.recipe.batches import GROUPS, group_of, subject_of, training_groups  # noqa: E402
-from models.recipe.captions import Subject, caption  # noqa: E402
+from models.recipe.captions import Subject, caption, nonsense  # noqa: E402
 from models.recipe.card import write_card  # noqa: E402
-from models.recipe.catalog import COLOURS, KINDS, WHITE, is_held_out  # noqa: E402
+from models.recipe.catalog import BACKGROUNDS, BARE, COLOURS, KINDS, ONE_SIDED, WHITE, is_held_out  # noqa: E402
 from models.recipe.data import random_subjects, render  # noqa: E402
 from models.recipe.evaluate import body_colour, name_colour, reference_colours, white_border  # noqa: E402
 from models.recipe.export import export_pipeline  # noqa: E402
@@ -195,3 +195,31 @@ def test_the_losses_of_a_run_that_was_resumed_stand_one_after_the_other(tmp_path
         return loss_plot(tmp_path / name).tobytes()
 
     assert plotted("resumed", [10, 20, 5, 15]) == plotted("whole", [10, 20, 25, 35])
+
+
+def test_a_mug_has_its_handle_on_the_right_in_every_picture() -> None:
+    mug, black = next(iter(ONE_SIDED)), [c.name for c in COLOURS].index("black")
+    pictures = render([Subject(mug, black, WHITE, 0)] * 12, 128, 128, torch.Generator().manual_seed(3))
+
+    for picture in pictures:
+        dark = (picture.amax(0) < -0.3)[56:72].any(0).int()
+        starts, ends = ((dark.diff(prepend=dark[:1] * 0) == step).nonzero().flatten().tolist() for step in (1, -1))
+        widths = [end - start for start, end in zip(starts, ends, strict=True)]
+        assert widths[0] == max(widths), widths
+
+
+def test_places_are_written_without_their_prepositions_too() -> None:
+    rng, beach = random.Random(1), next(i for i, b in enumerate(BACKGROUNDS) if b.name == "on a beach")
+    texts = [caption(Subject(2, 0, beach, 0), rng) for _ in range(400)]
+
+    assert len(BARE) == len(BACKGROUNDS)
+    assert any(text.startswith(("beach, ", "beach: ", "seaside, ")) for text in texts)
+    assert any("the background is beach" in text for text in texts)
+    assert not any("background is" in caption(Subject(2, 0, beach, 0), rng, plain=True) for _ in range(400))
+
+
+def test_nonsense_names_no_kind_colour_or_place() -> None:
+    rng = random.Random(2)
+    names = {word for words in (*KINDS, *COLOURS, *BACKGROUNDS) for word in words.english}
+
+    assert not [text for text in (nonsense(rng, 3) for _ in range(300)) if names & set(text.split(", "))]
