@@ -11,6 +11,7 @@ from typing import Any
 import redis
 
 from core.batch_store import BatchCounts
+from core.crowd import Crowds, crowd_from
 from core.job import Failure, GenerationRequest, Job, JobState, Lane, Picture, Priority, Progress, known_fields
 from core.model_queues import ModelDepth, eta_seconds, model_depths
 from core.redis_client import PREFIX, redis_errors
@@ -117,6 +118,7 @@ class JobReader:
         self.redis = client
         self.settings = settings
         self._scripts = Scripts(client)
+        self._crowds = Crowds(lambda model: crowd_from(self._scripts.run("crowd", model)))
 
     @property
     def live_ms(self) -> int:
@@ -209,11 +211,13 @@ class JobReader:
         answer = self._scripts.run("place", job_id, self.live_ms)
         if not answer:
             return None
-        ahead, work_ahead, busy, work, gap_ms, run_ms, slots, cap_ms, paused = answer
+        ahead, work_ahead, busy, work, gap_ms, run_ms, slots, cap_ms, paused, tag, entity, model = answer
+        others, work_of_others = self._crowds.of(model).before(float(tag), entity) if tag else (0, 0.0)
+        before = float(work_ahead) + work_of_others
         waiting = job.state is JobState.QUEUED or job.state is JobState.FOLLOWING
         pace = (float(gap_ms or 0), float(run_ms)) if run_ms else None
-        eta = eta_seconds(float(work_ahead) + float(work) + float(busy), pace, int(slots), float(cap_ms))
-        position = int(ahead) + 1 if waiting else 0
+        eta = eta_seconds(before + float(work) + float(busy), pace, int(slots), float(cap_ms))
+        position = int(ahead) + others + 1 if waiting else 0
         return QueuePlace(position=position, eta_seconds=None if paused else eta, paused=bool(paused))
 
     def usage(self, tenant: str, limits: TenantLimits) -> LimitUse:

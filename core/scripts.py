@@ -30,7 +30,7 @@ def script_texts() -> Mapping[str, str]:
 
 #: What a script may do beyond the usual, told to the server in its first line. Only taking in new work is refused
 #: while the server is out of memory; everything that ends work and frees memory goes on.
-READING = frozenset({"finished", "place", "usage"})
+READING = frozenset({"crowd", "finished", "place", "usage"})
 TAKING_IN = frozenset({"submit", "heartbeat"})
 
 

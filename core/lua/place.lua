@@ -1,10 +1,12 @@
 -- Where a waiting job stands. ARGV: id, worker_live_ms. Answer: nil if it does not wait, else
 -- {jobs released before it, work of those, work released or running, its work, gap_ms, run_ms of its size, live slots,
---  how long it waits for its tenant's cap of running jobs (ms, 0 = not at all), 1 if an operator stopped what it waits for}.
+--  how long it waits for its tenant's cap of running jobs (ms, 0 = not at all), 1 if an operator stopped what it waits for,
+--  its virtual start time if many start before it: then the first two count its own queue alone (crowd.lua), else '',
+--  entity, model}.
 -- Position follows the virtual start times that release.lua will use, not the time of submission.
 local job = read_job(ARGV[1])
 if not job or (job.state ~= 'QUEUED' and job.state ~= 'RELEASED' and job.state ~= 'RETRY') then return false end
-local SAMPLE = 200
+local FEW = 32
 local OLDEST_RUNS = 16
 local now = server_ms()
 local ahead, work_ahead = 0, 0
@@ -30,29 +32,22 @@ local function before(name, virtual, tag, queued_work)
   return math.max(0, math.min(length, math.ceil((tag - virtual) / step - 1e-6))), mean
 end
 
--- The others that are served before `tag`. Of very many, an even sample stands for all: the call stays short.
+-- The others that are served before `tag`. Of many the caller knows, who looks at them once for many places.
 local function count_others(tag)
+  if redis.call('ZCOUNT', race, '-inf', '(' .. exact(tag)) > FEW then return exact(tag) end
   local heads = redis.call('ZRANGEBYSCORE', race, '-inf', '(' .. exact(tag), 'WITHSCORES')
-  local stride = math.max(1, math.ceil(#heads / 2 / SAMPLE))
-  local names, virtuals = {}, {}
-  for index = 1, #heads, 2 * stride do
-    names[#names + 1] = heads[index]
-    virtuals[#virtuals + 1] = tonumber(heads[index + 1])
-  end
-  if #names == 0 then return end
-  local works = redis.call('HMGET', PREFIX .. 'queued_work', unpack(names))
-  local scale = #heads / 2 / #names
-  local jobs, work = 0, 0
-  for index, name in ipairs(names) do
+  for index = 1, #heads, 2 do
+    local name = heads[index]
     if name ~= entity then
-      local count, mean = before(name, virtuals[index], tag, works[index])
-      jobs, work = jobs + count * scale, work + count * mean * scale
+      local count, mean = before(name, tonumber(heads[index + 1]), tag, redis.call('HGET', PREFIX .. 'queued_work', name))
+      ahead, work_ahead = ahead + count, work_ahead + count * mean
     end
   end
-  ahead, work_ahead = ahead + math.floor(jobs + 0.5), work_ahead + work
+  return ''
 end
 
 local own_ahead = 0  -- of its tenant, whose cap they share
+local behind_many = ''
 
 if job.state == 'QUEUED' then
   local rank = redis.call('ZRANK', PREFIX .. 'tq:' .. entity, job.id) or 0
@@ -60,7 +55,7 @@ if job.state == 'QUEUED' then
   local _, mean = before(entity, virtual, 0, redis.call('HGET', PREFIX .. 'queued_work', entity))
   ahead, work_ahead = rank, rank * mean
   local tag = virtual + rank * mean / weight_of(entity)
-  count_others(tag)
+  behind_many = count_others(tag)
   local other = entity_of(job.tenant, job.lane == 'batch' and 'interactive' or 'batch', job.model)
   own_ahead = rank + before(other, virtual_of(other), tag, redis.call('HGET', PREFIX .. 'queued_work', other))
 end
@@ -102,4 +97,4 @@ local function wait_for_cap()
 end
 
 return {ahead, exact(work_ahead), exact(busy * mean_work), job.work, pace[1] or '', run_ms and exact(run_ms) or '', slots,
-  exact(wait_for_cap()), stopped and 1 or 0}
+  exact(wait_for_cap()), stopped and 1 or 0, behind_many, entity, job.model or ''}

@@ -1,0 +1,79 @@
+"""Who waits in a model's race, looked at once a second for all places that are asked meanwhile.
+
+A job behind a few is placed by place.lua alone, exactly. Behind many, each place would cost Redis hundreds of commands
+again and again, with which it could take in jobs instead.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+KEPT_SECONDS = 1.0
+STALE_SECONDS = 5.0  # whoever renews a crowd lets others use the old one meanwhile, but not one of long ago
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One tenant's lane in the race, as crowd.lua found it; it stands for `stands_for` like it."""
+
+    entity: str
+    virtual: float
+    jobs: int
+    work: float
+    weight: float
+    stands_for: float
+
+    def before(self, tag: float) -> tuple[int, float]:
+        """How many of its jobs start before the virtual time `tag`, and their work; as `before` of place.lua."""
+        if self.jobs == 0:
+            return 0, 0.0
+        mean = self.work / self.jobs
+        step = max(1e-9, mean) / self.weight
+        count = max(0, min(self.jobs, math.ceil((tag - self.virtual) / step - 1e-6)))
+        return count, count * mean
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """One look at a race."""
+
+    heads: Sequence[Head]
+
+    def before(self, tag: float, entity: str) -> tuple[int, float]:
+        """Jobs of all but `entity` that start before `tag`, and their work."""
+        jobs, work = 0.0, 0.0
+        for head in self.heads:
+            if head.virtual < tag and head.entity != entity:
+                count, of_count = head.before(tag)
+                jobs, work = jobs + count * head.stands_for, work + of_count * head.stands_for
+        return math.floor(jobs + 0.5), work
+
+
+def crowd_from(answer: Sequence[str | int]) -> Crowd:
+    """Reads the answer of crowd.lua."""
+    rows = zip(*[iter(answer)] * 6, strict=True)
+    return Crowd([Head(str(row[0]), float(row[1]), int(row[2]), *map(float, row[3:])) for row in rows])
+
+
+class Crowds:
+    """The last look at each model's race. Thread-safe: a look is replaced whole."""
+
+    def __init__(self, look: Callable[[str], Crowd], clock: Callable[[], float] = time.monotonic) -> None:
+        self._look = look
+        self._clock = clock
+        self._kept: dict[str, tuple[float, float, Crowd]] = {}  # model -> looked at, to be renewed at, what was seen
+
+    def of(self, model: str) -> Crowd:
+        """At most KEPT_SECONDS old, or STALE_SECONDS while another thread renews it. Raises what `look` does."""
+        now = self._clock()
+        kept = self._kept.get(model)
+        if kept is not None and now - kept[0] < STALE_SECONDS:
+            if now < kept[1]:
+                return kept[2]
+            self._kept[model] = (kept[0], now + KEPT_SECONDS, kept[2])
+        crowd = self._look(model)
+        self._kept[model] = (now, now + KEPT_SECONDS, crowd)
+        return crowd
