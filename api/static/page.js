@@ -1,16 +1,17 @@
 // The page: a prompt goes out as jobs, each job is a card, and open cards are looked at until they end.
 import { wireBar } from './bar.js';
 import { drawCard, isOpen, make } from './cards.js';
+import { openDropped } from './dropped.js';
 import { forgetUnsent, openOutbox } from './outbox.js';
 import * as service from './service.js';
-import { readParameters } from './png.js';
 import { showLeft } from './quota.js';
 import { openRemoval } from './removal.js';
+import { openStars } from './stars.js';
 import { toast } from './toast.js';
 import { variationOf } from './vary.js';
 import { openViewer, refreshViewer, setUpViewer } from './viewer.js';
 import { applyWords, say } from './words.js';
-import { saveAsZip } from './zip.js';
+import { isGone, saveAsZip, tellMissing } from './zip.js';
 
 const $ = (id) => document.getElementById(id);
 const PAGE = 48;
@@ -20,17 +21,16 @@ const NEAR = 16;
 
 const jobs = new Map();   // id -> job, as last seen
 const cards = new Map();  // id -> li
-const starred = new Set(JSON.parse(localStorage.getItem('zimg.starred') ?? '[]'));
+const apart = new Set();  // ids that are here for their star alone: they are older than what is loaded of the history
 const selected = new Set();
-let shapes = null;
+let models = null, shapes = null;
 let cursor = null;
-let isSelecting = false;
+let isSelecting = false, isSaving = false;
 let lookTimer = 0;
 let lastFullLook = 0;
-let repeated = null;      // parameters of a dropped picture, until they are used with another prompt or put away
 
 const newestFirst = () => [...jobs.values()].sort((a, b) => b.created_at - a.created_at || b.order - a.order);
-const isShown = (job) => job.status !== 'expired' && !removal.isRemoved(job.id) && (!$('starred-only').checked || starred.has(job.id));
+const isShown = (job) => job.status !== 'expired' && !removal.isRemoved(job.id) && ($('starred-only').checked ? stars.has(job.id) : !apart.has(job.id));
 const pictures = () => newestFirst().filter((job) => job.status === 'succeeded' && isShown(job));
 
 // Cards ---------------------------------------------------------------------------------------------------------------
@@ -39,6 +39,7 @@ let order = 0;
 
 function take(job) {
   const before = jobs.get(job.id);
+  apart.delete(job.id);
   jobs.set(job.id, { ...job, order: before?.order ?? order++ });
   if (before && before.status !== job.status) announce(job);
   drawOne(jobs.get(job.id));
@@ -58,7 +59,7 @@ function drawOne(job) {
     cards.set(job.id, card);
   }
   drawCard(card, job, {
-    isStarred: starred.has(job.id), isSelecting, isSelected: selected.has(job.id),
+    isStarred: stars.has(job.id), isSelecting, isSelected: selected.has(job.id),
     onOpen: () => openViewer(jobs.get(job.id)), onCancel: () => cancel(job.id), onAgain: () => again(jobs.get(job.id)),
     onRemove: () => removeCard(jobs.get(job.id)),
     onSelect: () => toggleSelected(job.id),
@@ -101,15 +102,15 @@ function arrange() {
   while (at) { const next = at.nextElementSibling; at.remove(); at = next; }
   showEmpty(shown.length === 0);
   $('tools').hidden = jobs.size === 0;
-  $('more').hidden = cursor === null;
+  $('more').hidden = cursor === null || $('starred-only').checked; // all of those are fetched
   keepCounting(unsent.length > 0);
 }
 
 function showEmpty(isEmpty) {
   const isFiltered = $('starred-only').checked;
-  $('empty').hidden = !isEmpty;
-  $('empty').dataset.i18n = isFiltered ? 'noStars' : 'empty';
-  $('empty').textContent = say($('empty').dataset.i18n);
+  const words = isFiltered ? stars.words() : '';
+  $('empty').hidden = !isEmpty && !(isFiltered && stars.isFailing());
+  $('empty').textContent = words || say(isFiltered ? 'noStars' : 'empty');
   $('examples').hidden = !isEmpty || isFiltered;
 }
 
@@ -130,6 +131,7 @@ function forget(id) {
   jobs.delete(id);
   cards.delete(id);
   selected.delete(id);
+  stars.lose(id);
   arrange();
 }
 
@@ -198,31 +200,25 @@ function go() {
   }
   const form = new FormData($('composer'));
   const count = Number(form.get('count'));
-  if (repeated && repeated.prompt === prompt) submit({ prompt, size: repeated.size, seed: repeated.seed });
+  if (dropped.isFor(prompt)) submit(dropped.request());
   else submit({ prompt, ...(shapes ? { size: shapes[form.get('shape')] } : {}), ...(count > 1 ? { n: count } : {}) });
   $('prompt').focus();
   $('prompt').select();
 }
 
-// A picture that is dropped here shows what made it, and Go makes it again.
-async function takeFile(file) {
-  const found = await readParameters(file).catch(() => null);
-  if (!found) return toast(say('notOurs'));
-  showRepeated(found);
-  $('prompt').value = found.prompt;
-  $('prompt').focus();
-  toast(say('repeated'));
+const dropped = openDropped({ known: () => models });
+
+// The picture's own model; where that is not served any more the service's, and the page says so.
+function modelOf(job) {
+  const { model } = job.effective_parameters;
+  if (models.some(({ id }) => id === model)) return { model };
+  toast(say('drawnWith', { ours: models[0].id, theirs: model }));
+  return {};
 }
 
-function showRepeated(found) {
-  repeated = found;
-  $('repeated').hidden = !found;
-  if (found) $('repeated-text').textContent = say('repeatedChip', { seed: found.seed, size: found.size.replace('x', ' × ') });
-}
+const again = (job) => submit({ prompt: job.prompt, size: job.effective_parameters.size, ...modelOf(job) });
 
-const again = (job) => submit({ prompt: job.prompt, size: job.effective_parameters.size });
-
-const vary = (job) => submit(variationOf(job));
+const vary = (job) => submit({ ...variationOf(job), ...modelOf(job) });
 
 async function cancel(id) {
   try { take(await service.cancel(id)); } catch (problem) { toast(problem.message); }
@@ -243,9 +239,21 @@ function removeCard(job) {
   if (hadFocus) (beside?.querySelector('button') ?? $('prompt')).focus();
 }
 
+const stars = openStars({
+  onFound(found) {
+    for (const job of found) {
+      const before = jobs.get(job.id);
+      if (!before) apart.add(job.id);
+      jobs.set(job.id, { ...job, order: before?.order ?? -order++ });
+      drawOne(jobs.get(job.id));
+    }
+    arrange();
+  },
+  onGone: forget, onChange: arrange, onNeedsKey: askForKey,
+});
+
 function star(job) {
-  if (!starred.delete(job.id)) starred.add(job.id);
-  localStorage.setItem('zimg.starred', JSON.stringify([...starred]));
+  stars.toggle(job.id);
   drawOne(jobs.get(job.id));
   arrange();
 }
@@ -266,8 +274,17 @@ function showSelection() {
 }
 
 async function downloadSelection() {
-  const chosen = pictures().filter((job) => selected.has(job.id));
-  try { await saveAsZip(chosen.map((job) => ({ name: `zimg-${job.seed}-${job.id.slice(0, 8)}.png`, url: `/i/${job.id}.png` }))); } catch { toast(say('offline')); }
+  if (isSaving) return;
+  isSaving = true;
+  const chosen = newestFirst().filter((job) => selected.has(job.id));
+  try {
+    const missing = await saveAsZip(chosen, (at) => { $('download-selection').textContent = say('zipping', { at, of: chosen.length }); });
+    for (const { job, problem } of missing) if (isGone(problem)) forget(job.id);
+    if (missing.length) toast(tellMissing(missing, chosen.length));
+  } finally {
+    isSaving = false;
+    showSelection();
+  }
 }
 
 // History, account ----------------------------------------------------------------------------------------------------
@@ -275,7 +292,7 @@ async function downloadSelection() {
 async function loadHistory() {
   const answer = await service.history(cursor, PAGE);
   cursor = answer.next_cursor;
-  for (const job of answer.data) jobs.has(job.id) || jobs.set(job.id, { ...job, order: -order++ });
+  for (const job of answer.data) if (!jobs.has(job.id) || apart.delete(job.id)) jobs.set(job.id, { ...job, order: -order++ });
   redraw();
   keepLooking(100);
 }
@@ -322,11 +339,13 @@ async function start() {
   const who = await service.session();
   $('sign-out').hidden = !(who.key_required && who.signed_in);
   if (!who.signed_in) return askForKey();
-  const model = await service.model();
-  shapes = model.shapes;
+  stars.openFor(who.tenant);
+  models = await service.models();
+  [{ shapes }] = models;
   refreshQuota();
   cursor = null;
   await loadHistory();
+  if ($('starred-only').checked) stars.load();
   if ($('composer-error').textContent === say('offline')) $('composer-error').textContent = '';
   outbox.openFor(who.tenant);
 }
@@ -348,17 +367,11 @@ function wire() {
     event.preventDefault();
     go();
   });
-  $('repeated').addEventListener('click', () => { showRepeated(null); $('prompt').focus(); });
-  $('prompt').addEventListener('input', () => { if (repeated && repeated.prompt !== $('prompt').value) showRepeated(null); });
-  for (const kind of ['dragover', 'dragenter']) document.addEventListener(kind, (event) => { event.preventDefault(); document.body.classList.add('dropping'); });
-  for (const kind of ['dragleave', 'drop']) document.addEventListener(kind, (event) => { event.preventDefault(); document.body.classList.remove('dropping'); });
-  document.addEventListener('drop', (event) => { if (event.dataTransfer?.files.length) takeFile(event.dataTransfer.files[0]); });
-  document.addEventListener('paste', (event) => { if (event.clipboardData?.files.length) takeFile(event.clipboardData.files[0]); });
-  wireBar(() => { showSelection(); redraw(); refreshQuota(); showRepeated(repeated); });
+  wireBar(() => { showSelection(); redraw(); refreshQuota(); dropped.show(); });
   for (const button of $('examples').querySelectorAll('button')) button.addEventListener('click', () => { $('prompt').value = button.textContent; $('prompt').focus(); });
   document.addEventListener('visibilitychange', loadNewest);
   $('more').addEventListener('click', () => loadHistory().catch((problem) => toast(problem.message)));
-  $('starred-only').addEventListener('change', arrange);
+  $('starred-only').addEventListener('change', () => ($('starred-only').checked ? stars.load() : (stars.stop(), arrange())));
   $('select').addEventListener('click', () => { isSelecting = !isSelecting; selected.clear(); showSelection(); });
   $('download-selection').addEventListener('click', downloadSelection);
   $('sign-in-form').addEventListener('submit', signIn);
@@ -370,7 +383,7 @@ function wire() {
     if (event.key === 'z' && (event.ctrlKey || event.metaKey) && removal.takeBack()) event.preventDefault();
   });
   setUpViewer({
-    cardOf: (id) => cards.get(id), isStarred: (job) => starred.has(job.id), onStar: star, onAgain: again, onVary: vary, onDelete: remove, onToast: toast,
+    cardOf: (id) => cards.get(id), isStarred: (job) => stars.has(job.id), onStar: star, onAgain: again, onVary: vary, onDelete: remove, onToast: toast,
     neighbor: (id, step) => { const all = pictures(); const at = all.findIndex((job) => job.id === id); return at < 0 ? null : all[at + step] ?? null; },
   });
 }

@@ -12,7 +12,7 @@ function textOf(kind, data) {
   return [name, new TextDecoder().decode(data.subarray(at))];
 }
 
-// { prompt, seed, size }, or null for a file that is not a picture of ours.
+// { prompt, seed, size, preset, model, revision, variation }, '' for what it does not say; or null for a file that is not a picture of ours.
 export async function readParameters(file) {
   const bytes = new Uint8Array(await file.slice(0, BYTES_READ).arrayBuffer());
   if (!SIGNATURE.every((byte, index) => bytes[index] === byte)) return null;
@@ -29,5 +29,7 @@ export async function readParameters(file) {
     at += 12 + length;
   }
   const seed = Number(texts.seed);
-  return texts.prompt && Number.isInteger(seed) && texts.seed !== '' ? { prompt: texts.prompt, seed, size } : null;
+  if (!texts.prompt || !Number.isInteger(seed) || texts.seed === '') return null;
+  const [, model, revision] = /^(.*?)(?:@(.*))?$/s.exec(texts.model ?? '');
+  return { prompt: texts.prompt, seed, size, preset: texts.preset ?? '', model, revision: revision ?? '', variation: texts.variation ?? '' };
 }

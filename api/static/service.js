@@ -1,6 +1,9 @@
 // The API as the page uses it. Every problem becomes a Problem with the service's own sentence.
 import { language } from './words.js';
 
+const TRIES = 10;
+const LONGEST_WAIT_MS = 60000;
+
 export class Problem extends Error {
   constructor(status, body, retryAfter) {
     super(body?.detail || body?.title || `HTTP ${status}`);
@@ -10,19 +13,35 @@ export class Problem extends Error {
   }
 }
 
-export async function ask(path, options = {}) {
+function parsed(text) {
+  try { return text ? JSON.parse(text) : null; } catch { return null; /* a proxy's own error page */ }
+}
+
+async function call(path, options, read) {
   const headers = { 'Accept-Language': language, ...(options.body ? { 'Content-Type': 'application/json' } : {}), ...options.headers };
-  let answer, text;
+  let answer, body;
   try {
     answer = await fetch(path, { ...options, headers, credentials: 'same-origin' });
-    text = await answer.text();
+    body = await (answer.ok ? read(answer) : answer.text());
   } catch {
     throw new Problem(0, null);
   }
-  let body = null;
-  try { body = text ? JSON.parse(text) : null; } catch { /* a proxy's own error page */ }
-  if (!answer.ok) throw new Problem(answer.status, body, answer.headers.get('Retry-After'));
+  if (!answer.ok) throw new Problem(answer.status, parsed(body), answer.headers.get('Retry-After'));
   return body;
+}
+
+export const ask = async (path, options = {}) => parsed(await call(path, options, (answer) => answer.text()));
+
+// What is refused because too much was asked for at once is asked for again, after the wait that the service names.
+export async function patiently(asking) {
+  for (let left = TRIES; ; left -= 1) {
+    try {
+      return await asking();
+    } catch (problem) {
+      if (problem.status !== 429 || left <= 1) throw problem;
+      await new Promise((done) => setTimeout(done, Math.min(problem.retryAfterMs ?? 1000, LONGEST_WAIT_MS)));
+    }
+  }
 }
 
 export const send = (path, value, headers) => ask(path, { method: 'POST', body: JSON.stringify(value ?? {}), headers });
@@ -30,7 +49,8 @@ export const send = (path, value, headers) => ask(path, { method: 'POST', body: 
 export const session = () => ask('/v1/session');
 export const signIn = (key) => send('/v1/session', { key });
 export const signOut = () => ask('/v1/session', { method: 'DELETE' });
-export const model = async () => (await ask('/v1/models')).data[0];
+export const models = async (options) => (await ask('/v1/models', options)).data; // the default one first
+export const account = (options) => ask('/v1/account', options);
 export const usage = () => ask('/v1/usage');
 
 const DRAW_MS = 30000; // a connection that died without a word must not keep what comes after it waiting
@@ -48,4 +68,9 @@ export const look = (ids) => ask(`/v1/jobs?ids=${ids.join(',')}`);
 export const job = (id) => ask(`/v1/jobs/${id}`);
 export const cancel = (id) => send(`/v1/jobs/${id}/cancel`);
 export const remove = (id, { keepalive = false } = {}) => ask(`/v1/jobs/${id}`, { method: 'DELETE', keepalive });
+
+const PICTURE_MS = 120000; // some megabytes on a slow line
+export const picture = async (id) => new Uint8Array(
+  await call(`/i/${id}.png`, { signal: AbortSignal.timeout(PICTURE_MS) }, (answer) => answer.arrayBuffer()),
+);
 export const isSignUpOpen = async () => (await ask('/v1/sign-up')).open;

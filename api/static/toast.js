@@ -2,6 +2,7 @@
 import { make } from './cards.js';
 
 const SHOWN_MS = 3200;
+const READ_MS = 80; // a character: a longer text stays longer
 const SHOWN_TO_ACT_MS = 9000;
 let timer = 0;
 let whenGone = null;
@@ -31,5 +32,5 @@ export function toast(text, act) {
   element.replaceChildren(make('span', '', text), ...(act ? [offer(act)] : []));
   element.classList.add('shown');
   whenGone = act?.onGone ?? null;
-  timer = setTimeout(endToast, act ? SHOWN_TO_ACT_MS : SHOWN_MS);
+  timer = setTimeout(endToast, act ? SHOWN_TO_ACT_MS : Math.max(SHOWN_MS, text.length * READ_MS));
 }

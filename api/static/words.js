@@ -5,7 +5,7 @@ const EN = {
   four: 'Four pictures', hint: 'Enter draws · Shift+Enter: new line', go: 'Go', history: 'Your pictures', starredOnly: 'Starred',
   select: 'Select', selectDone: 'Done', empty: 'Nothing here yet. What you draw stays here, also after a reload.', noStars: 'No starred pictures. The star is in the large view of a picture.',
   examples: 'For a start', example1: 'A red mug on a white background', example2: 'A green tent in a forest', example3: 'A yellow umbrella on a beach',
-  dropHint: 'Drop a zimg picture: its words and seed are taken', toSignUp: 'No key? Make an account with an invite', more: 'Show older ones',
+  dropHint: 'Drop a zimg picture: its parameters are taken', toSignUp: 'No key? Make an account with an invite', more: 'Show older ones',
   close: 'Close', download: 'Download', copyPicture: 'Copy picture', copyLink: 'Copy link', star: 'Star', again: 'Again', vary: 'Vary',
   delete: 'Delete', newer: 'Newer picture', older: 'Older picture', signInTitle: 'Your key, once',
   signInText: 'This service asks for an API key. It is exchanged for a session that no script can read.', key: 'API key', signIn: 'Sign in',
@@ -21,6 +21,10 @@ const EN = {
   announceFailed: 'Did not work: %prompt', announceCanceled: 'Canceled: %prompt', offline: 'No answer from the service. Trying again…',
   downloadSelection: 'Download %n as ZIP', selectPicture: 'Select: %prompt', open: 'Open: %prompt', quota: '%left of %limit left today', quotaLow: 'Only %left of %limit left today', quotaNone: 'None of %limit left today', quotaMeter: 'Left today',
   emptyPrompt: 'Write what you want to see.', repeated: 'Parameters taken from the picture', notOurs: 'This picture carries no zimg parameters', repeatedChip: 'Seed %seed · %size', repeatedAway: 'Put away the parameters of the dropped picture',
+  otherwise: 'Not the same picture here: %what.', otherModel: 'model %ours in place of %theirs', otherPreset: 'preset %ours in place of %theirs',
+  drawnWith: 'Drawn with model %ours: %theirs is not here any more', listJoin: ', ', starsLoading: 'Looking for your starred pictures…',
+  zipping: 'Fetching %at of %of', zipMissing: { one: '%n picture is missing from the ZIP: %why', other: '%n pictures are missing from the ZIP: %why' },
+  zipNone: 'No ZIP: %why', whySome: '%n %why', whyGone: 'expired or deleted', whyNoAnswer: 'no answer from the service',
   sending: 'Sending', unsent: 'Not sent yet', behind: 'After the one before it', sendsIn: 'Sends by itself in %time', noAnswer: 'No answer from the service', refused: 'Not accepted', edit: 'Edit',
   announceUnsent: 'Not sent yet, waits: %prompt',
 };
@@ -28,7 +32,7 @@ const ZH = {
   skip: '跳到提示词', docs: 'API', account: '账户', theme: '浅色或深色', signOut: '退出', promptLabel: '你想看到什么？', shape: '形状', square: '方形',
   portrait: '竖版', landscape: '横版', count: '张数', one: '一张', four: '四张', hint: '回车生成 · Shift+回车换行', go: '生成', history: '我的图片',
   starredOnly: '收藏', select: '选择', selectDone: '完成', empty: '这里还没有图片。生成的图片会一直留在这里，刷新也不会丢。', noStars: '还没有收藏的图片。打开大图即可收藏。',
-  examples: '不妨试试', example1: '红色马克杯，白色背景', example2: '森林里的绿色帐篷', example3: '沙滩上的黄色雨伞', dropHint: '拖入 zimg 图片，读取其提示词和种子', toSignUp: '没有密钥？凭邀请码创建账户', more: '显示更早的',
+  examples: '不妨试试', example1: '红色马克杯，白色背景', example2: '森林里的绿色帐篷', example3: '沙滩上的黄色雨伞', dropHint: '拖入 zimg 图片，读取其参数', toSignUp: '没有密钥？凭邀请码创建账户', more: '显示更早的',
   close: '关闭', download: '下载', copyPicture: '复制图片', copyLink: '复制链接', star: '收藏', again: '再来一张', vary: '变化', delete: '删除',
   newer: '较新的图片', older: '较早的图片', signInTitle: '输入密钥', signInText: '本服务需要 API 密钥。密钥只换取一次会话，任何脚本都读不到它。',
   key: 'API 密钥', signIn: '登录', queued: '排队中', place: '排在第 %position 位', next: '下一个就是它', onItsWay: '正在交给工作进程', eta: '约 %time',
@@ -40,6 +44,9 @@ const ZH = {
   announceQueued: '排队中：%prompt', announceFailed: '没有成功：%prompt', announceCanceled: '已取消：%prompt', offline: '服务没有回应，正在重试…',
   downloadSelection: '打包下载 %n 张', selectPicture: '选择：%prompt', open: '打开：%prompt', quota: '今日剩余 %left / %limit', quotaLow: '今日仅剩 %left / %limit', quotaNone: '今日 %limit 张已用完', quotaMeter: '今日剩余', emptyPrompt: '请写下想看到的内容。',
   repeated: '已读取图片中的参数', notOurs: '这张图片没有 zimg 参数', repeatedChip: '种子 %seed · %size', repeatedAway: '清除拖入图片的参数',
+  otherwise: '这里生成的不会是同一张图：%what。', otherModel: '模型用 %ours，不用 %theirs', otherPreset: '预设用 %ours，不用 %theirs',
+  drawnWith: '改用模型 %ours 生成：这里已没有 %theirs', listJoin: '；', starsLoading: '正在查找收藏的图片…', zipping: '正在获取第 %at 张，共 %of 张',
+  zipMissing: '压缩包缺少 %n 张图片：%why', zipNone: '没有可打包的图片：%why', whySome: '%n 张%why', whyGone: '已过期或被删除', whyNoAnswer: '服务没有回应',
   sending: '正在提交', unsent: '尚未提交', behind: '排在前一个之后', sendsIn: '%time后自动提交', noAnswer: '服务没有回应', refused: '未被接受', edit: '修改', announceUnsent: '尚未提交，等待中：%prompt',
 };
 

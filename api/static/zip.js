@@ -1,4 +1,7 @@
 // A ZIP of pictures made in the browser. PNGs are compressed already, so they are stored as they are.
+import * as service from './service.js';
+import { say } from './words.js';
+
 const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k += 1) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
   return n >>> 0;
@@ -39,16 +42,37 @@ export function zip(files) {
   return new Blob([...parts, ...directory, end], { type: 'application/zip' });
 }
 
-export async function saveAsZip(pictures) {
-  const files = [];
-  for (const { name, url } of pictures) {
-    const answer = await fetch(url);
-    if (!answer.ok) throw new Error(url);
-    files.push({ name, bytes: new Uint8Array(await answer.arrayBuffer()) });
-  }
+function save(files) {
   const link = document.createElement('a');
   link.href = URL.createObjectURL(zip(files));
   link.download = 'zimg-pictures.zip';
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
+// Saves what can be had of these jobs' pictures; answers the others, with the problem of each: [{ job, problem }].
+export async function saveAsZip(jobs, onNext) {
+  const files = [], missing = [];
+  for (const [index, job] of jobs.entries()) {
+    onNext(index + 1);
+    try {
+      files.push({ name: `zimg-${job.seed}-${job.id.slice(0, 8)}.png`, bytes: await service.patiently(() => service.picture(job.id)) });
+    } catch (problem) {
+      if (!(problem instanceof service.Problem)) throw problem;
+      missing.push({ job, problem });
+    }
+  }
+  if (files.length) save(files);
+  return missing;
+}
+
+export const isGone = ({ status }) => status === 404 || status === 410;
+const why = (problem) => (isGone(problem) ? say('whyGone') : problem.status ? problem.message.replace(/[.。]$/, '') : say('whyNoAnswer'));
+
+// How many are missing of those asked for, and why; each reason with its number where there are several.
+export function tellMissing(missing, asked) {
+  const counts = new Map();
+  for (const reason of missing.map(({ problem }) => why(problem))) counts.set(reason, (counts.get(reason) ?? 0) + 1);
+  const each = [...counts].map(([reason, n]) => (counts.size === 1 ? reason : say('whySome', { n, why: reason })));
+  return say(missing.length === asked ? 'zipNone' : 'zipMissing', { n: missing.length, why: each.join(say('listJoin')) });
 }

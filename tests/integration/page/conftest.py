@@ -1,10 +1,13 @@
 """The page in Chromium against a live api; the worker is played."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import pytest
 
 from api.context import Services
+from core.model_profile import ModelProfile
 from tests.fixtures.redis import RedisServer
 from tests.integration.api.conftest import (
     MODEL,
@@ -21,16 +24,22 @@ from tests.integration.api.conftest import (
 
 __all__ = ["live", "live_process", "parts", "settings", "storage_environment", "worker"]
 
+#: The second model of the inviting api.
+PAINTER = ModelProfile("painter", "r2", square=(512, 512), portrait=(384, 512), landscape=(512, 384))
+
 
 @pytest.fixture(scope="session")
 def inviting_process(
     valkey_server: RedisServer, storage_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LiveApi]:
-    """An api that asks for keys, has an admin key, and lets people sign up with invites."""
+    """An api that asks for keys, has an admin key, serves two models, and lets people sign up with invites."""
     made = Settings(model=MODEL, redis_url=valkey_server.url, s3_endpoint_url=storage_environment["S3_ENDPOINT_URL"])
     folder = tmp_path_factory.mktemp("inviting")
     more = {"ZIMG_HOST": "0.0.0.0", "ZIMG_ADMIN_KEY": "the-operators-own-key", "ZIMG_SIGN_UP": "invite"}
-    with live_api(made, folder, **more) as api:
+    painter = folder / "painter"
+    painter.mkdir()
+    (painter / "zimg.json").write_text(json.dumps(asdict(PAINTER)))
+    with live_api(made, folder, ZIMG_MODELS=str(painter), **more) as api:
         yield api
 
 

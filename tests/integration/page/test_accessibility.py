@@ -11,6 +11,7 @@ from core.workers import WorkerInfo
 from scheduler.submission import Wish
 from tests.fixtures.browser import WAIT_MS
 from tests.integration.api.conftest import eventually
+from tests.integration.page.test_parameters import drop
 
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
@@ -44,8 +45,13 @@ def ask(page, prompt):
     page.press("#prompt", "Enter")
 
 
-def test_the_page_in_every_state_has_no_violations(tab, worker):
+def test_the_page_in_every_state_has_no_violations(tab, worker, parts):
     assert violations(tab) == []
+
+    drop(tab, replace(parts.profile, id="a" * 64), preset="turbo-8")
+    expect(tab.locator("#repeated-note")).to_be_visible()
+    assert violations(tab) == []
+    assert not is_too_wide(tab)
 
     for prompt in ("drawn", "fails", "runs", "waits"):
         ask(tab, prompt)

@@ -173,7 +173,8 @@ def test_a_desks_controls_stand_in_one_line_also_with_a_pictures_parameters(page
             page.evaluate(
                 """(shown) => {
                   document.getElementById('repeated').hidden = !shown;
-                  document.getElementById('repeated-text').textContent = 'Seed 4294967295 · 1024 × 1024';
+                  document.getElementById('repeated-text').textContent =
+                    'Seed 4294967295 · 1024 × 1024 · turbo-8 · z-image-turbo';
                 }""",
                 is_repeated,
             )
