@@ -23,7 +23,7 @@ from api.context import base_url
 from api.language import Language, preferred_language
 from api.problems import PROBLEMS, VIOLATED_POLICY, Problem
 from api.sentences import OF_PYDANTIC
-from api.translation import in_chinese, patience
+from api.translation import advice_for, in_chinese, patience
 from core import errors
 
 PROBLEM_JSON = "application/problem+json"
@@ -33,6 +33,9 @@ LONGEST_CLIENT_RETRY_SECONDS = 120
 
 #: Where a word in the place of a job's id finds no route.
 JOB_PATH = re.compile(r"/v1/(?:admin/)?jobs/.")
+
+CHINESE = re.compile("[\u4e00-\u9fff]")
+ENDS = (".", "。", "!", "！", "?", "？")
 
 RETRY_HEADERS = ("Retry-After", "x-should-retry")
 
@@ -224,7 +227,7 @@ def problem_body(
 ) -> dict[str, Any]:
     """RFC 9457 members, ours, and OpenAI's `error`."""
     title = problem.title_zh if language == "zh-CN" else problem.title
-    detail = _in(language, detail, problem)
+    detail = _with_advice(language, detail, problem)
     if retry_after is not None:
         detail = _joined(detail, patience(retry_after, is_chinese=language == "zh-CN"))
     body: dict[str, Any] = {
@@ -253,14 +256,25 @@ def _in(language: Language, detail: str, problem: Problem) -> str:
     return in_chinese(detail) or f"{problem.title_zh}。{problem.advice_zh}（{detail}）"
 
 
-def _joined(*sentences: str) -> str:
-    """Sentences one after another; Chinese ones need no blank between them."""
-    return "".join(one if one.endswith("。") else f"{one} " for one in sentences).strip()
+def _with_advice(language: Language, detail: str, problem: Problem) -> str:
+    """The sentence and, where it only says what is wrong, what to do about it."""
+    told = _in(language, detail, problem)
+    english, chinese = (advice_for(detail) if detail else None) or ("", "")
+    return _joined(told, chinese if language == "zh-CN" else english)
+
+
+def _joined(told: str, more: str) -> str:
+    """Two sentences, the first one with an end; Chinese ones need no blank between them."""
+    if not more:
+        return told
+    is_chinese = bool(CHINESE.search(more))
+    end = "" if told.endswith(ENDS) else "。" if is_chinese else "."
+    return f"{told}{end}{'' if is_chinese else ' '}{more}"
 
 
 def localized(code: str, detail: str) -> str:
-    """The sentence of an error in the language that the caller reads."""
-    return _in(preferred_language(), detail, problem_for(code)[1])
+    """What an error says in the language that the caller reads, and what to do about it."""
+    return _with_advice(preferred_language(), detail, problem_for(code)[1])
 
 
 def postpone(response: Response, seconds: float) -> Response:

@@ -19,7 +19,7 @@ worker_class = "api.bounded_worker.BoundedWorker"  # gthread, one address after 
 threads = _settings.api_threads
 worker_connections = 2_000  # open connections, idle kept-alive ones included
 keepalive = 30
-# Whose X-Forwarded-Proto is believed: the same proxies' as their X-Forwarded-For. gunicorn takes no network with host bits.
+# Whose X-Forwarded-Proto is believed, as X-Forwarded-For is. gunicorn takes no network with host bits.
 forwarded_allow_ips = ",".join(str(ip_network(network, strict=False)) for network in _settings.trusted_proxies)
 timeout = 60  # of the worker's own heartbeat, not of requests
 graceful_timeout = 8

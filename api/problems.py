@@ -48,7 +48,7 @@ PROBLEMS: dict[str, Problem] = {
         "请检查 JSON 语法。",
     ),
     "duplicate_field": Problem(
-        400, INVALID, "A member occurs twice", "Send each member once.", "字段重复", "同一字段只能出现一次。"
+        400, INVALID, "A member occurs twice", "Send each member once.", "字段重复", "请让每个字段只出现一次。"
     ),
     "missing_field": Problem(
         400,
@@ -124,7 +124,7 @@ PROBLEMS: dict[str, Problem] = {
         "Not allowed",
         "This key, or this origin, may not do that; ask the operator.",
         "无权操作",
-        "该密钥或来源无权执行此操作。",
+        "该密钥或来源无权执行此操作，请联系管理员。",
     ),
     "not_found": Problem(
         404,
@@ -156,7 +156,7 @@ PROBLEMS: dict[str, Problem] = {
         "It was removed",
         "It expired or was deleted; draw it again.",
         "已被删除",
-        "图片或记录已过期或被删除。",
+        "已过期或被删除，请重新绘制。",
     ),
     "body_too_large": Problem(413, INVALID, "The body is too large", "Send less.", "请求体过大", "请减小请求体。"),
     "unsupported_media_type": Problem(
@@ -206,7 +206,7 @@ PROBLEMS: dict[str, Problem] = {
         "Daily quota used up",
         "Send it again at `retry_at`, when the day is over.",
         "今日额度已用完",
-        "额度在 retry_at 恢复。",
+        "额度在 retry_at 恢复，请届时重试。",
         IANA + "quota-exceeded",
     ),
     "queue_full": Problem(

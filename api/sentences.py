@@ -118,7 +118,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     "content_policy_violation": (
         (
             "The operator's content rules do not allow this prompt. Nothing was charged.",
-            "管理员的内容规则不允许该提示词，请修改；本次不计费。",
+            "管理员的内容规则不允许该提示词；本次不计费。",
         ),
     ),
     "invalid_api_key": (

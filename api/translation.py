@@ -8,6 +8,7 @@ import string
 from collections.abc import Iterator
 from functools import cache
 
+from api.advice import ADVICE
 from api.sentences import SENTENCES
 
 #: Facts that are numbers; the others are words.
@@ -26,11 +27,26 @@ _MINUTE, _HOUR = 60, 3_600
 
 def in_chinese(sentence: str) -> str | None:
     """The sentence in Chinese; None if none of the table was made into it."""
+    if (row := _row_of(sentence)) is None:
+        return None
+    found, (_, chinese) = row
+    return chinese.format_map({fact: _fact(fact, said) for fact, said in found.groupdict().items()})
+
+
+def advice_for(sentence: str) -> tuple[str, str] | None:
+    """What to do, in English and Chinese; empty where the sentence says so itself, None if the table lacks it."""
+    if (row := _row_of(sentence)) is None:
+        return None
+    return ADVICE.get(row[1][0], ("", ""))
+
+
+def _row_of(sentence: str) -> tuple[re.Match[str], tuple[str, str]] | None:
+    """The row that the sentence was made from, and its facts."""
     if len(sentence) > CHARACTERS_MOST:
         return None
-    for pattern, chinese in _patterns():
+    for pattern, pair in _patterns():
         if found := pattern.fullmatch(sentence):
-            return chinese.format_map({fact: _fact(fact, said) for fact, said in found.groupdict().items()})
+            return found, pair
     return None
 
 
@@ -54,11 +70,11 @@ def patience(seconds: float, *, is_chinese: bool) -> str:
 
 
 @cache
-def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
+def _patterns() -> tuple[tuple[re.Pattern[str], tuple[str, str]], ...]:
     """Every row, those with the most fixed letters first: what is special is found before what is general."""
     rows = {pair for pairs in SENTENCES.values() for pair in pairs}
     by_weight = sorted(rows, key=lambda pair: (-_fixed_letters(pair[0]), pair[0]))
-    return tuple((re.compile(_expression(english), re.DOTALL), chinese) for english, chinese in by_weight)
+    return tuple((re.compile(_expression(pair[0]), re.DOTALL), pair) for pair in by_weight)
 
 
 def _fixed_letters(template: str) -> int:

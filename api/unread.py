@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from api.problems import PROBLEMS
+from api.translation import advice_for
 
 
 def answer(*, is_too_large: bool, limits: Any) -> bytes:
@@ -22,6 +23,7 @@ def answer(*, is_too_large: bool, limits: Any) -> bytes:
             f"The address and each header may have {limits.limit_request_line} bytes, and there may be "
             f"{limits.limit_request_fields} headers."
         )
+    detail = f"{detail} {(advice_for(detail) or ('',))[0]}"
     problem, request_id = PROBLEMS[code], f"req_{secrets.token_hex(12)}"
     body = json.dumps(
         {

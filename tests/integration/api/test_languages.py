@@ -166,5 +166,20 @@ def test_a_dead_job_and_its_events_speak_the_readers_language(http, worker):
     shown = http.get(f"/v1/jobs/{job['id']}", headers={"Accept-Language": "zh"}).json
     events = http.get(f"/v1/jobs/{job['id']}/events", headers={"Accept-Language": "zh"}).text
 
-    assert shown["error"]["message"] == "显存不足以绘制这张图片。"
-    assert "显存不足以绘制这张图片。" in events
+    told = "显存不足以绘制这张图片。请使用较小的尺寸，或稍后再提交；本次不计费。"
+    assert shown["error"]["message"] == told
+    assert told in events
+
+
+def test_an_error_says_what_is_wrong_and_then_what_to_do(http, parts):
+    english, chinese = both(http, "GET", f"/v1/jobs/{'0' * 32}")
+
+    assert english["detail"] == "There is no job with this id. Check the id: /v1/jobs lists those of your key."
+    assert chinese["detail"] == "没有该编号的任务。请检查编号；/v1/jobs 列出此密钥的任务。"
+
+
+def test_a_sentence_without_an_end_gets_one_before_what_to_do(http, parts):
+    english, chinese = both(http, "POST", "/v1/jobs", json={})
+
+    assert english["detail"] == "prompt is required. Add it and send the request again."
+    assert chinese["detail"] == "缺少 prompt。请补上后重发。"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from api.advice import ADVICE
 from api.problems import PROBLEMS
 from api.sentences import OF_PYDANTIC, SENTENCES
-from api.translation import NUMBERS, in_chinese, patience
+from api.translation import NUMBERS, advice_for, in_chinese, patience
 from core import errors
 
 ROOT = Path(__file__).parents[3]
@@ -140,3 +141,33 @@ def test_what_no_row_was_made_for_is_not_guessed():
 def test_the_time_to_wait_is_told_in_both_languages_never_too_short(seconds, english, chinese):
     assert patience(seconds, is_chinese=False) == english
     assert patience(seconds, is_chinese=True) == chinese
+
+
+#: How a sentence says by itself what to do: it commands, or names the bounds within which it would be well.
+SAYS_WHAT_TO_DO = re.compile(
+    r"\b(must|needs?|choose|[Ss]end|remove first|remove one|Make|[Pp]oll|save it|cancel it|ask for|look|tell|wait"
+    r"|try again|at least|at most|below|above|takes? only|may hold|/docs lists|they return at)\b|/docs"
+)
+
+
+@pytest.mark.parametrize(("code", "english", "chinese"), ROWS)
+def test_every_error_says_what_to_do(code, english, chinese):
+    told = advice_for(filled(english)[0])
+
+    assert told == ADVICE.get(english, ("", ""))
+    assert told[0] or SAYS_WHAT_TO_DO.search(english)
+
+
+def test_each_advice_is_of_a_sentence_of_the_table_and_speaks_both_languages():
+    assert {english for _, english, _ in ROWS} >= set(ADVICE)
+    for english, chinese in ADVICE.values():
+        assert english.isascii()
+        assert english.endswith(".")
+        assert chinese.endswith("。")
+        assert re.findall(r"`[^`]+`|/v1/[\w/-]+|ZIMG_\w+", english) == re.findall(
+            r"`[^`]+`|/v1/[\w/-]+|ZIMG_\w+", chinese
+        )
+
+
+def test_a_sentence_that_no_row_was_made_for_has_no_advice_of_its_own():
+    assert advice_for("Something else entirely.") is None
