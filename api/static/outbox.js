@@ -78,7 +78,7 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onNeedsKey, onChange
   }
 
   function refused(entry, problem) {
-    if (entry.isPutAway) return;
+    if (entry.isPutAway || (problem.status === 401 && problem.isOutdated)) return;
     entry.problem = problem;
     if (problem.status === 401) {
       notBefore = Infinity;

@@ -223,6 +223,28 @@ def test_a_prompt_that_meets_an_ended_session_goes_out_after_the_next_sign_in(pa
     assert [job.request.prompt for job in parts.jobs.list_jobs("shop")] == ["after", "before"]
 
 
+def test_a_prompt_whose_refusal_comes_after_the_next_sign_in_is_sent_in_the_new_session(
+    page, inviting_api, parts, worker
+):
+    key, _ = parts.tenants.create_key("shop")
+    page.goto(inviting_api.url)
+    sign_in(page, key)
+    ask(page, "before")
+    expect(page.locator(JOB)).to_have_count(1)
+    held = []
+    page.route("**/v1/jobs", lambda route: held.append(route), times=1)  # noqa: PLW0108 - it wants a function
+    page.context.clear_cookies()
+    ask(page, "after")
+    expect(page.locator("#sign-in")).to_be_visible()  # the look at the first picture was refused
+
+    sign_in(page, key)
+    held[0].fulfill(status=401, content_type="application/problem+json", body='{"code": "invalid_api_key"}')
+
+    expect(page.locator(JOB)).to_have_count(2)
+    expect(page.locator("#sign-in")).to_be_hidden()
+    assert [job.request.prompt for job in parts.jobs.list_jobs("shop")] == ["after", "before"]
+
+
 def assert_only_the_cafes_own_is_sent(page, parts):
     ask(page, "the cafe's own")
     expect(page.locator(JOB)).to_have_count(1)
