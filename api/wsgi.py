@@ -7,6 +7,7 @@ from flask_openapi.openapi import OpenAPI
 from api.app import create_app
 from api.first_key import offer_first_key
 from api.parts import build_services
+from api.public_address import tell_if_missing
 from core.logs import configure_logging
 from core.settings import Settings
 
@@ -17,6 +18,7 @@ def build_app() -> OpenAPI:
     configure_logging(settings)
     parts = build_services(settings)
     offer_first_key(parts)
+    tell_if_missing(settings)
     return create_app(parts)
 
 

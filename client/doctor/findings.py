@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..client import DEFAULT_URL
+
 State = Literal["ok", "warning", "failed", "skipped"]
 GIB = 1 << 30
 DEFAULT_BUDGET_GIB = 5.8
@@ -24,11 +26,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """Where to look. `root` is the machine's own root folder; a test puts another one there."""
+    """Where to look. `root` is the machine's own root folder and `checkout` zimg's; a test puts others there."""
 
     environ: Mapping[str, str] = field(default_factory=dict)
     root: Path = Path("/")
-    url: str = "http://127.0.0.1:8080"
+    url: str = DEFAULT_URL
+    checkout: Path = Path(__file__).parents[2]
 
     @property
     def data_dir(self) -> Path:
@@ -36,10 +39,17 @@ class Surroundings:
 
     @property
     def model(self) -> str:
-        """As `make run` chooses it: the one that is named, else the starter model, else the tiny one."""
-        named = self.environ.get("ZIMG_MODEL")
-        starter = Path("models/starter")
-        return named or (str(starter) if (starter / "model_index.json").is_file() else "models/tiny")
+        """The one that is named, else what `make run` takes; "" where another machine may be the one that draws."""
+        if named := self.environ.get("ZIMG_MODEL"):
+            return named
+        if self.is_url_given or not (self.checkout / "core" / "settings.py").is_file():
+            return ""
+        return str(self.checkout / "models" / "starter")
+
+    @property
+    def is_url_given(self) -> bool:
+        """Somebody said where the service is: it need not be the one of this checkout."""
+        return bool(self.environ.get("ZIMG_URL")) or self.url != DEFAULT_URL
 
     @property
     def budget_bytes(self) -> int:

@@ -16,6 +16,7 @@ OLDEST_PYTHON = (3, 11)
 WORKER_BYTES = 4 * GIB
 DISK_LEAST, DISK_GOOD = 1 * GIB, 10 * GIB
 OPEN_FILES = 4096
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 #: Where workers of one machine share the weights (worker/offload/host_weights.py).
 SHARED_WEIGHTS = "zimg-weights-*/data"
 #: No limit, as version 1 of control groups writes it.
@@ -24,16 +25,23 @@ UNLIMITED = 1 << 60
 
 def check_machine(around: Surroundings) -> list[Finding]:
     """Findings about this machine, for the model that is named."""
-    weights = model_bytes(Path(around.model))
     return [
         _python(),
-        _model(around),
-        _memory(around, weights),
-        _shared_memory(around, weights),
+        *_for_drawing(around),
         _disk(around.data_dir),
         _open_files(),
         _port(around),
+        _public_address(around),
     ]
+
+
+def _for_drawing(around: Surroundings) -> list[Finding]:
+    """What a worker needs. Where only the client is, and the service elsewhere, nothing of it is a fault."""
+    if not around.model:
+        why = "not checked here: the service is elsewhere, or zimg's own folder is (name a model in ZIMG_MODEL)"
+        return [skipped(name, why) for name in ("model", "memory", "shared memory")]
+    weights = model_bytes(Path(around.model))
+    return [_model(around), _memory(around, weights), _shared_memory(around, weights)]
 
 
 def model_bytes(folder: Path) -> int:
@@ -184,3 +192,15 @@ def _port(around: Surroundings) -> Finding:
             return ok("port", f"{host}:{told} is taken; whether by zimg, the service's line says")
     except OSError:
         return ok("port", f"{host}:{told} is free")
+
+
+def _public_address(around: Surroundings) -> Finding:
+    """Whether a service for other machines knows the address by which they reach it."""
+    name, address = "public address", around.environ.get("ZIMG_PUBLIC_BASE_URL", "")
+    host = around.environ.get("ZIMG_HOST") or LOOPBACK[0]
+    if address and not address.startswith(("http://", "https://")):
+        return failed(name, f"{address} is no URL", "Write ZIMG_PUBLIC_BASE_URL as https://… with the host's name.")
+    if not address and host not in LOOPBACK:
+        fix = "Set ZIMG_PUBLIC_BASE_URL to the address that others use: webhook events need it for their links."
+        return warning(name, f"the service listens at {host}, and nothing says what others call it", fix)
+    return ok(name, address or "this machine's own")

@@ -22,7 +22,9 @@ def filled_in(value):
         return [filled_in(part) for part in value]
     if not isinstance(value, str):
         return value
-    return re.sub(r"\$\{\w+(?::-([^}]*)|:\?[^}]*)?\}", lambda found: found[1] or "word", value)
+    while (inner := re.sub(r"\$\{\w+(?::-([^{}]*)|:\?[^{}]*)?\}", lambda found: found[1] or "word", value)) != value:
+        value = inner
+    return value
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,17 @@ def test_nginx_finds_the_api_under_the_name_in_its_file(services):
 
 def test_nothing_but_nginx_is_reached_from_outside(services):
     assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
+
+
+def test_links_and_webhooks_name_the_port_that_nginx_publishes_until_an_address_is_given(services):
+    text = FILE.read_text()
+    (published,) = services["nginx"]["ports"]
+
+    for name in ("api", "scheduler"):
+        address = services[name]["environment"]["ZIMG_PUBLIC_BASE_URL"]
+        assert address == f"http://localhost:{published.split(':')[0]}"
+    assert "http://localhost:${ZIMG_PORT:-8080}" in text  # another port, another address
+    assert "ZIMG_PUBLIC_BASE_URL" in text.partition("\nname:")[0]  # the head says that it is to be set
 
 
 def test_every_part_that_others_wait_for_exists_and_says_whether_it_is_well(services):

@@ -87,6 +87,21 @@ def test_the_settings_are_ones_that_the_code_accepts(objects):
     assert set(data) <= known
 
 
+def test_the_public_address_is_a_place_to_fill_in_that_all_processes_read(objects):
+    deployments = [item for item in objects if item["kind"] == "Deployment" and "nginx" not in item["metadata"]["name"]]
+    sources = jmespath.search("[].spec.template.spec.containers[].envFrom[].configMapRef.name", deployments)
+
+    assert find(objects, "ConfigMap", "zimg-settings")["data"]["ZIMG_PUBLIC_BASE_URL"] == ""
+    assert len(sources) == len(deployments)
+    assert all(name.startswith("zimg-settings") for name in sources)
+    assert Settings.from_env({"ZIMG_PUBLIC_BASE_URL": ""}).public_base_url == ""
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/operations.md", "k8s/README.md", "k8s/base/settings.env"])
+def test_what_the_public_address_is_for_is_written_where_it_is_set(document):
+    assert "ZIMG_PUBLIC_BASE_URL" in (ROOT / document).read_text()
+
+
 def test_the_autoscaler_reads_metrics_that_the_code_exports(objects):
     names = jmespath.search(
         "spec.metrics[].external.metric.name", find(objects, "HorizontalPodAutoscaler", "zimg-worker")

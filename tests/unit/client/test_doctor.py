@@ -115,6 +115,56 @@ def test_a_model_that_is_not_there_is_a_fault_unless_the_hub_has_it(machine, mod
     assert look(check_machine, with_environ(machine, ZIMG_MODEL=model))["model"].state == state
 
 
+def test_outside_the_checkout_its_own_starter_model_is_looked_at(machine, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    found = look(check_machine, replace(machine, environ={}))["model"]
+
+    assert found.state == "ok", found
+    assert str(ROOT / "models/starter") in found.detail
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"environ": {"ZIMG_URL": "https://zimg.example"}, "url": "https://zimg.example"},
+        {"environ": {}, "url": "https://zimg.example"},
+        {"environ": {}, "checkout": Path("/nowhere/at/all")},
+    ],
+)
+def test_a_machine_with_the_client_alone_needs_no_model_and_no_memory_for_one(machine, tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    (machine.root / "proc/meminfo").write_text("MemAvailable: 1000000 kB\n")
+
+    found = look(check_machine, replace(machine, **where))
+
+    for name in ("model", "memory", "shared memory"):
+        assert (found[name].state, "not checked here" in found[name].detail) == ("skipped", True), found[name]
+
+
+def test_a_model_that_is_named_is_looked_at_wherever_the_service_is(machine):
+    around = replace(machine, url="https://zimg.example", environ={"ZIMG_MODEL": "/nowhere/at/all"})
+
+    assert look(check_machine, around)["model"].state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("environ", "state"),
+    [
+        ({}, "ok"),
+        ({"ZIMG_HOST": "localhost"}, "ok"),
+        ({"ZIMG_HOST": "0.0.0.0"}, "warning"),
+        ({"ZIMG_HOST": "0.0.0.0", "ZIMG_PUBLIC_BASE_URL": "https://zimg.example"}, "ok"),
+        ({"ZIMG_PUBLIC_BASE_URL": "zimg.example"}, "failed"),
+    ],
+)
+def test_a_service_for_other_machines_needs_the_address_by_which_they_know_it(machine, environ, state):
+    found = look(check_machine, with_environ(machine, **environ))["public address"]
+
+    assert found.state == state
+    assert ("ZIMG_PUBLIC_BASE_URL" in found.fix) == (state != "ok")
+
+
 def test_too_little_shared_memory_says_how_much_to_ask_for(machine):
     with (Path(machine.model) / "vae" / "huge.safetensors").open("wb") as file:
         file.truncate(900 * GIB)  # a hole: it takes no room
