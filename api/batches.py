@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from api import objects, schema
 from api.auth import require_tenant
-from api.context import Services, base_url, services, tenant
+from api.context import Services, base_url, base_url_of_request, services, tenant
 from api.errors import FieldError, InvalidFields, UnsupportedMediaType, invalid_fields
 from api.headers import body_hash, idempotency_key
 from api.job_json import picture_url, status_of
@@ -129,6 +129,7 @@ def _wishes(
     rows: Sequence[Row], batch_id: str, profile: ModelProfile, pixels: tuple[int, int], *, key: str, hashed: str
 ) -> list[Wish]:
     """One for each row and variant, all under the caller's Idempotency-Key if there is one."""
+    asked = base_url_of_request()
     return [
         Wish(
             prompt=row.prompt,
@@ -139,6 +140,7 @@ def _wishes(
             lane=Lane.BATCH,
             metadata={"sku": row.sku, "variant": row.variant, "row": row.index},
             batch_id=batch_id,
+            base_url=asked,
             job_id=row_id(batch_id, number),
             idempotency_key=f"{key}#{number}" if key else "",
             body_hash=hashed,

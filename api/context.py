@@ -26,6 +26,9 @@ from scheduler.invites import Invites
 from scheduler.submission import Submission
 from scheduler.tenants import Tenant, Tenants
 
+#: A longer one is no host that anybody has; a job does not keep it.
+BASE_URL_CHARACTERS = 300
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
@@ -75,6 +78,14 @@ def services() -> Services:
 def tenant() -> Tenant:
     """Whose request this is; set by auth.py before any handler of /v1 runs."""
     return cast(Tenant, g.tenant)
+
+
+def base_url_of_request() -> str:
+    """What a job keeps for the links in its events: the request's address, "" where the service's own says it."""
+    settings, asked = services().settings, request.host_url.rstrip("/")
+    if settings.public_base_url or asked == settings.own_url or len(asked) > BASE_URL_CHARACTERS:
+        return ""
+    return asked
 
 
 def base_url() -> str:

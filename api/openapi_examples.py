@@ -127,7 +127,8 @@ EXAMPLES: dict[str, Any] = {
     "EndpointObject": ENDPOINT,
     "EndpointList": {"object": "list", "data": [ENDPOINT]},
     "NewEndpointObject": NEW_ENDPOINT,
+    "RotatedEndpointObject": {**NEW_ENDPOINT, "old_secrets_end_at": [BEGUN + 86_400], "secrets_ended_early": 0},
     "Rotation": {"overlap_seconds": 86_400},
     "DeliveryObject": DELIVERY,
-    "DeliveryList": {"object": "list", "data": [DELIVERY]},
+    "DeliveryList": {"object": "list", "data": [DELIVERY], "has_more": False, "next_cursor": None},
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.context import Services
+from api.context import Services, base_url_of_request
 from api.repeats import is_retry
 from api.schema import Drawing, ImageCreate, bounded_retention
 from api.strict_json import printable
@@ -40,6 +40,7 @@ def submit(
         is_repeat=is_retry(),
         priority=Priority(body.priority or "normal"),
         webhook_url=webhook_url,
+        base_url=base_url_of_request(),
         retention_seconds=bounded_retention(body.expires_in, parts.settings.picture_retention_seconds),
         variation=_variation(body),
     )

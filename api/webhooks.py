@@ -83,6 +83,15 @@ class NewEndpointObject(EndpointObject):
     secret: str
 
 
+class RotatedEndpointObject(NewEndpointObject):
+    """An endpoint with its new secret, and when those before end; more than five never sign."""
+
+    old_secrets_end_at: list[int]
+    secrets_ended_early: Annotated[
+        int, Field(description="Old secrets that end now, before their time: five may sign.")
+    ]
+
+
 class EndpointList(BaseModel):
     """Your endpoints, oldest first."""
 
@@ -119,6 +128,18 @@ class DeliveryList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[DeliveryObject]
+    has_more: bool
+    next_cursor: str | None
+
+
+class DeliveryQuery(BaseModel):
+    """Which deliveries, and where to go on."""
+
+    status: Annotated[Literal["failed"] | None, Field(description="Only those that were given up.")] = None
+    cursor: Annotated[
+        str | None, Field(pattern=r"^whd_[0-9a-f]{32}$", description="`next_cursor` of the page before.")
+    ] = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
 
 
 @webhooks.post("/v1/webhooks", summary="Add an endpoint", responses={201: NewEndpointObject, **problems(413, 415)})
@@ -178,15 +199,16 @@ def remove(path: EndpointPath) -> Response:
 @webhooks.post(
     "/v1/webhooks/<endpoint_id>/rotate",
     summary="Make a new secret; both sign for a while",
-    responses={200: NewEndpointObject, **problems(404, 413, 415)},
+    responses={200: RotatedEndpointObject, **problems(404, 413, 415)},
 )
 def rotate(path: EndpointPath, body: Rotation) -> Response:
-    endpoint = _find(path.endpoint_id)
-    until_ms = now_ms() + body.overlap_seconds * 1000
-    old = [replace(secret, until_ms=until_ms) for secret in endpoint.secrets if not secret.until_ms]
-    endpoint = replace(endpoint, secrets=(Secret(value=new_secret()), *old))
+    endpoint, ended_early = _find(path.endpoint_id).rotated(
+        new_secret(), now_ms=now_ms(), overlap_ms=body.overlap_seconds * 1000
+    )
     _store().save(endpoint)
-    return jsonify({**_endpoint_object(endpoint), "secret": endpoint.secrets[0].value})
+    newest, *old = endpoint.secrets
+    told = {"old_secrets_end_at": [one.until_ms // 1000 for one in old], "secrets_ended_early": ended_early}
+    return jsonify({**_endpoint_object(endpoint), "secret": newest.value, **told})
 
 
 @webhooks.post(
@@ -204,11 +226,18 @@ def test_call(path: EndpointPath) -> Response:
 @webhooks.get(
     "/v1/webhooks/<endpoint_id>/deliveries",
     summary="What was sent, and what came of it",
+    description="For 14 days: the newest 10,000 events of the endpoint, and beside them as many that were given up. "
+    "An event that was sent again keeps the 100 attempts before.",
     responses={200: DeliveryList, **problems(404)},
 )
-def deliveries(path: EndpointPath) -> Response:
-    found = _store().deliveries(_find(path.endpoint_id).id)
-    return jsonify({"object": "list", "data": [_delivery_object(delivery) for delivery in found]})
+def deliveries(path: EndpointPath, query: DeliveryQuery) -> Response:
+    found = _store().deliveries(
+        _find(path.endpoint_id).id, limit=query.limit + 1, after=query.cursor, failed=query.status == "failed"
+    )
+    page, has_more = found[: query.limit], len(found) > query.limit
+    shown = [_delivery_object(delivery) for delivery in page]
+    cursor = page[-1].id if has_more else None
+    return jsonify({"object": "list", "data": shown, "has_more": has_more, "next_cursor": cursor})
 
 
 @webhooks.post(
@@ -221,9 +250,7 @@ def resend(path: DeliveryPath) -> Response:
     delivery = store.delivery(path.delivery_id)
     if delivery is None or delivery.endpoint_id != endpoint.id:
         raise NotFound("There is no such delivery.")
-    again = replace(delivery, state="pending", next_ms=0, attempts=delivery.attempts[-1:])
-    store.record(again)
-    return make_response(jsonify(_delivery_object(again)), 202)
+    return make_response(jsonify(_delivery_object(store.resend(delivery))), 202)
 
 
 def _store() -> WebhookStore:
@@ -276,7 +303,7 @@ def _delivery_object(delivery: Delivery) -> dict[str, Any]:
                 duration_ms=attempt.duration_ms,
                 error=attempt.error or None,
             )
-            for attempt in delivery.attempts
+            for attempt in _store().all_attempts(delivery)
         ],
         body=delivery.body,
     ).model_dump()

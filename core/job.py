@@ -167,6 +167,7 @@ class NewJob:
     max_attempts: int = 5
     priority: Priority = Priority.NORMAL
     webhook_url: str = ""  # its end is told there, besides the tenant's endpoints
+    base_url: str = ""  # of the request that made it, for the links in events; "" = the service's own
     batch_id: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     retention_seconds: int = 0  # 0 = the service's default
@@ -205,6 +206,7 @@ class Job:
     queue: str = ""  # as in NewJob
     priority: Priority = Priority.NORMAL
     webhook_url: str = ""
+    base_url: str = ""  # as in NewJob
     work: float = 0.0  # as in NewJob
     retention_seconds: int = 0  # of its picture
 

@@ -381,6 +381,7 @@ def job_from(job_id: str, row: Mapping[str, str], now_ms: int) -> Job:
         queue=row.get("model", ""),
         priority=Priority(row.get("priority") or "normal"),
         webhook_url=row.get("webhook", ""),
+        base_url=row.get("base", ""),
         work=float(row.get("work") or 0),
         retention_seconds=number("retention") // 1000,
     )

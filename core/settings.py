@@ -127,6 +127,12 @@ class Settings:
                 raise ConfigurationError(f"ZIMG_TRUSTED_PROXIES: {network!r} is no address and no network") from None
 
     @property
+    def own_url(self) -> str:
+        """Where this machine itself reaches the api; a service bound to every address is at none of its own."""
+        host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host  # noqa: S104 - not bound to here
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
     def is_loopback(self) -> bool:
         """Bound to this machine alone, so that requests without a key may belong to the tenant `local`."""
         return self.host in ("127.0.0.1", "::1", "localhost")

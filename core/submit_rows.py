@@ -41,7 +41,8 @@ def extras(jobs: Sequence[NewJob], listed: Mapping[str, str]) -> list[str]:
     found: dict[str, Mapping[str, str]] = {"list": listed} if listed else {}
     for number, job in enumerate(jobs, 1):
         priority = "" if job.priority is Priority.NORMAL else job.priority.value
-        own = {name: value for name, value in (("priority", priority), ("webhook", job.webhook_url)) if value}
+        told = (("priority", priority), ("webhook", job.webhook_url), ("base", job.base_url))
+        own = {name: value for name, value in told if value}
         if own:
             found[str(number)] = own
     return [json.dumps(found)] if found else []

@@ -15,20 +15,19 @@ import redis
 from redis.exceptions import ResponseError
 
 from core.redis_client import PREFIX, redis_errors
+from core.webhook_due import OF_REQUESTS, DueLanes, key_of, lane_of
+from core.webhook_log import KEPT_SECONDS, LOGGED_MOST, DeliveryLog
+
+__all__ = ["LOGGED_MOST"]
 
 EVENT_TYPES = (
     "job.succeeded", "job.failed", "job.canceled", "batch.completed", "batch.failed", "batch.cancelled",
 )  # fmt: skip
 SECRET_BYTES = 32
-KEPT_SECONDS = 14 * 86_400  # a delivery's record, longer than its retries
-LOGGED_MOST = 200
+SECRETS_MOST = 5  # of an endpoint: the newest, and those whose time is not over
 FAILURES_MOST = 500  # of all tenants, for the operator
 REQUEST = "request"  # the source of a tenant's endpoint for what its requests name
-#: Put before the names of what belongs to URLs of requests: a release that does not know them never reads it, and an
-#: end that such a scheduler took from the ledger is told by one that does (a consumer group of its own).
-OF_REQUESTS = "request_"
 LEDGER, GROUP = f"{PREFIX}ledger", "webhooks"
-LOCK_MS = 90_000  # longer than one attempt may take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +64,16 @@ class Endpoint:
     def wants(self, event_type: str) -> bool:
         return not self.disabled and (not self.events or event_type in self.events)
 
+    def rotated(self, value: str, *, now_ms: int, overlap_ms: int) -> tuple[Endpoint, int]:
+        """With a new secret; the one before signs for `overlap_ms`, older ones until their own end. Pure.
+
+        And how many of them end at once, the ones that end first, because more than SECRETS_MOST may not sign.
+        """
+        until = {one: one.until_ms or now_ms + overlap_ms for one in self.secrets}
+        old = [replace(one, until_ms=until[one]) for one in self.secrets if until[one] > now_ms]
+        kept = sorted(old, key=lambda one: -one.until_ms)[: SECRETS_MOST - 1]
+        return replace(self, secrets=(Secret(value=value), *kept)), len(old) - len(kept)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
@@ -92,6 +101,11 @@ class Delivery:
     attempts: tuple[Attempt, ...] = field(default_factory=tuple)
     url: str = ""
 
+    @property
+    def lane(self) -> str:
+        """Where it waits for its turn."""
+        return lane_of(self.endpoint_id, self.tenant, self.url)
+
 
 def new_secret() -> str:
     """A secret as Standard Webhooks writes it."""
@@ -113,6 +127,8 @@ class WebhookStore:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
+        self._due = DueLanes(client)
+        self._log = DeliveryLog(client)
 
     # Endpoints
 
@@ -120,7 +136,7 @@ class WebhookStore:
         """Make or change an endpoint."""
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.set(_key("hook", endpoint.is_for_requests, endpoint.id), _to_json(endpoint))
+            pipeline.set(key_of("hook", endpoint.is_for_requests, endpoint.id), _to_json(endpoint))
             if not endpoint.is_for_requests:
                 pipeline.zadd(f"{PREFIX}hooks:{endpoint.tenant}", {endpoint.id: endpoint.created_ms})
             pipeline.execute()
@@ -132,7 +148,7 @@ class WebhookStore:
 
     def _find(self, kind: str, wanted: str) -> dict[str, Any] | None:
         with redis_errors():
-            found = self._redis.mget([_key(kind, of_requests, wanted) for of_requests in (False, True)])
+            found = self._redis.mget([key_of(kind, of_requests, wanted) for of_requests in (False, True)])
         return next((json.loads(str(one)) for one in found if one is not None), None)
 
     def endpoints(self, tenant: str) -> list[Endpoint]:
@@ -152,7 +168,7 @@ class WebhookStore:
         )
         self.ensure_group(of_requests=True)  # before the first job that names a URL, so that no end is missed
         with redis_errors():
-            self._redis.set(_key("hook", True, wanted), _to_json(made), nx=True)
+            self._redis.set(key_of("hook", True, wanted), _to_json(made), nx=True)
         return self.endpoint(wanted) or made
 
     def ensure_group(self, *, of_requests: bool) -> str:
@@ -168,17 +184,16 @@ class WebhookStore:
 
     def remove(self, endpoint: Endpoint) -> None:
         """Forget an endpoint with its deliveries; what its log no longer has is dropped when due or looked at."""
-        of_requests, log = endpoint.is_for_requests, f"{PREFIX}hook_log:{endpoint.id}"
+        of_requests, ids = endpoint.is_for_requests, self._log.forget(endpoint.id)
         with redis_errors():
-            ids = [str(one) for one in self._redis.zrange(log, 0, -1)]
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.delete(_key("hook", of_requests, endpoint.id), log)
+            pipeline.delete(key_of("hook", of_requests, endpoint.id))
             pipeline.zrem(f"{PREFIX}hooks:{endpoint.tenant}", endpoint.id)
             for sent in ids:
-                pipeline.delete(_key("delivery", of_requests, sent))
-                pipeline.zrem(_key("hook_due", of_requests), sent)
-                pipeline.zrem(_key("hook_failures", of_requests), sent)
+                pipeline.delete(key_of("delivery", of_requests, sent))
+                pipeline.zrem(key_of("hook_failures", of_requests), sent)
             pipeline.execute()
+        self._due.drop(ids)
 
     def disable(self, endpoint: Endpoint, reason: str) -> None:
         """Turn an endpoint off; its owner turns it on again."""
@@ -198,45 +213,73 @@ class WebhookStore:
             created_ms=now_ms(),
             url=url,
         )
+        name = key_of("delivery", bool(url), delivery.id)
         with redis_errors():
-            name = _key("delivery", bool(url), delivery.id)
-            if self._redis.set(name, _to_json(delivery), nx=True, ex=KEPT_SECONDS):
-                self._log(endpoint.id, delivery)
-            if (found := self.delivery(delivery.id)) is not None and found.state == "pending":
-                self._redis.zadd(_key("hook_due", bool(url)), {delivery.id: found.next_ms}, nx=True)
+            is_new = self._redis.set(name, _to_json(delivery), nx=True, ex=KEPT_SECONDS)
+        if is_new:
+            self._log.add(endpoint.id, delivery.id, delivery.created_ms)
+        found = delivery if is_new else self.delivery(delivery.id)
+        if found is not None and found.state == "pending":
+            self._due.put(found.id, found.lane, found.next_ms or found.created_ms, is_new=True)
         return delivery
-
-    def _log(self, endpoint_id: str, delivery: Delivery) -> None:
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.zadd(f"{PREFIX}hook_log:{endpoint_id}", {delivery.id: delivery.created_ms})
-        pipeline.zremrangebyrank(f"{PREFIX}hook_log:{endpoint_id}", 0, -LOGGED_MOST - 1)
-        pipeline.expire(f"{PREFIX}hook_log:{endpoint_id}", KEPT_SECONDS)
-        pipeline.execute()
 
     def delivery(self, wanted: str) -> Delivery | None:
         """The delivery, or None if unknown or too old."""
         stored = self._find("delivery", wanted)
         return None if stored is None else _delivery(stored)
 
-    def deliveries(self, endpoint_id: str, *, limit: int = 50) -> list[Delivery]:
-        """The endpoint's deliveries, newest first."""
-        with redis_errors():
-            ids = [str(one) for one in self._redis.zrevrange(f"{PREFIX}hook_log:{endpoint_id}", 0, limit - 1)]
-        return [found for found in map(self.delivery, ids) if found is not None]
+    def deliveries(
+        self, endpoint_id: str, *, limit: int = 50, after: str | None = None, failed: bool = False
+    ) -> list[Delivery]:
+        """The endpoint's deliveries, newest first, behind the one named `after`; `failed`: those given up alone."""
+        found: list[Delivery] = []
+        while len(found) < limit:  # a record may have ended before its line of the log
+            ids = self._log.page(endpoint_id, after=after, limit=limit - len(found), failed=failed)
+            if not ids:
+                break
+            found += [one for one in map(self.delivery, ids) if one is not None]
+            after = ids[-1]
+        return found
 
-    def take_due(self, limit: int) -> list[Delivery]:
-        """Deliveries that are due, each taken by one caller only, for as long as one attempt may take."""
+    def all_attempts(self, delivery: Delivery) -> tuple[Attempt, ...]:
+        """Those of the delivery, behind those from before it was sent again, oldest first."""
+        earlier = tuple(Attempt(**json.loads(one)) for one in self._log.earlier(delivery.id))
+        return (*earlier, *delivery.attempts)
+
+    def resend(self, delivery: Delivery) -> Delivery:
+        """Put a delivery on its way again at once, with all its tries; what an attempt right now comes to stands."""
+        again = replace(delivery, state="pending", next_ms=0, attempts=delivery.attempts[-1:])
+        of_requests = bool(delivery.url)
         with redis_errors():
-            pipeline = self._redis.pipeline(transaction=False)
-            for of_requests in (False, True):
-                pipeline.zrangebyscore(_key("hook_due", of_requests), "-inf", now_ms(), start=0, num=limit)
-            ids = [one for part in pipeline.execute() for one in part][:limit]
-            mine = [str(one) for one in ids if self._redis.set(f"{PREFIX}hook_lock:{one}", "1", nx=True, px=LOCK_MS)]
+            name = key_of("delivery", of_requests, delivery.id)
+            if not self._redis.set(name, _to_json(again), ex=KEPT_SECONDS, xx=True):
+                return again
+        self._log.keep_earlier(delivery.id, [json.dumps(asdict(one)) for one in delivery.attempts[:-1]])
+        self._log.is_no_failure(delivery.endpoint_id, delivery.id)
+        self._due.hurry(delivery.id, delivery.lane, now_ms())
+        return again
+
+    # Taking turns
+
+    def adopt(self) -> None:
+        """Take over what the release before put on its way."""
+        self._due.adopt(self._lane)
+
+    def _lane(self, wanted: str) -> str | None:
+        found = self.delivery(wanted)
+        return None if found is None or found.state != "pending" else found.lane
+
+    def due_lanes(self) -> list[str]:
+        """Lanes in which something may be due, the one that has waited longest first."""
+        return self._due.lanes()
+
+    def take(self, lane: str, most: int) -> list[Delivery]:
+        """Deliveries of a lane that are due, each taken by one caller only, for as long as one attempt may take."""
         taken = []
-        for wanted in mine:
+        for wanted in self._due.take(lane, most):
             found = self.delivery(wanted)
             if found is None or found.state != "pending":
-                self._settle(wanted)
+                self._due.drop([wanted])
             else:
                 taken.append(found)
         return taken
@@ -244,16 +287,14 @@ class WebhookStore:
     def record(self, delivery: Delivery) -> None:
         """Keep what an attempt came to, and when the next is due; not of a delivery that was removed meanwhile."""
         with redis_errors():
-            of_requests = bool(delivery.url)
-            name = _key("delivery", of_requests, delivery.id)
+            name = key_of("delivery", bool(delivery.url), delivery.id)
             is_kept = bool(self._redis.set(name, _to_json(delivery), ex=KEPT_SECONDS, xx=True))
-            if is_kept:
-                self._note_failure(delivery)
-            if is_kept and delivery.state == "pending":
-                self._redis.zadd(_key("hook_due", of_requests), {delivery.id: delivery.next_ms})
-                self._redis.delete(f"{PREFIX}hook_lock:{delivery.id}")
-                return
-        self._settle(delivery.id)
+        if is_kept:
+            self._note_failure(delivery)
+        if is_kept and delivery.state == "pending":
+            self._due.put(delivery.id, delivery.lane, delivery.next_ms)
+        else:
+            self._due.drop([delivery.id])
 
     def count_attempt(self, outcome: str) -> None:
         """One more attempt of the whole service that ended so (core.metrics.WEBHOOK_OUTCOMES)."""
@@ -262,7 +303,13 @@ class WebhookStore:
 
     def _note_failure(self, delivery: Delivery) -> None:
         """Keep the delivery among the failures until it arrives."""
-        pipeline, failures = self._redis.pipeline(transaction=True), _key("hook_failures", bool(delivery.url))
+        if delivery.state == "failed":
+            self._log.add(delivery.endpoint_id, delivery.id, delivery.created_ms, failed=True)
+        with redis_errors():
+            self._keep_failure(delivery)
+
+    def _keep_failure(self, delivery: Delivery) -> None:
+        pipeline, failures = self._redis.pipeline(transaction=True), key_of("hook_failures", bool(delivery.url))
         if delivery.state == "delivered" or not delivery.attempts:
             pipeline.zrem(failures, delivery.id)
         else:
@@ -278,7 +325,7 @@ class WebhookStore:
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=False)
             for of_requests in (False, True):
-                pipeline.zrevrange(_key("hook_failures", of_requests), 0, limit - 1, withscores=True)
+                pipeline.zrevrange(key_of("hook_failures", of_requests), 0, limit - 1, withscores=True)
             latest = sorted((one for part in pipeline.execute() for one in part), key=lambda one: -one[1])
         ids = [str(wanted) for wanted, _ in latest[:limit]]
         found = {sent: self.delivery(sent) for sent in ids}
@@ -293,20 +340,8 @@ class WebhookStore:
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=True)
             for of_requests in (False, True):
-                pipeline.zrem(_key("hook_failures", of_requests), *ids)
+                pipeline.zrem(key_of("hook_failures", of_requests), *ids)
             pipeline.execute()
-
-    def _settle(self, wanted: str) -> None:
-        with redis_errors():
-            pipeline = self._redis.pipeline(transaction=True)
-            for of_requests in (False, True):
-                pipeline.zrem(_key("hook_due", of_requests), wanted)
-            pipeline.delete(f"{PREFIX}hook_lock:{wanted}")
-            pipeline.execute()
-
-
-def _key(kind: str, of_requests: bool, wanted: str = "") -> str:
-    return f"{PREFIX}{OF_REQUESTS if of_requests else ''}{kind}{':' if wanted else ''}{wanted}"
 
 
 def now_ms() -> int:

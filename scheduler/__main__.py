@@ -46,7 +46,9 @@ def make_loops(settings: Settings, stop: threading.Event) -> list[Loop]:
     return [
         Loop("release", release, stop, on_alive=touch),
         Loop("reap", Reaper(store()).turn, stop, pause_seconds=reaper.PERIOD_SECONDS, on_alive=touch),
-        Loop("webhooks", Webhooks(hooks.redis, hooks, settings).turn, stop, pause_seconds=webhooks.PERIOD_SECONDS),
+        Loop(
+            "webhooks", Webhooks(hooks.redis, hooks, settings, stop).turn, stop, pause_seconds=webhooks.PERIOD_SECONDS
+        ),
         Loop("audit", audit.turn, stop, pause_seconds=audit.pause_seconds),
         Loop("retention", sweep, stop, pause_seconds=retention.PERIOD_SECONDS),
     ]

@@ -66,6 +66,7 @@ class DeadLetters:
             queue=job.queue,
             priority=job.priority,
             webhook_url=job.webhook_url,
+            base_url=job.base_url,
             work=job.work,
             retention_seconds=job.retention_seconds,
         )

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
-from collections.abc import Sequence
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import cache
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
 from core.errors import InvalidRequest
 
-ANSWER_BYTES_READ = 4_096
-
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Result = TypeVar("Result")
+
+#: What is routed as IPv6 at all; beside it only NAT64's own prefix, which leads to the IPv4 address at its end.
+ROUTED, NAT64 = ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class AddressRefused(Exception):
@@ -45,29 +54,22 @@ class OutboundGuard:
         return url
 
     def post(self, url: str, body: bytes, headers: dict[str, str], *, seconds: float) -> int:
-        """The status of the answer; its body is not read. Raises AddressRefused, or httpx's and the system's errors.
+        """The status of the answer, within `seconds` in all; its body is not read.
 
         The name is resolved here and the request goes to just that address, so that a name can not change between the
-        check and the call; the certificate is checked against the name.
+        check and the call; the certificate is checked against the name. Raises AddressRefused, TimeoutError when the
+        time is over, or httpx's and the system's errors, or ValueError for a name that is none.
         """
-        parts = urlsplit(url)
+        begun, parts = time.monotonic(), urlsplit(url)
         host = parts.hostname or ""
-        address = self._resolve(host, parts.port or (443 if parts.scheme == "https" else 80))
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        address = _within(seconds, lambda: self._resolve(host, port))
         literal = f"[{address}]" if address.version == 6 else str(address)
         target = httpx.URL(url).copy_with(host=literal)
-        default_port = parts.port is None
-        host_header = parts.hostname if default_port else f"{parts.hostname}:{parts.port}"
-        with (
-            httpx.Client(timeout=seconds, follow_redirects=False, trust_env=False) as client,
-            client.stream(
-                "POST",
-                target,
-                content=body,
-                headers={**headers, "host": host_header or ""},
-                extensions={"sni_hostname": host},
-            ) as answer,
-        ):
-            return answer.status_code
+        shown = f"[{host}]" if ":" in host else host
+        named = {**headers, "host": shown if parts.port is None else f"{shown}:{parts.port}"}
+        left = seconds - (time.monotonic() - begun)
+        return asyncio.run(_post(target, body, named, host, seconds=left))
 
     def _resolve(self, host: str, port: int) -> Address:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -87,10 +89,45 @@ class OutboundGuard:
         )
 
 
+async def _post(target: httpx.URL, body: bytes, headers: dict[str, str], host: str, *, seconds: float) -> int:
+    """One deadline over all of it: a timeout of httpx's begins anew with each byte that comes."""
+    async with (
+        asyncio.timeout(seconds),
+        httpx.AsyncClient(verify=_tls(), timeout=seconds, follow_redirects=False, trust_env=False) as client,
+        client.stream("POST", target, content=body, headers=headers, extensions={"sni_hostname": host}) as answer,
+    ):
+        return answer.status_code
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def _within(seconds: float, call: Callable[[], Result]) -> Result:
+    """What `call` gives or raises; TimeoutError when it takes longer. A name server's silence can not be broken off."""
+    future: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # handed to who waits
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="resolve", daemon=True).start()
+    return future.result(timeout=seconds)
+
+
 def _is_public(address: Address) -> bool:
     """Reachable by anybody; an IPv4 address inside an IPv6 one counts as itself."""
-    inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
-    return address.is_global and not address.is_multicast and (inner is None or _is_public(inner))
+    if isinstance(address, ipaddress.IPv4Address):
+        return address.is_global and not address.is_multicast
+    if address in NAT64:
+        return _is_public(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
+    if address.ipv4_mapped is not None:
+        return _is_public(address.ipv4_mapped)
+    inside = address.sixtofour
+    return address in ROUTED and address.is_global and address.teredo is None and (inside is None or _is_public(inside))
 
 
 def _network(text: str) -> Network | None:

@@ -48,6 +48,7 @@ class Wish:
     is_repeat: bool = False  # the client's library says that it sends this call again
     priority: Priority = Priority.NORMAL
     webhook_url: str = ""
+    base_url: str = ""  # as in core.job.NewJob
     retention_seconds: int = 0
     variation: str = ""
 
@@ -153,6 +154,7 @@ class Submission:
             max_attempts=self._settings.max_attempts,
             priority=wish.priority,
             webhook_url=wish.webhook_url,
+            base_url=wish.base_url,
             batch_id=wish.batch_id,
             metadata=wish.metadata,
             retention_seconds=wish.retention_seconds,

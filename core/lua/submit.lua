@@ -2,7 +2,7 @@
 -- ARGV: tenant, weight, running_jobs, daily_units, emission_ms, burst, queued_jobs, service_queued_jobs,
 --       idempotency_ms, record_retention_ms, burst_cost, then per job 16 values (FIELD_COUNT below); the lane of a job for a
 --       further model is lane@model. Last, where there is what few have: JSON, number of the job -> {field: value}
---       of its record (priority, webhook), and `list` of a call that is one of several.
+--       of its record (priority, webhook, base), and `list` of a call that is one of several.
 -- Answer: {'ok', (id, state, replayed, leader)*} or {refusal, detail}.
 -- A long list comes in several calls, so that none holds the server for long: `open` decides for all of it and keeps what
 -- the rest needs, units of the day and room in the queue, in a hold; `draw` and `close` take their rows from there and

@@ -17,6 +17,7 @@ from tests.integration.api.webhook_kit import (  # noqa: F401 - the fixtures
     make_due,
     receiver_fixture,
     sender_fixture,
+    turn,
     verified,
 )
 
@@ -30,7 +31,7 @@ def test_a_request_names_where_its_own_end_is_told(http, worker, sender, receive
         assert eventually(lambda: http.get(f"/v1/jobs/{job_id}").json["status"] == "succeeded")
     draw(http, worker)
 
-    sender.turn()
+    turn(sender)
 
     (call,) = receiver.calls
     event = verified(secret, call)
@@ -46,9 +47,9 @@ def test_other_ends_are_told_where_the_request_said_and_tried_again(http, worker
         worker.fail(worker.claim()[0], "black_image")
     else:
         http.post(f"/v1/jobs/{job['id']}/cancel")
-    sender.turn()
+    turn(sender)
     make_due(valkey)
-    sender.turn()
+    turn(sender)
 
     (delivery,) = http.get("/v1/webhooks/requests/deliveries").json["data"]
     assert [json.loads(body)["type"] for _, _, body in receiver.calls] == [kind, kind]
@@ -62,7 +63,7 @@ def test_each_picture_of_a_request_and_each_follower_is_told_at_its_own_address(
     quiet = http.post("/v1/jobs", json={"prompt": "a", "seed": 1}, headers={"Idempotency-Key": "quiet"}).json
     worker.draw_all()
 
-    sender.turn()
+    turn(sender)
 
     told = {(path, json.loads(body)["data"]["id"]) for path, _, body in receiver.calls}
     assert follower["dedup"] == quiet["dedup"] == {"hit": True, "of": first[0]["id"]}
@@ -82,12 +83,12 @@ def test_another_webhook_url_under_the_same_key_is_another_body(http, receiver):
 def test_an_endpoint_of_the_same_url_signs_and_is_told_once(http, worker, sender, receiver):
     hook = add(http, receiver.url, events=["job.failed"])
     draw(http, worker, webhook_url=receiver.url)
-    sender.turn()
+    turn(sender)
 
     assert verified(hook["secret"], receiver.calls[0])["type"] == "job.succeeded"
     http.patch(f"/v1/webhooks/{hook['id']}", json={"events": []})
     draw(http, worker, webhook_url=receiver.url)
-    sender.turn()
+    turn(sender)
     assert len(receiver.calls) == 2
 
 
@@ -95,7 +96,7 @@ def test_a_gone_address_of_one_request_does_not_silence_the_others(http, worker,
     receiver.answers = [410]
     for _ in range(2):
         draw(http, worker, webhook_url=receiver.url)
-        sender.turn()
+        turn(sender)
 
     states = [one["state"] for one in http.get("/v1/webhooks/requests/deliveries").json["data"]]
     assert states == ["delivered", "failed"]
@@ -116,7 +117,7 @@ def test_a_scheduler_of_the_release_before_reads_nothing_that_it_does_not_know(h
     receiver.answers = [500, 500]
     job = draw(http, worker, webhook_url=receiver.url)
     taken = valkey.xreadgroup(*old, {"{zimg}:ledger": ">"}, count=100)[0][1]
-    sender.turn()
+    turn(sender)
 
     read = {"hook": valkey.zrange("{zimg}:hooks:local", 0, -1)}
     read["delivery"] = [*valkey.zrange("{zimg}:hook_due", 0, -1), *valkey.zrange("{zimg}:hook_failures", 0, -1)]
@@ -142,7 +143,7 @@ def test_the_endpoint_of_requests_is_one_for_each_tenant_and_has_no_url_of_its_o
 def test_requests_of_a_tenant_that_turned_them_off_are_not_told(http, worker, sender, receiver):
     http.patch("/v1/webhooks/requests", json={"enabled": False})
     draw(http, worker, webhook_url=receiver.url)
-    sender.turn()
+    turn(sender)
 
     assert receiver.calls == []
 
@@ -162,7 +163,7 @@ def test_attempts_are_counted_by_how_they_ended(http, worker, sender, receiver, 
     receiver.answers = [500, 410]
     for url in (receiver.url, receiver.url, receiver.url, "http://127.0.0.1:1/"):
         draw(http, worker, webhook_url=url)
-        sender.turn()
+        turn(sender)
 
     text = http.get("/metrics").text
 
@@ -172,6 +173,6 @@ def test_attempts_are_counted_by_how_they_ended(http, worker, sender, receiver, 
 
 def test_an_attempt_to_an_address_inside_is_counted_as_blocked(http, worker, parts, sender, receiver):
     draw(http, worker, webhook_url=receiver.url)
-    Webhooks(parts.redis, parts.jobs, parts.settings).turn()
+    turn(Webhooks(parts.redis, parts.jobs, parts.settings))
 
     assert 'zimg_webhook_attempts_total{outcome="blocked"} 1.0' in http.get("/metrics").text

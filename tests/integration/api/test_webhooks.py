@@ -14,7 +14,8 @@ from api.app import create_app
 from core.redis_client import PREFIX
 from core.webhook_store import Attempt, Delivery, WebhookStore
 from scheduler.outbound import AddressRefused, OutboundGuard
-from scheduler.webhooks import RETRY_SECONDS, Webhooks, after_attempt
+from scheduler.webhook_calls import RETRY_SECONDS, after_attempt
+from scheduler.webhooks import Webhooks
 from tests.integration.api.conftest import eventually
 from tests.integration.api.webhook_kit import (  # noqa: F401 - the fixtures
     INTERNAL,
@@ -26,6 +27,7 @@ from tests.integration.api.webhook_kit import (  # noqa: F401 - the fixtures
     make_due,
     receiver_fixture,
     sender_fixture,
+    turn,
 )
 
 
@@ -33,7 +35,7 @@ def test_a_finished_job_is_told_and_standardwebhooks_verifies_it(http, worker, s
     hook = add(http, receiver.url)
     job = draw(http, worker, seed=3, metadata={"sku": "A"})
 
-    sender.turn()
+    turn(sender)
 
     path, headers, body = receiver.calls[0]
     event = Webhook(hook["secret"]).verify(body, {name.lower(): value for name, value in headers.items()})
@@ -48,7 +50,7 @@ def test_a_finished_job_is_told_and_standardwebhooks_verifies_it(http, worker, s
 def test_a_changed_body_or_another_secret_does_not_verify(http, worker, sender, receiver):
     hook = add(http, receiver.url)
     draw(http, worker)
-    sender.turn()
+    turn(sender)
 
     _, headers, body = receiver.calls[0]
     lower = {name.lower(): value for name, value in headers.items()}
@@ -64,7 +66,7 @@ def test_openais_client_unwraps_a_finished_batch(http, worker, sender, receiver)
     batch = http.post("/v1/batches", data=sheet).json
     worker.draw_all()
 
-    sender.turn()
+    turn(sender)
 
     (_, headers, body), = receiver.calls  # fmt: skip
     event = openai.OpenAI(api_key="none").webhooks.unwrap(body, headers, secret=hook["secret"])
@@ -81,7 +83,7 @@ def test_failed_and_canceled_jobs_are_told(http, worker, sender, receiver, end, 
     else:
         http.post(f"/v1/jobs/{job['id']}/cancel")
 
-    sender.turn()
+    turn(sender)
 
     event = json.loads(receiver.calls[0][2])
     assert event["type"] == kind
@@ -99,7 +101,7 @@ def test_what_is_sent_is_what_the_openapi_document_says(http, worker, sender, re
     http.post("/v1/batches", data={"file": (io.BytesIO(b"sku,title\nA,mug\n"), "list.csv"), "size": "256x256"}).close()
     worker.draw_all()
     http.post(f"/v1/webhooks/{http.get('/v1/webhooks').json['data'][0]['id']}/test")
-    sender.turn()
+    turn(sender)
 
     events = [json.loads(body) for _, _, body in receiver.calls]
 
@@ -119,7 +121,7 @@ def test_only_wanted_events_of_the_own_tenant_are_sent(http, worker, sender, rec
     store.save(replace(mine, id="wh_" + "0" * 24, tenant="other", events=()))
 
     draw(http, worker)
-    sender.turn()
+    turn(sender)
 
     assert receiver.calls == []
 
@@ -131,9 +133,9 @@ def test_a_receiver_that_fails_is_called_again_with_the_same_id_until_it_takes_i
     receiver.answers = [500, 503]
     draw(http, worker)
     for _ in range(3):
-        sender.turn()
+        turn(sender)
         make_due(valkey)
-    sender.turn()
+    turn(sender)
 
     (delivery,) = http.get(f"/v1/webhooks/{hook['id']}/deliveries").json["data"]
     assert [attempt["status"] for attempt in delivery["attempts"]] == [500, 503, 204]
@@ -145,12 +147,12 @@ def test_what_is_due_later_survives_a_restart_and_is_not_sent_before(http, worke
     add(http, receiver.url)
     receiver.answers = [500]
     draw(http, worker)
-    sender.turn()
-    sender.turn()
+    turn(sender)
+    turn(sender)
     calls_before = len(receiver.calls)
 
     make_due(valkey)
-    Webhooks(allowing.redis, allowing.jobs, allowing.settings).turn()
+    turn(Webhooks(allowing.redis, allowing.jobs, allowing.settings))
 
     assert (calls_before, len(receiver.calls)) == (1, 2)
 
@@ -165,7 +167,8 @@ def test_two_senders_send_each_event_once(http, worker, sender, receiver, allowi
         thread.start()
     for thread in threads:
         thread.join()
-    sender.turn()
+    turn(sender)
+    assert other.wait(seconds=30)
 
     ids = [headers["webhook-id"] for _, headers, _ in receiver.calls]
     assert len(ids) == len(set(ids)) == 8
@@ -175,15 +178,15 @@ def test_410_turns_the_endpoint_off_and_its_owner_turns_it_on_again(http, worker
     hook = add(http, receiver.url)
     receiver.answers = [410]
     draw(http, worker)
-    sender.turn()
+    turn(sender)
     off = http.get(f"/v1/webhooks/{hook['id']}").json
     draw(http, worker)
-    sender.turn()
+    turn(sender)
     calls_while_off = len(receiver.calls)
 
     http.patch(f"/v1/webhooks/{hook['id']}", json={"enabled": True})
     draw(http, worker)
-    sender.turn()
+    turn(sender)
 
     assert (off["enabled"], off["disabled_because"]) == (False, "it answered 410 Gone")
     assert (calls_while_off, len(receiver.calls)) == (1, 2)
@@ -194,7 +197,7 @@ def test_a_redirect_is_a_failure_and_not_followed(http, worker, sender, receiver
     receiver.answers = [302]
     receiver.headers_sent = {"Location": receiver.url.replace("/hook", "/elsewhere")}
     draw(http, worker)
-    sender.turn()
+    turn(sender)
 
     (delivery,) = http.get(f"/v1/webhooks/{hook['id']}/deliveries").json["data"]
     assert (delivery["state"], delivery["attempts"][0]["status"]) == ("pending", 302)
@@ -205,7 +208,7 @@ def test_both_secrets_sign_after_a_rotation(http, worker, sender, receiver):
     hook = add(http, receiver.url)
     new = http.post(f"/v1/webhooks/{hook['id']}/rotate", json={}).json
     draw(http, worker)
-    sender.turn()
+    turn(sender)
 
     _, headers, body = receiver.calls[0]
     lower = {name.lower(): value for name, value in headers.items()}
@@ -218,7 +221,7 @@ def test_a_rotation_without_overlap_ends_the_old_secret(http, worker, sender, re
     hook = add(http, receiver.url)
     http.post(f"/v1/webhooks/{hook['id']}/rotate", json={"overlap_seconds": 0})
     draw(http, worker)
-    sender.turn()
+    turn(sender)
 
     _, headers, body = receiver.calls[0]
     with pytest.raises(WebhookVerificationError):
@@ -228,9 +231,9 @@ def test_a_rotation_without_overlap_ends_the_old_secret(http, worker, sender, re
 def test_a_test_call_and_sending_again(http, sender, receiver):
     hook = add(http, receiver.url)
     made = http.post(f"/v1/webhooks/{hook['id']}/test").json
-    sender.turn()
+    turn(sender)
     http.post(f"/v1/webhooks/{hook['id']}/deliveries/{made['id']}/resend")
-    sender.turn()
+    turn(sender)
 
     assert [json.loads(body)["type"] for _, _, body in receiver.calls] == ["webhook.test"] * 2
     assert receiver.calls[0][1]["webhook-id"] == receiver.calls[1][1]["webhook-id"]
@@ -248,7 +251,7 @@ def test_a_removed_endpoint_gets_nothing_more(http, worker, sender, receiver):
     hook = add(http, receiver.url)
     draw(http, worker)
     http.delete(f"/v1/webhooks/{hook['id']}")
-    sender.turn()
+    turn(sender)
 
     assert receiver.calls == []
     assert http.get(f"/v1/webhooks/{hook['id']}").status_code == 404
@@ -258,7 +261,7 @@ def test_a_removed_endpoint_takes_its_deliveries_and_failures_along(http, worker
     endpoint, kept = add(http, receiver.url), add(http, receiver.url)
     receiver.answers = [502] * 4
     draw(http, worker)
-    sender.turn()
+    turn(sender)
     store = allowing.webhooks
     before = {one.endpoint_id for one in store.failures()}
     (late,) = store.deliveries(endpoint["id"])
@@ -266,7 +269,7 @@ def test_a_removed_endpoint_takes_its_deliveries_and_failures_along(http, worker
     http.delete(f"/v1/webhooks/{endpoint['id']}")
     store.record(late)  # an attempt that was on its way ends after the removal
     make_due(valkey)
-    sender.turn()
+    turn(sender)
 
     assert before == {endpoint["id"], kept["id"]}
     assert {one.endpoint_id for one in store.failures()} == {kept["id"]}
@@ -278,7 +281,7 @@ def test_a_failure_whose_endpoint_an_earlier_release_removed_is_not_shown(http, 
     endpoint = add(http, receiver.url)
     receiver.answers = [502]
     draw(http, worker)
-    sender.turn()
+    turn(sender)
     allowing.redis.delete(f"{PREFIX}hook:{endpoint['id']}")
 
     assert allowing.webhooks.failures() == []
@@ -301,6 +304,17 @@ def test_a_name_that_leads_inside_is_refused_when_it_is_called(receiver):
     with pytest.raises(AddressRefused):
         guard.post(f"https://localhost:{receiver.server.server_port}/", b"{}", {}, seconds=5)
     assert receiver.calls == []
+
+
+@pytest.mark.parametrize("url", [one for one in INTERNAL if "[" in one])
+def test_an_internal_address_in_another_one_is_refused_when_it_is_called_too(url):
+    with pytest.raises(AddressRefused):
+        OutboundGuard().post(url, b"{}", {}, seconds=5)
+
+
+@pytest.mark.parametrize("host", ["2606:4700::1111", "64:ff9b::808:808", "2002:808:808::1", "::ffff:8.8.8.8"])
+def test_a_public_address_is_taken_however_it_is_written(host):
+    assert OutboundGuard().check(f"https://[{host}]/hook")
 
 
 def test_the_allow_list_opens_just_what_it_names(receiver):
@@ -333,6 +347,6 @@ def test_a_scheduler_that_was_away_tells_what_ended_meanwhile(http, worker, send
     for _ in range(3):
         draw(http, worker)
 
-    sender.turn()
+    turn(sender)
 
     assert eventually(lambda: len(receiver.calls) == 3)

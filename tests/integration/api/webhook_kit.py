@@ -1,7 +1,10 @@
 """A receiver of webhooks, and what the tests of webhooks do with it."""
 
+import contextlib
 import secrets
+import socket
 import threading
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -14,6 +17,8 @@ from scheduler.webhooks import Webhooks
 INTERNAL = [
     "https://127.0.0.1/x", "https://10.0.0.1/", "https://192.168.1.1/", "https://169.254.169.254/latest/meta-data",
     "https://[::1]/", "https://[fd00::1]/", "https://[::ffff:127.0.0.1]/", "https://0.0.0.0/", "https://100.64.0.1/",
+    "https://[64:ff9b::a9fe:a9fe]/", "https://[64:ff9b:1::7f00:1]/", "https://[fec0::1]/", "https://[::7f00:1]/",
+    "https://[2002:a9fe:a9fe::1]/", "https://[2001:0:4136:e378:8000:63bf:5601:5601]/", "https://[::ffff:0:7f00:1]/",
 ]  # fmt: skip
 WRONG = [
     "ftp://example.com/", "http://example.com/", "example.com", "https://", "https://user:pw@example.com/",
@@ -48,6 +53,50 @@ class Receiver:
         return f"http://127.0.0.1:{self.server.server_port}/hook"
 
 
+class Dripping:
+    """A customer's server that takes every call and never ends its answer: one byte of a header now and then."""
+
+    def __init__(self, first=b"HTTP/1.1 200 OK\r\nX-Drip: ", *, pause_seconds=0.1):
+        self._first, self._pause_seconds = first, pause_seconds
+        self.connections, self._is_closed = [], False
+        self._listening = socket.create_server(("0.0.0.0", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/slow"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while not self._is_closed:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            self.connections.append(connection)
+            threading.Thread(target=self._drip, args=(connection,), daemon=True).start()
+
+    def _drip(self, connection):
+        try:
+            connection.recv(65536)
+            connection.sendall(self._first)
+            while not self._is_closed:
+                connection.sendall(b"a")
+                time.sleep(self._pause_seconds)
+        except OSError:
+            return
+
+    def close(self):
+        self._is_closed = True
+        for one in (*self.connections, self._listening):
+            for step in (lambda one=one: one.shutdown(socket.SHUT_RDWR), one.close):
+                with contextlib.suppress(OSError):
+                    step()
+
+
+@pytest.fixture(name="dripping")
+def dripping_fixture():
+    made = Dripping()
+    yield made
+    made.close()
+
+
 @pytest.fixture(name="receiver")
 def receiver_fixture():
     made = Receiver()
@@ -68,9 +117,12 @@ def http_fixture(allowing):
 
 @pytest.fixture(name="sender")
 def sender_fixture(allowing):
-    made = Webhooks(allowing.redis, allowing.jobs, allowing.settings)
-    made.turn()
-    return made
+    stop = threading.Event()
+    made = Webhooks(allowing.redis, allowing.jobs, allowing.settings, stop)
+    turn(made)
+    yield made
+    stop.set()
+    assert made.wait(seconds=30)
 
 
 def add(http, url, **more):
@@ -86,9 +138,16 @@ def draw(http, worker, **more):
     return job
 
 
+def turn(sender):
+    """One round, and the end of all calls that it began."""
+    sender.turn()
+    assert sender.wait(seconds=30)
+
+
 def make_due(valkey):
     """As if the wait until the next try were over."""
-    for due in ("{zimg}:hook_due", "{zimg}:request_hook_due"):
+    names = ("{zimg}:hook_due", "{zimg}:request_hook_due", "{zimg}:hook_lanes", *valkey.keys("{zimg}:hook_lane:*"))
+    for due in names:
         for wanted in valkey.zrange(due, 0, -1):
             valkey.zadd(due, {wanted: 0})
 
