@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -128,15 +128,18 @@ def _drain(answer: httpx.Response) -> None:
         return
 
 
-def measure(url: str, arguments: argparse.Namespace) -> dict[str, object]:
-    """One run."""
+def measure(url: str, arguments: argparse.Namespace, pids: Mapping[str, int]) -> dict[str, object]:
+    """One run; beside it what each process used of the processors, since all share them."""
     at_rate(url, 20, 2)  # warm up
     with ExitStack() as stack:
         open_streams(url, arguments.streams, stack)
         stop, probes = threading.Event(), []
         thread = threading.Thread(target=probe, args=(url, stop, probes))
         thread.start()
+        before, before_here = {name: cpu_seconds(pid) for name, pid in pids.items()}, time.process_time()
         taken, statuses = at_rate(url, arguments.rate, arguments.seconds)
+        used = {name: cpu_seconds(pid) - before[name] for name, pid in pids.items()}
+        used["load"] = time.process_time() - before_here
         stop.set()
         thread.join()
     return {
@@ -150,6 +153,8 @@ def measure(url: str, arguments: argparse.Namespace) -> dict[str, object]:
         "post_max_ms": percentile(taken, 1.0),
         "healthz_p50_ms": percentile(probes, 0.5),
         "healthz_p99_ms": percentile(probes, 0.99),
+        "cpu_ms_per_post": {name: round(seconds / len(taken) * 1000, 2) for name, seconds in used.items()},
+        "load_average": round(os.getloadavg()[0], 1),
     }
 
 
@@ -160,6 +165,13 @@ def fill(store: JobStore, count: int) -> None:
         store.submit_many(jobs, GENEROUS)
     while store.redis.info("persistence")["aof_rewrite_in_progress"]:  # type: ignore[index]
         time.sleep(0.2)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and its children so far (Linux), threads that ended included."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK") + sum(cpu_seconds(int(one)) for one in children)
 
 
 def free_port() -> int:
@@ -181,7 +193,7 @@ def main() -> None:
         data = Path(folder)
         redis_port, port = choose_ports(("redis",))["redis"], free_port()
         redis_url = valkey_url(redis_port)
-        stack.enter_context(running(valkey_command(data, redis_port), {}, data / "valkey.log"))
+        server = stack.enter_context(running(valkey_command(data, redis_port), {}, data / "valkey.log"))
         client = connect(redis_url)
         wait_for(client.ping)
         store = JobStore(client, Settings(redis_url=redis_url))
@@ -198,10 +210,10 @@ def main() -> None:
             "AWS_ACCESS_KEY_ID": "none",
             "AWS_SECRET_ACCESS_KEY": "none",
         }
-        stack.enter_context(running([sys.executable, "-m", "api"], environ, data / "api.log"))
+        api = stack.enter_context(running([sys.executable, "-m", "api"], environ, data / "api.log"))
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: httpx.get(f"{url}/healthz").raise_for_status())
-        print(json.dumps(measure(url, arguments)), flush=True)
+        print(json.dumps(measure(url, arguments, {"api": api.pid, "redis": server.pid})), flush=True)
 
 
 if __name__ == "__main__":
