@@ -14,7 +14,7 @@ def tell_if_missing(settings: Settings) -> None:
     if settings.is_loopback or settings.public_base_url:
         return
     log.warning(
-        "ZIMG_PUBLIC_BASE_URL is not set: links take the address of each request, and webhook events, which have no "
-        "request, can not name one that others reach",
+        "ZIMG_PUBLIC_BASE_URL is not set: links, in webhook events too, name the address by which each request came, "
+        "whether or not a receiver reaches it",
         action="start",
     )

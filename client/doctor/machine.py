@@ -201,6 +201,6 @@ def _public_address(around: Surroundings) -> Finding:
     if address and not address.startswith(("http://", "https://")):
         return failed(name, f"{address} is no URL", "Write ZIMG_PUBLIC_BASE_URL as https://… with the host's name.")
     if not address and host not in LOOPBACK:
-        fix = "Set ZIMG_PUBLIC_BASE_URL to the address that others use: webhook events need it for their links."
+        fix = "Set ZIMG_PUBLIC_BASE_URL to the address that others use; links, in webhook events too, then name it."
         return warning(name, f"the service listens at {host}, and nothing says what others call it", fix)
     return ok(name, address or "this machine's own")
