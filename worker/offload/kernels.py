@@ -9,8 +9,8 @@ import triton.language as tl
 from worker.offload.packing import LANES, Packed, parts_of
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _unpack_plane(  # noqa: PLR0917 - a kernel's arguments have no names
+@triton.jit
+def _unpack_plane(  # type: ignore[no-untyped-def]  # noqa: PLR0917 - a kernel's arguments have no names
     kept_ptr, further_ptr, out_ptr, at, count, code, rank, top
 ):
     inside = at < count
