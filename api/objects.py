@@ -51,6 +51,14 @@ class EffectiveParameters(BaseModel):
     steps: int
     guidance_scale: float
     negative_prompt: Literal[""] = ""  # the model takes none
+    # OpenAI's names for what the preset and the service decide: always the same, whatever was sent.
+    quality: Annotated[Literal["auto"], Field(description="The preset decides it.")] = "auto"
+    style: Annotated[Literal[""], Field(description="None but the prompt's own.")] = ""
+    background: Literal["opaque"] = "opaque"
+    moderation: Annotated[Literal["auto"], Field(description="The operator's content rules.")] = "auto"
+    output_format: Literal["png"] = "png"
+    output_compression: Annotated[Literal[100], Field(description="PNG loses nothing.")] = 100
+    partial_images: Literal[0] = 0
     model: str
     variation: Annotated[
         str | None,

@@ -15,7 +15,8 @@ PROMPT = "a red mug on a white background"
 PICTURE: dict[str, Any] = {"url": f"{HOST}/i/{JOB_ID}.png", "sha256": SHA256, "width": 1024, "height": 1024}
 PARAMETERS: dict[str, Any] = {
     "prompt": PROMPT, "size": "1024x1024", "seed": 7, "preset": "turbo", "steps": 4, "guidance_scale": 0.0,
-    "model": "z-image-turbo",
+    "negative_prompt": "", "quality": "auto", "style": "", "background": "opaque", "moderation": "auto",
+    "output_format": "png", "output_compression": 100, "partial_images": 0, "model": "z-image-turbo",
 }  # fmt: skip
 JOB: dict[str, Any] = {
     "id": JOB_ID, "object": "job", "status": "succeeded", "created_at": BEGUN, "started_at": BEGUN + 1,

@@ -262,12 +262,15 @@ def test_a_key_is_free_again_after_a_refused_request(http, worker):
 
 
 def test_locked_and_unknown_parameters_change_nothing_and_are_named(http, worker):
-    answer = http.post("/v1/jobs", json={"prompt": "a", "steps": 50, "guidance_scale": 7.5, "sparkle\u2028": True})
+    sent = {"steps": 50, "guidance_scale": 7.5, "quality": "high", "style": "vivid", "background": "transparent"}
+    answer = http.post("/v1/jobs", json={"prompt": "a", **sent, "sparkle\u2028": True})
 
     assert answer.status_code == 202
-    assert answer.headers["X-Zimg-Ignored"] == "guidance_scale, sparkle?, steps"
+    assert answer.headers["X-Zimg-Ignored"] == "background, guidance_scale, quality, sparkle?, steps, style"
     assert answer.json["effective_parameters"]["steps"] == 4
     assert answer.json["effective_parameters"]["guidance_scale"] == 0.0
+    assert set(sent) <= set(answer.json["effective_parameters"])
+    assert http.get(f"/v1/jobs/{answer.json['id']}").json["effective_parameters"]["background"] == "opaque"
 
 
 def test_a_picture_is_kept_as_long_as_the_request_says(http, worker):

@@ -56,7 +56,7 @@ def test_size_auto_is_the_models_own(client, working):
 def test_parameters_that_the_preset_decides_are_taken_and_named(client, working):
     raw = client.images.with_raw_response.generate(
         model="m", prompt="a", size="256x256", quality="high", style="vivid", background="opaque",
-        moderation="low", output_format="png", user="u-1",
+        moderation="low", output_format="png", output_compression=80, user="u-1",
         extra_body={"steps": 50, "guidance_scale": 7.5, "negative_prompt": "blur", "seed": 3},
     )  # fmt: skip
 
@@ -66,7 +66,11 @@ def test_parameters_that_the_preset_decides_are_taken_and_named(client, working)
     assert "output_format" not in ignored
     assert made.effective_parameters["seed"] == 3
     assert made.effective_parameters["steps"] == 4
-    assert made.effective_parameters["negative_prompt"] == ""
+    locked = {
+        "negative_prompt": "", "quality": "auto", "style": "", "background": "opaque", "moderation": "auto",
+        "output_format": "png", "output_compression": 100, "partial_images": 0,
+    }  # fmt: skip
+    assert made.effective_parameters | locked == made.effective_parameters
 
 
 def test_stream_gives_typed_completed_events(client, working):
