@@ -158,7 +158,7 @@ function keepLooking(delay = LOOK_MS) {
       await look();
       if (newestFirst().some(isOpen)) keepLooking();
     } catch (problem) {
-      if (problem.status === 401) return askForKey();
+      if (problem.status === 401) return problem.isOutdated ? keepLooking() : askForKey();
       $('composer-error').textContent = say('offline');
       keepLooking(3000);
     }

@@ -5,10 +5,11 @@ const TRIES = 10;
 const LONGEST_WAIT_MS = 60000;
 
 export class Problem extends Error {
-  constructor(status, body, retryAfter) {
+  constructor(status, body, retryAfter, isOutdated = false) {
     super(body?.detail || body?.title || `HTTP ${status}`);
     this.status = status;
     this.code = body?.code ?? '';
+    this.isOutdated = isOutdated; // asked before the last sign-in: it says nothing of this session
     this.retryAfterMs = Number(retryAfter) > 0 ? Number(retryAfter) * 1000 : null;
   }
 }
@@ -17,7 +18,10 @@ function parsed(text) {
   try { return text ? JSON.parse(text) : null; } catch { return null; /* a proxy's own error page */ }
 }
 
+let signIns = 0;
+
 async function call(path, options, read) {
+  const asked = signIns;
   const headers = { 'Accept-Language': language, ...(options.body ? { 'Content-Type': 'application/json' } : {}), ...options.headers };
   let answer, body;
   try {
@@ -26,7 +30,7 @@ async function call(path, options, read) {
   } catch {
     throw new Problem(0, null);
   }
-  if (!answer.ok) throw new Problem(answer.status, parsed(body), answer.headers.get('Retry-After'));
+  if (!answer.ok) throw new Problem(answer.status, parsed(body), answer.headers.get('Retry-After'), asked !== signIns);
   return body;
 }
 
@@ -47,7 +51,11 @@ export async function patiently(asking) {
 export const send = (path, value, headers) => ask(path, { method: 'POST', body: JSON.stringify(value ?? {}), headers });
 
 export const session = () => ask('/v1/session');
-export const signIn = (key) => send('/v1/session', { key });
+export async function signIn(key) {
+  const who = await send('/v1/session', { key });
+  signIns += 1;
+  return who;
+}
 export const signOut = () => ask('/v1/session', { method: 'DELETE' });
 export const models = async (options) => (await ask('/v1/models', options)).data; // the default one first
 export const account = (options) => ask('/v1/account', options);
