@@ -18,17 +18,15 @@ import redis
 
 from core.job import Job, JobState
 from core.job_store import BatchCounts, JobStore
-from core.redis_client import redis_errors
 from core.settings import Settings
-from core.webhook_store import LEDGER, Endpoint, WebhookStore
+from core.webhook_store import Endpoint, WebhookStore
+from scheduler.ended_jobs import EndedJobs
 from scheduler.outbound import OutboundGuard
 from scheduler.webhook_calls import Calls
 
 PERIOD_SECONDS = 0.5
-READ_AT_ONCE = 200
-READS_MOST = 50  # of one turn, while so much ended that each read is full
-#: An entry that a killed scheduler had read is read again by another after this.
-ABANDONED_MS = 60_000
+TOLD_AT_ONCE = 200  # ends of jobs, before calls are begun
+ROUNDS_MOST = 50  # of one turn, while so much has ended
 ADOPT_SECONDS = 60.0  # how often it looks for what a scheduler of the release before put on its way
 
 _TYPE_OF_STATE = {JobState.SUCCEEDED: "job.succeeded", JobState.DEAD: "job.failed", JobState.CANCELED: "job.canceled"}
@@ -46,18 +44,20 @@ class Webhooks:
         self._calls = Calls(self._hooks, OutboundGuard(settings.webhook_allow), stop or threading.Event())
         self._settings = settings
         self._consumer = f"{socket.gethostname()}-{id(self):x}"
-        self._groups: dict[bool, str] = {}  # of requests or not -> the consumer group, once it is there
+        self._ended: dict[bool, EndedJobs] = {}  # of requests or not -> what its consumer group reads
         self._adopt_at = 0.0  # monotonic time
+        self._turning = threading.Lock()
 
     def turn(self) -> None:
         """One round. Raises RedisUnavailable, and what stopped a call that nothing should stop."""
-        for _ in range(READS_MOST):
-            registered = self._fan_out(self._tell_registered, of_requests=False)
-            named = self._fan_out(self._tell_named, of_requests=True)
-            self._adopt()
-            self._calls.start_due()
-            if max(registered, named) < READ_AT_ONCE:
-                return
+        with self._turning:
+            for _ in range(ROUNDS_MOST):
+                registered = self._fan_out(self._tell_registered, of_requests=False)
+                named = self._fan_out(self._tell_named, of_requests=True)
+                self._adopt()
+                self._calls.start_due()
+                if max(registered, named) < TOLD_AT_ONCE:
+                    return
 
     def wait(self, *, seconds: float) -> bool:
         """Whether all calls were over, and nothing more was due, within that time."""
@@ -75,26 +75,23 @@ class Webhooks:
     # From ends of jobs to deliveries
 
     def _fan_out(self, tell: Callable[[Sequence[Endpoint], Job], None], *, of_requests: bool) -> int:
-        """Read ends of jobs in the group for such endpoints, `tell` each to its tenant's endpoints; how many."""
-        if of_requests not in self._groups:
-            self._groups[of_requests] = self._hooks.ensure_group(of_requests=of_requests)
-        group = self._groups[of_requests]
-        with redis_errors():
-            abandoned = self._redis.xautoclaim(LEDGER, group, self._consumer, ABANDONED_MS, count=READ_AT_ONCE)[1]
-            fresh: Any = self._redis.xreadgroup(group, self._consumer, {LEDGER: ">"}, count=READ_AT_ONCE)
-        entries = [*abandoned, *(fresh[0][1] if fresh else ())]
+        """Take ends of jobs from the group for such endpoints, `tell` each to its tenant's endpoints; how many."""
+        if of_requests not in self._ended:
+            group = self._hooks.ensure_group(of_requests=of_requests)
+            self._ended[of_requests] = EndedJobs(self._redis, group, self._consumer)
+        ended = self._ended[of_requests]
+        ended.read()
+        entries = ended.next(TOLD_AT_ONCE)
         endpoints: dict[str, list[Endpoint]] = {}
         for _, fields in entries:
-            tenant = fields.get("tenant", "") if fields else ""
+            tenant = fields.get("tenant", "")
             if tenant and tenant not in endpoints:
                 endpoints[tenant] = self._hooks.endpoints(tenant)
             if any(one.is_for_requests is of_requests for one in endpoints.get(tenant, ())):
                 job = self._jobs.get(fields["job"])
                 if job is not None and job.state in _TYPE_OF_STATE:
                     tell(endpoints[tenant], job)
-        if entries:
-            with redis_errors():
-                self._redis.xack(LEDGER, group, *[entry_id for entry_id, _ in entries])
+        ended.done(entries)
         return len(entries)
 
     def _tell_registered(self, endpoints: Sequence[Endpoint], job: Job) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from core.webhook_store import Endpoint, WebhookStore, new_secret, now_ms
 from core.webhook_store import Secret as SigningSecret
+from scheduler.ended_jobs import EndedJobs
 from scheduler.outbound import OutboundGuard
 from scheduler.webhooks import Webhooks
 from tests.integration.api.conftest import eventually
@@ -115,6 +116,26 @@ def test_endpoints_of_one_tenant_take_turns_where_many_are_behind(store, sender,
     taken = [one.endpoint_id for _ in range(4) for lane in store.due_lanes()[:1] for one in store.take(lane, 1)]
 
     assert sorted(taken[:2]) == sorted(taken[2:]) == [old.id, young.id]
+
+
+def test_an_end_does_not_stand_behind_another_tenants_long_list(store, valkey):
+    group = store.ensure_group(of_requests=False)
+    for number in range(1_500):
+        valkey.xadd("{zimg}:ledger", {"job": f"j{number}", "tenant": "long-list"})
+    valkey.xadd("{zimg}:ledger", {"job": "mine", "tenant": "quick"})
+    ended, other = (EndedJobs(valkey, group, name) for name in ("one", "other"))
+
+    ended.read()
+    other.read()
+    first = ended.next(10)
+    ended.read()
+    rest = ended.next(10_000)
+    ended.done([*first, *rest])
+
+    assert "mine" in [fields["job"] for _, fields in first[:2]]
+    assert len({fields["job"] for _, fields in (*first, *rest)}) == len(first) + len(rest) == 1_501
+    assert other.next(10) == []
+    assert valkey.xpending("{zimg}:ledger", group)["pending"] == 0
 
 
 def test_what_a_killed_scheduler_had_taken_is_sent_by_another(store, sender, receiver, valkey, allowing):

@@ -1,0 +1,67 @@
+"""Ends of jobs, read far ahead from the ledger and given out tenant by tenant: none stands behind a long list."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import redis
+
+from core.redis_client import redis_errors
+from core.webhook_store import LEDGER
+
+READ_AT_ONCE = 1_000
+AHEAD_MOST = 20_000  # read, and not given out yet
+#: An entry that a killed scheduler had read is read again by another after this.
+ABANDONED_MS = 60_000
+
+Entry = tuple[str, Mapping[str, str]]
+
+
+class EndedJobs:
+    """What one consumer of a group has before it. Raises RedisUnavailable on connection trouble."""
+
+    def __init__(self, client: redis.Redis, group: str, consumer: str) -> None:
+        self._redis = client
+        self._group = group
+        self._consumer = consumer
+        self._waiting: OrderedDict[str, deque[Entry]] = OrderedDict()  # by tenant; the next one's turn is first
+        self._known: set[str] = set()
+
+    def read(self) -> None:
+        """Read what ended, up to a bound, and what a killed scheduler left."""
+        with redis_errors():
+            left: Any = self._redis.xautoclaim(LEDGER, self._group, self._consumer, ABANDONED_MS, count=READ_AT_ONCE)
+        self._add(left[1])
+        while len(self._known) < AHEAD_MOST:
+            with redis_errors():
+                read: Any = self._redis.xreadgroup(self._group, self._consumer, {LEDGER: ">"}, count=READ_AT_ONCE)
+            fresh = read[0][1] if read else ()
+            self._add(fresh)
+            if len(fresh) < READ_AT_ONCE:
+                return
+
+    def _add(self, entries: Sequence[tuple[str, Mapping[str, str] | None]]) -> None:
+        for entry_id, fields in entries:
+            if entry_id not in self._known:  # one's own that waited long counts as abandoned too
+                self._known.add(entry_id)
+                told = fields or {}
+                self._waiting.setdefault(told.get("tenant", ""), deque()).append((entry_id, told))
+
+    def next(self, most: int) -> list[Entry]:
+        """The next ends, one of each tenant in turn; what is never marked `done` is read again."""
+        found: list[Entry] = []
+        while self._waiting and len(found) < most:
+            tenant, entries = self._waiting.popitem(last=False)
+            found.append(entries.popleft())
+            self._known.discard(found[-1][0])
+            if entries:
+                self._waiting[tenant] = entries
+        return found
+
+    def done(self, entries: Sequence[Entry]) -> None:
+        """Tell the group that these need nobody any more."""
+        if entries:
+            with redis_errors():
+                self._redis.xack(LEDGER, self._group, *[entry_id for entry_id, _ in entries])
