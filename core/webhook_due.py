@@ -82,7 +82,7 @@ class DueLanes:
             for wanted, lane in zip(ids, lanes, strict=True):
                 if lane:
                     pipeline.zrem(f"{PREFIX}hook_lane:{lane}", wanted)
-                pipeline.delete(f"{PREFIX}hook_lock:{wanted}")
+            pipeline.delete(*(f"{PREFIX}hook_lock:{wanted}" for wanted in ids))
             for of_requests in (False, True):
                 pipeline.zrem(key_of("hook_due", of_requests), *ids)
             pipeline.hdel(LANE_OF, *ids)

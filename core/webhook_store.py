@@ -25,6 +25,7 @@ EVENT_TYPES = (
 )  # fmt: skip
 SECRET_BYTES = 32
 SECRETS_MOST = 5  # of an endpoint: the newest, and those whose time is not over
+REMOVED_AT_ONCE = 500  # deliveries of an endpoint, so that no call holds the server for long
 FAILURES_MOST = 500  # of all tenants, for the operator
 REQUEST = "request"  # the source of a tenant's endpoint for what its requests name
 LEDGER, GROUP = f"{PREFIX}ledger", "webhooks"
@@ -189,11 +190,13 @@ class WebhookStore:
             pipeline = self._redis.pipeline(transaction=True)
             pipeline.delete(key_of("hook", of_requests, endpoint.id))
             pipeline.zrem(f"{PREFIX}hooks:{endpoint.tenant}", endpoint.id)
-            for sent in ids:
-                pipeline.delete(key_of("delivery", of_requests, sent))
-                pipeline.zrem(key_of("hook_failures", of_requests), sent)
             pipeline.execute()
-        self._due.drop(ids)
+        for at in range(0, len(ids), REMOVED_AT_ONCE):
+            page = ids[at : at + REMOVED_AT_ONCE]
+            with redis_errors():
+                self._redis.delete(*(key_of("delivery", of_requests, sent) for sent in page))
+                self._redis.zrem(key_of("hook_failures", of_requests), *page)
+            self._due.drop(page)
 
     def disable(self, endpoint: Endpoint, reason: str) -> None:
         """Turn an endpoint off; its owner turns it on again."""
