@@ -63,8 +63,8 @@ export function openStars({ onFound, onGone, onChange, onNeedsKey }) {
     if (mine !== round) return;
     [isLoading, problem] = [false, met];
     onChange();
-    if (met?.status === 401) onNeedsKey();
-    else if (met && ASKED_AGAIN(met.status)) timer = setTimeout(load, RETRY_MS);
+    if (met?.status === 401 && !met.isOutdated) onNeedsKey();
+    else if (met && (met.isOutdated || ASKED_AGAIN(met.status))) timer = setTimeout(load, RETRY_MS);
   }
 
   return {
