@@ -26,6 +26,10 @@ Result = TypeVar("Result")
 ROUTED, NAT64 = ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("64:ff9b::/96")
 
 
+#: A call that its own deadline did not end is given up so much later.
+GRACE_SECONDS = 2.0
+
+
 class AddressRefused(Exception):
     """Raised when a URL leads to an address that may not be reached."""
 
@@ -69,7 +73,8 @@ class OutboundGuard:
         shown = f"[{host}]" if ":" in host else host
         named = {**headers, "host": shown if parts.port is None else f"{shown}:{parts.port}"}
         left = seconds - (time.monotonic() - begun)
-        return asyncio.run(_post(target, body, named, host, seconds=left))
+        # In a thread of its own: whoever calls may have an event loop already, beside which no second one runs.
+        return _within(left + GRACE_SECONDS, lambda: asyncio.run(_post(target, body, named, host, seconds=left)))
 
     def _resolve(self, host: str, port: int) -> Address:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -114,7 +119,7 @@ def _within(seconds: float, call: Callable[[], Result]) -> Result:
         except BaseException as error:  # handed to who waits
             future.set_exception(error)
 
-    threading.Thread(target=work, name="resolve", daemon=True).start()
+    threading.Thread(target=work, name="outbound", daemon=True).start()
     return future.result(timeout=seconds)
 
 

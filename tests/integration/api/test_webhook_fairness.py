@@ -1,5 +1,6 @@
 """One receiver that is slow, dead or far behind delays only what goes to itself."""
 
+import asyncio
 import threading
 
 import pytest
@@ -193,12 +194,13 @@ def test_a_call_ends_at_its_deadline_however_slowly_the_answer_comes(first):
     slow.close()
 
 
-def test_the_body_of_an_answer_is_not_waited_for():
-    slow = Dripping(b"HTTP/1.1 204 OK\r\nContent-Length: 100000000\r\n\r\n".replace(b"204 OK", b"200 OK"))
+def test_the_body_of_an_answer_is_not_waited_for_also_where_an_event_loop_runs_already():
+    slow = Dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
 
-    status = OutboundGuard(["127.0.0.1"]).post(slow.url, b"{}", {}, seconds=SOON_SECONDS)
+    async def call() -> int:
+        return OutboundGuard(["127.0.0.1"]).post(slow.url, b"{}", {}, seconds=SOON_SECONDS)
 
-    assert status == 200
+    assert asyncio.run(call()) == 200
     slow.close()
 
 

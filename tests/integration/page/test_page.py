@@ -351,6 +351,7 @@ def test_an_api_that_restarts_is_waited_for(settings, parts, worker, page, tmp_p
         expect(page.locator("#composer-error")).to_have_text("")
 
 
+@pytest.mark.slow
 def test_three_browsers_get_their_own_fifty_pictures_each(browser, live, worker, parts):
     contexts = [browser.new_context(locale="en-US") for _ in range(3)]
     pages = [context.new_page() for context in contexts]

@@ -277,6 +277,7 @@ def test_without_a_card_a_step_stays_as_it_is(tmp_path: Path) -> None:
     assert calls == [1]
 
 
+@pytest.mark.slow
 def test_a_model_that_knows_three_things_paints_the_one_that_is_asked_for_in_four_forwards(tokenizer) -> None:
     # Pictures in place of latents: four pixels to a number's place, so that no VAE stands between.
     subjects = [Subject(2, 0, 0, 0), Subject(2, 5, 2, 0), Subject(3, 0, 3, 0)]

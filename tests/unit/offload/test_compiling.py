@@ -47,6 +47,7 @@ def test_prompts_of_all_lengths_and_pictures_of_all_sizes_compile_nothing_after_
         assert modes == ["plain", "strips"], "only named sizes have a decoder compiled for them"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on the CPU")
 def test_a_second_process_finds_every_form_in_the_folder_and_compiles_none(tmp_path: Path) -> None:
     first, second = _compile_once(tmp_path), _compile_once(tmp_path)
