@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import pytest
+from playwright.sync_api import Page
 
 from api.context import Services
 from core.model_profile import ModelProfile
@@ -23,6 +24,13 @@ from tests.integration.api.conftest import (
 )
 
 __all__ = ["live", "live_process", "parts", "settings", "storage_environment", "worker"]
+
+
+def ask(page: Page, prompt: str) -> None:
+    """What a person does: type, and press Enter."""
+    page.fill("#prompt", prompt)
+    page.press("#prompt", "Enter")
+
 
 #: The second model of the inviting api.
 PAINTER = ModelProfile("painter", "r2", square=(512, 512), portrait=(384, 512), landscape=(512, 384))

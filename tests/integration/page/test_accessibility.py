@@ -11,6 +11,7 @@ from core.workers import WorkerInfo
 from scheduler.submission import Wish
 from tests.fixtures.browser import WAIT_MS
 from tests.integration.api.conftest import eventually
+from tests.integration.page.conftest import ask
 from tests.integration.page.test_parameters import drop
 
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -38,11 +39,6 @@ def violations(page):
         (found["id"], [node["html"][:160] for node in found["nodes"]])
         for found in Axe().run(page).response["violations"]
     ]
-
-
-def ask(page, prompt):
-    page.fill("#prompt", prompt)
-    page.press("#prompt", "Enter")
 
 
 def test_the_page_in_every_state_has_no_violations(tab, worker, parts):

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.integration.api.conftest import eventually
+from tests.integration.page.conftest import ask
 
 JOB = ".card:not([data-status=unsent])"
 
@@ -16,11 +17,6 @@ def home(page, live, worker, complaints):
     expect(page.locator("#prompt")).to_be_focused()
     yield page
     assert complaints.lines == []
-
-
-def ask(page, prompt):
-    page.fill("#prompt", prompt)
-    page.press("#prompt", "Enter")
 
 
 def limit(parts, daily_units):

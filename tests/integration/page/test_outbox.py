@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.integration.api.conftest import eventually, live_api
+from tests.integration.page.conftest import ask
 
 JOB = ".card:not([data-status=unsent])"
 UNSENT = ".card[data-status=unsent]"
@@ -19,11 +20,6 @@ def home(page, live, complaints):
     expect(page.locator("#empty")).to_be_visible()
     yield page
     assert [line for line in complaints.lines if "Failed to load resource" not in line and "load:" not in line] == []
-
-
-def ask(page, prompt):
-    page.fill("#prompt", prompt)
-    page.press("#prompt", "Enter")
 
 
 def limit(parts, **limits):

@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 
 from core.job import GenerationRequest
 from tests.integration.api.conftest import eventually, live_api
+from tests.integration.page.conftest import ask
 from worker.png import encode_png
 
 #: A card of something that the service has taken; what waits to be sent has a card as well.
@@ -27,11 +28,6 @@ def home(page, live, complaints):
     expect(page.locator("#prompt")).to_be_focused()
     yield page
     assert complaints.lines == []
-
-
-def ask(page, prompt):
-    page.fill("#prompt", prompt)
-    page.press("#prompt", "Enter")
 
 
 def test_enter_draws_and_the_picture_appears(home, worker):
