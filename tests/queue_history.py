@@ -110,9 +110,10 @@ class History:
 
 
 def read_history(folder: Path) -> History:
-    """The history that the server with this folder has written so far."""
-    history = History()
-    for path in sorted((folder / "appendonlydir").glob("*.incr.aof")):
+    """The history that the server with this folder has written so far. AssertionError where there is no file of one."""
+    history, paths = History(), sorted((folder / "appendonlydir").glob("*.incr.aof"))
+    assert paths, f"no server keeps its append-only file in {folder}"
+    for path in paths:
         for step in _steps(path.read_bytes()):
             _take(history, step)
     return history

@@ -77,3 +77,8 @@ def test_a_command_that_a_crash_left_unfinished_is_no_part_of_the_history(tmp_pa
     (tmp_path / "appendonlydir" / "appendonly.aof.1.incr.aof").write_bytes(whole + torn + whole[:20])
 
     assert read_history(tmp_path).jobs["j1"].states == ["QUEUED"]
+
+
+def test_a_folder_without_a_history_is_no_history_without_problems(tmp_path):
+    with pytest.raises(AssertionError, match="append-only"):
+        read_history(tmp_path)

@@ -14,7 +14,7 @@ from core.job_store import JobStore
 from core.redis_client import connect, sentinel_address
 from core.settings import Settings
 from deploy.local.embedded import valkey_binary
-from tests.fixtures.redis import RedisServer, free_port, running_server
+from tests.fixtures.redis import KEEPS_HISTORY, RedisServer, free_port, running_server
 from tests.fixtures.tools import require_tool
 from tests.integration.queue.conftest import QUICK
 from tests.integration.queue.test_processes import assert_all_well, runs, submit
@@ -141,11 +141,12 @@ def sentinels(binary: str, folder: Path, port: int, count: int):
 def sentinel_fleet(tmp_path):
     """A master, its replica, three sentinels, and a fleet that knows nothing but the sentinels; and the master."""
     binary = str(valkey_binary())
-    with running_server(binary) as master, running_server(binary) as replica:
+    with running_server(binary) as master, running_server(binary, *KEEPS_HISTORY) as replica:
         connect(replica.url).replicaof("127.0.0.1", master.port)
         wait_until(lambda: connect(replica.url).info("replication")["master_link_status"] == "up", seconds=20)
         with sentinels(binary, tmp_path, master.port, 3) as addresses:
-            server = SentinelUrl(binary=binary, port=0, folder=tmp_path)
+            # The replica's file holds what both took in: it follows the master from before the first job.
+            server = SentinelUrl(binary=binary, port=0, folder=replica.folder)
             server.sentinels = ",".join(addresses)
             wait_until(lambda: all(knows_all(one) for one in addresses), seconds=30)
             with fleet_on(server, tmp_path) as fleet:
