@@ -34,6 +34,7 @@ class Bench:
         self.where = "cpu" if arguments.tiny else "cuda"
         self.out = Path(arguments.out).open("a") if arguments.out else None  # noqa: SIM115 - open for the whole run
         self.prompts = 0
+        self.trails: dict[str, tuple[Any, Any]] = {}  # by anchor: its pipeline, and how its first picture came about
         self.base = nvml_used()
         self._peak = 0
         self._sampling = True

@@ -21,6 +21,7 @@ import torch
 
 from benchmarks.engine_bench import SUBJECT, Bench, digest, ride, sync
 from benchmarks.engine_probes import anchor, compile_in_place, probe, probe_decoder, probe_strips, probe_text
+from benchmarks.engine_trail import trail_of, where_they_part
 
 
 def parity(bench: Bench, carousel: Any, hashes: dict[int, str], kind: str) -> None:
@@ -32,6 +33,16 @@ def parity(bench: Bench, carousel: Any, hashes: dict[int, str], kind: str) -> No
     }
     got = {seed: digest(ticket.result(120)) for seed, ticket in tickets.items()}
     bench.say("parity", kind=kind, equal=got == hashes, ours=got, plain=hashes)
+    if got != hashes and kind in bench.trails:
+        bench.say("parting", kind=kind, at=where_we_part(bench, carousel, kind))
+
+
+def where_we_part(bench: Bench, carousel: Any, kind: str) -> str:
+    """Draws the anchor's first picture anew (its text is in the cache by now) and follows it through the pipeline."""
+    pipe, plain = bench.trails[kind]
+    with trail_of(pipe) as ours:
+        carousel.submit(prompt=f"parity 1 {SUBJECT}", height=bench.size, width=bench.size, seed=1, steps=4).result(120)
+    return where_they_part(plain, ours) or "nowhere before the picture"
 
 
 def repeated(bench: Bench, carousel: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.engine_bench import SUBJECT, Bench, digest, plain_picture, sync, timed
+from benchmarks.engine_trail import trail_of
 
 
 def probe(bench: Bench, pipe: Any) -> None:
@@ -123,6 +124,9 @@ def anchor(bench: Bench, pipe: Any, kind: str) -> dict[int, str]:
     hashes = {}
     for seed in (1, 2):
         hashes[seed] = digest(plain_picture(pipe, f"parity {seed} {SUBJECT}", bench.size, 4, seed))
+    with trail_of(pipe) as trail:
+        plain_picture(pipe, f"parity 1 {SUBJECT}", bench.size, 4, 1)
+    bench.trails[kind] = (pipe, trail)
     for steps in (4, 8) if kind == "compiled" else (4,):
         figures: dict[str, Any] = {}
         with bench.memory(figures):
