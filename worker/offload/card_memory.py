@@ -1,11 +1,14 @@
-"""What NVML says of a card's memory."""
+"""What NVML says of a card's memory, and how torch is to take it."""
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
 import torch
+
+logger = logging.getLogger(__name__)
 
 
 def used_bytes(where: torch.device) -> int:
@@ -41,6 +44,18 @@ def driver_version() -> str:
         return str(pynvml.nvmlSystemGetDriverVersion())
     except Exception:
         return ""
+
+
+def use_expandable_segments() -> None:
+    """Ask the allocator for growable segments, so that lent memory comes back whole; only before CUDA starts."""
+    if "expandable_segments" in os.environ.get("PYTORCH_ALLOC_CONF", "") + os.environ.get(
+        "PYTORCH_CUDA_ALLOC_CONF", ""
+    ):
+        return
+    try:
+        torch.cuda.memory._set_allocator_settings("expandable_segments:True")
+    except Exception as error:
+        logger.warning("expandable segments could not be switched on (%s): the memory peak may be higher", error)
 
 
 def _handle(where: torch.device) -> Any:

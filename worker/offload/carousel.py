@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from worker.offload.device import open_device
+from worker.offload.device import Unpack, open_device
 from worker.offload.engine import Engine
 from worker.offload.plan import GIB, Plan
 from worker.offload.strategies import Strategy
@@ -46,6 +46,7 @@ class Options:
     warm_up: tuple[tuple[int, int], ...] = ((1024, 1024),)  # (height, width), largest first: measured; compiled for
     captions: tuple[int, ...] = (128, 512)  # caption lengths in tokens, ridden at warm-up; the longest is measured
     steps: int = 4  # steps of a usual picture, for the planner
+    unpack: Unpack | None = None  # packed weights' way back on the device; None: the device's own. Either is checked
     poison: bool = False  # tests: overwrite every slot and the scratch with NaN after use
 
 
@@ -59,7 +60,7 @@ class Carousel:
         """
         options = Options(**{**{n: getattr(options, n) for n in Options.__dataclass_fields__}, **changes})
         where = options.device if options.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-        self._engine = Engine(pipe, int(vram_budget_gib * GIB), open_device(where), options)
+        self._engine = Engine(pipe, int(vram_budget_gib * GIB), open_device(where, options.unpack), options)
         self._engine.start()
         logger.info("carousel ready\n%s", self.plan)
 

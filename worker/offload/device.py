@@ -7,9 +7,8 @@ out, two that move riders' states. Nothing here ever waits on the host except `p
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -18,6 +17,9 @@ import torch
 from worker.offload import card_memory, packing
 
 logger = logging.getLogger(__name__)
+
+#: Unpacks uint8 bytes of a layout into int16 values, all on the device, in the current stream.
+Unpack = Callable[[torch.Tensor, packing.Packed, torch.Tensor], None]
 
 
 class Mark:
@@ -54,8 +56,10 @@ class Landing:
 class Device:
     """The CPU flavour, and the interface."""
 
-    def __init__(self, where: torch.device) -> None:
+    def __init__(self, where: torch.device, unpack: Unpack | None = None) -> None:
+        """`unpack` in place of the device's own way of unpacking."""
         self.where = where
+        self.unpack = unpack or self._own_unpack
         self.fetched_bytes = 0  # weights carried in so far
         self.state_bytes = 0  # riders' states carried out and in so far
 
@@ -105,7 +109,8 @@ class Device:
     def wait(self, mark: Mark) -> None:
         """Let the compute stream, not the host, wait for `mark`."""
 
-    def unpack(self, source: torch.Tensor, packed: packing.Packed, target: torch.Tensor) -> None:
+    @staticmethod
+    def _own_unpack(source: torch.Tensor, packed: packing.Packed, target: torch.Tensor) -> None:
         packing.decode(source, packed, target)
 
     def gather(self, table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -168,6 +173,10 @@ class Device:
     def synchronize(self) -> None:
         """Wait for all work."""
 
+    def answers(self) -> bool:
+        """Whether it still works; after a fault in a kernel a card's process is lost."""
+        return True
+
     def trim(self) -> None:
         """Give unused cached memory back to the driver."""
 
@@ -175,9 +184,9 @@ class Device:
 class CudaDevice(Device):
     """One NVIDIA card."""
 
-    def __init__(self, where: torch.device) -> None:
-        super().__init__(where)
-        _use_expandable_segments()
+    def __init__(self, where: torch.device, unpack: Unpack | None = None) -> None:
+        super().__init__(where, unpack)
+        card_memory.use_expandable_segments()
         note_memory_before(where)
         torch.cuda.set_device(where)
         self.carry_in = torch.cuda.Stream(where)
@@ -273,7 +282,8 @@ class CudaDevice(Device):
             torch.cuda.current_stream().wait_event(mark.event)
         self._delay()
 
-    def unpack(self, source: torch.Tensor, packed: packing.Packed, target: torch.Tensor) -> None:
+    @staticmethod
+    def _own_unpack(source: torch.Tensor, packed: packing.Packed, target: torch.Tensor) -> None:
         from worker.offload import kernels
 
         kernels.unpack(source, packed, target)
@@ -358,17 +368,23 @@ class CudaDevice(Device):
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.where)
 
+    def answers(self) -> bool:
+        try:
+            return int(torch.ones(1, dtype=torch.int32, device=self.where).sum()) == 1
+        except Exception:
+            return False
+
     def trim(self) -> None:
         torch.cuda.synchronize(self.where)
         torch.cuda.empty_cache()
 
 
-def open_device(where: str | torch.device) -> Device:
+def open_device(where: str | torch.device, unpack: Unpack | None = None) -> Device:
     """The flavour for `where` ("cuda", "cuda:1", "cpu")."""
     device = torch.device(where)
     if device.type == "cuda":
-        return CudaDevice(torch.device("cuda", device.index or 0))
-    return Device(device)
+        return CudaDevice(torch.device("cuda", device.index or 0), unpack)
+    return Device(device, unpack)
 
 
 #: Bytes in use on each card before this process started CUDA there.
@@ -378,15 +394,3 @@ _BEFORE: dict[torch.device, int] = {}
 def note_memory_before(where: torch.device) -> None:
     """Remember the card's memory in use; call it before anything else touches the card, if anything else does."""
     _BEFORE.setdefault(where, card_memory.used_bytes(where))
-
-
-def _use_expandable_segments() -> None:
-    """Ask the allocator for growable segments, so that lent memory comes back whole; only before CUDA starts."""
-    if "expandable_segments" in os.environ.get("PYTORCH_ALLOC_CONF", "") + os.environ.get(
-        "PYTORCH_CUDA_ALLOC_CONF", ""
-    ):
-        return
-    try:
-        torch.cuda.memory._set_allocator_settings("expandable_segments:True")
-    except Exception as error:
-        logger.warning("expandable segments could not be switched on (%s): the memory peak may be higher", error)

@@ -7,9 +7,11 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from worker.offload import strips
 from worker.offload.assembly import Assembly
@@ -17,6 +19,7 @@ from worker.offload.compiling import CompiledForms, keep_compiled
 from worker.offload.device import Device
 from worker.offload.experience import Experience, Notebook
 from worker.offload.gauge import Gauge
+from worker.offload.kernel_check import PackingChoice
 from worker.offload.parking import Lot
 from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, Wishes
 from worker.offload.planner import bare_plan, fits_in_place, make_plan
@@ -61,6 +64,7 @@ class Placement:
         self._warm_up = WarmUp(pipe, options, ride)
         self._missed = 0  # bytes that plans turned out to lack
         self._decode, self._seats = self._wished_decode(), options.seats
+        self._packing = PackingChoice(options.packing, device, Path(options.compile_cache or default_cache_dir()))
         self._facts: Facts
         self.plan: Plan
         self.weights: Weights | None = None
@@ -78,8 +82,7 @@ class Placement:
         self._facts = self._assumed_facts()
         in_place = fits_in_place(assembly.facts(options.steps), self.budget, self._facts, self._wishes)
         if not in_place:
-            with self._timed("host weights"):  # the plan needs the packed sizes
-                assembly.fill_host(self._packs, options.identity, options.weights_cache)
+            self._fill_host()  # the plan needs the packed sizes
         self._close_gates()
         self._was_remembered = not in_place and self._remember()
         measures = self._device.is_cuda and not in_place and not self._was_remembered
@@ -310,9 +313,18 @@ class Placement:
         folder = options.compile_cache if options.identity else ""
         return Notebook(folder, self._device.description, torch.__version__, self.budget, choices, blocks)
 
+    def _fill_host(self) -> None:
+        """Bring the weights into host memory, packed if the device can unpack; else disk need not hold them twice."""
+        options = self._options
+        with self._timed("kernel check"):
+            self._packing.settle(block.raw_bytes // 2 for block in self.assembly.blocks if block.is_bf16)
+        with self._timed("host weights"):
+            cache = "" if self._packing.fault else options.weights_cache
+            self.assembly.fill_host(self._packing.is_on, options.identity, cache)
+
     def _place(self, plan: Plan) -> None:
         if not plan.in_place and self.assembly.host is None:
-            self.assembly.fill_host(self._packs, self._options.identity, self._options.weights_cache)
+            self._fill_host()
         if self.weights is not None:
             self.weights.drop()
             self._device.trim()
@@ -336,17 +348,13 @@ class Placement:
     def _wishes(self) -> Wishes:
         options = self._options
         return Wishes(
-            packing=self._packs,
+            packing=self._packing.is_on,
             ring_slots=options.ring_slots,
             residents=options.residents,
             seats=self._seats,
             places=options.places,
             decode=self._decode,
         )
-
-    @property
-    def _packs(self) -> bool:
-        return self._device.is_cuda if self._options.packing is None else self._options.packing
 
     def _assumed_facts(self) -> Facts:
         if not self._device.is_cuda:
@@ -358,7 +366,7 @@ class Placement:
     ) -> Plan:
         assembly, missed = self.assembly, self._missed if missed is None else missed
         wishes = replace(self._wishes, seats=seats or self._seats)
-        return make_plan(
+        plan = make_plan(
             assembly.strategy.name,
             assembly.facts(self._options.steps),
             [stage.name for stage in assembly.strategy.stages],
@@ -367,6 +375,7 @@ class Placement:
             wishes if residents is None else replace(wishes, residents=residents),
             assembly.never_loaded,
         )
+        return replace(plan, packing_fault=self._packing.fault)
 
     def _wished_decode(self) -> str:
         """As the caller wants; a decoder of layers that strips do not know is decoded plainly."""

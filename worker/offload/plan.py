@@ -67,6 +67,7 @@ class Plan:
     resident_bytes: int
     never_loaded: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    packing_fault: str = ""  # why weights are not packed though that was wished
 
     @property
     def predicted_peak(self) -> int:
@@ -101,6 +102,8 @@ class Plan:
         ]
         if self.never_loaded:
             lines.append("never loaded: " + ", ".join(self.never_loaded))
+        if self.packing_fault:
+            lines.append(f"packing: off (kernel check failed: {self.packing_fault})")
         return "\n".join([*lines, *self.notes])
 
 
