@@ -20,6 +20,7 @@ from core.job import Lane
 from core.job_store import TenantLimits
 from core.presets import find_preset
 from core.redis_client import PREFIX, milliseconds, redis_errors
+from core.scripts import Scripts
 from core.settings import Settings
 from scheduler.quota import check_limits, default_limits, limits_from
 
@@ -78,6 +79,7 @@ class Tenants:
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._redis = client
+        self._scripts = Scripts(client)
         self._defaults = default_limits(settings)
 
     # Tenants
@@ -113,6 +115,7 @@ class Tenants:
             pipeline.hset(f"{PREFIX}lim:{tenant.name}", mapping=now)
             pipeline.sadd(f"{PREFIX}tenants", tenant.name)
             pipeline.execute()
+        self._scripts.run("unpark", tenant.name)
 
     def change(
         self, name: str, limits: Mapping[str, float], *, preset: str | None = None, lanes: Sequence[Lane] | None = None
@@ -137,6 +140,7 @@ class Tenants:
             pipeline.hset(f"{PREFIX}lim:{name}", mapping=now)
             pipeline.sadd(f"{PREFIX}tenants", name)
             pipeline.execute()
+        self._scripts.run("unpark", name)
         return self.get(name)
 
     def ban(self, name: str, reason: str) -> Tenant:

@@ -183,16 +183,21 @@ local function dequeue(job)
   if redis.call('ZREM', PREFIX .. 'tq:' .. entity, job.id) == 1 then count_queued(job, entity, -1) end
 end
 
-local function free_slot(job)
-  redis.call('ZREM', PREFIX .. 'run:' .. job.tenant, job.id)
-  if job.worker then redis.call('SREM', PREFIX .. 'held:' .. job.worker, job.id) end
-  if job.shelved and job.worker then redis.call('SREM', PREFIX .. 'shelf:' .. job.worker, job.id) end
-  for _, entity in ipairs(entities_of(job.tenant)) do  -- the tenant may have been parked at its cap
+-- A tenant that may have been parked at its cap has room below it again; the next release parks it anew if not.
+local function unpark(tenant)
+  for _, entity in ipairs(entities_of(tenant)) do
     if redis.call('SREM', PREFIX .. 'parked', entity) == 1 and redis.call('EXISTS', PREFIX .. 'tq:' .. entity) == 1 then
       activate(entity)
     end
   end
   wake()
+end
+
+local function free_slot(job)
+  redis.call('ZREM', PREFIX .. 'run:' .. job.tenant, job.id)
+  if job.worker then redis.call('SREM', PREFIX .. 'held:' .. job.worker, job.id) end
+  if job.shelved and job.worker then redis.call('SREM', PREFIX .. 'shelf:' .. job.worker, job.id) end
+  unpark(job.tenant)
 end
 
 -- Take a job out of whatever its state keeps it in.

@@ -12,6 +12,7 @@ from core.redis_client import PREFIX
 from core.settings import Settings
 from scheduler.quota import check_limits, default_limits
 from scheduler.tenants import Tenants, hash_key
+from tests.queue_kit import Kit
 
 
 @pytest.fixture
@@ -216,3 +217,20 @@ def test_rotation_never_makes_a_key_live_longer(tenants):
 
     assert fresh.expires_ms == ends_ms
     assert tenants.key(shown.id).expires_ms == ends_ms
+
+
+@pytest.mark.parametrize("way", ["change", "save"])
+def test_jobs_that_a_cap_of_none_kept_back_are_released_once_the_cap_is_raised(tenants, fake_redis, way):
+    """None of the tenant's jobs runs, so no end would bring its queues back into the race."""
+    kit = Kit(fake_redis)
+    stopped = tenants.change("a", {"running_jobs": 0})
+    waiting = kit.queued(allowed=stopped.limits)
+    assert kit.store.release(10) == []
+
+    if way == "change":
+        tenants.change("a", {"running_jobs": 3})
+    else:
+        tenants.save(replace(stopped, limits=replace(stopped.limits, running_jobs=3)))
+
+    assert fake_redis.llen(f"{PREFIX}wake") == 1
+    assert [one.job_id for one in kit.store.release(10)] == [waiting]
