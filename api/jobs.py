@@ -150,9 +150,7 @@ def delete(path: schema.JobPath) -> Response:
         return Response(status=204)  # deleted before: the same call again is no error
     if not job.state.is_terminal:
         raise Conflict("The job has not ended; cancel it first.")
-    if job.picture is not None and not job.picture_removed:
-        parts.images.delete(job.picture.key)
-    parts.jobs.remove(job.id)
+    parts.jobs.remove(job.id)  # retention deletes the picture, unless another job shows it too
     return Response(status=204)
 
 

@@ -8,6 +8,9 @@ import pytest
 
 from api.app import create_app
 from api.parts import build_services
+from core.image_store import object_key
+from core.trash import TrashBin
+from scheduler.retention import Retention
 from tests.fault_proxy import tcp_proxy
 from tests.integration.api.conftest import PlayedWorker
 
@@ -91,3 +94,26 @@ def test_while_the_storage_is_away_a_picture_is_drawn_anew_rather_than_promised(
 
         assert again["status"] == "queued"
         assert worker.store.get(again["id"]).state == "SUCCEEDED"
+
+
+def test_who_deletes_a_job_leaves_the_picture_to_the_others_that_show_it(http, worker, drawn):
+    again = submit(http, metadata={"second": "call"})
+
+    assert http.delete(f"/v1/jobs/{drawn.id}").status_code == 204
+
+    assert picture_of(http, drawn.id).status_code == 410
+    assert picture_of(http, again["id"]).status_code == 200
+
+
+def test_the_picture_of_a_deleted_job_leaves_the_storage_once_nobody_shows_it(http, worker, parts, drawn):
+    again = submit(http, metadata={"second": "call"})
+    retention = Retention(parts.jobs, TrashBin(parts.redis, object_key), parts.images)
+
+    http.delete(f"/v1/jobs/{drawn.id}")
+    retention.turn()
+    while_shown = parts.images.head(drawn.picture.key)
+    http.delete(f"/v1/jobs/{again['id']}")
+    retention.turn()
+
+    assert while_shown is not None
+    assert parts.images.head(drawn.picture.key) is None
