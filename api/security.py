@@ -36,11 +36,15 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
-CORS_REQUEST_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer"]
+#: The last three are sent by OpenAI's own client, in some browsers its User-Agent too (flask-cors takes expressions).
+CORS_REQUEST_HEADERS = [
+    "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer", "X-Request-Id",
+    r"X-Stainless-.*", r"OpenAI-.*", "User-Agent",
+]  # fmt: skip
 CORS_EXPOSED_HEADERS = [
     "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Id", "X-Zimg-Ignored", "X-Zimg-Job-Id",
     "Idempotency-Replayed", "Preference-Applied", "ETag", "x-ratelimit-limit-requests",
-    "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
+    "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", "x-should-retry",
 ]  # fmt: skip
 
 log = get_logger(__name__)

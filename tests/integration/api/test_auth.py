@@ -209,6 +209,31 @@ def test_configured_origins_may_use_the_api_with_a_key_even_null(parts, worker):
     assert "Retry-After" in drawn.headers["Access-Control-Expose-Headers"]
 
 
+#: What openai-node 6 sends from a page.
+OPENAI_IN_A_BROWSER = (
+    "authorization, content-type, openai-organization, openai-project, user-agent, x-stainless-arch, x-stainless-lang, "
+    "x-stainless-os, x-stainless-package-version, x-stainless-retry-count, x-stainless-runtime, "
+    "x-stainless-runtime-version, x-stainless-timeout"
+)
+
+
+def test_openais_own_client_may_call_from_a_page_of_a_configured_origin(parts, worker):
+    settings = replace(parts.settings, cors_origins=("null",))
+    client = create_app(replace(parts, settings=settings)).test_client()
+
+    answer = client.options(
+        "/v1/images/generations",
+        headers={
+            "Origin": "null",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": OPENAI_IN_A_BROWSER,
+        },
+    )
+
+    assert set(answer.headers["Access-Control-Allow-Headers"].split(", ")) == set(OPENAI_IN_A_BROWSER.split(", "))
+    assert "x-should-retry" in answer.headers["Access-Control-Expose-Headers"]
+
+
 def test_a_header_cannot_be_smuggled_through_a_request_id(http, parts):
     for sent in ("a b", "x" * 100, "<script>", "ü"):
         assert http.get("/healthz", headers={"X-Request-Id": sent}).headers["X-Request-Id"].startswith("req_")
