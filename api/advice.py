@@ -49,7 +49,10 @@ ADVICE: dict[str, tuple[str, str]] = {
     "prompt has {length} characters; at most {most} are read": ("Shorten it and send it again.", "请缩短后重发。"),
     "prompt holds a control character, such as NUL": ("Take it out and send it again.", "请删去后重发。"),
     "Half of a surrogate pair is not a character.": ("Send the whole character, or leave it out.", "请发送完整字符。"),
-    "size has {pixels} pixels; at most {most} are drawn": ("Use a smaller size.", "请使用较小的尺寸。"),
+    "size has {pixels} pixels; at most {most} are drawn, such as {nearest}": (
+        "Use a smaller size.",
+        "请使用较小的尺寸。",
+    ),
     "The header has no column named {names}.": (
         "Name it in the first line and send the whole list again.",
         "请在第一行写上该列名，然后整表重发。",

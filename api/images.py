@@ -26,7 +26,8 @@ from api.language import preferred_language
 from api.openapi_parts import OPENAI, SECURITY, image_events, json_of, problems, routes
 from api.pictures import read_picture
 from api.repeats import key_of_call
-from api.submitting import submit
+from api.sizes import OPENAI_SIZES
+from api.submitting import submit, wanted_profile
 from api.waiting import wait_for_end, wait_until
 from core.errors import Unavailable
 from core.job import Job, JobState
@@ -63,7 +64,8 @@ class StillRunning(Unavailable):
     "/v1/images/generations",
     summary="Draw pictures and wait for them (OpenAI)",
     description="OpenAI's images endpoint. Parameters that the preset decides are accepted, ignored and named in "
-    "`X-Zimg-Ignored`. With `stream: true` the answer is OpenAI's event stream. Equal calls draw a picture each; the "
+    "`X-Zimg-Ignored`, and so are the names of other models and OpenAI's sizes beyond what is drawn. "
+    "With `stream: true` the answer is OpenAI's event stream. Equal calls draw a picture each; the "
     "retry of a call (`x-stainless-retry-count`, or the same `Idempotency-Key`) joins the job of that call.",
     responses={200: PICTURES_OR_STREAM, **problems(409, 413, 415, 422, 429, 500)},
 )
@@ -80,13 +82,18 @@ def generate(body: schema.ImageCreate) -> Response:
     response.headers["X-Zimg-Job-Id"] = ",".join(one.job_id for one in submitted)
     if all(one.replayed for one in submitted):
         response.headers["Idempotency-Replayed"] = "true"
-    name_ignored(response, _ignored(body))
+    name_ignored(response, _ignored(parts, body))
     return response
 
 
-def _ignored(body: schema.ImageCreate) -> list[str]:
-    """`output_format: png` is what one gets; every other unknown name changes nothing."""
-    return [name for name in body.ignored if (name, (body.model_extra or {}).get(name)) != ("output_format", "png")]
+def _ignored(parts: Services, body: schema.ImageCreate) -> list[str]:
+    """`output_format: png` is what one gets; other unknown names change nothing, nor does another model's."""
+    names = [name for name in body.ignored if (name, (body.model_extra or {}).get(name)) != ("output_format", "png")]
+    if body.model and body.model != wanted_profile(parts, body.model, any_name=True).id:
+        names.append("model")
+    if body.size in OPENAI_SIZES:
+        names.append("size")
+    return sorted(names)
 
 
 def _finished(parts: Services, submitted: Sequence[Submitted]) -> list[Job]:

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
-from api.sizes import parse_size, size_pattern
+from api.sizes import OPENAI_SIZES, parse_size, size_pattern
 from core.model_profile import ModelProfile
 
 PROMPT_CHARACTERS_MOST = 4_000
@@ -56,6 +56,11 @@ def _check_size(text: str) -> str:
     return text
 
 
+def _check_openai_size(text: str) -> str:
+    parse_size(OPENAI_SIZES.get(text, text))
+    return text
+
+
 def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     if len(json.dumps(metadata, ensure_ascii=False).encode()) > METADATA_BYTES_MOST:
         raise PydanticCustomError("too_long", "metadata has more than {most} bytes", {"most": METADATA_BYTES_MOST})
@@ -89,6 +94,19 @@ Size = TypeAliasType(
             description="WIDTHxHEIGHT in pixels, multiples of 16 from 256 to 1536, at most 1,048,576 pixels; or auto.",
             examples=["1024x1024"],
             json_schema_extra={"pattern": size_pattern()},
+        ),
+    ],
+)
+OpenAISize = TypeAliasType(
+    "OpenAISize",
+    Annotated[
+        StrictStr,
+        AfterValidator(_check_openai_size),
+        Field(
+            description="WIDTHxHEIGHT in pixels, multiples of 16 from 256 to 1536, at most 1,048,576 pixels; or auto. "
+            "OpenAI's larger sizes are drawn in their shape, with as many pixels as there may be.",
+            examples=["1024x1024"],
+            json_schema_extra={"pattern": size_pattern(*OPENAI_SIZES)},
         ),
     ],
 )
@@ -178,8 +196,14 @@ class ImageCreate(Drawing):
         StrictStr | None,
         Field(description="As in `/v1/models`; while this service has one model, any name is taken for it."),
     ] = None
+    size: OpenAISize | None = None
     response_format: Literal["url", "b64_json"] | None = None
     stream: Annotated[bool | None, Field(strict=True, description="Answer with server-sent events.")] = None
+
+    def pixels(self, profile: ModelProfile) -> tuple[int, int]:
+        """As of every drawing; OpenAI's larger sizes become those of their shape."""
+        size = OPENAI_SIZES.get(self.size or "", self.size or "")
+        return (parse_size(size) if size else None) or profile.default_size
 
 
 class SizeOnly(BaseModel):

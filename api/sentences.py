@@ -100,10 +100,13 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "size 须写作 宽x高，例如 1024x1024，或写 auto",
         ),
         (
-            "each side of size must be a multiple of {multiple} from {least} to {most}",
-            "size 的每条边须为 {multiple} 的倍数，在 {least} 到 {most} 之间",
+            "each side of size must be a multiple of {multiple} from {least} to {most}, such as {nearest}",
+            "size 的每条边须为 {multiple} 的倍数，在 {least} 到 {most} 之间，例如 {nearest}",
         ),
-        ("size has {pixels} pixels; at most {most} are drawn", "size 共 {pixels} 像素，最多绘制 {most} 像素"),
+        (
+            "size has {pixels} pixels; at most {most} are drawn, such as {nearest}",
+            "size 共 {pixels} 像素，最多绘制 {most} 像素，例如 {nearest}",
+        ),
     ),
     "invalid_sheet": (
         ("The header has no column named {names}.", "表头中没有名为 {names} 的列。"),

@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 from core.model_profile import PIXELS_MOST, SIZE_LEAST, SIZE_MOST, SIZE_MULTIPLE
 
 AUTO = "auto"
+#: OpenAI's sizes of more pixels than are drawn → the largest size of just their shape. Its clients know no others.
+OPENAI_SIZES = {"1536x1024": "1248x832", "1024x1536": "832x1248", "1792x1024": "1344x768", "1024x1792": "768x1344"}
 _SIZE = re.compile(r"([0-9]{2,4})x([0-9]{2,4})")
 _SIDES = range(SIZE_LEAST, SIZE_MOST + 1, SIZE_MULTIPLE)
 
@@ -22,18 +24,34 @@ def parse_size(text: str) -> tuple[int, int] | None:
     if not match:
         raise PydanticCustomError("invalid_size", "size must be written WIDTHxHEIGHT, such as 1024x1024, or auto")
     width, height = int(match[1]), int(match[2])
+    nearest = written(*nearest_size(width, height))
     if width not in _SIDES or height not in _SIDES:
-        message = "each side of size must be a multiple of {multiple} from {least} to {most}"
-        values = {"multiple": SIZE_MULTIPLE, "least": SIZE_LEAST, "most": SIZE_MOST}
+        message = "each side of size must be a multiple of {multiple} from {least} to {most}, such as {nearest}"
+        values = {"multiple": SIZE_MULTIPLE, "least": SIZE_LEAST, "most": SIZE_MOST, "nearest": nearest}
         raise PydanticCustomError("invalid_size", message, values)
     if width * height > PIXELS_MOST:
-        message = "size has {pixels} pixels; at most {most} are drawn"
-        raise PydanticCustomError("invalid_size", message, {"pixels": width * height, "most": PIXELS_MOST})
+        message = "size has {pixels} pixels; at most {most} are drawn, such as {nearest}"
+        values = {"pixels": width * height, "most": PIXELS_MOST, "nearest": nearest}
+        raise PydanticCustomError("invalid_size", message, values)
     return width, height
 
 
-def size_pattern() -> str:
-    """A regular expression (ECMA 262) for just the sizes that `parse_size` takes.
+def nearest_size(width: int, height: int) -> tuple[int, int]:
+    """The size that is drawn whose shape and area are nearest: what a refusal proposes."""
+    shrink = min(1.0, (PIXELS_MOST / (width * height)) ** 0.5, SIZE_MOST / max(width, height))
+    sides = [max(SIZE_LEAST, round(side * shrink / SIZE_MULTIPLE) * SIZE_MULTIPLE) for side in (width, height)]
+    while sides[0] * sides[1] > PIXELS_MOST:  # by rounding, a multiple at most
+        sides[sides.index(max(sides))] -= SIZE_MULTIPLE
+    return sides[0], sides[1]
+
+
+def written(width: int, height: int) -> str:
+    """As requests and answers have it."""
+    return f"{width}x{height}"
+
+
+def size_pattern(*also: str) -> str:
+    """A regular expression (ECMA 262) for just the sizes that `parse_size` takes, and these.
 
     The sides whose product is small enough make a staircase: a square that holds for both, and a step for each side
     beyond it.
@@ -48,7 +66,7 @@ def size_pattern() -> str:
     for longs, shorts in shorts_of.items():
         if longs:
             pairs += [f"{_either(shorts)}x{_either(longs)}", f"{_either(longs)}x{_either(shorts)}"]
-    return f"^(?:{AUTO}|{'|'.join(pairs)})$"
+    return f"^(?:{'|'.join((AUTO, *also, *pairs))})$"
 
 
 def _either(sides: Iterable[int]) -> str:

@@ -73,6 +73,21 @@ def test_parameters_that_the_preset_decides_are_taken_and_named(client, working)
     assert made.effective_parameters | locked == made.effective_parameters
 
 
+def test_openais_larger_sizes_are_drawn_in_their_shape_and_named(client, working):
+    raw = client.images.with_raw_response.generate(model="z-image-turbo", prompt="a", size="1536x1024")
+
+    made = raw.parse()
+    assert (made.size, made.effective_parameters["size"]) == ("1248x832", "1248x832")
+    assert raw.headers["X-Zimg-Ignored"] == "size"
+
+
+def test_a_model_by_another_name_is_named_among_what_changed_nothing(client, working):
+    raw = client.images.with_raw_response.generate(model="gpt-image-1", prompt="a", size="256x256")
+
+    assert raw.headers["X-Zimg-Ignored"] == "model"
+    assert raw.parse().effective_parameters["model"] == "z-image-turbo"
+
+
 def test_stream_gives_typed_completed_events(client, working):
     events = list(client.images.generate(model="m", prompt="a", size="256x256", n=2, stream=True))
 

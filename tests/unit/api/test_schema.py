@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from api.errors import invalid_fields
-from api.schema import PROMPT_CHARACTERS_MOST, PROMPT_PATTERN, JobCreate
-from api.sizes import size_pattern
+from api.schema import PROMPT_CHARACTERS_MOST, PROMPT_PATTERN, ImageCreate, JobCreate
+from api.sizes import nearest_size, parse_size, size_pattern
 from core.model_profile import PIXELS_MOST, Z_IMAGE_TURBO
 
 
@@ -89,6 +89,41 @@ def test_exactly_the_sizes_of_the_rule_are_taken(width, height):
 
     assert taken == may
     assert bool(re.search(size_pattern(), f"{width}x{height}")) == may
+
+
+@pytest.mark.parametrize(
+    ("openais", "drawn"),
+    [
+        ("1536x1024", (1248, 832)),
+        ("1024x1536", (832, 1248)),
+        ("1792x1024", (1344, 768)),
+        ("1024x1792", (768, 1344)),
+    ],
+)
+def test_openais_own_larger_sizes_keep_their_shape_in_openais_call_alone(openais, drawn):
+    assert ImageCreate(prompt="a", size=openais).pixels(Z_IMAGE_TURBO) == drawn
+    with pytest.raises(ValidationError):
+        JobCreate(prompt="a", size=openais)
+
+
+@pytest.mark.parametrize(
+    ("size", "nearest"),
+    [
+        ("1000x1000", "992x992"), ("1536x1536", "1024x1024"), ("2000x1000", "1456x720"), ("100x100", "256x256"),
+        ("9999x10", "1536x256"), ("500x512", "496x512"),
+    ],
+)  # fmt: skip
+def test_a_refused_size_names_the_nearest_one_that_is_drawn(size, nearest):
+    with pytest.raises(ValidationError) as refused:
+        JobCreate(prompt="a", size=size)
+
+    assert f"such as {nearest}" in str(refused.value)
+
+
+@settings(deadline=None)
+@given(width=st.integers(10, 9999), height=st.integers(10, 9999))
+def test_the_nearest_size_is_always_one_that_is_drawn(width, height):
+    assert parse_size("{}x{}".format(*nearest_size(width, height)))
 
 
 @given(st.text(max_size=30))
