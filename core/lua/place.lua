@@ -78,6 +78,10 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'workers', now - ton
 end
 local pace = redis.call('HMGET', PREFIX .. of_model('pace', job.model), 'gap_ms', 'run_ms', 'mean_work')
 local busy = redis.call('ZCARD', PREFIX .. of_model('rel', job.model)) + held
+if not waits then  -- neither itself nor what was released after it is before it
+  local rel = PREFIX .. of_model('rel', job.model)
+  busy = busy - redis.call('ZCARD', rel) + (redis.call('ZRANK', rel, job.id) or redis.call('ZCARD', rel))
+end
 if slots == 0 and resting > 0 then stopped = true end
 local mean_work = tonumber(pace[3] or job.work)
 local run_ms = pace[2] and tonumber(pace[2]) * tonumber(job.work) / mean_work

@@ -57,7 +57,7 @@ local function mark_released(id, tenant, epoch, worker, model)
   redis.call('HSET', job_key(id), 'state', 'RELEASED', 'epoch', epoch)
   if worker then redis.call('HDEL', job_key(id), 'worker') end
   redis.call('ZADD', PREFIX .. 'run:' .. tenant, now, id)
-  released[#released + 1] = claim_deadline
+  released[#released + 1] = claim_deadline + #released / 2  -- a millisecond apart, so that they stand in their order
   released[#released + 1] = id
   answer[#answer + 1] = id
   answer[#answer + 1] = of_model(epoch, model)

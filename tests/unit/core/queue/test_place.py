@@ -85,6 +85,19 @@ def test_the_eta_counts_what_rides_already(kit):
     assert kit.store.queue_place(kit.job(kit.queued())).eta_seconds == 10.0
 
 
+def test_the_eta_of_what_is_on_its_way_counts_what_was_released_before_it_and_itself_once(kit):
+    with_pace(kit)
+    kit.running()
+    ids = [kit.queued() for _ in range(10)]
+    on_their_way = [one.job_id for one in kit.store.release(10)]
+    assert on_their_way == ids
+
+    etas = [place_of(kit, job_id).eta_seconds for job_id in ids]
+
+    assert etas == [4.0, 4.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0]
+    assert place_of(kit, kit.queued()).eta_seconds == 12.0
+
+
 def test_the_eta_counts_the_work_of_small_pictures_that_ride_not_their_number(kit):
     pace = {"run_ms": "1000", "gap_ms": "1000", "mean_work": "0.25", "ends": 100, "last": 1}
     kit.redis.hset(f"{PREFIX}pace", mapping=pace)
