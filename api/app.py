@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from flask_openapi.openapi import OpenAPI
 
 from api import docs, errors, security
@@ -61,6 +64,7 @@ def _empty_app() -> OpenAPI:
         validation_error_callback=errors.refuse_invalid,
     )
     app.request_class = ZimgRequest
+    app.ensure_sync = _as_it_is  # type: ignore[method-assign, assignment]
     app.url_map.merge_slashes = False
     app.config.update(
         MAX_CONTENT_LENGTH=JSON_BYTES_MOST, MAX_FORM_MEMORY_SIZE=JSON_BYTES_MOST, MAX_FORM_PARTS=FORM_PARTS_MOST
@@ -68,3 +72,8 @@ def _empty_app() -> OpenAPI:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     return app
+
+
+def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    """No handler here is async; Flask would look at each of them for each request."""
+    return function

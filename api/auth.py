@@ -62,16 +62,16 @@ def require_admin() -> None:
 def find_caller(parts: Services) -> Caller | None:
     """Who asks, None for nobody we know. Raises Unauthenticated for a wrong key, Forbidden for a wrong origin."""
     key = _sent_key()
-    if key and (key.startswith(KEY_PREFIX) or is_admin_key(parts, key) or not keyless(parts)):
-        caller = caller_of_key(parts, key)
-        if caller is None:
-            raise Unauthenticated("This API key is not known here; it may have been revoked.")
-        return caller
+    if key and (key.startswith(KEY_PREFIX) or is_admin_key(parts, key)):
+        return _caller_of_known_key(parts, key)
+    local = _local(parts) if key else None
+    if key and local is None:
+        return _caller_of_known_key(parts, key)
     # Here any other key is a placeholder, which OpenAI's clients insist on, for a service without keys.
     caller = _caller_of_session(parts)
-    if caller is None and keyless(parts):
+    if caller is None and (local := local or _local(parts)) is not None:
         _require_local_host(parts)
-        caller = Caller(parts.tenants.local())
+        caller = Caller(local)
     if caller is not None:
         require_same_origin(parts)
     return caller
@@ -90,6 +90,18 @@ def is_still_open(parts: Services, caller: Caller) -> bool:
 def keyless(parts: Services) -> bool:
     """Whether requests without a key are served: bound to loopback, and nobody made a key yet."""
     return parts.settings.is_loopback and not parts.tenants.any_key()
+
+
+def _local(parts: Services) -> Tenant | None:
+    """Whom requests without a key belong to, None where one is needed; one call tells both."""
+    return parts.tenants.local_without_keys() if parts.settings.is_loopback else None
+
+
+def _caller_of_known_key(parts: Services, key: str) -> Caller:
+    caller = caller_of_key(parts, key)
+    if caller is None:
+        raise Unauthenticated("This API key is not known here; it may have been revoked.")
+    return caller
 
 
 def caller_of_key(parts: Services, key: str) -> Caller | None:

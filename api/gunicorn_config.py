@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from ipaddress import ip_network
@@ -34,6 +35,22 @@ proc_name = "zimg-api"
 
 
 def post_worker_init(worker: Any) -> None:
+    """What the process is made of is set aside from garbage collection, and it stops as `_end_waits_first` says."""
+    spare_collections()
+    _end_waits_first(worker)
+
+
+def spare_collections() -> None:
+    """What lives as long as the process is looked through no more: a full collection took 90 ms, in which all wait.
+
+    And fewer collections of what is young: one for about five requests, not several for each.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+
+
+def _end_waits_first(worker: Any) -> None:
     """When asked to stop, end streams and waiting calls first: they would use up the graceful time."""
     parts, stop = worker.wsgi.extensions["zimg"], signal.getsignal(signal.SIGTERM)
 

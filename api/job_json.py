@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from api import objects
 from api.context import Services, base_url
 from api.errors import localized
 from core.job import Failure, Job, JobState
+from core.look import WAITING, QueuePlace
 from core.presets import find_preset
 
-_WAITING = frozenset({JobState.QUEUED, JobState.RELEASED, JobState.RETRY, JobState.FOLLOWING})
 _STATUS = {JobState.DEAD: "failed", JobState.CANCELED: "canceled"}
 
 #: status of the API → the stored states that it may come from.
 STATES_OF_STATUS: dict[str, frozenset[JobState]] = {
-    "queued": _WAITING,
+    "queued": WAITING,
     "running": frozenset({JobState.RUNNING}),
     "canceling": frozenset({JobState.RUNNING}),
     "succeeded": frozenset({JobState.SUCCEEDED}),
@@ -25,7 +27,7 @@ STATES_OF_STATUS: dict[str, frozenset[JobState]] = {
 
 def status_of(job: Job) -> str:
     """The API's word for where the job stands."""
-    if job.state in _WAITING:
+    if job.state in WAITING:
         return "queued"
     if job.state is JobState.RUNNING:
         return "canceling" if job.cancel_requested else "running"
@@ -34,9 +36,15 @@ def status_of(job: Job) -> str:
     return _STATUS[job.state]
 
 
-def job_object(parts: Services, job: Job, *, with_place: bool = True) -> dict[str, object]:
-    """The job as JSON; its place in the queue costs a look at the queue and can be left out."""
-    place = parts.jobs.queue_place(job) if with_place and job.state in _WAITING else None
+def job_objects(parts: Services, jobs: Sequence[Job]) -> list[dict[str, object]]:
+    """The jobs as JSON, in their order; one look at the queue tells the places of all that wait."""
+    places = parts.jobs.queue_places(jobs)
+    return [job_object(parts, job, places) for job in jobs]
+
+
+def job_object(parts: Services, job: Job, places: Mapping[str, QueuePlace] | None = None) -> dict[str, object]:
+    """The job as JSON; its place in the queue is looked up, unless `places` of all that wait are known."""
+    place = (parts.jobs.queue_places([job]) if places is None else places).get(job.id)
     status, profile = status_of(job), parts.profile_named(job.request.model)
     shown = objects.JobObject(
         id=job.id,

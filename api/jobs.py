@@ -12,10 +12,11 @@ from api import events, objects, schema
 from api.auth import require_tenant
 from api.context import Services, base_url, services, tenant
 from api.headers import Preference, body_hash, idempotency_key, name_ignored, preference
-from api.job_json import STATES_OF_STATUS, job_object, status_of
+from api.job_json import STATES_OF_STATUS, job_object, job_objects, status_of
+from api.limits import known_use
 from api.openapi_parts import EVENT_STREAM, JOBS, SECURITY, json_of, problems, routes
 from api.strict_json import printable
-from api.submitting import submit
+from api.submitting import submit_and_look
 from api.waiting import wait_for_end, wait_until
 from core.errors import Gone, NotFound, Refusal
 from core.job import Job
@@ -47,13 +48,18 @@ class Conflict(Refusal):
 def create(body: schema.JobCreate) -> Response:
     parts, wish = services(), preference()
     hashed = body_hash(request.get_json())
-    submitted = submit(
+    submitted, seen = submit_and_look(
         parts, tenant(), body, key=idempotency_key("jobs"), body_hash=hashed, repeat_key=f"jobs:{hashed}"
     )
-    ids = [one.job_id for one in submitted]
-    found = wait_for_end(parts, ids, wish.wait_seconds) if wish.wait_seconds else parts.jobs.get_many(ids)
-    made = [job for job in found if job is not None]
-    response = _created(parts, made, is_list=(body.n or 1) > 1)
+    if wish.wait_seconds:
+        found = wait_for_end(parts, [one.job_id for one in submitted], wish.wait_seconds)
+        made = [job for job in found if job is not None]
+        shown = job_objects(parts, made)
+    else:
+        known_use(seen.use)
+        made = [job for job in seen.jobs if job is not None]
+        shown = [job_object(parts, job, seen.places) for job in made]
+    response = _created(made, shown, is_list=(body.n or 1) > 1)
     if all(one.replayed for one in submitted):
         response.headers["Idempotency-Replayed"] = "true"
     _name_preference(response, wish)
@@ -61,9 +67,8 @@ def create(body: schema.JobCreate) -> Response:
     return response
 
 
-def _created(parts: Services, made: Sequence[Job], *, is_list: bool) -> Response:
-    objects = [job_object(parts, job) for job in made]
-    body = {"object": "list", "data": objects, "has_more": False, "next_cursor": None} if is_list else objects[0]
+def _created(made: Sequence[Job], shown: Sequence[dict[str, object]], *, is_list: bool) -> Response:
+    body = {"object": "list", "data": shown, "has_more": False, "next_cursor": None} if is_list else shown[0]
     done = all(job.state.is_terminal for job in made)
     response = make_response(jsonify(body), 200 if done and preference().wait_seconds else 202)
     ids = ",".join(job.id for job in made)
@@ -86,7 +91,7 @@ def list_jobs(query: schema.ListQuery) -> Response:
         tenant().name, states=states, batch_id=query.batch, before=query.cursor, limit=query.limit + 1
     )
     has_more, page = len(page) > query.limit, page[: query.limit]
-    shown = [job_object(parts, job) for job in page if not query.status or status_of(job) == query.status]
+    shown = job_objects(parts, [job for job in page if not query.status or status_of(job) == query.status])
     cursor = page[-1].id if has_more else None
     return jsonify({"object": "list", "data": shown, "has_more": has_more, "next_cursor": cursor})
 
@@ -94,7 +99,7 @@ def list_jobs(query: schema.ListQuery) -> Response:
 def _several(parts: Services, text: str) -> Response:
     """The jobs with these ids, in their order; ids that are not the tenant's are left out."""
     found = [job for job in parts.jobs.get_many(text.split(",")) if job is not None and job.tenant == tenant().name]
-    shown = [job_object(parts, job) for job in found]
+    shown = job_objects(parts, found)
     return jsonify({"object": "list", "data": shown, "has_more": False, "next_cursor": None})
 
 
@@ -106,11 +111,15 @@ def _several(parts: Services, text: str) -> Response:
     responses={200: objects.JobObject, 304: {"description": "Not changed"}, **problems(404, 410)},
 )
 def look(path: schema.JobPath, query: schema.JobQuery) -> Response:
-    parts, job = services(), find_job(path.job_id)
+    parts, owner = services(), tenant()
+    seen = parts.jobs.look([path.job_id], owner.name, owner.limits) if JOB_ID.fullmatch(path.job_id) else None
+    job = own_job(path.job_id, seen.jobs[0] if seen else None)
     seconds = query.wait or preference().wait_seconds
-    if seconds and not job.state.is_terminal:
-        job = _wait(parts, job, seconds)
-    response = _tagged(job_object(parts, job))
+    if seen is not None and (not seconds or job.state.is_terminal):
+        known_use(seen.use)
+        response = _tagged(job_object(parts, job, seen.places))
+    else:
+        response = _tagged(job_object(parts, _wait(parts, job, seconds)))
     if preference().wait_seconds:
         _name_preference(response, preference())
     response.make_conditional(request)
@@ -177,7 +186,8 @@ def cancel_many(body: schema.CancelMany) -> Response:
     chosen = [_find_named(job_id) for job_id in dict.fromkeys(body.ids)]
     for job in chosen:
         parts.jobs.cancel(job.id)
-    shown = [job_object(parts, job) for job in parts.jobs.get_many([job.id for job in chosen]) if job is not None]
+    found = parts.jobs.get_many([job.id for job in chosen])
+    shown = job_objects(parts, [job for job in found if job is not None])
     return jsonify({"object": "list", "data": shown, "has_more": False, "next_cursor": None})
 
 
@@ -202,10 +212,13 @@ def _find_named(job_id: str) -> Job:
 
 def find_job(job_id: str) -> Job:
     """The tenant's own job. Raises NotFound for another's as well, so that ids tell nothing; Gone for a removed one."""
-    parts = services()
-    job = parts.jobs.get(job_id) if JOB_ID.fullmatch(job_id) else None
+    return own_job(job_id, services().jobs.get(job_id) if JOB_ID.fullmatch(job_id) else None)
+
+
+def own_job(job_id: str, job: Job | None) -> Job:
+    """`job`, what was found under the id, as `find_job` gives it out."""
     if job is not None and job.tenant == g.tenant.name:
         return job
-    if job is None and JOB_ID.fullmatch(job_id) and parts.jobs.was_removed(job_id):
+    if job is None and JOB_ID.fullmatch(job_id) and services().jobs.was_removed(job_id):
         raise Gone("This job was deleted, or its record expired.")
     raise NotFound("There is no job with this id.")

@@ -22,17 +22,22 @@ DAY_SECONDS = 86_400
 log = structlog.get_logger(__name__)
 
 
+def known_use(use: LimitUse) -> None:
+    """What the answer's own call to Redis said of its tenant's limits: they need not be asked for once more."""
+    g.limit_use = use
+
+
 def tell_limits(response: Response) -> Response:
-    """after_request: say what is left, with one more call to Redis; an answer never waits for it twice, nor fails."""
+    """after_request: say what is left, with at most one more call to Redis; no answer waits for it twice, nor fails."""
     owner: Tenant | None = g.get("tells_limits")
     if owner is None or g.get("redis_is_away"):
         return response
     try:
-        use = services().jobs.usage(owner.name, owner.limits)
+        use = g.get("limit_use") or services().jobs.usage(owner.name, owner.limits)
     except Unavailable as error:
         log.warning("limits are not told", action="answer", code=error.code)
         return response
-    response.headers.update(_fields(owner.limits, use))
+    response.headers.extend(_fields(owner.limits, use))
     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         postpone(response, _seconds_to_wait(owner.limits, use))
     return response

@@ -18,6 +18,7 @@ STRIKE_COST = 9
 STRIKES: deque[str] = deque(maxlen=ADDRESSES_KEPT)
 
 
+@lru_cache(maxsize=ADDRESSES_KEPT)
 def group_of(address: str) -> str:
     """Who is counted together: one IPv4 address, or the /64 that an IPv6 customer is given."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -236,13 +237,26 @@ class JobPath(BaseModel):
     ]
 
 
-class JobQuery(BaseModel):
+class Query(BaseModel):
+    """Base of query parameters. flask-openapi asks for the form at each request: it is made once."""
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return super().model_json_schema(*args, **kwargs) if args or kwargs else _plain_form(cls)
+
+
+@cache
+def _plain_form(kind: type[BaseModel]) -> dict[str, Any]:
+    return BaseModel.model_json_schema.__func__(kind)  # type: ignore[attr-defined, no-any-return]
+
+
+class JobQuery(Query):
     """How long to wait for the end."""
 
     wait: Annotated[int, Field(ge=0, le=WAIT_SECONDS_MOST, description="Seconds to wait for the job to end.")] = 0
 
 
-class ListQuery(BaseModel):
+class ListQuery(Query):
     """Which jobs, and where to go on."""
 
     status: Annotated[

@@ -36,6 +36,10 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+#: (name in lower case, name, value): an answer is looked through once, where `setdefault` would do so for each of them.
+OTHER_HEADERS = tuple((name.lower(), name, value) for name, value in SECURITY_HEADERS.items())
+V1_HEADERS = (*OTHER_HEADERS, ("cache-control", "Cache-Control", "no-store"))
+
 #: The last three are sent by OpenAI's own client, in some browsers its User-Agent too (flask-cors takes expressions).
 CORS_REQUEST_HEADERS = [
     "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer", "X-Request-Id",
@@ -80,10 +84,9 @@ def _start() -> None:
 
 def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
-    for name, value in SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
-    if request.path.startswith("/v1/"):
-        response.headers.setdefault("Cache-Control", "no-store")
+    wanted = V1_HEADERS if request.path.startswith("/v1/") else OTHER_HEADERS
+    present = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 - a list of pairs, no mapping
+    response.headers.extend([(name, value) for lowered, name, value in wanted if lowered not in present])
     _count(response)
     return response
 

@@ -9,6 +9,7 @@ from api.strict_json import printable
 from core.errors import InvalidRequest
 from core.job import Priority
 from core.job_store import Submitted
+from core.look import Look
 from core.model_profile import ModelProfile
 from scheduler.outbound import OutboundGuard
 from scheduler.submission import Wish
@@ -23,11 +24,24 @@ def submit(
     A call without an Idempotency-Key (`key`) joins the jobs of the same `repeat_key` within the last two seconds; one
     that says it is a retry, within fifteen minutes.
     """
+    wish = _wish(parts, owner, body, key=key, body_hash=body_hash, repeat_key=repeat_key)
+    return parts.submission.submit_pictures(owner, wish, body.n or 1)
+
+
+def submit_and_look(
+    parts: Services, owner: Tenant, body: Drawing, *, key: str, body_hash: str, repeat_key: str = ""
+) -> tuple[list[Submitted], Look]:
+    """As `submit`; and how the jobs stand, for an answer that tells of them at once."""
+    wish = _wish(parts, owner, body, key=key, body_hash=body_hash, repeat_key=repeat_key)
+    return parts.submission.submit_and_look(owner, wish, body.n or 1)
+
+
+def _wish(parts: Services, owner: Tenant, body: Drawing, *, key: str, body_hash: str, repeat_key: str) -> Wish:
     parts.rules.check(body.prompt)
     webhook_url = _checked_webhook(parts, owner, body.webhook_url)
     profile = wanted_profile(parts, body.model, any_name=isinstance(body, ImageCreate))
     width, height = body.pixels(profile)
-    wish = Wish(
+    return Wish(
         prompt=body.prompt,
         width=width,
         height=height,
@@ -44,7 +58,6 @@ def submit(
         retention_seconds=bounded_retention(body.expires_in, parts.settings.picture_retention_seconds),
         variation=_variation(body),
     )
-    return parts.submission.submit_pictures(owner, wish, body.n or 1)
 
 
 def _variation(body: Drawing) -> str:

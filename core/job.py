@@ -6,13 +6,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 
 def known_fields(kind: Any, text: str) -> dict[str, Any]:
     """The JSON object in `text`, less what the dataclass `kind` does not know: a newer release may have written it."""
-    names = {one.name for one in fields(kind)}
+    names = _names_of(kind)
     return {name: value for name, value in json.loads(text).items() if name in names}
+
+
+@cache
+def _names_of(kind: Any) -> frozenset[str]:
+    return frozenset(one.name for one in fields(kind))
 
 
 class JobState(StrEnum):
@@ -92,12 +98,15 @@ class GenerationRequest:
 
     def to_json(self) -> str:
         """As JSON, without a variation where there is none: such a request reads as it always did."""
-        said = {name: value for name, value in asdict(self).items() if value or name != "variation"}
+        said = {name: value for name in _REQUEST_FIELDS if (value := getattr(self, name)) or name != "variation"}
         return json.dumps(said, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> GenerationRequest:
         return cls(**known_fields(cls, text))
+
+
+_REQUEST_FIELDS = tuple(one.name for one in fields(GenerationRequest))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

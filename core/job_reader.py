@@ -13,8 +13,9 @@ import redis
 from core.batch_store import BatchCounts
 from core.crowd import Crowds, crowd_from
 from core.job import Failure, GenerationRequest, Job, JobState, Lane, Picture, Priority, Progress, known_fields
-from core.model_queues import ModelDepth, eta_seconds, model_depths
-from core.redis_client import PREFIX, redis_errors
+from core.look import WAITING, LimitUse, Look, QueuePlace, TenantLimits, place_from, use_from
+from core.model_queues import ModelDepth, model_depths
+from core.redis_client import PREFIX, milliseconds, redis_errors
 from core.scripts import Scripts
 from core.settings import Settings
 from core.workers import WorkerInfo
@@ -23,52 +24,6 @@ from core.workers import WorkerInfo
 LIVE_SHARE_OF_LEASE = 0.75
 LIST_PAGE = 200
 LIST_SCANNED_MOST = 20_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TenantLimits:
-    """What one tenant may use; `weight` is its share of the service when all want more than there is."""
-
-    daily_units: int
-    burst_per_second: float
-    burst: int
-    queued_jobs: int
-    running_jobs: int
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitUse:
-    """How much of its limits a tenant has used; resets in seconds from now. For the RateLimit header fields."""
-
-    burst: int
-    burst_remaining: int
-    burst_next_seconds: float  # until one more picture is allowed; 0 when nothing is used
-    burst_reset_seconds: float  # until all of it is
-    daily_limit: int
-    daily_used: int
-    daily_reserved: int
-    daily_reset_seconds: float
-    queue_limit: int
-    queue_waiting: int
-    queue_held: int  # room that lists which are coming in keep
-
-    @property
-    def queue_remaining(self) -> int:
-        return max(0, self.queue_limit - self.queue_waiting - self.queue_held)
-
-    @property
-    def daily_remaining(self) -> int:
-        return max(0, self.daily_limit - self.daily_used - self.daily_reserved)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueuePlace:
-    """Where a waiting job stands: 1 = next to be released; 0 = released, on its way to a worker."""
-
-    position: int
-    eta_seconds: float | None  # until its picture; None before anything was ever measured, and while paused
-    paused: bool = False  # an operator stopped its lane, its tenant, or every worker of its model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,11 +91,8 @@ class JobReader:
             for job_id in ids:
                 pipeline.hgetall(f"{PREFIX}job:{job_id}")
             pipeline.time()
-            *rows, (seconds, microseconds) = pipeline.execute()
-        now_ms = int(seconds) * 1000 + int(microseconds) // 1000
-        return [
-            job_from(job_id, row, now_ms) if row.get("state") else None for job_id, row in zip(ids, rows, strict=True)
-        ]
+            *rows, now = pipeline.execute()
+        return jobs_from(ids, rows, now)
 
     def ended_among(self, ids: Sequence[str]) -> set[str]:
         """Those that ended or have no record."""
@@ -207,38 +159,53 @@ class JobReader:
 
     def queue_place(self, job: Job) -> QueuePlace | None:
         """Position and honest ETA of a waiting job, from virtual time order and the measured pace; else None."""
-        job_id = job.leader if job.state is JobState.FOLLOWING else job.id
-        answer = self._scripts.run("place", job_id, self.live_ms)
-        if not answer:
-            return None
-        ahead, work_ahead, busy, work, gap_ms, run_ms, slots, cap_ms, paused, tag, entity, model = answer
-        others, work_of_others = self._crowds.of(model).before(float(tag), entity) if tag else (0, 0.0)
-        before = float(work_ahead) + work_of_others
-        waiting = job.state is JobState.QUEUED or job.state is JobState.FOLLOWING
-        pace = (float(gap_ms or 0), float(run_ms)) if run_ms else None
-        eta = eta_seconds(before + float(work) + float(busy), pace, int(slots), float(cap_ms))
-        position = int(ahead) + others + 1 if waiting else 0
-        return QueuePlace(position=position, eta_seconds=None if paused else eta, paused=bool(paused))
+        return self.queue_places([job]).get(job.id)
+
+    def queue_places(self, jobs: Iterable[Job]) -> dict[str, QueuePlace]:
+        """The places of those of the jobs that wait, in one call."""
+        waiting = [job for job in jobs if job.state in WAITING]
+        if not waiting:
+            return {}
+        leaders = [job.leader if job.state is JobState.FOLLOWING else job.id for job in waiting]
+        answers = self._scripts.run_all([("place", (job_id, self.live_ms)) for job_id in leaders])
+        told = [(job, answer) for job, answer in zip(waiting, answers, strict=True) if answer]
+        return {job.id: place_from(answer, job, self._crowds) for job, answer in told}
+
+    def look(self, ids: Sequence[str], tenant: str, limits: TenantLimits) -> Look:
+        """The jobs with these ids, the places of those that wait, and what `tenant` has used of `limits`: one call."""
+        with redis_errors():
+            pipeline = self.redis.pipeline(transaction=False)
+            self._ask_for_look(pipeline, ids, tenant)
+            return self._look_from(pipeline.execute(raise_on_error=False), ids, tenant, limits)
+
+    def _ask_for_look(self, pipeline: Any, ids: Sequence[str], tenant: str) -> None:
+        for job_id in ids:
+            pipeline.hgetall(f"{PREFIX}job:{job_id}")
+        pipeline.time()
+        self._scripts.queue(pipeline, "usage", tenant)
+        for job_id in ids:
+            self._scripts.queue(pipeline, "place", job_id, self.live_ms)
+
+    def _look_from(self, answers: Sequence[Any], ids: Sequence[str], tenant: str, limits: TenantLimits) -> Look:
+        *rows, now = answers[: len(ids) + 1]
+        with redis_errors():
+            for trouble in (answer for answer in (*rows, now) if isinstance(answer, Exception)):
+                raise trouble
+        jobs = jobs_from(ids, rows, now)
+        use = self._scripts.settled(answers[len(ids) + 1], "usage", tenant)
+        places: dict[str, QueuePlace] = {}
+        for job, answer in zip(jobs, answers[len(ids) + 2 :], strict=True):
+            if job is None or job.state not in WAITING:
+                continue
+            if job.state is JobState.FOLLOWING:  # its place is its leader's, which was not asked for
+                places |= self.queue_places([job])
+            elif found := self._scripts.settled(answer, "place", job.id, self.live_ms):
+                places[job.id] = place_from(found, job, self._crowds)
+        return Look(jobs=jobs, use=use_from(use, limits), places=places)
 
     def usage(self, tenant: str, limits: TenantLimits) -> LimitUse:
         """What the tenant has used of `limits` by now."""
-        emission_ms = emission_of(limits)
-        _now, debt_ms, used, reserved, day_ms, waiting, held = self._scripts.run("usage", tenant)
-        spent = int(-(-int(debt_ms) // emission_ms)) if emission_ms else 0
-        until_next_ms = int(debt_ms) - max(0, min(spent, limits.burst) - 1) * emission_ms
-        return LimitUse(
-            burst=limits.burst,
-            burst_remaining=max(0, limits.burst - spent),
-            burst_next_seconds=max(0.0, until_next_ms / 1000),
-            burst_reset_seconds=int(debt_ms) / 1000,
-            daily_limit=limits.daily_units,
-            daily_used=int(used),
-            daily_reserved=int(reserved),
-            daily_reset_seconds=int(day_ms) / 1000,
-            queue_limit=limits.queued_jobs,
-            queue_waiting=int(waiting),
-            queue_held=int(held),
-        )
+        return use_from(self._scripts.run("usage", tenant), limits)
 
     def is_paused(self, kind: str, name: str) -> bool:
         """Whether an operator paused this `lane`, `tenant` or `worker`."""
@@ -338,9 +305,10 @@ def _stage_times(stage: str, times: Mapping[str, str]) -> StageTimes:
     return StageTimes(up_to=tuple(accumulate(counts)), seconds=float(times.get(f"{stage}|sum", 0)) / 1000)
 
 
-def emission_of(limits: TenantLimits) -> float:
-    """Milliseconds of the burst that one request uses up; 0 = not limited."""
-    return 1000 / limits.burst_per_second if limits.burst_per_second > 0 else 0.0
+def jobs_from(ids: Sequence[str], rows: Sequence[Mapping[str, str]], now: tuple[int, int]) -> list[Job | None]:
+    """A job for each id, as its hash says at the server's time `now`; None where there is no record."""
+    now_ms = milliseconds(now)
+    return [job_from(job_id, row, now_ms) if row.get("state") else None for job_id, row in zip(ids, rows, strict=True)]
 
 
 def job_from(job_id: str, row: Mapping[str, str], now_ms: int) -> Job:

@@ -30,15 +30,9 @@ from core.job import (
     Progress,
     Release,
 )
-from core.job_reader import (
-    JobReader,
-    LimitUse,
-    QueueDepth,
-    QueuePlace,
-    TenantLimits,
-    emission_of,
-)
+from core.job_reader import JobReader, QueueDepth
 from core.long_list import ListStep, portions
+from core.look import LimitUse, Look, QueuePlace, TenantLimits, emission_of
 from core.redis_client import PREFIX, call, redis_errors
 from core.retry_policy import RetryPolicy
 from core.submit_rows import extras, row_values
@@ -101,6 +95,12 @@ def refusal_while_draining(entry: str) -> Draining:
     return Draining(f"{what} takes no new work now; try again later.", retry_after_seconds=DRAINING_RETRY_SECONDS)
 
 
+def _burst_cost(jobs: Sequence[NewJob]) -> int:
+    """The burst counts pictures that a person asks for; a batch is one call, bounded by the other limits."""
+    interactive = sum(job.lane is Lane.INTERACTIVE for job in jobs)
+    return interactive + (interactive < len(jobs))
+
+
 class JobStore(JobReader):
     """Moves jobs. All methods raise RedisUnavailable on connection trouble, and all may be called again after it."""
 
@@ -120,16 +120,38 @@ class JobStore(JobReader):
         tenant = jobs[0].tenant
         if any(job.tenant != tenant for job in jobs):
             raise ValueError("submit_many takes the jobs of one tenant")
-        interactive = sum(job.lane is Lane.INTERACTIVE for job in jobs)
-        # The burst counts pictures that a person asks for; a batch is one call, bounded by the other limits.
-        burst_cost = interactive + (interactive < len(jobs))
         stored: list[Submitted] = []
         for part, step in portions(self.redis, jobs):
-            stored += self._store(part, step, limits, burst_cost)
+            arguments = self._arguments(part, step, limits, _burst_cost(jobs))
+            answer, is_asked_again = self._ask_to_store(arguments)
+            stored += self._submitted(answer, part, limits, is_asked_again=is_asked_again)
         return stored
 
-    def _store(self, jobs: Sequence[NewJob], step: ListStep, limits: TenantLimits, burst_cost: int) -> list[Submitted]:
-        """One call of submit.lua."""
+    def submit_and_look(self, jobs: Sequence[NewJob], limits: TenantLimits) -> tuple[list[Submitted], Look]:
+        """As `submit_many` for at most ROWS_AT_ONCE jobs; and how the jobs of the answer stand, mostly by one call."""
+        ids, tenant = [job.id for job in jobs], jobs[0].tenant
+        arguments = self._arguments(jobs, ListStep(), limits, _burst_cost(jobs))
+        answers: list[Any] = []
+        try:
+            with redis_errors():
+                pipeline = self.redis.pipeline(transaction=False)
+                self._scripts.queue(pipeline, "submit", *arguments)
+                self._ask_for_look(pipeline, ids, tenant)
+                answers = pipeline.execute(raise_on_error=False)
+            answer, is_asked_again = self._scripts.settled(answers[0], "submit", *arguments), False
+        except RedisUnavailable:
+            answer, is_asked_again = self._ask_again(arguments), True
+        submitted = self._submitted(answer, jobs, limits, is_asked_again=is_asked_again)
+        found = [one.job_id for one in submitted]
+        is_seen = found == ids and not is_asked_again and not isinstance(answers[0], Exception)
+        if not is_seen:  # of a replay it looked at jobs that there are not
+            return submitted, self.look(found, tenant, limits)
+        return submitted, self._look_from(answers[1:], ids, tenant, limits)
+
+    def _arguments(
+        self, jobs: Sequence[NewJob], step: ListStep, limits: TenantLimits, burst_cost: int
+    ) -> tuple[Any, ...]:
+        """Of one call of submit.lua."""
         header = (
             jobs[0].tenant,
             limits.weight,
@@ -144,7 +166,12 @@ class JobStore(JobReader):
             burst_cost,
         )
         rows = [value for job in jobs for value in row_values(job, self.settings)]
-        answer, is_asked_again = self._ask_to_store(*header, *rows, *extras(jobs, step.values()))
+        return (*header, *rows, *extras(jobs, step.values()))
+
+    def _submitted(
+        self, answer: Sequence[str], jobs: Sequence[NewJob], limits: TenantLimits, *, is_asked_again: bool
+    ) -> list[Submitted]:
+        """Reads the answer of submit.lua; raises for a refusal."""
         if answer[0] != "ok":
             self._refuse(answer[0], answer[1], limits, jobs[0])
         own = {job.id for job in jobs} if is_asked_again else set()
@@ -155,16 +182,20 @@ class JobStore(JobReader):
             for job_id, state, replayed, leader in zip(*[iter(answer[1:])] * 4, strict=True)
         ]
 
-    def _ask_to_store(self, *arguments: Any) -> tuple[Any, bool]:
-        """The answer of submit.lua, and whether it was asked more than once.
-
-        The answer of a submit that did its work may be lost, or come late behind a long list. The script knows by the
-        ids that it is this very call, so it is asked again rather than the caller told that nothing was stored.
-        """
+    def _ask_to_store(self, arguments: Sequence[Any]) -> tuple[Any, bool]:
+        """The answer of submit.lua, and whether it was asked more than once."""
         try:
             return self._scripts.run("submit", *arguments), False
         except RedisUnavailable:
-            return call(lambda: self._scripts.run("submit", *arguments), tries=SUBMIT_RETRIES), True
+            return self._ask_again(arguments), True
+
+    def _ask_again(self, arguments: Sequence[Any]) -> Any:
+        """The answer of a submit that did its work may be lost, or come late behind a long list.
+
+        The script knows by the ids that it is this very call, so it is asked again rather than the caller told that
+        nothing was stored.
+        """
+        return call(lambda: self._scripts.run("submit", *arguments), tries=SUBMIT_RETRIES)
 
     def _refuse(self, reason: str, detail: str, limits: TenantLimits, job: NewJob) -> NoReturn:
         if reason == "idempotency_mismatch":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from core.redis_client import PREFIX, redis_errors
 
@@ -46,6 +46,7 @@ class Scripts:
 
     def __init__(self, client: redis.Redis) -> None:
         texts = script_texts()
+        self._client = client
         self._flagged = {name: client.register_script(first_line(name) + text) for name, text in texts.items()}
         self._plain = {name: client.register_script(text) for name, text in texts.items()}
         self._knows_flags = True
@@ -61,6 +62,34 @@ class Scripts:
                         raise
                     self._knows_flags = False
             return self._plain[name](keys=[PREFIX], args=list(arguments))
+
+    def queue(self, pipeline: Any, name: str, *arguments: Any) -> None:
+        """Put a script among the commands of `pipeline`; `settled` reads its answer."""
+        script = (self._flagged if self._knows_flags else self._plain)[name]
+        pipeline.evalsha(script.sha, 1, PREFIX, *arguments)
+
+    def settled(self, answer: Any, name: str, *arguments: Any) -> Any:
+        """What a pipeline, executed without raising, answered to a queued script. Raises as `run` does.
+
+        A server that had forgotten the script did nothing of it and is asked again.
+        """
+        if isinstance(answer, NoScriptError):
+            return self.run(name, *arguments)
+        if isinstance(answer, Exception):
+            with redis_errors():
+                raise answer
+        return answer
+
+    def run_all(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """The answers of several scripts, (name, arguments), asked in one call but not as one step."""
+        with redis_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            for name, arguments in calls:
+                self.queue(pipeline, name, *arguments)
+            answers = pipeline.execute(raise_on_error=False)
+        return [
+            self.settled(answer, name, *arguments) for answer, (name, arguments) in zip(answers, calls, strict=True)
+        ]
 
 
 def _is_unknown_flag(error: ResponseError) -> bool:

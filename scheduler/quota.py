@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, get_type_hints
 
 from core.errors import InvalidRequest
 from core.job_store import TenantLimits
 from core.settings import Settings
 
+_KINDS: dict[str, Callable[[str], Any]] = get_type_hints(TenantLimits)
 LEAST_WEIGHT, MOST_WEIGHT = 0.01, 1000.0
 
 
@@ -26,8 +28,8 @@ def default_limits(settings: Settings) -> TenantLimits:
 
 def limits_from(stored: Mapping[str, str], defaults: TenantLimits) -> TenantLimits:
     """The stored limits over the defaults; fields it does not have keep their default."""
-    values = {name: type(value)(stored[name]) if name in stored else value for name, value in asdict(defaults).items()}
-    return TenantLimits(**values)
+    own = {name: kind(stored[name]) for name, kind in _KINDS.items() if name in stored}
+    return replace(defaults, **own) if own else defaults
 
 
 def check_limits(limits: TenantLimits) -> TenantLimits:

@@ -11,6 +11,7 @@ from typing import Any
 from core.errors import Forbidden, NoWorker
 from core.job import GenerationRequest, Lane, NewJob, Priority
 from core.job_store import JobStore, Submitted
+from core.look import Look
 from core.model_profile import ModelProfile, further_profiles, read_profile
 from core.model_queues import worker_silence_seconds
 from core.presets import Preset, find_preset
@@ -81,8 +82,19 @@ class Submission:
 
     def submit_pictures(self, tenant: Tenant, wish: Wish, count: int) -> list[Submitted]:
         """Store `count` jobs of one wish, all or none, their seeds derived from the first; the key covers them all."""
+        jobs = self._pictures(tenant, wish, count)
+        self._check(tenant, jobs)
+        return self._store.submit_many(jobs, tenant.limits)
+
+    def submit_and_look(self, tenant: Tenant, wish: Wish, count: int) -> tuple[list[Submitted], Look]:
+        """As `submit_pictures`; and how these jobs stand, for an answer that tells of them at once."""
+        jobs = self._pictures(tenant, wish, count)
+        self._check(tenant, jobs)
+        return self._store.submit_and_look(jobs, tenant.limits)
+
+    def _pictures(self, tenant: Tenant, wish: Wish, count: int) -> list[NewJob]:
         first = wish.seed if wish.seed is not None else draw_seed()
-        jobs = [
+        return [
             self._job(
                 tenant,
                 wish,
@@ -92,7 +104,6 @@ class Submission:
             )
             for index in range(count)
         ]
-        return self._store_jobs(tenant, jobs)
 
     def submit_many(self, tenant: Tenant, wishes: Sequence[Wish]) -> list[Submitted]:
         """Store a job for each wish, all or none, in their order.
@@ -111,9 +122,10 @@ class Submission:
             )
             for wish in wishes
         ]
-        return self._store_jobs(tenant, jobs)
+        self._check(tenant, jobs)
+        return self._store.submit_many(jobs, tenant.limits)
 
-    def _store_jobs(self, tenant: Tenant, jobs: Sequence[NewJob]) -> list[Submitted]:
+    def _check(self, tenant: Tenant, jobs: Sequence[NewJob]) -> None:
         for job in jobs:
             if job.lane not in tenant.lanes:
                 raise Forbidden(f"This key may not use the {job.lane.value} lane.")
@@ -121,7 +133,6 @@ class Submission:
             self._require_worker(queue)
         if self._reuse is not None:
             self._reuse.check(jobs)
-        return self._store.submit_many(jobs, tenant.limits)
 
     def _job(self, tenant: Tenant, wish: Wish, seed: int, *, idempotency_key: str, repeat_key: str) -> NewJob:
         profile = self._further.get(wish.model, self._profile)

@@ -27,6 +27,7 @@ from scheduler.quota import check_limits, default_limits, limits_from
 KEY_PREFIX = "zimg_"
 LOCAL, ADMIN = "local", "admin"
 BAN_REASON_MOST = 200
+OWNERS_KEPT = 10_000
 LAST_USED_STEP_MS = 60_000  # how exact `last used` is, so that reading a key is not a write each time
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
@@ -81,6 +82,7 @@ class Tenants:
         self._redis = client
         self._scripts = Scripts(client)
         self._defaults = default_limits(settings)
+        self._owners: dict[str, str] = {}  # hash of a key -> its tenant, which says only what to read along with it
 
     # Tenants
 
@@ -182,6 +184,15 @@ class Tenants:
         with redis_errors():
             return bool(self._redis.exists(f"{PREFIX}keys"))
 
+    def local_without_keys(self) -> Tenant | None:
+        """`local` as long as nobody made a key, None from then on."""
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.exists(f"{PREFIX}keys")
+            pipeline.hgetall(f"{PREFIX}tenant:{LOCAL}")
+            any_key, stored = pipeline.execute()
+        return None if any_key else self._tenant(LOCAL, stored, is_admin=False)
+
     def create_key(
         self, tenant: str, *, label: str = "", is_admin: bool = False, expires_ms: int = 0
     ) -> tuple[str, ApiKey]:
@@ -204,23 +215,33 @@ class Tenants:
 
     def find(self, key_hash: str) -> Tenant | None:
         """The tenant of a key; None if the key is unknown, revoked or expired. Raises Forbidden for a banned tenant."""
+        likely = self._owners.get(key_hash, "")  # a key keeps its tenant: both are read anew, in one call
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.hgetall(f"{PREFIX}key:{key_hash}")
             pipeline.time()
-            stored, now = pipeline.execute()
+            pipeline.hgetall(f"{PREFIX}tenant:{likely}")
+            stored, now, of_tenant = pipeline.execute()
         if not stored or not hmac.compare_digest(stored["id"], key_hash):
             return None
         key, now_ms = _api_key(stored), milliseconds(now)
         if not key.is_open(now_ms):
             return None
-        tenant = self._tenant(key.tenant, self._read(f"tenant:{key.tenant}"), is_admin=key.is_admin)
+        if likely != key.tenant:
+            of_tenant = self._read(f"tenant:{key.tenant}")
+            self._remember_owner(key_hash, key.tenant)
+        tenant = self._tenant(key.tenant, of_tenant, is_admin=key.is_admin)
         if tenant.ban_reason:
             raise Forbidden(f"This account was stopped: {tenant.ban_reason}")
         if now_ms - key.last_used_ms >= LAST_USED_STEP_MS:
             with redis_errors():
                 self._redis.hset(f"{PREFIX}key:{key_hash}", "last_used_ms", str(now_ms))
         return tenant
+
+    def _remember_owner(self, key_hash: str, tenant: str) -> None:
+        if len(self._owners) >= OWNERS_KEPT:
+            self._owners.clear()
+        self._owners[key_hash] = tenant
 
     def list_keys(self, tenant: str | None = None) -> list[ApiKey]:
         """All keys, oldest first, revoked ones too; those of one tenant if it is named."""

@@ -165,7 +165,17 @@ def test_a_tenant_without_a_burst_is_told_the_other_limits(http, worker, parts):
     assert '"burst"' not in answer.headers["RateLimit"]
 
 
-def test_an_answer_goes_out_without_its_limits_when_redis_is_lost_on_the_way(settings, worker, valkey_server):
+@pytest.mark.parametrize(
+    ("call", "status", "told"),
+    [
+        ({"path": "/v1/jobs", "method": "GET"}, 200, set()),
+        ({"path": "/v1/jobs", "method": "POST", "json": {"prompt": ""}}, 400, set()),
+        ({"path": "/v1/jobs", "method": "POST", "json": BODY}, 202, FIELDS),  # read together with the new job
+    ],
+)
+def test_an_answer_goes_out_with_what_is_known_when_redis_is_lost_on_the_way(
+    settings, worker, valkey_server, call, status, told
+):
     with tcp_proxy(valkey_server.port) as proxy:
         url = valkey_server.url.replace(f":{valkey_server.port}", f":{proxy.port}")
         parts = build_services(replace(settings, redis_url=url))
@@ -177,11 +187,11 @@ def test_an_answer_goes_out_without_its_limits_when_redis_is_lost_on_the_way(set
             return response
 
         app.after_request(lose_redis)  # the last one registered runs first
-        answer = app.test_client().post("/v1/jobs", json=BODY)
+        answer = app.test_client().open(**call)
         lost = app.test_client().get("/v1/jobs")
         parts.hub.close()
 
-    assert (answer.status_code, fields_of(answer)) == (202, set())
+    assert (answer.status_code, fields_of(answer)) == (status, told)
     assert (lost.status_code, lost.json["code"], fields_of(lost)) == (503, "redis_unavailable", set())
 
 

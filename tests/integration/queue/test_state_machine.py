@@ -5,6 +5,7 @@ from tests.unit.core.queue.test_crowd import *  # noqa: F403
 from tests.unit.core.queue.test_followers import *  # noqa: F403
 from tests.unit.core.queue.test_lift import *  # noqa: F403
 from tests.unit.core.queue.test_long_lists import *  # noqa: F403
+from tests.unit.core.queue.test_look import *  # noqa: F403
 from tests.unit.core.queue.test_models import *  # noqa: F403
 from tests.unit.core.queue.test_move import *  # noqa: F403
 from tests.unit.core.queue.test_place import *  # noqa: F403

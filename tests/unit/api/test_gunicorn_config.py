@@ -1,6 +1,8 @@
 """What gunicorn is told about the proxies in front of it."""
 
 import runpy
+import subprocess
+import sys
 
 import pytest
 from gunicorn.config import Config
@@ -24,3 +26,11 @@ def test_the_scheme_is_believed_of_the_same_proxies_as_the_address(monkeypatch, 
     config.set("forwarded_allow_ips", runpy.run_module("api.gunicorn_config").get("forwarded_allow_ips", "127.0.0.1"))
 
     assert _ip_in_allow_list(peer, config.forwarded_allow_ips, config.forwarded_allow_networks()) is is_believed
+
+
+def test_what_an_api_process_is_made_of_is_looked_through_no_more():
+    said = "from api.gunicorn_config import spare_collections as s; s(); import gc; print(gc.get_freeze_count() > 10_000)"
+
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "True"

@@ -37,6 +37,30 @@ def test_a_key_is_nowhere_in_redis(tenants, fake_redis):
     assert key[5:] not in str(stored)
 
 
+def test_a_key_that_was_used_before_still_stops_at_once_and_follows_its_tenant(tenants):
+    key, shown = tenants.create_key("shop")
+    assert tenants.find(hash_key(key)).limits.daily_units == 7
+
+    tenants.change("shop", {"daily_units": 3})
+    changed = tenants.find(hash_key(key)).limits.daily_units
+    tenants.ban("shop", "spam")
+    with pytest.raises(Forbidden):
+        tenants.find(hash_key(key))
+    tenants.unban("shop")
+    tenants.revoke_key(shown.id)
+
+    assert (changed, tenants.find(hash_key(key))) == (3, None)
+
+
+def test_requests_without_a_key_are_local_until_somebody_makes_a_key(tenants):
+    tenants.change("local", {"daily_units": 3})
+    before = tenants.local_without_keys()
+
+    tenants.create_key("shop")
+
+    assert (before, tenants.local_without_keys()) == (tenants.local(), None)
+
+
 def test_an_unknown_key_opens_nothing(tenants):
     assert tenants.find(hash_key("zimg_no")) is None
 

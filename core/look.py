@@ -1,0 +1,110 @@
+"""What an answer tells of a tenant's jobs: how they stand, their places in the queue, what is left of the limits.
+
+All of it is asked for in one call, since a call costs the api more than what Redis does for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.crowd import Crowds
+from core.job import Job, JobState
+from core.model_queues import eta_seconds
+
+#: States that have a place in the queue; a follower has its leader's.
+WAITING = frozenset({JobState.QUEUED, JobState.RELEASED, JobState.RETRY, JobState.FOLLOWING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantLimits:
+    """What one tenant may use; `weight` is its share of the service when all want more than there is."""
+
+    daily_units: int
+    burst_per_second: float
+    burst: int
+    queued_jobs: int
+    running_jobs: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitUse:
+    """How much of its limits a tenant has used; resets in seconds from now. For the RateLimit header fields."""
+
+    burst: int
+    burst_remaining: int
+    burst_next_seconds: float  # until one more picture is allowed; 0 when nothing is used
+    burst_reset_seconds: float  # until all of it is
+    daily_limit: int
+    daily_used: int
+    daily_reserved: int
+    daily_reset_seconds: float
+    queue_limit: int
+    queue_waiting: int
+    queue_held: int  # room that lists which are coming in keep
+
+    @property
+    def queue_remaining(self) -> int:
+        return max(0, self.queue_limit - self.queue_waiting - self.queue_held)
+
+    @property
+    def daily_remaining(self) -> int:
+        return max(0, self.daily_limit - self.daily_used - self.daily_reserved)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuePlace:
+    """Where a waiting job stands: 1 = next to be released; 0 = released, on its way to a worker."""
+
+    position: int
+    eta_seconds: float | None  # until its picture; None before anything was ever measured, and while paused
+    paused: bool = False  # an operator stopped its lane, its tenant, or every worker of its model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Jobs in the order asked for (None: no record), the places of those that wait, their tenant's use."""
+
+    jobs: Sequence[Job | None]
+    use: LimitUse
+    places: Mapping[str, QueuePlace] = field(default_factory=dict)
+
+
+def emission_of(limits: TenantLimits) -> float:
+    """Milliseconds of the burst that one request uses up; 0 = not limited."""
+    return 1000 / limits.burst_per_second if limits.burst_per_second > 0 else 0.0
+
+
+def use_from(answer: Sequence[Any], limits: TenantLimits) -> LimitUse:
+    """Reads the answer of usage.lua."""
+    emission_ms = emission_of(limits)
+    _now, debt_ms, used, reserved, day_ms, waiting, held = answer
+    spent = int(-(-int(debt_ms) // emission_ms)) if emission_ms else 0
+    until_next_ms = int(debt_ms) - max(0, min(spent, limits.burst) - 1) * emission_ms
+    return LimitUse(
+        burst=limits.burst,
+        burst_remaining=max(0, limits.burst - spent),
+        burst_next_seconds=max(0.0, until_next_ms / 1000),
+        burst_reset_seconds=int(debt_ms) / 1000,
+        daily_limit=limits.daily_units,
+        daily_used=int(used),
+        daily_reserved=int(reserved),
+        daily_reset_seconds=int(day_ms) / 1000,
+        queue_limit=limits.queued_jobs,
+        queue_waiting=int(waiting),
+        queue_held=int(held),
+    )
+
+
+def place_from(answer: Sequence[Any], job: Job, crowds: Crowds) -> QueuePlace:
+    """Reads the answer of place.lua; `crowds` is asked where many start before the job."""
+    ahead, work_ahead, busy, work, gap_ms, run_ms, slots, cap_ms, paused, tag, entity, model = answer
+    others, work_of_others = crowds.of(model).before(float(tag), entity) if tag else (0, 0.0)
+    before = float(work_ahead) + work_of_others
+    waiting = job.state is JobState.QUEUED or job.state is JobState.FOLLOWING
+    pace = (float(gap_ms or 0), float(run_ms)) if run_ms else None
+    eta = eta_seconds(before + float(work) + float(busy), pace, int(slots), float(cap_ms))
+    position = int(ahead) + others + 1 if waiting else 0
+    return QueuePlace(position=position, eta_seconds=None if paused else eta, paused=bool(paused))
