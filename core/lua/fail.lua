@@ -24,5 +24,5 @@ if ARGV[4] == '1' and failures < tonumber(job.max_attempts) and left > 0 then
   emit_status(job.id, 'queued')
   return 'RETRY'
 end
-die_as_leader(job, ARGV[3], ARGV[4] == '1')
+die_as_leader(job, ARGV[3], ARGV[4] == '1', left <= 0)
 return 'DEAD'

@@ -370,10 +370,15 @@ local function mirror_failure(job, failure)
   mirror(job.flight)
 end
 
--- The oldest follower takes the place of a leader that ended for no fault of the request.
+-- The oldest follower takes the place of a leader that ended for no fault of the request. (A failover that lost the last
+-- writes may have left entries of jobs that are gone or follow no more.)
 local function promote(job, promotions)
-  local popped = redis.call('ZPOPMIN', PREFIX .. 'fol:' .. job.flight)
-  local heir = read_job(popped[1])
+  local heir
+  repeat
+    local id = redis.call('ZPOPMIN', PREFIX .. 'fol:' .. job.flight)[1]
+    if not id then return end
+    heir = read_job(id)
+  until heir and heir.state == 'FOLLOWING'
   redis.call('HSET', job_key(heir.id), 'promoted', promotions)
   redis.call('HDEL', job_key(heir.id), 'leader')
   if job.lane == 'interactive' or job.rises then heir.rises = '1' end  -- somebody may be waiting for it
@@ -381,12 +386,19 @@ local function promote(job, promotions)
   back_to_queue(heir)
 end
 
--- DEAD, with the flight: a reason of ours promotes a follower once, a permanent one is everybody's.
-local function die_as_leader(job, failure, ours)
+-- DEAD, with the flight: a reason of ours promotes a follower once, a permanent one is everybody's. A deadline is
+-- everybody's own, so one that is over promotes as often as it happens.
+local function die_as_leader(job, failure, ours, is_late)
   die(job, failure)
   if not has_followers(job) then return end
   local promotions = tonumber(job.promoted or '0')
-  if ours and promotions < 1 then promote(job, promotions + 1) else mirror_failure(job, failure) end
+  if ours and is_late then
+    promote(job, promotions)
+  elseif ours and promotions < 1 then
+    promote(job, promotions + 1)
+  else
+    mirror_failure(job, failure)
+  end
 end
 
 local function cancel_as_leader(job)

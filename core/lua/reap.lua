@@ -109,7 +109,7 @@ for_due('deadline', function(id, job)
     redis.call('ZADD', PREFIX .. 'deadline', now + 1000, id)  -- its end is on the way
   else
     local leads = job.state ~= 'FOLLOWING'
-    if leads then die_as_leader(job, LATE, true) else die(job, LATE) end
+    if leads then die_as_leader(job, LATE, true, true) else die(job, LATE) end
     late = late + 1
   end
 end)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from core.job import JobState, LeaseStatus
+from core.job import JobState, Lane, LeaseStatus
 from core.redis_client import PREFIX
 from tests.queue_kit import CRASHED, REFUSED, make_picture, violations
 
@@ -220,8 +220,9 @@ def test_one_call_of_the_reaper_ends_a_hundred_jobs_however_many_follow_each(kit
         ids += [run.id, *followers]
         if due == "deadline":
             kit.store.give_back(run.id, run.token)
-            kit.redis.hset(f"{PREFIX}job:{run.id}", "promoted", 1)
-            kit.let_run_out("deadline", run.id)
+            for job_id in (run.id, *followers):
+                kit.redis.hset(f"{PREFIX}job:{job_id}", "deadline", 1)
+                kit.let_run_out("deadline", job_id)
         else:
             kit.redis.hset(f"{PREFIX}job:{run.id}", mapping={"promoted": 1, "lost_leases": 14})
             kit.let_run_out("lease", run.id)
@@ -294,6 +295,67 @@ def test_a_follower_outlives_its_leaders_deadline(kit):
     kit.store.reap()
 
     assert (kit.state(leader), kit.state(follower)) == (JobState.DEAD, JobState.QUEUED)
+
+
+def test_a_follower_with_time_left_does_not_end_with_those_whose_time_is_over(kit):
+    """The heir's deadline is its own too; the next one takes over, as often as it happens."""
+    hasty = [kit.queued(fingerprint="f", deadline_seconds=60) for _ in range(3)]
+    patient = kit.queued(fingerprint="f", lane=Lane.BATCH, deadline_seconds=86_400)
+    for one in hasty:
+        kit.let_run_out("deadline", one)
+        kit.store.reap()
+
+    assert [kit.state(one) for one in hasty] == [JobState.DEAD] * 3
+    assert kit.state(patient) is JobState.QUEUED
+    kit.complete(kit.claim_again(patient))
+    assert violations(kit.redis, [*hasty, patient]) == []
+
+
+def test_a_run_that_fails_after_its_deadline_does_not_use_up_the_takeover(kit):
+    """A storage that stays away until one job's time is over says nothing of a job that has a day."""
+    run = kit.running(fingerprint="f", max_attempts=5)
+    heir, patient = kit.queued(fingerprint="f", max_attempts=5), kit.queued(fingerprint="f")
+    for _ in range(2):
+        kit.redis.hset(f"{PREFIX}job:{run.id}", "deadline", "1")
+        assert kit.store.fail(run.id, run.token, CRASHED) is JobState.DEAD
+        if run.id != heir:
+            run = kit.claim_again(heir)
+
+    assert kit.state(patient) is JobState.QUEUED
+
+
+def test_a_fault_of_the_request_is_everybodys_however_late_it_shows(kit):
+    run = kit.running(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+    kit.redis.hset(f"{PREFIX}job:{run.id}", "deadline", "1")
+
+    kit.store.fail(run.id, run.token, REFUSED)
+
+    assert kit.state(follower) is JobState.DEAD
+
+
+def test_whoever_is_gone_or_follows_no_more_takes_nothing_over(kit):
+    """As a failover that lost the last writes leaves it."""
+    run = kit.running(fingerprint="f", max_attempts=1)
+    ended, follower = kit.queued(fingerprint="f"), kit.queued(fingerprint="f")
+    kit.store.cancel(ended)
+    kit.redis.zadd(f"{PREFIX}fol:{run.id}", {"unknown": 0, ended: 1})
+
+    kit.store.fail(run.id, run.token, CRASHED)
+
+    assert (kit.state(run.id), kit.state(ended)) == (JobState.DEAD, JobState.CANCELED)
+    assert kit.state(follower) is JobState.QUEUED
+
+
+def test_a_flight_of_stale_entries_alone_ends_with_its_leader(kit):
+    run = kit.running(fingerprint="f", max_attempts=1)
+    kit.store.cancel(kit.queued(fingerprint="f"))
+    kit.redis.zadd(f"{PREFIX}fol:{run.id}", {"unknown": 0})
+
+    kit.store.fail(run.id, run.token, CRASHED)
+
+    assert kit.state(run.id) is JobState.DEAD
+    assert violations(kit.redis, [run.id]) == []
 
 
 def test_a_follower_of_a_poison_job_is_tried_once_more(kit):
