@@ -11,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from core.job import GenerationRequest
+from core.redis_client import PREFIX
 from tests.integration.api.conftest import eventually, live_api
 from tests.integration.page.conftest import ask
 from worker.png import encode_png
@@ -50,6 +51,10 @@ def test_a_waiting_job_shows_its_place(home, worker):
 
     expect(home.locator(".card").first).to_contain_text("Place 2 in the queue")
     expect(home.locator(".card").last).to_contain_text("Next in the queue")
+
+    worker.store.redis.hset(f"{PREFIX}pace", mapping={"run_ms": 4000, "gap_ms": 1000, "ends": 9, "last": 1})
+    worker.store.release(1)
+    expect(home.locator(".card").last).to_contain_text("Starts soonready in about 4 s")
 
 
 def test_pictures_stand_in_the_order_of_asking_though_the_first_answer_is_late(home, parts):
