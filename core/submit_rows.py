@@ -12,7 +12,8 @@ from core.settings import Settings
 
 def row_values(job: NewJob, settings: Settings) -> tuple[Any, ...]:
     """Sixteen arguments, in the order that submit.lua reads them."""
-    retention = job.retention_seconds or settings.picture_retention_seconds
+    # The object goes with its record.
+    kept_seconds = min(job.retention_seconds or settings.picture_retention_seconds, settings.record_retention_seconds)
     return (
         job.id,
         f"{job.lane.value}@{job.queue}" if job.queue else job.lane.value,
@@ -29,7 +30,7 @@ def row_values(job: NewJob, settings: Settings) -> tuple[Any, ...]:
         job.batch_id,
         job.request.to_json(),
         json.dumps(dict(job.metadata), ensure_ascii=False, separators=(",", ":")),
-        retention * 1000,
+        kept_seconds * 1000,
     )
 
 

@@ -294,6 +294,18 @@ local function forget_fingerprint(job)
   if redis.call('GET', key) == job.id then redis.call('DEL', key) end
 end
 
+-- Reuse while the object exists: of the records that show a picture, the one that keeps it longest names it.
+local function share(job, expires)
+  if not job.fingerprint then return end
+  local name = PREFIX .. 'fp:' .. job.tenant .. ':' .. job.fingerprint
+  local named = redis.call('GET', name)
+  if named and named ~= job.id then
+    local other = redis.call('HMGET', job_key(named), 'picture', 'picture_removed', 'expires')
+    if other[1] and not other[2] and tonumber(other[3]) >= expires then return end
+  end
+  redis.call('SET', name, job.id, 'PXAT', expires)
+end
+
 local function succeed(job, picture)
   local expires = server_ms() + tonumber(job.retention)
   redis.call('HSET', job_key(job.id), 'picture', picture, 'expires', expires)
@@ -302,9 +314,7 @@ local function succeed(job, picture)
   finish(job, 'SUCCEEDED', 'charge')
   emit(job.id, 'output', '{"images":[' .. picture .. ']}')
   close_events(job, 'succeeded')
-  if job.fingerprint then  -- reuse while the object exists, less a margin for the way to the user
-    redis.call('SET', PREFIX .. 'fp:' .. job.tenant .. ':' .. job.fingerprint, job.id, 'PXAT', expires)
-  end
+  share(job, expires)
 end
 
 local function die(job, failure)

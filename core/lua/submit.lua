@@ -43,7 +43,8 @@ local function repeated(new)
   local at, id = string.match(kept, '^([^|]*)|(.*)$')
   if now - tonumber(at) > new.repeat_ms then return nil end
   local state = redis.call('HGET', job_key(id), 'state')
-  if state then return id, state end
+  -- Who asks again after his job was canceled or failed wants another one.
+  if state and state ~= 'CANCELED' and state ~= 'DEAD' then return id, state end
   return nil
 end
 
@@ -51,6 +52,8 @@ end
 local function earlier(new)
   local state = redis.call('HGET', job_key(new.id), 'state')
   if state then return new.id, state end
+  -- Its picture was deleted: a list sent again does not draw and charge it a second time.
+  if redis.call('EXISTS', PREFIX .. 'tombstone:' .. new.id) == 1 then return new.id, 'CANCELED' end
   if new.idempotency_key == '' then return repeated(new) end
   local kept = redis.call('GET', idempotency_name(new))
   if not kept then return nil end

@@ -198,6 +198,14 @@ def test_a_record_is_due_after_its_own_retention(queue_redis):
     assert kit.store.expire(10) == (0, [job_id])
 
 
+def test_no_picture_is_promised_for_longer_than_its_record_is_kept(queue_redis):
+    """The object goes with the record, so its record must not say a later day."""
+    kit = Kit(queue_redis, Settings(record_retention_seconds=100))
+    job = kit.job(kit.succeeded(retention_seconds=3_600))
+
+    assert job.expires_ms == pytest.approx(job.finished_ms + 100_000, abs=100)
+
+
 def test_the_trash_spares_objects_that_another_record_shows(kit):
     bin_ = TrashBin(kit.redis, lambda tenant, job_id, _created: f"{tenant}/{job_id}")
     kit.redis.zadd(

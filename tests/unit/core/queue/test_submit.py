@@ -76,6 +76,21 @@ def test_an_idempotency_key_of_a_removed_job_is_free_again(kit):
     assert (again.replayed, again.job_id == first) == (False, False)
 
 
+def test_an_id_whose_job_was_removed_is_never_used_again(kit):
+    """A list sent again after one of its pictures was deleted: else that one would be drawn and charged twice."""
+    row = make_job(lane=Lane.BATCH, batch_id="b1", idempotency_key="k", body_hash="h")
+    kit.store.submit(row, GENEROUS)
+    kit.complete(kit.claim_again(row.id))
+    kit.store.remove(row.id)
+
+    again = kit.store.submit(row, GENEROUS)
+
+    assert (again.job_id, again.state, again.replayed) == (row.id, JobState.CANCELED, True)
+    assert kit.store.get(row.id) is None
+    assert kit.ledger(row.id) == ["charge"]
+    assert kit.use() == {"reserved": 0, "used": 1}
+
+
 def test_the_burst_is_not_exceeded_and_says_when_to_come_back(kit):
     allowed = limits(burst_per_second=0.1, burst=3)
     for _ in range(3):
@@ -238,6 +253,17 @@ def test_a_double_click_is_one_job(kit):
     again = kit.submit(repeat_key="r", repeat_seconds=2)
 
     assert (again.job_id, again.replayed) == (first.job_id, True)
+
+
+def test_a_call_like_one_that_was_canceled_or_failed_a_moment_ago_is_a_new_wish(kit):
+    """Who cancels and asks again at once wants a picture, not what he canceled."""
+    canceled = kit.submit(repeat_key="r", repeat_seconds=2).job_id
+    kit.store.cancel(canceled)
+    dead = kit.dead(repeat_key="r", repeat_seconds=2)
+
+    again = kit.submit(repeat_key="r", repeat_seconds=2)
+
+    assert (again.replayed, again.job_id in (canceled, dead)) == (False, False)
 
 
 def test_the_same_call_later_is_another_job(kit):
