@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --progress-bar=off --disable-pip-version-check
 PINS := requirements/constraints.txt requirements/core.txt requirements/api.txt requirements/scheduler.txt \
 	requirements/worker.txt requirements/client.txt requirements/run.txt
-TOOLS := chromium nginx redis-server faketime
+TOOLS := "chromium-headless-shell|chromium" nginx redis-server faketime
 
 # The model that draws: ZIMG_MODEL, else the starter model where it lies, else the tiny one, built here from a seed.
 ifdef ZIMG_MODEL

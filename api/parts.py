@@ -23,8 +23,13 @@ from scheduler.tenants import Tenants
 SPARE_CONNECTIONS = 16
 
 
-def build_services(settings: Settings) -> Services:
-    """The parts of one api process. Connects to nothing yet: Redis and storage may come up later."""
+def build_services(
+    settings: Settings, *, images: ImageStore | None = None, brief_images: ImageStore | None = None
+) -> Services:
+    """The parts of one api process. Connects to nothing yet: Redis and storage may come up later.
+
+    Who builds many for one bucket may give its stores: making them is half of the work.
+    """
     client = connect(
         settings.redis_url,
         timeout_seconds=settings.api_redis_timeout_seconds,
@@ -41,8 +46,8 @@ def build_services(settings: Settings) -> Services:
         batches=BatchStore(client, settings),
         events=JobEvents(client),
         hub=EventHub(client),
-        images=ImageStore(settings),
-        submission=Submission(store, settings, profile, Reuse(client, ImageStore(settings, BRIEF))),
+        images=images or ImageStore(settings),
+        submission=Submission(store, settings, profile, Reuse(client, brief_images or ImageStore(settings, BRIEF))),
         tenants=Tenants(client, settings),
         invites=Invites(client),
         proxies=TrustedProxies(settings.trusted_proxies),

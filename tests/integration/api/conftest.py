@@ -25,7 +25,7 @@ from PIL import Image
 from api.app import create_app
 from api.context import Services
 from api.parts import build_services
-from core.image_store import ImageStore, object_key
+from core.image_store import BRIEF, ImageStore, object_key
 from core.job import Failure, Lease, LeaseStatus, Picture, Progress
 from core.job_store import JobStore
 from core.settings import Settings
@@ -152,11 +152,27 @@ def settings(valkey_server: RedisServer, storage_environment: Mapping[str, str],
     )
 
 
-@pytest.fixture
-def parts(settings: Settings, valkey: redis.Redis) -> Iterator[Services]:
-    """The parts of an api on an empty Redis; no key needed, as on a laptop."""
-    made = build_services(settings)
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The bucket of the session, as an api process reaches it."""
+
+    images: ImageStore
+    brief: ImageStore
+
+
+@pytest.fixture(scope="session")
+def stores(storage_environment: Mapping[str, str]) -> Stores:
+    """Made once: clients of S3 keep nothing of a test, and making them takes longer than most tests."""
+    settings = Settings(s3_endpoint_url=storage_environment["S3_ENDPOINT_URL"])
+    made = Stores(ImageStore(settings), ImageStore(settings, BRIEF))
     made.images.ensure_bucket()
+    return made
+
+
+@pytest.fixture
+def parts(settings: Settings, valkey: redis.Redis, stores: Stores) -> Iterator[Services]:
+    """The parts of an api on an empty Redis; no key needed, as on a laptop."""
+    made = build_services(settings, images=stores.images, brief_images=stores.brief)
     yield made
     made.hub.close()
     made.redis.close()

@@ -20,10 +20,11 @@ from tests.integration.api.conftest import (
     parts,
     settings,
     storage_environment,
+    stores,
     worker,
 )
 
-__all__ = ["live", "live_process", "parts", "settings", "storage_environment", "worker"]
+__all__ = ["live", "live_process", "parts", "settings", "storage_environment", "stores", "worker"]
 
 
 def ask(page: Page, prompt: str) -> None:

@@ -1,5 +1,7 @@
 """A prompt that was asked for is never lost: over a limit, without a network, through a reload it waits as a card."""
 
+import threading
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -200,6 +202,17 @@ def end_session(page):
     page.reload()
 
 
+@contextmanager
+def without_looks(page):
+    """Meanwhile the page hears nothing of its jobs: a refused look would ask for the key between two keystrokes."""
+    held, heard = [], threading.Event()
+    page.route("**/v1/jobs?ids=*", lambda route: route.continue_() if heard.is_set() else held.append(route))
+    yield
+    heard.set()
+    for route in held:
+        route.continue_()
+
+
 def test_a_prompt_that_meets_an_ended_session_goes_out_after_the_next_sign_in(page, inviting_api, parts, worker):
     key, _ = parts.tenants.create_key("shop")
     page.goto(inviting_api.url)
@@ -208,9 +221,10 @@ def test_a_prompt_that_meets_an_ended_session_goes_out_after_the_next_sign_in(pa
     expect(page.locator("#sign-in")).to_be_hidden()
     ask(page, "before")
     expect(page.locator(JOB)).to_have_count(1)
-    page.context.clear_cookies()
-    ask(page, "after")
-    expect(page.locator("#sign-in")).to_be_visible()
+    with without_looks(page):
+        page.context.clear_cookies()
+        ask(page, "after")
+        expect(page.locator("#sign-in")).to_be_visible()
 
     page.fill("#key", key)
     page.press("#key", "Enter")
@@ -229,8 +243,9 @@ def test_a_prompt_whose_refusal_comes_after_the_next_sign_in_is_sent_in_the_new_
     expect(page.locator(JOB)).to_have_count(1)
     held = []
     page.route("**/v1/jobs", lambda route: held.append(route), times=1)  # noqa: PLW0108 - it wants a function
-    page.context.clear_cookies()
-    ask(page, "after")
+    with without_looks(page):
+        page.context.clear_cookies()
+        ask(page, "after")
     expect(page.locator("#sign-in")).to_be_visible()  # the look at the first picture was refused
 
     sign_in(page, key)

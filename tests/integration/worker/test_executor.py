@@ -12,6 +12,7 @@ from PIL import Image
 from core.image_store import object_key
 from core.job import JobState
 from tests.integration.worker.conftest import new_job, wait_until
+from worker.lease_keeper import HeldLease
 
 
 class CountingEngine:
@@ -293,8 +294,10 @@ def test_a_worker_whose_lease_was_not_renewed_in_time_stores_nothing(bench, sett
     bench.submit(job)
     [lease] = [bench.store.claim(job.id, bench.job(job.id).epoch, "t" * 32, "frozen")]
 
-    with bench.parts.keeper.hold(lease, time.monotonic() - settings.lease_seconds - 1) as held:
-        outcome = bench.executor._outcome(lease, lambda: bench.executor._make(held))
+    held = HeldLease(
+        lease, settings.lease_seconds, time.monotonic() - settings.lease_seconds - 1
+    )  # and no keeper renews
+    outcome = bench.executor._outcome(lease, lambda: bench.executor._make(held))
 
     assert type(outcome).__name__ == "LeaseLost"
     assert bench.images.head(object_key("acme", job.id, bench.job(job.id).created_ms)) is None
