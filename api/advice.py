@@ -69,6 +69,10 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Change the prompt and send it again.",
         "请修改提示词后重发。",
     ),
+    "This service was started without an admin key (ZIMG_ADMIN_KEY).": (
+        "Start it with one, such as `ZIMG_ADMIN_KEY=$(openssl rand -hex 20) make run`, and send that.",
+        "请带密钥重新启动，例如 `ZIMG_ADMIN_KEY=$(openssl rand -hex 20) make run`，然后使用该密钥。",
+    ),
     "This API key is not known here; it may have been revoked.": (
         "Send another one, or ask the operator for one.",
         "请改用其他密钥，或向管理员索取。",

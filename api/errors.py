@@ -135,7 +135,8 @@ def _field_error(item: Any, prefix: str) -> FieldError:
     kind = str(item["type"])
     code = kind if kind in PROBLEMS else PYDANTIC_CODES.get(kind, "invalid_request")
     name = ".".join(str(part) for part in location) or "the body"
-    return FieldError(pointer, code, item["msg"] if kind in PROBLEMS else _sentence_of(kind, name, item))
+    is_ours = kind in PROBLEMS and "field_type" not in item.get("ctx", {})  # pydantic has a `too_long` as well
+    return FieldError(pointer, code, item["msg"] if is_ours else _sentence_of(kind, name, item))
 
 
 def _sentence_of(kind: str, name: str, item: Any) -> str:
@@ -238,7 +239,7 @@ def problem_body(
         "instance": request.path,
         "code": code,
         "request_id": g.get("request_id", ""),
-        "error": {"message": f"{title}: {detail}", "type": problem.openai_type, "param": field, "code": code},
+        "error": {"message": _message(title, detail), "type": problem.openai_type, "param": field, "code": code},
     }
     if field:
         body["field"] = field
@@ -247,6 +248,11 @@ def problem_body(
     if code in VIOLATED_POLICY:
         body["violated-policies"] = [VIOLATED_POLICY[code]]
     return body
+
+
+def _message(title: str, detail: str) -> str:
+    """What OpenAI's clients show; some sentences begin with the title's own words, which are said once."""
+    return detail if detail.startswith(title) else f"{title}: {detail}"
 
 
 def _in(language: Language, detail: str, problem: Problem) -> str:

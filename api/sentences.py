@@ -133,6 +133,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "This needs the admin key (ZIMG_ADMIN_KEY) in `Authorization: Bearer KEY`.",
             "此操作需要在 `Authorization: Bearer KEY` 中提供管理员密钥（ZIMG_ADMIN_KEY）。",
         ),
+        (
+            "This service was started without an admin key (ZIMG_ADMIN_KEY).",
+            "本服务启动时没有设置管理员密钥（ZIMG_ADMIN_KEY）。",
+        ),
         ("This API key is not known here; it may have been revoked.", "本服务不认识该 API 密钥，它可能已被吊销。"),
     ),
     "forbidden": (

@@ -24,9 +24,16 @@ class ZimgRequest(Request):
         return self._strict_json
 
     def _read_json(self) -> dict[str, Any]:
+        if self._is_without_body:
+            return {}
         if not self.is_json:
             raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
         return parse_object(self.read_bounded(JSON_BYTES_MOST))
+
+    @property
+    def _is_without_body(self) -> bool:
+        """No body and no word of one: an object without members, for the routes where none has to be named."""
+        return not self.content_type and not self.content_length and "Transfer-Encoding" not in self.headers
 
     def read_bounded(self, most: int) -> bytes:
         """The body, refused above `most` bytes before it is read where its length is told."""

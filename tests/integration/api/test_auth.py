@@ -209,6 +209,13 @@ def test_configured_origins_may_use_the_api_with_a_key_even_null(parts, worker):
     assert "Retry-After" in drawn.headers["Access-Control-Expose-Headers"]
 
 
+def test_a_service_without_an_admin_key_says_how_one_is_set(http, worker):
+    answer = http.get("/v1/keys").json
+
+    assert "started without an admin key" in answer["detail"]
+    assert "ZIMG_ADMIN_KEY=" in answer["detail"]
+
+
 #: What openai-node 6 sends from a page.
 OPENAI_IN_A_BROWSER = (
     "authorization, content-type, openai-organization, openai-project, user-agent, x-stainless-arch, x-stainless-lang, "

@@ -158,3 +158,18 @@ def test_over_the_daily_quota_nothing_is_stored_and_the_client_knows_when_to_ret
     assert answer.json["retry_at"].endswith("Z")
     assert http.get("/v1/jobs").json["data"] == []
     assert http.get("/v1/usage").json["daily_reserved"] == 0
+
+
+def test_what_needs_no_member_needs_no_body(keyed, worker):
+    key, _ = keyed.application.extensions["zimg"].tenants.create_key("shop")
+    own = {"Authorization": f"Bearer {key}"}
+
+    assert keyed.post("/v1/jobs", headers=own).json["code"] == "missing_field"
+    assert keyed.post("/v1/account/key/rotate", headers=own).status_code == 201
+
+
+def test_the_words_of_a_title_are_said_once(http, worker):
+    answer = http.post("/v1/jobs", data="{", headers=JSON).json
+
+    assert answer["error"]["message"] == answer["detail"]
+    assert answer["error"]["message"].count("The body is not valid JSON") == 1

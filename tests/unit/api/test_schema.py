@@ -54,6 +54,13 @@ def test_a_wrong_member_is_named_with_a_stable_code(body, field, code):
     assert refusal_of(**body) == (field, code)
 
 
+def test_too_many_entries_are_told_in_our_words():
+    with pytest.raises(ValidationError) as refused:
+        JobCreate.model_validate({"prompt": "a", "metadata": {f"m{number}": 1 for number in range(65)}})
+
+    assert str(invalid_fields(refused.value)) == "metadata may have at most 64 entries"
+
+
 def test_a_prompt_is_kept_letter_for_letter():
     prompt = '  霓虹灯，暗夜雨景 🌃\r\n"quoted" \\ back\tslash  '
 
