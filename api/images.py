@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
+import structlog
 from flask import Response, jsonify, request, stream_with_context
 
 from api import objects, schema
@@ -29,12 +30,14 @@ from api.repeats import key_of_call
 from api.sizes import OPENAI_SIZES
 from api.submitting import submit, wanted_profile
 from api.waiting import wait_for_end, wait_until
-from core.errors import Unavailable
+from core.errors import Unavailable, ZimgError
 from core.job import Job, JobState
 from core.job_store import Submitted
 
 images = routes("images", OPENAI, SECURITY)
 images.before_request(require_tenant)
+
+log = structlog.get_logger(__name__)
 
 ROUTE = "images"
 STILL_RUNNING_RETRY_SECONDS = 2
@@ -141,10 +144,19 @@ def _image(parts: Services, body: schema.ImageCreate, job: Job) -> dict[str, str
 
 def _stream(parts: Services, submitted: Sequence[Submitted]) -> Response:
     leave = parts.long_waits.enter()
-    frames = stream_with_context(_frames(parts, [one.job_id for one in submitted]))
+    frames = stream_with_context(_told(_frames(parts, [one.job_id for one in submitted])))
     response = Response(frames, mimetype="text/event-stream", headers=SSE_HEADERS)
     response.call_on_close(leave)
     return response
+
+
+def _told(frames: Iterator[str]) -> Iterator[str]:
+    """The frames; what goes wrong on the way is told as OpenAI's `error` event, since the answer has begun."""
+    try:
+        yield from frames
+    except ZimgError as error:
+        log.warning("stream ended", action="images", code=error.code)
+        yield _error_frame(error.code, str(error))
 
 
 def _frames(parts: Services, ids: Sequence[str]) -> Iterator[str]:

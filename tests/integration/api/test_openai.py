@@ -13,6 +13,7 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
+from core.job import Picture
 from tests.integration.api.conftest import eventually, live_api
 
 
@@ -95,6 +96,18 @@ def test_stream_gives_typed_completed_events(client, working):
     with Image.open(io.BytesIO(base64.b64decode(events[0].b64_json))) as opened:
         assert opened.size == (256, 256)
     assert events[0].usage.total_tokens == 0
+
+
+def test_a_stream_whose_picture_can_not_be_read_ends_with_openais_error(client, worker):
+    def draw_and_store_nothing():
+        (lease,) = eventually(worker.claim)
+        nowhere = Picture(key="lost/picture.png", sha256="0" * 64, width=256, height=256, size_bytes=1)
+        worker.store.complete(lease.job_id, lease.token, nowhere)
+
+    threading.Thread(target=draw_and_store_nothing).start()
+
+    with pytest.raises(openai.APIError, match="There is no such picture"):
+        list(client.images.generate(model="z-image-turbo", prompt="a", size="256x256", stream=True))
 
 
 def test_models_are_listed(client, parts):
