@@ -11,6 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from core.job import Lane
+
+#: As in prelude.lua.
+LANE_WEIGHTS = {Lane.INTERACTIVE: 4, Lane.BATCH: 1}
 KEPT_SECONDS = 1.0
 STALE_SECONDS = 5.0  # whoever renews a crowd lets others use the old one meanwhile, but not one of long ago
 
@@ -50,6 +54,17 @@ class Crowd:
                 count, of_count = head.before(tag)
                 jobs, work = jobs + count * head.stands_for, work + of_count * head.stands_for
         return math.floor(jobs + 0.5), work
+
+    def work_between_turns(self, tenant: str, weight: float, work: float) -> float:
+        """What the service does from one start of the tenant's to its next, by its share of the weights.
+
+        `weight` and `work` of a job stand for a tenant of whom nothing waits.
+        """
+        own = [head for head in self.heads if head.entity.rpartition("|")[0] == tenant and head.jobs]
+        others = sum(head.weight * head.stands_for for head in self.heads if head not in own and head.jobs)
+        own_weight = sum(head.weight for head in own) or weight
+        mean = sum(head.work for head in own) / sum(head.jobs for head in own) if own else work
+        return mean * (own_weight + others) / own_weight
 
 
 def crowd_from(answer: Sequence[str | int]) -> Crowd:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 from core.batch_store import BatchCounts
+from core.crowd import LANE_WEIGHTS
 from core.errors import (
     Draining,
     IdempotencyMismatch,
@@ -173,7 +174,7 @@ class JobStore(JobReader):
     ) -> list[Submitted]:
         """Reads the answer of submit.lua; raises for a refusal."""
         if answer[0] != "ok":
-            self._refuse(answer[0], answer[1], limits, jobs[0])
+            self._refuse(answer, limits, jobs[0])
         own = {job.id for job in jobs} if is_asked_again else set()
         return [
             Submitted(
@@ -197,7 +198,8 @@ class JobStore(JobReader):
         """
         return call(lambda: self._scripts.run("submit", *arguments), tries=SUBMIT_RETRIES)
 
-    def _refuse(self, reason: str, detail: str, limits: TenantLimits, job: NewJob) -> NoReturn:
+    def _refuse(self, answer: Sequence[str], limits: TenantLimits, job: NewJob) -> NoReturn:
+        reason, detail, *places = answer
         if reason == "idempotency_mismatch":
             raise IdempotencyMismatch("This Idempotency-Key was used before with another body; send a new key.")
         if reason == "hold_gone":
@@ -214,19 +216,22 @@ class JobStore(JobReader):
                 f"The day's {limits.daily_units} units are used or reserved; they return at 00:00 UTC.",
                 retry_after_seconds=max(1, math.ceil(int(detail) / 1000)),
             )
-        seconds = self._seconds_per_job(job)
+        many, work = int(places[0]) if places else 1, job.work or job.cost_units
         if reason == "queue_full":
+            weight = limits.weight * LANE_WEIGHTS[job.lane]
+            between = self._crowds.of(job.queue).work_between_turns(job.tenant, weight, work)
             raise QueueFull(
                 f"{detail} jobs of yours wait already, {limits.queued_jobs} may; send again when some have ended.",
-                retry_after_seconds=seconds,
+                retry_after_seconds=self._seconds_for(many * between, job.queue),
             )
+        seconds = self._seconds_for(many * work, job.queue)
         raise Overloaded("The service's queue is full; try again later.", retry_after_seconds=seconds)
 
-    def _seconds_per_job(self, job: NewJob) -> int:
-        """When one place in the queue of the job's model comes free, at the measured pace, for jobs of its work."""
+    def _seconds_for(self, work: float, queue: str) -> int:
+        """How long a model's workers take for so much work at the measured pace; from 1 to RETRY_AFTER_MOST."""
         with redis_errors():
-            gap_ms = self.redis.hget(f"{PREFIX}pace@{job.queue}" if job.queue else f"{PREFIX}pace", "gap_ms")
-        return min(RETRY_AFTER_MOST, max(1, math.ceil(float(gap_ms or 0) * (job.work or job.cost_units) / 1000)))
+            gap_ms = self.redis.hget(f"{PREFIX}pace@{queue}" if queue else f"{PREFIX}pace", "gap_ms")
+        return min(RETRY_AFTER_MOST, max(1, math.ceil(float(gap_ms or 0) * work / 1000)))
 
     def release(self, limit: int) -> list[Release]:
         """Mark up to `limit` jobs RELEASED, in fair order, as far as the windows of the models' live workers allow."""

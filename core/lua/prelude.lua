@@ -300,8 +300,8 @@ local function share(job, expires)
   local name = PREFIX .. 'fp:' .. job.tenant .. ':' .. job.fingerprint
   local named = redis.call('GET', name)
   if named and named ~= job.id then
-    local other = redis.call('HMGET', job_key(named), 'picture', 'picture_removed', 'expires')
-    if other[1] and not other[2] and tonumber(other[3]) >= expires then return end
+    local until_ms = redis.call('HGET', job_key(named), 'expires')  -- nothing for one that is still to be drawn
+    if until_ms and tonumber(until_ms) >= expires then return end
   end
   redis.call('SET', name, job.id, 'PXAT', expires)
 end

@@ -3,7 +3,7 @@
 --       idempotency_ms, record_retention_ms, burst_cost, then per job 16 values (FIELD_COUNT below); the lane of a job for a
 --       further model is lane@model. Last, where there is what few have: JSON, number of the job -> {field: value}
 --       of its record (priority, webhook, base), and `list` of a call that is one of several.
--- Answer: {'ok', (id, state, replayed, leader)*} or {refusal, detail}.
+-- Answer: {'ok', (id, state, replayed, leader)*} or {refusal, detail, places that must come free for this call}.
 -- A long list comes in several calls, so that none holds the server for long: `open` decides for all of it and keeps what
 -- the rest needs, units of the day and room in the queue, in a hold; `draw` and `close` take their rows from there and
 -- ask for no limit again. `list`: its name, step, how long a hold lives unused (keep_ms) and for `open` the rest's jobs of
@@ -126,12 +126,13 @@ if asked > 0 and not is_drawn then
   end
   local waiting, held = held_jobs()
   for _, entity in ipairs(entities_of(tenant)) do waiting = waiting + redis.call('ZCARD', PREFIX .. 'tq:' .. entity) end
-  if waiting + asked > tonumber(ARGV[7]) then return {'queue_full', tostring(waiting)} end
+  local over = waiting + asked - tonumber(ARGV[7])  -- so many places must come free for this call
+  if over > 0 then return {'queue_full', tostring(waiting), tostring(over)} end
   local looked_at = {}  -- each model has room of its own, so one without workers fills up alone
   for _, new in ipairs(news) do
     local taken = waiting_of(new.model) + (held[new.model] or 0)
-    local is_over = not looked_at[new.model] and taken + asked > tonumber(ARGV[8])
-    if is_over then return {'overloaded', '0'} end
+    local over = taken + asked - tonumber(ARGV[8])
+    if over > 0 and not looked_at[new.model] then return {'overloaded', '0', tostring(over)} end
     looked_at[new.model] = true
   end
 end

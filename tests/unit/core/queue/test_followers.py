@@ -74,16 +74,6 @@ def test_a_picture_is_shared_as_long_as_its_longest_record_keeps_it(kit, how):
     assert kit.submit(fingerprint="f").state is JobState.SUCCEEDED
 
 
-def test_a_picture_drawn_anew_is_shared_though_an_old_record_would_keep_its_own_longer(kit):
-    old = kit.succeeded(fingerprint="f", retention_seconds=86_400)
-    kit.redis.hset(f"{PREFIX}job:{old}", "picture_removed", "1")
-    run = kit.running(fingerprint="f", retention_seconds=3_600)
-
-    kit.complete(run)
-
-    assert kit.submit(fingerprint="f").leader == run.id
-
-
 def test_a_removed_picture_is_drawn_again(kit):
     first = kit.succeeded(fingerprint="f")
     kit.let_run_out("pictures", first)

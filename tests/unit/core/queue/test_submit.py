@@ -157,6 +157,46 @@ def test_a_tenant_may_not_have_more_jobs_waiting_than_its_cap(kit):
     assert refusal.value.retry_after_seconds >= 1
 
 
+def set_pace(kit, gap_ms):
+    kit.redis.hset(f"{PREFIX}pace", mapping={"run_ms": gap_ms, "gap_ms": gap_ms, "mean_work": 1, "ends": 9})
+
+
+def patience(kit, count, allowed):
+    with pytest.raises((QueueFull, Overloaded)) as refusal:
+        kit.store.submit_many([make_job() for _ in range(count)], allowed)
+    return refusal.value.retry_after_seconds
+
+
+def test_a_full_queue_asks_for_patience_until_there_is_room_for_the_whole_call(kit):
+    allowed = limits(queued_jobs=10)
+    set_pace(kit, 5_000)
+    kit.store.submit_many([make_job(work=2.0) for _ in range(8)], allowed)
+
+    assert patience(kit, 3, allowed) == 10
+    assert patience(kit, 9, allowed) == 70
+    assert patience(kit, 1_000, allowed) == 300
+
+
+def test_who_shares_the_service_with_others_is_told_to_wait_for_his_own_turns(kit):
+    """Of three equal tenants' places one comes free with every third end; of a heavier one's more often."""
+    set_pace(kit, 5_000)
+    for tenant in ("b", "c"):
+        kit.submit(tenant=tenant, allowed=limits(weight=2.0))
+    assert patience(kit, 1, limits(queued_jobs=0)) == 25, "nothing of its own waits: as much as its weight will get"
+    kit.submit(allowed=limits(weight=4.0))
+
+    assert patience(kit, 1, limits(queued_jobs=1, weight=4.0)) == 10
+
+
+def test_a_full_service_asks_for_patience_until_there_is_room_for_the_whole_call(queue_redis):
+    kit = Kit(queue_redis, Settings(queued_jobs=4))
+    set_pace(kit, 5_000)
+    kit.store.submit_many([make_job(tenant="b") for _ in range(4)], GENEROUS)
+
+    assert patience(kit, 1, GENEROUS) == 5
+    assert patience(kit, 4, GENEROUS) == 20
+
+
 def test_another_tenants_queue_does_not_count(kit):
     kit.submit(tenant="b")
 
