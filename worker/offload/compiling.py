@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._inductor import config as inductor_config
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from worker.offload.blocks import Block
@@ -22,6 +23,9 @@ from worker.offload.strategies import Strategy
 
 #: torch's and Triton's names for the folders where they keep what they compiled.
 FOLDERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+#: Z-Image's rotary embedding switches autocast off; torch does not know that these two are safe to keep (they are in
+#: the key, arguments included), and would take every such graph apart anew in each process: half of what a form costs.
+KEEPABLE = ("torch.amp.autocast_mode._enter_autocast", "torch.amp.autocast_mode._exit_autocast")
 #: Variants of one piece of code that may be compiled: kinds of block times shapes.
 VARIANTS = 256
 
@@ -34,6 +38,13 @@ def keep_compiled(folder: str | Path) -> None:
                 os.environ[name] = str(Path(folder).absolute() / inner)
 
 
+def _mark_keepable() -> None:
+    """Let whole compiled forms be found by later processes; a torch that can not be told so finds them in part."""
+    marked = getattr(inductor_config, "unsafe_marked_cacheable_functions", None)
+    if isinstance(marked, dict):
+        marked.update(dict.fromkeys(KEEPABLE, "1"))
+
+
 class CompiledForms:
     """The compiled forms of a pipeline's blocks and decoder; learns shapes until `freeze`."""
 
@@ -41,6 +52,7 @@ class CompiledForms:
         self._strategy, self._backend, self._guided = strategy, backend, guided
         self._known: set[tuple[Any, ...]] = set()
         self.is_frozen = False
+        _mark_keepable()
         config = torch._dynamo.config
         config.recompile_limit = max(config.recompile_limit, VARIANTS)
         config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 4 * VARIANTS)
