@@ -121,13 +121,13 @@ def withdraw_invite(path: objects.InvitePath) -> Response:
 
 def cancel_open(parts: Services, owner: str) -> int:
     """Cancel a tenant's jobs that have not ended, page by page; how many were asked to stop."""
-    found = parts.jobs.list_jobs(owner, states=OPEN_STATES, limit=CANCELED_AT_ONCE)
-    count = 0
-    while found:
-        for job in found:
+    page, count = parts.jobs.list_jobs(owner, limit=CANCELED_AT_ONCE), 0
+    while page:  # of all jobs: what waits may stand behind any number that ended
+        waiting = [job for job in page if not job.state.is_terminal]
+        for job in waiting:
             parts.jobs.cancel(job.id)
-        count += len(found)
-        found = parts.jobs.list_jobs(owner, states=OPEN_STATES, before=found[-1].id, limit=CANCELED_AT_ONCE)
+        count += len(waiting)
+        page = parts.jobs.list_jobs(owner, before=page[-1].id, limit=CANCELED_AT_ONCE)
     return count
 
 

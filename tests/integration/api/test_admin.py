@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from api.app import create_app
+from core.job import JobState
 from core.redis_client import PREFIX
 from core.webhook_store import Attempt, Endpoint
 from core.workers import WorkerInfo
@@ -98,6 +99,19 @@ def test_a_ban_is_told_with_its_reason_cancels_what_waits_and_ends(keyed, worker
     assert banned.json["ban_reason"] == "the invoice is open"
     assert (refused.status_code, "the invoice is open" in refused.json["detail"]) == (403, True)
     assert keyed.get(f"/v1/jobs/{job['id']}", headers=mine).json["status"] == "canceled"
+
+
+def test_a_ban_cancels_what_waits_behind_any_number_of_ended_jobs(keyed, parts, worker, monkeypatch):
+    monkeypatch.setattr("core.job_reader.LIST_SCANNED_MOST", 3)
+    monkeypatch.setattr("core.job_reader.LIST_PAGE", 1)
+    mine, _ = make_key(keyed)
+    made = [keyed.post("/v1/jobs", json={**BODY, "prompt": f"mug {n}"}, headers=mine).json["id"] for n in range(9)]
+    for job_id in made[2:]:
+        parts.jobs.cancel(job_id)
+
+    admin(keyed, "POST", "tenants/shop/ban", {"reason": "the invoice is open", "cancel_jobs": True})
+
+    assert {parts.jobs.get(job_id).state for job_id in made} == {JobState.CANCELED}
 
 
 @pytest.mark.parametrize(("tenant", "body", "field"), [("shop", {}, "reason"), ("admin", {"reason": "x"}, "tenant")])
@@ -316,6 +330,17 @@ def test_letters_are_tried_again_by_filter_and_what_a_limit_refuses_stays(keyed,
     assert len(worker.draw_all()) == 1
     left = [one["id"] for one in admin(keyed, "GET", "dead-letters").json["data"]]
     assert left == [letters["c"], letters["b"]]
+
+
+def test_a_tenant_that_drains_keeps_its_letters_and_holds_up_nobody_elses(keyed, letters, worker):
+    admin(keyed, "PUT", "traffic/tenant/other", {"state": "draining"})
+
+    done = admin(keyed, "POST", "dead-letters/requeue", {"code": "poison"})
+
+    assert done.status_code == 200
+    assert [(one["letter"], one["refused"]) for one in done.json["data"]] == [
+        (letters["c"], "draining"), (letters["a"], None)
+    ]  # fmt: skip
 
 
 def test_a_letter_that_is_none_is_not_tried_again(keyed, worker):
