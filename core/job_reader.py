@@ -115,8 +115,9 @@ class JobReader:
         """The tenant's jobs, newest first; `before` is the id of the last job of the page before."""
         key = f"{PREFIX}batch_jobs:{batch_id}" if batch_id else f"{PREFIX}jobs:{tenant}"
         start = self._rank_after(key, before)
+        end = (start or 0) + LIST_SCANNED_MOST
         found: list[Job] = []
-        while start is not None and start < LIST_SCANNED_MOST and len(found) < limit:
+        while start is not None and start < end and len(found) < limit:
             with redis_errors():
                 ids = [str(one) for one in self.redis.zrevrange(key, start, start + LIST_PAGE - 1)]
             if not ids:

@@ -46,6 +46,17 @@ def test_jobs_are_listed_newest_first_in_pages(kit):
     assert [job.id for job in first + rest] == ids[::-1]
 
 
+@pytest.mark.parametrize("states", [None, {JobState.QUEUED}])
+def test_the_last_page_of_a_long_list_is_read_too(kit, monkeypatch, states):
+    """One call looks at so many records at most; the next one goes on from there."""
+    monkeypatch.setattr("core.job_reader.LIST_SCANNED_MOST", 3)
+    ids = [kit.queued() for _ in range(8)]
+
+    page = kit.store.list_jobs("a", states=states, before=ids[2], limit=2)
+
+    assert [job.id for job in page] == [ids[1], ids[0]]
+
+
 def test_jobs_are_listed_by_state(kit):
     kit.queued()
     done = kit.succeeded()
