@@ -67,7 +67,7 @@ def gen(
     priority: Annotated[Priority, typer.Option(help="Among your own pictures that wait.")] = "normal",
     webhook_url: Annotated[
         str,
-        typer.Option(help="https://…: told the end of each picture; the secret: POST /v1/webhooks/requests/rotate."),
+        typer.Option(help="https://…: told the end of each picture, signed (/docs: Webhooks)."),
     ] = "",
     wait: Annotated[bool, typer.Option(help="Wait for the pictures and save them.")] = True,
     as_json: AsJson = False,

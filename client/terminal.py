@@ -19,9 +19,20 @@ EXIT_CODES = (
     "4 the service is not available, 130 stopped by Ctrl-C."
 )
 
-out, err = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
+#: A table has the width of its cells: the terminal wraps a long line, and an id or a link can still be copied whole.
+TABLE_WIDTH = 10_000
 
-Url = Annotated[str, typer.Option("--url", envvar="ZIMG_URL", help="Where the service is.")]
+out, err = Console(width=TABLE_WIDTH), Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def web_address(url: str) -> str:
+    """The address, as typer asks for it. Raises BadParameter for one that no request can go to."""
+    if not url.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{url!r} is no web address: write http://HOST:PORT or https://…")
+    return url
+
+
+Url = Annotated[str, typer.Option("--url", envvar="ZIMG_URL", help="Where the service is.", callback=web_address)]
 Key = Annotated[str, typer.Option("--key", envvar="ZIMG_API_KEY", help="Your API key.", show_default=False)]
 AdminKey = Annotated[
     str,
@@ -72,7 +83,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         return
     shown = Table(box=None, pad_edge=False)
     for name in head:
-        shown.add_column(name, overflow="fold")
+        shown.add_column(name, no_wrap=True)
     for row in rows:
         shown.add_row(*map(escape, row))
     out.print(shown)

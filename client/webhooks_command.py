@@ -54,8 +54,9 @@ def listen(
 ) -> None:
     """Receive your jobs' events here, verify and print them, until Ctrl-C; the endpoint is removed at the end.
 
-    A service on another machine needs --host and a --public-url that leads here. One on this machine refuses internal
-    addresses unless it runs with ZIMG_WEBHOOK_ALLOW=127.0.0.0/8.
+    A service on another machine needs --host and a --public-url that leads here.
+
+    One on this machine has to run with ZIMG_WEBHOOK_ALLOW=127.0.0.0/8.
     """
     received: queue.Queue[Received] = queue.Queue()
     receiver = Receiver(received.put, forward, host=host, port=port, clock=time.time)

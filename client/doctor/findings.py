@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from ..client import DEFAULT_URL
 
@@ -42,14 +43,18 @@ class Surroundings:
         """The one that is named, else what `make run` takes; "" where another machine may be the one that draws."""
         if named := self.environ.get("ZIMG_MODEL"):
             return named
-        if self.is_url_given or not (self.checkout / "core" / "settings.py").is_file():
+        if self.is_elsewhere or not (self.checkout / "core" / "settings.py").is_file():
             return ""
         return str(self.checkout / "models" / "starter")
 
     @property
-    def is_url_given(self) -> bool:
-        """Somebody said where the service is: it need not be the one of this checkout."""
-        return bool(self.environ.get("ZIMG_URL")) or self.url != DEFAULT_URL
+    def is_elsewhere(self) -> bool:
+        """Another machine may be the one that draws."""
+        try:
+            host = urlsplit(self.environ.get("ZIMG_URL") or self.url).hostname or ""
+        except ValueError:
+            return True
+        return host not in ("127.0.0.1", "::1", "localhost")
 
     @property
     def budget_bytes(self) -> int:

@@ -36,9 +36,9 @@ def check_machine(around: Surroundings) -> list[Finding]:
 
 
 def _for_drawing(around: Surroundings) -> list[Finding]:
-    """What a worker needs. Where only the client is, and the service elsewhere, nothing of it is a fault."""
+    """What a worker needs. Where only the client is, or the service elsewhere, nothing of it is a fault."""
     if not around.model:
-        why = "not checked here: the service is elsewhere, or zimg's own folder is (name a model in ZIMG_MODEL)"
+        why = "not checked here: no worker draws here that is known of (ZIMG_MODEL would say with which model one does)"
         return [skipped(name, why) for name in ("model", "memory", "shared memory")]
     weights = model_bytes(Path(around.model))
     return [_model(around), _memory(around, weights), _shared_memory(around, weights)]

@@ -129,6 +129,7 @@ def test_outside_the_checkout_its_own_starter_model_is_looked_at(machine, tmp_pa
     [
         {"environ": {"ZIMG_URL": "https://zimg.example"}, "url": "https://zimg.example"},
         {"environ": {}, "url": "https://zimg.example"},
+        {"environ": {}, "url": "http://[broken"},
         {"environ": {}, "checkout": Path("/nowhere/at/all")},
     ],
 )
@@ -146,6 +147,14 @@ def test_a_model_that_is_named_is_looked_at_wherever_the_service_is(machine):
     around = replace(machine, url="https://zimg.example", environ={"ZIMG_MODEL": "/nowhere/at/all"})
 
     assert look(check_machine, around)["model"].state == "failed"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9000", "http://localhost:9000", "http://[::1]:9000"])
+def test_another_port_of_this_machine_is_no_other_machine(machine, url):
+    found = look(check_machine, replace(machine, url=url, environ={"ZIMG_URL": url}, checkout=ROOT))
+
+    assert found["model"].state == "ok"
+    assert "not checked" not in found["memory"].detail
 
 
 @pytest.mark.parametrize(
