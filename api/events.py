@@ -23,6 +23,7 @@ from api.job_json import failure_message, image_objects, status_of
 from core.errors import Unavailable
 from core.events import Event
 from core.job import Job, JobState
+from core.look import QueuePlace
 
 PING_SECONDS = 15.0
 PLACE_SECONDS = 2.0
@@ -71,29 +72,30 @@ def _until_trouble(frames: Iterator[str]) -> Iterator[str]:
 
 def _frames(parts: Services, caller: Caller, job: Job | None, after_id: str) -> Iterator[str]:
     assert job is not None
-    job_id, place, told_end = job.id, "", False
+    job_id, shown, told_end = job.id, "", False
     ends, quiet_since = time.monotonic() + STREAM_SECONDS_MOST, time.monotonic()
     is_open = _KeyWatch(parts, caller)
     yield ": open\n\n"
-    while time.monotonic() < ends and not parts.closing.is_set() and is_open():
-        over = job is None or job.state.is_terminal
-        events = parts.hub.wait(job_id, after_id, timeout_seconds=0.0 if over else PLACE_SECONDS)
-        job = parts.jobs.get(job_id)  # after the events: an `output` needs the picture
-        for event in events:
-            yield event_frame(job, event)
-            after_id, quiet_since = event.id, time.monotonic()
-            told_end = told_end or (event.type == "status" and event.data.get("status") in TERMINAL_STATUSES)
-        if over:
-            if job is not None and not told_end:
-                yield from summary(job)
-            return
-        new_place = _place(parts, job)
-        if new_place and new_place != place:
-            place, quiet_since = new_place, time.monotonic()
-            yield new_place
-        if time.monotonic() - quiet_since >= PING_SECONDS:
-            quiet_since = time.monotonic()
-            yield ": ping\n\n"
+    with parts.hub.follow(job_id) as follower:
+        while time.monotonic() < ends and not parts.closing.is_set() and is_open():
+            over = job is None or job.state.is_terminal
+            events = follower.wait(after_id, 0.0 if over else PLACE_SECONDS)
+            (job,), places = parts.jobs.with_places([job_id])  # after the events: an `output` needs the picture
+            for event in events:
+                yield event_frame(job, event)
+                after_id, quiet_since = event.id, time.monotonic()
+                told_end = told_end or (event.type == "status" and event.data.get("status") in TERMINAL_STATUSES)
+            if over:
+                if job is not None and not told_end:
+                    yield from summary(job)
+                return
+            new_place = _place(job, places.get(job_id))
+            if new_place and new_place != shown:
+                shown, quiet_since = new_place, time.monotonic()
+                yield new_place
+            if time.monotonic() - quiet_since >= PING_SECONDS:
+                quiet_since = time.monotonic()
+                yield ": ping\n\n"
 
 
 class _KeyWatch:
@@ -120,12 +122,9 @@ def event_frame(job: Job | None, event: Event) -> str:
     return frame(event.type, data, event.id)
 
 
-def _place(parts: Services, job: Job | None) -> str:
+def _place(job: Job | None, place: QueuePlace | None) -> str:
     """The job's place in the queue as a frame, "" when it does not wait."""
-    if job is None or job.state is JobState.RUNNING or job.state.is_terminal:
-        return ""
-    place = parts.jobs.queue_place(job)
-    if place is None:
+    if job is None or place is None:
         return ""
     data = {"status": status_of(job), "queue_position": place.position, "eta_seconds": place.eta_seconds}
     if place.paused:

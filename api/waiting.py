@@ -68,11 +68,10 @@ def _wait_for_one(parts: Services, job_id: str, deadline: float) -> None:
 
 def wait_until(parts: Services, job_id: str, is_done: Callable[[Job | None], bool], deadline: float) -> Job | None:
     """The job once `is_done`, or as it stands at `deadline` (monotonic). Woken by the job's events."""
-    after_id = "0"
-    while True:
-        job = parts.jobs.get(job_id)
-        left = deadline - time.monotonic()
-        if is_done(job) or left <= 0 or parts.closing.is_set():
-            return job
-        events = parts.hub.wait(job_id, after_id, timeout_seconds=min(left, LOOK_AGAIN_SECONDS))
-        after_id = events[-1].id if events else after_id
+    with parts.hub.follow(job_id) as follower:
+        while True:
+            job = parts.jobs.get(job_id)
+            left = deadline - time.monotonic()
+            if is_done(job) or left <= 0 or parts.closing.is_set():
+                return job
+            follower.rest(min(left, LOOK_AGAIN_SECONDS))

@@ -7,7 +7,8 @@ import re
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,33 @@ def _is_after(start: str, created: str) -> bool:
     return start != "-" and int(start[1:].partition("-")[0]) >= int(created)
 
 
+class Follower:
+    """One thread's wait for the events of one job; `EventHub.follow` makes it."""
+
+    def __init__(self, read: Callable[[str], list[Event]], bell: threading.Event, closed: threading.Event) -> None:
+        self._read, self._bell, self._closed = read, bell, closed
+        bell.set()  # what came before is read at once
+
+    def wait(self, after_id: str, timeout_seconds: float) -> list[Event]:
+        """Events after `after_id` as soon as there are any; [] when the time is over. Raises RedisUnavailable."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            is_rung = self._rest(deadline - time.monotonic())
+            found = self._read(after_id)  # in the end as well: a message may be lost on its way
+            if found or not is_rung or self._closed.is_set():
+                return found
+
+    def rest(self, timeout_seconds: float) -> None:
+        """Until something may have happened to the job since the last rest, or the time is over. Asks nobody."""
+        if not self._closed.is_set():
+            self._rest(timeout_seconds)
+
+    def _rest(self, timeout_seconds: float) -> bool:
+        is_rung = self._bell.wait(max(0.0, timeout_seconds))
+        self._bell.clear()
+        return is_rung
+
+
 class EventHub:
     """Lets many threads wait for events of many jobs with one subscription. Starts its thread at the first wait."""
 
@@ -82,17 +110,16 @@ class EventHub:
 
     def wait(self, job_id: str, after_id: str, timeout_seconds: float) -> list[Event]:
         """Events after `after_id` as soon as there are any; [] when the time is over. Raises RedisUnavailable."""
-        deadline = time.monotonic() + timeout_seconds
+        with self.follow(job_id) as follower:
+            return follower.wait(after_id, timeout_seconds)
+
+    @contextmanager
+    def follow(self, job_id: str) -> Iterator[Follower]:
+        """Hears of each event of a job for the length of a block: between two waits none is missed."""
         bell = threading.Event()
         self._enter(job_id, bell)
         try:
-            while True:
-                bell.clear()
-                found = self._events.read(job_id, after_id)
-                left = deadline - time.monotonic()
-                if found or left <= 0 or self._closed.is_set():
-                    return found
-                bell.wait(left)
+            yield Follower(lambda after_id: self._events.read(job_id, after_id), bell, self._closed)
         finally:
             self._leave(job_id, bell)
 

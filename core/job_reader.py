@@ -172,37 +172,55 @@ class JobReader:
         told = [(job, answer) for job, answer in zip(waiting, answers, strict=True) if answer]
         return {job.id: place_from(answer, job, self._crowds) for job, answer in told}
 
+    def with_places(self, ids: Sequence[str]) -> tuple[list[Job | None], dict[str, QueuePlace]]:
+        """The jobs with these ids, and the places of those that wait: one call."""
+        with redis_errors():
+            pipeline = self.redis.pipeline(transaction=False)
+            self._ask_with_places(pipeline, ids)
+            answers = pipeline.execute(raise_on_error=False)
+        return self._jobs_and_places(answers, ids)
+
     def look(self, ids: Sequence[str], tenant: str, limits: TenantLimits) -> Look:
-        """The jobs with these ids, the places of those that wait, and what `tenant` has used of `limits`: one call."""
+        """As `with_places`, and what `tenant` has used of `limits`: one call."""
         with redis_errors():
             pipeline = self.redis.pipeline(transaction=False)
             self._ask_for_look(pipeline, ids, tenant)
-            return self._look_from(pipeline.execute(raise_on_error=False), ids, tenant, limits)
+            answers = pipeline.execute(raise_on_error=False)
+        return self._look_from(answers, ids, tenant, limits)
 
     def _ask_for_look(self, pipeline: Any, ids: Sequence[str], tenant: str) -> None:
+        self._scripts.queue(pipeline, "usage", tenant)
+        self._ask_with_places(pipeline, ids)
+
+    def _look_from(self, answers: Sequence[Any], ids: Sequence[str], tenant: str, limits: TenantLimits) -> Look:
+        use = self._scripts.settled(answers[0], "usage", tenant)
+        jobs, places = self._jobs_and_places(answers[1:], ids)
+        return Look(jobs=jobs, use=use_from(use, limits), places=places)
+
+    def _ask_with_places(self, pipeline: Any, ids: Sequence[str]) -> None:
         for job_id in ids:
             pipeline.hgetall(f"{PREFIX}job:{job_id}")
         pipeline.time()
-        self._scripts.queue(pipeline, "usage", tenant)
         for job_id in ids:
             self._scripts.queue(pipeline, "place", job_id, self.live_ms)
 
-    def _look_from(self, answers: Sequence[Any], ids: Sequence[str], tenant: str, limits: TenantLimits) -> Look:
+    def _jobs_and_places(
+        self, answers: Sequence[Any], ids: Sequence[str]
+    ) -> tuple[list[Job | None], dict[str, QueuePlace]]:
         *rows, now = answers[: len(ids) + 1]
         with redis_errors():
             for trouble in (answer for answer in (*rows, now) if isinstance(answer, Exception)):
                 raise trouble
         jobs = jobs_from(ids, rows, now)
-        use = self._scripts.settled(answers[len(ids) + 1], "usage", tenant)
         places: dict[str, QueuePlace] = {}
-        for job, answer in zip(jobs, answers[len(ids) + 2 :], strict=True):
+        for job, answer in zip(jobs, answers[len(ids) + 1 :], strict=True):
             if job is None or job.state not in WAITING:
                 continue
             if job.state is JobState.FOLLOWING:  # its place is its leader's, which was not asked for
                 places |= self.queue_places([job])
             elif found := self._scripts.settled(answer, "place", job.id, self.live_ms):
                 places[job.id] = place_from(found, job, self._crowds)
-        return Look(jobs=jobs, use=use_from(use, limits), places=places)
+        return jobs, places
 
     def usage(self, tenant: str, limits: TenantLimits) -> LimitUse:
         """What the tenant has used of `limits` by now."""

@@ -165,3 +165,31 @@ def test_closing_ends_every_wait(valkey):
 
     assert not waiter.is_alive()
     assert time.monotonic() - begun < 30
+
+
+def test_a_follower_misses_nothing_between_two_waits(valkey, hub):
+    kit = Kit(valkey)
+    job_id = kit.queued()
+
+    with hub.follow(job_id) as follower:
+        first = follower.wait("", timeout_seconds=5)[-1].id
+        kit.store.cancel(job_id)
+        told = follower.wait(first, timeout_seconds=20)
+
+    assert [event.data["status"] for event in told] == ["canceled"]
+
+
+def test_a_follower_rests_until_something_happens_and_no_longer_than_it_was_told(valkey, hub):
+    kit = Kit(valkey)
+    job_id = kit.queued()
+
+    with hub.follow(job_id) as follower:
+        follower.wait("", timeout_seconds=5)
+        threading.Timer(0.2, kit.store.cancel, (job_id,)).start()
+        begun = time.monotonic()
+        follower.rest(20)
+        woken = time.monotonic() - begun
+        follower.rest(0.05)
+
+    assert woken < 15
+    assert time.monotonic() - begun < 18
