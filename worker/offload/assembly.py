@@ -16,6 +16,7 @@ from worker.offload.device import Device
 from worker.offload.gates import Gates
 from worker.offload.host_weights import HostWeights, store_key
 from worker.offload.plan import BlockFacts
+from worker.offload.stopwatch import Stopwatch
 from worker.offload.strategies import Strategy
 from worker.offload.text import PromptCache, gather_from_host
 from worker.offload.turn import Route
@@ -111,27 +112,42 @@ class Assembly:
                 self._moved.append(Moved(module, name, True, before.device, before.cpu()))
                 parameter.data = torch.empty(0, dtype=before.dtype, device=self.device.where)
 
-    def fill_host(self, packing: bool, identity: str, cache: str | Path = "") -> None:
+    def fill_host(self, packing: bool, identity: str, cache: str | Path, watch: Stopwatch) -> None:
         """Bring every block's bytes into host memory in the form in which they travel, once."""
         key = store_key(self.blocks, identity, packing) if identity else ""
         expected = sum(block.raw_bytes for block in self.blocks) * (3 if packing else 4) // 4
-        disk = Path(cache) if cache else None
-        store = self.host = HostWeights(self.blocks, key=key, cache=disk, expected_bytes=expected)
-        pinned = True
+        with watch.part("store"):
+            disk = Path(cache) if cache else None
+            self.host = HostWeights(self.blocks, key=key, cache=disk, expected_bytes=expected)
+        if self.host.is_complete:
+            is_pinned = self._take_from(self.host, watch)
+        else:
+            is_pinned = self._fill(self.host, packing, watch)
+        if not is_pinned:
+            logger.warning("host memory could not be pinned (memlock or cgroup limit): copies will be slow")
+
+    def _take_from(self, store: HostWeights, watch: Stopwatch) -> bool:
+        """Use a complete store's bytes; whether all are pinned."""
         for block in self.blocks:
-            if store.is_complete:
-                block.host = store.get(block)
-                pinned = self.device.pin(block.host) and pinned
-            else:
+            block.host = store.get(block)
+            block.let_go()
+        with watch.part("pin"):
+            return self.device.pin_all([block.host for block in self.blocks if block.host is not None])
+
+    def _fill(self, store: HostWeights, packing: bool, watch: Stopwatch) -> bool:
+        """Bring the blocks' bytes into an empty store; whether all are pinned."""
+        is_pinned = True
+        for block in self.blocks:
+            with watch.part("pack"):
                 data = block.carry_form(self.device.where, packing)
+            with watch.part("pin"):
                 block.host = store.put(block, data.numel())
-                pinned = self.device.pin(block.host) and pinned
+                is_pinned = self.device.pin(block.host) and is_pinned
+            with watch.part("copy"):
                 block.host.copy_(data)
             block.let_go()
-        if not store.is_complete:
-            store.seal()
-        if not pinned:
-            logger.warning("host memory could not be pinned (memlock or cgroup limit): copies will be slow")
+        store.seal()
+        return is_pinned
 
     def facts(self, steps: int) -> list[BlockFacts]:
         """What the planner needs of every block."""

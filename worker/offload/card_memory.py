@@ -10,6 +10,9 @@ import torch
 
 logger = logging.getLogger(__name__)
 
+#: Bytes in use on each card before this process started CUDA there.
+_BEFORE: dict[torch.device, int] = {}
+
 
 def used_bytes(where: torch.device) -> int:
     """Bytes in use on the card, by anybody; 0 when NVML can not be asked."""
@@ -44,6 +47,16 @@ def driver_version() -> str:
         return str(pynvml.nvmlSystemGetDriverVersion())
     except Exception:
         return ""
+
+
+def note_memory_before(where: torch.device) -> None:
+    """Remember the card's memory in use; call it before anything else touches the card, if anything else does."""
+    _BEFORE.setdefault(where, used_bytes(where))
+
+
+def bytes_since(where: torch.device) -> int:
+    """Bytes in use on the card beyond what was then."""
+    return used_bytes(where) - _BEFORE.get(where, 0)
 
 
 def use_expandable_segments() -> None:

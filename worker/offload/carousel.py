@@ -18,6 +18,7 @@ import torch
 from worker.offload.device import Unpack, open_device
 from worker.offload.engine import Engine
 from worker.offload.plan import GIB, Plan
+from worker.offload.stopwatch import Stopwatch
 from worker.offload.strategies import Strategy
 from worker.offload.ticket import Lane, Order, Ticket
 
@@ -60,7 +61,10 @@ class Carousel:
         """
         options = Options(**{**{n: getattr(options, n) for n in Options.__dataclass_fields__}, **changes})
         where = options.device if options.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-        self._engine = Engine(pipe, int(vram_budget_gib * GIB), open_device(where, options.unpack), options)
+        watch = Stopwatch()
+        with watch.part("device"):
+            device = open_device(where, options.unpack)
+        self._engine = Engine(pipe, int(vram_budget_gib * GIB), device, options, watch)
         self._engine.start()
         logger.info("carousel ready\n%s", self.plan)
 

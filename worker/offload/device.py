@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 
 from worker.offload import card_memory, packing
+from worker.offload.card_memory import note_memory_before
 
 logger = logging.getLogger(__name__)
 
+#: Most of registering memory is the kernel's work page by page.
+PINNING_THREADS = 4
 #: Unpacks uint8 bytes of a layout into int16 values, all on the device, in the current stream.
 Unpack = Callable[[torch.Tensor, packing.Packed, torch.Tensor], None]
 
@@ -134,6 +138,15 @@ class Device:
     def pin(self, tensor: torch.Tensor) -> bool:
         """Register host memory for fast copies; False when the system refuses."""
         return True
+
+    def pin_all(self, tensors: Sequence[torch.Tensor]) -> bool:
+        """Register all, several at the same time; False when the system refused any."""
+        with ThreadPoolExecutor(PINNING_THREADS) as pool:
+            return all(list(pool.map(self._pin_apart, tensors)))
+
+    def _pin_apart(self, tensor: torch.Tensor) -> bool:
+        self.enter_thread()
+        return self.pin(tensor)
 
     def unpin(self, tensor: torch.Tensor) -> None:
         """Undo `pin`."""
@@ -322,9 +335,7 @@ class CudaDevice(Device):
         torch.cuda.cudart().cudaHostUnregister(tensor.data_ptr())
 
     def process_bytes(self) -> int:
-        return max(
-            card_memory.own_bytes(self.where), card_memory.used_bytes(self.where) - _BEFORE.get(self.where, 0), 0
-        )
+        return max(card_memory.own_bytes(self.where), card_memory.bytes_since(self.where), 0)
 
     def peak_bytes(self, reset: bool = False) -> int:
         peak = torch.cuda.max_memory_allocated(self.where)
@@ -385,12 +396,3 @@ def open_device(where: str | torch.device, unpack: Unpack | None = None) -> Devi
     if device.type == "cuda":
         return CudaDevice(torch.device("cuda", device.index or 0), unpack)
     return Device(device, unpack)
-
-
-#: Bytes in use on each card before this process started CUDA there.
-_BEFORE: dict[torch.device, int] = {}
-
-
-def note_memory_before(where: torch.device) -> None:
-    """Remember the card's memory in use; call it before anything else touches the card, if anything else does."""
-    _BEFORE.setdefault(where, card_memory.used_bytes(where))

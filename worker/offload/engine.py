@@ -21,6 +21,7 @@ from worker.offload.placement import Placement, is_out_of_memory
 from worker.offload.plan import Plan
 from worker.offload.planner import overtakers
 from worker.offload.rider import Rider, call_arguments, own_pipeline, to_pixels
+from worker.offload.stopwatch import Stopwatch
 from worker.offload.ticket import Order, Ticket, TicketCanceled
 from worker.offload.turn import Turntable
 
@@ -40,7 +41,9 @@ RETRIES = 3
 class Engine(threading.Thread):
     """Everything that touches the pipeline or the device runs in this one thread."""
 
-    def __init__(self, pipe: Any, budget: int, device: Device, options: Options) -> None:
+    def __init__(
+        self, pipe: Any, budget: int, device: Device, options: Options, watch: Stopwatch | None = None
+    ) -> None:
         super().__init__(name="carousel", daemon=True)
         self._pipe, self._budget, self._device, self._options = pipe, budget, device, options
         self._change = threading.Condition()
@@ -56,6 +59,7 @@ class Engine(threading.Thread):
         self._lead: deque[Mark] = deque()
         self._turns = self._pictures = self._rides = 0
         self._placement: Placement | None = None
+        self._watch = watch or Stopwatch()
         self.progress_stamp = time.monotonic()
 
     # Called from other threads
@@ -139,7 +143,7 @@ class Engine(threading.Thread):
             "fetched_bytes": self._device.fetched_bytes,
             "state_bytes": self._device.state_bytes,
             "parkings": self._placement.lot.parkings if self._placement and self._placement.lot else 0,
-            "start_seconds": dict(self._placement.seconds) if self._placement else {},
+            "start_seconds": self._watch.seconds,
             "corrections": self._placement.corrections if self._placement else 0,
             "prompt_cache_hits": self._placement.assembly.cache.hits if self._placement else 0,
         }
@@ -156,7 +160,10 @@ class Engine(threading.Thread):
         herald = threading.Thread(target=self._herald, name="carousel-herald", daemon=True)
         herald.start()
         try:
-            self._placement = Placement(self._pipe, self._budget, self._device, self._options, self._ride_now)
+            with self._watch.part("assembly"):
+                self._placement = Placement(
+                    self._pipe, self._budget, self._device, self._options, self._ride_now, watch=self._watch
+                )
             self._table = Turntable(self._placement.assembly.route)
             self._placement.open()
         except BaseException as error:

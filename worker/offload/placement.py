@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from worker.offload.parking import Lot
 from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, Wishes
 from worker.offload.planner import bare_plan, fits_in_place, make_plan
 from worker.offload.rider import current_rider
+from worker.offload.stopwatch import Stopwatch
 from worker.offload.strategies import find_strategy
 from worker.offload.ticket import Order
 from worker.offload.warm_up import WarmUp
@@ -54,14 +54,21 @@ class Placement:
     """A pipeline's parts in their places. `ride` draws pictures, some at the same time, here and now."""
 
     def __init__(
-        self, pipe: Any, budget: int, device: Device, options: Options, ride: Callable[[list[Order]], None]
+        self,
+        pipe: Any,
+        budget: int,
+        device: Device,
+        options: Options,
+        ride: Callable[[list[Order]], None],
+        *,
+        watch: Stopwatch,
     ) -> None:
         self._pipe, self.budget, self._device, self._options, self._ride = pipe, budget, device, options, ride
         strategy = options.strategy or find_strategy(pipe, options.strategy_file)
         self.assembly = Assembly(pipe, strategy, device)
         self.gauge: Gauge | None = None
         self._forms: CompiledForms | None = None
-        self._warm_up = WarmUp(pipe, options, ride)
+        self._warm_up = WarmUp(pipe, options, ride, watch)
         self._missed = 0  # bytes that plans turned out to lack
         self._decode, self._seats = self._wished_decode(), options.seats
         self._packing = PackingChoice(options.packing, device, Path(options.compile_cache or default_cache_dir()))
@@ -71,42 +78,39 @@ class Placement:
         self.lot: Lot | None = None
         self._is_open = False
         self._was_remembered = False
-        self.seconds: dict[str, float] = {}  # what opening took, by part
+        self.watch = watch
         self.corrections = 0
 
     def open(self) -> None:
         """Take the pipeline apart and put everything where the plan says."""
         options, assembly = self._options, self.assembly
-        with self._timed("fixed parts"):
+        with self.watch.part("fixed parts"):
             assembly.move_fixed_parts()
         self._facts = self._assumed_facts()
         in_place = fits_in_place(assembly.facts(options.steps), self.budget, self._facts, self._wishes)
         if not in_place:
             self._fill_host()  # the plan needs the packed sizes
-        self._close_gates()
+        with self.watch.part("gates"):
+            self._close_gates()
         self._was_remembered = not in_place and self._remember()
         measures = self._device.is_cuda and not in_place and not self._was_remembered
-        with self._timed("first rides"):
+        with self.watch.part("first rides"):
             if measures:
                 self._measure()
             else:
-                self._place(self._make_plan())
+                with self.watch.part("placing"):
+                    self._place(self._make_plan())
                 self._ride_named()
         if self._forms is not None:
             self._forms.freeze()
-            with self._timed("unnamed sizes"):
+            with self.watch.part("unnamed sizes"):
                 self._warm_up.unnamed()
         if measures:
-            self._place(self._make_plan())
-        with self._timed("settling"):
+            with self.watch.part("placing"):
+                self._place(self._make_plan())
+        with self.watch.part("settling"):
             self._settle()
         self._is_open = True
-
-    @contextlib.contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
-        begun = time.monotonic()
-        yield
-        self.seconds[part] = round(time.monotonic() - begun, 2)
 
     def shrink(self) -> None:
         """Free what is cached, and plan with a resident less, or with fewer riders; the way of decoding stays.
@@ -212,9 +216,10 @@ class Placement:
         assert weights is not None
         gauge = self.gauge = Gauge(self._device, weights.arena_bytes, weights.lent_bytes)
         gauge.begin()
-        self._ride([self._warm_up.longest()])
-        gauge.forget_times()
-        self._ride([self._warm_up.usual()])
+        with self.watch.part("gauged"):
+            self._ride([self._warm_up.longest()])
+            gauge.forget_times()
+            self._ride([self._warm_up.usual()])
         self.gauge = None
         largest = {block.stop.stage: block for block in sorted(self.assembly.blocks, key=lambda b: b.carried_bytes)}
         sample = max(largest.values(), key=lambda block: block.carried_bytes).host
@@ -316,11 +321,11 @@ class Placement:
     def _fill_host(self) -> None:
         """Bring the weights into host memory, packed if the device can unpack; else disk need not hold them twice."""
         options = self._options
-        with self._timed("kernel check"):
+        with self.watch.part("kernel check"):
             self._packing.settle(block.raw_bytes // 2 for block in self.assembly.blocks if block.is_bf16)
-        with self._timed("host weights"):
+        with self.watch.part("host weights"):
             cache = "" if self._packing.fault else options.weights_cache
-            self.assembly.fill_host(self._packing.is_on, options.identity, cache)
+            self.assembly.fill_host(self._packing.is_on, options.identity, cache, self.watch)
 
     def _place(self, plan: Plan) -> None:
         if not plan.in_place and self.assembly.host is None:

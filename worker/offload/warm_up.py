@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from worker.offload.stopwatch import Stopwatch
 from worker.offload.text import prompt_of_length
 from worker.offload.ticket import Order
 
@@ -21,34 +22,38 @@ OVERLONG = "and more " * 700
 class WarmUp:
     """Rides by the sizes and caption lengths that `options` name. `ride` draws pictures together, here and now."""
 
-    def __init__(self, pipe: Any, options: Options, ride: Callable[[list[Order]], None]) -> None:
-        self._pipe, self._options, self._ride = pipe, options, ride
+    def __init__(self, pipe: Any, options: Options, ride: Callable[[list[Order]], None], watch: Stopwatch) -> None:
+        self._pipe, self._options, self._draw, self._watch = pipe, options, ride, watch
         self._count = 0
 
     def named(self) -> None:
         """Every size with every caption length, one after another."""
         for height, width in self._options.warm_up:
             for tokens in self._options.captions:
-                self._ride([self._order(height, width, tokens)])
+                self._ride(f"{height} x {width}, {tokens} tokens", self._order(height, width, tokens))
 
     def house(self, seats: int) -> None:
         """A full house of the largest pictures."""
-        self._ride([self.longest() for _ in range(seats)])
+        self._ride("a full house", *[self.longest() for _ in range(seats)])
 
     def mixed(self, seats: int, pictures: int) -> None:
         """More pictures than there are seats, of all caption lengths and one of no named size."""
         height, width = self._options.warm_up[0]
         lengths = [self._options.captions[at % len(self._options.captions)] for at in range(max(pictures, seats))]
-        self._ride([*[self._order(height, width, tokens) for tokens in lengths], self._odd()])
+        self._ride("mixed", *[self._order(height, width, tokens) for tokens in lengths], self._odd())
 
     def unnamed(self) -> None:
         """Sizes and lengths that were not named compile their common form; so does a prompt that is too long."""
         order = self._odd()
-        self._ride([order])
+        self._ride("one", order)
         if self._options.guided:
             for prompt in (order.prompt, "a"):  # longer than the empty second prompt, and as long
-                self._ride([replace(order, prompt=prompt, guidance_scale=2.0)])
-        self._ride([replace(order, prompt=f"{order.prompt} {OVERLONG}")])
+                self._ride("guided", replace(order, prompt=prompt, guidance_scale=2.0))
+        self._ride("too long a prompt", replace(order, prompt=f"{order.prompt} {OVERLONG}"))
+
+    def _ride(self, name: str, *orders: Order) -> None:
+        with self._watch.part(name):
+            self._draw(list(orders))
 
     def longest(self) -> Order:
         """The picture that takes most memory."""
