@@ -31,9 +31,10 @@ FORM_PARTS_MOST = 32
 
 #: With a part in the OpenAPI document, in its order.
 DESCRIBED = (
-    jobs, images, models, batches, keys, session, sign_up, usage, account, webhooks, admin, admin_service, ops,
+    jobs, pictures, images, models, batches, keys, session, sign_up, usage, account, webhooks, admin, admin_service,
+    ops,
 )  # fmt: skip
-UNDESCRIBED = (pictures, page, docs_routes)
+UNDESCRIBED = (page, docs_routes)
 
 
 def create_app(parts: Services) -> OpenAPI:

@@ -82,6 +82,21 @@ class JobUrls(BaseModel):
     image: str | None
 
 
+class Provenance(BaseModel):
+    """What made a picture."""
+
+    object: Literal["provenance"] = "provenance"
+    id: str
+    sha256: str
+    width: int
+    height: int
+    created_at: int
+    parameters: EffectiveParameters
+    model: ModelRef
+    software: str
+    digital_source_type: Annotated[str, Field(description="IPTC's word for a picture that a trained model made.")]
+
+
 class JobObject(BaseModel):
     """A job. Times are Unix seconds; `eta_seconds` counts from now and is null while `paused`: the operator stopped
     what the job waits for. `fingerprint` stands for all that determines the pixels where the request named a seed:

@@ -41,6 +41,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
             schemas[name]["example"] = example
     _add_problems(made)
     _add_limits(made)
+    _free_bodies(made)
     made["webhooks"] = {kind: {"post": _webhook(kind)} for kind in EVENTS}
     return made
 
@@ -93,6 +94,17 @@ def _add_problems(document: dict[str, Any]) -> None:
             for status, answer in operation["responses"].items():
                 if list(answer.get("content", ())) == [PROBLEM_JSON] and status in by_status:
                     operation["responses"][status] = {"$ref": f"#/components/responses/Problem{status}"}
+
+
+def _free_bodies(document: dict[str, Any]) -> None:
+    """A body of which no member is required may be left out: it is read as one without members."""
+    schemas = document["components"]["schemas"]
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            body = operation.get("requestBody", {})
+            name = body.get("content", {}).get(_JSON, {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
+            if name in schemas and not schemas[name].get("required"):
+                body["required"] = False
 
 
 def _add_limits(document: dict[str, Any]) -> None:

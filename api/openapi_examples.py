@@ -97,6 +97,11 @@ DELIVERY: dict[str, Any] = {
 #: Schema → example; a model's own example wins.
 EXAMPLES: dict[str, Any] = {
     "JobObject": JOB,
+    "Provenance": {
+        "object": "provenance", "id": JOB_ID, "sha256": SHA256, "width": 1024, "height": 1024, "created_at": BEGUN,
+        "parameters": PARAMETERS, "model": {"id": "z-image-turbo", "revision": "main"}, "software": "zimg 0.1.0",
+        "digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
+    },
     "JobList": {"object": "list", "data": [JOB], "has_more": False, "next_cursor": None},
     "CancelMany": {"ids": [JOB_ID]},
     "ImagesResponse": {

@@ -17,6 +17,7 @@ from api.objects import ProblemObject
 
 JOBS = Tag(name="Jobs", description="Pictures as jobs: hand in, look, wait, cancel.")
 OPENAI = Tag(name="OpenAI", description="Works with OpenAI's own clients: change `base_url` and nothing else.")
+PICTURES = Tag(name="Pictures", description="One address for each, without a key: for pages, importers and people.")
 BATCHES = Tag(name="Batches", description="A product list in, the same list with links out.")
 ACCOUNT = Tag(name="Account", description="Keys, sessions, usage.")
 WEBHOOKS = Tag(name="Webhooks", description="Signed events by Standard Webhooks, tried again for three days.")

@@ -4,29 +4,60 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Response, jsonify, request
+from pydantic import BaseModel, Field
 
+from api import objects
 from api.context import Services, services
 from api.job_json import effective_parameters
+from api.openapi_parts import PICTURES, problems, routes
 from api.thumbnails import WIDTHS, snap
 from core import __version__
-from core.errors import Gone, InvalidRequest, NotFound
+from core.errors import Gone, NotFound
 from core.job import Job
 from core.provenance import TRAINED_ALGORITHMIC_MEDIA
 
-pictures = Blueprint("pictures", __name__)
+pictures = routes("pictures", PICTURES)
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 #: The bytes under an id never change; a year is HTTP's longest useful age.
 CACHE_CONTROL = "public, max-age=31536000, immutable"
 
 
-@pictures.get("/i/<job_id>.png")
-def picture(job_id: str) -> Response:
+class PicturePath(BaseModel):
+    """The id of the picture's job."""
+
+    job_id: Annotated[str, Field(description="32 hexadecimal digits.", examples=["9f2c41d0b7e84a7c8d5e6f0a1b2c3d4e"])]
+
+
+class PictureQuery(BaseModel):
+    """How a browser takes it."""
+
+    download: Annotated[str | None, Field(description="There, with any value: browsers save it as a file.")] = None
+
+
+class ThumbnailQuery(PictureQuery):
+    """How wide the copy is."""
+
+    w: Annotated[int, Field(ge=1, le=WIDTHS[-1], description="Pixels; 160, 320, 640 and 1024 are made.")] = 320
+
+
+def _bytes_of(mimetype: str) -> dict[str, Any]:
+    return {"content": {mimetype: {"schema": {"type": "string", "format": "binary"}}}, "description": "The picture"}
+
+
+@pictures.get(
+    "/i/<job_id>.png",
+    summary="A picture, under an address that lasts",
+    description="Needs no key, answers GET, HEAD and Range, and its bytes never change. The PNG tells its parameters.",
+    responses={200: _bytes_of("image/png"), 206: _bytes_of("image/png"), **problems(404, 410, 416, 503)},
+)
+def picture(path: PicturePath, query: PictureQuery) -> Response:
     """The PNG; flask answers HEAD by the same function."""
     parts = services()
-    job = find_finished(parts, job_id)
+    job = find_finished(parts, path.job_id)
     assert job.picture is not None
     response = Response(mimetype="image/png", headers=_headers(job, suffix="png"))
     response.set_etag(job.picture.sha256)
@@ -42,13 +73,17 @@ def picture(job_id: str) -> Response:
     return response
 
 
-@pictures.get("/i/<job_id>.webp")
-def thumbnail(job_id: str) -> Response:
-    """A small copy, `w` pixels wide (160, 320, 640 or 1024), for lists of pictures."""
+@pictures.get(
+    "/i/<job_id>.webp",
+    summary="A small copy, for lists of pictures",
+    responses={200: _bytes_of("image/webp"), **problems(400, 404, 410, 503)},
+)
+def thumbnail(path: PicturePath, query: ThumbnailQuery) -> Response:
+    """As wide as the first of WIDTHS that is wide enough; never wider than the picture."""
     parts = services()
-    job = find_finished(parts, job_id)
+    job = find_finished(parts, path.job_id)
     assert job.picture is not None
-    width, sha256 = snap(_width()), job.picture.sha256
+    width, sha256 = snap(query.w), job.picture.sha256
     response = Response(mimetype="image/webp", headers=_headers(job, suffix="webp"))
     response.set_etag(f"{sha256}-{width}")
     if not request.if_none_match.contains(f"{sha256}-{width}"):
@@ -57,36 +92,32 @@ def thumbnail(job_id: str) -> Response:
     return response
 
 
-@pictures.get("/i/<job_id>.json")
-def provenance(job_id: str) -> Response:
-    """What made the picture: parameters, model and version, and that a machine drew it."""
+@pictures.get(
+    "/i/<job_id>.json",
+    summary="What made a picture",
+    description="Parameters, model and version, and that a machine drew it. Needs no key.",
+    responses={200: objects.Provenance, **problems(404, 410, 503)},
+)
+def provenance(path: PicturePath) -> Response:
+    """The picture's record, without what is its owner's alone."""
     parts = services()
-    job = find_finished(parts, job_id)
+    job = find_finished(parts, path.job_id)
     assert job.picture is not None
     profile = parts.profile_named(job.request.model)
-    response = jsonify(
-        {
-            "object": "provenance",
-            "id": job.id,
-            "sha256": job.picture.sha256,
-            "width": job.picture.width,
-            "height": job.picture.height,
-            "created_at": job.created_ms // 1000,
-            "parameters": effective_parameters(job).model_dump(mode="json"),
-            "model": {"id": profile.id, "revision": profile.revision},
-            "software": f"zimg {__version__}",
-            "digital_source_type": TRAINED_ALGORITHMIC_MEDIA,
-        }
+    shown = objects.Provenance(
+        id=job.id,
+        sha256=job.picture.sha256,
+        width=job.picture.width,
+        height=job.picture.height,
+        created_at=job.created_ms // 1000,
+        parameters=effective_parameters(job),
+        model=objects.ModelRef(id=profile.id, revision=profile.revision),
+        software=f"zimg {__version__}",
+        digital_source_type=TRAINED_ALGORITHMIC_MEDIA,
     )
+    response = jsonify(shown.model_dump(mode="json"))
     response.headers["Cache-Control"] = "public, no-cache"
     return response
-
-
-def _width() -> int:
-    sent = request.args.get("w", "320")
-    if not (sent.isascii() and sent.isdigit() and 1 <= int(sent[:6]) <= WIDTHS[-1]):
-        raise InvalidRequest(f"w must be a number of pixels from 1 to {WIDTHS[-1]}", field="w", code="out_of_range")
-    return int(sent)
 
 
 def find_finished(parts: Services, job_id: str) -> Job:

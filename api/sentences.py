@@ -81,7 +81,6 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ("{name} must be above {least}", "{name} 须大于 {least}"),
         ("{name} needs at least {least} entries", "{name} 至少须有 {least} 项"),
         ("{name} needs at least {least} characters", "{name} 至少须有 {least} 个字符"),
-        ("w must be a number of pixels from {least} to {most}", "w 须为 {least} 到 {most} 之间的像素数"),
     ),
     "too_long": (
         ("prompt has {length} characters; at most {most} are read", "prompt 有 {length} 个字符，最多读取 {most} 个"),

@@ -100,7 +100,7 @@ def test_the_openapi_document_is_valid_and_names_every_route(http, parts):
     routes = {
         re.sub(r"<(?:[^:>]+:)?(\w+)>", r"{\1}", rule.rule)
         for rule in http.application.url_map.iter_rules()
-        if rule.rule.startswith("/v1/")
+        if rule.rule.startswith(("/v1/", "/i/"))
     }
     assert routes <= set(document["paths"])
 
@@ -146,6 +146,14 @@ def test_every_body_of_the_document_has_an_example_that_fits_its_schema(http, pa
         if schemas[name].get("type") == "object":
             assert "example" in schemas[name], name
             assert against(document, name, schemas[name]["example"]) == [], name
+
+
+def test_a_body_is_required_only_where_a_member_of_it_is(http, parts):
+    paths = http.get("/openapi.json").json["paths"]
+
+    assert paths["/v1/jobs"]["post"]["requestBody"]["required"] is True
+    assert paths["/v1/webhooks/{endpoint_id}/rotate"]["post"]["requestBody"]["required"] is False
+    assert paths["/v1/batches"]["post"]["requestBody"]["required"] is True
 
 
 def test_an_example_that_does_not_fit_would_be_noticed(http, parts):
