@@ -21,6 +21,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestedRangeN
 
 from api.context import base_url
 from api.language import Language, preferred_language
+from api.problem_page import is_for_a_person, page_of
 from api.problems import PROBLEMS, VIOLATED_POLICY, Problem
 from api.sentences import OF_PYDANTIC
 from api.translation import advice_for, in_chinese, patience
@@ -208,6 +209,8 @@ def answer(code: str, detail: str, *, error: BaseException | None = None, patien
         ]
     body |= getattr(error, "extra", {})
     response = Response(json.dumps(body), status=problem.status, content_type=PROBLEM_JSON)
+    if is_for_a_person():
+        response = Response(page_of(body, language), status=problem.status, mimetype="text/html")
     response.headers["Content-Language"] = language
     response.headers["Cache-Control"] = "no-store"
     _add_retry_headers(response, error, retry_after)

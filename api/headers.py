@@ -45,13 +45,12 @@ def body_hash(body: Mapping[str, Any]) -> str:
 
 
 def preference() -> Preference:
-    """`Prefer: wait=N`, cut to what we grant, or `respond-async`."""
+    """`Prefer: wait=N`, cut to what we grant; `respond-async` alone waits for nothing, which is what we do anyway."""
     sent = ", ".join(request.headers.getlist("Prefer"))
-    if "respond-async" in sent.lower():
-        return Preference(0, "respond-async")
     match = _PREFER_WAIT.search(sent)
     seconds = min(int(match[1]), WAIT_SECONDS_MOST) if match else 0
-    return Preference(seconds, f"wait={seconds}" if seconds else "")
+    applied = ["respond-async"] if "respond-async" in sent.lower() else []
+    return Preference(seconds, ", ".join([*applied, *([f"wait={seconds}"] if seconds else [])]))
 
 
 def name_ignored(response: Response, names: list[str]) -> None:

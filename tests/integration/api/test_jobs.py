@@ -89,6 +89,14 @@ def test_prefer_wait_gives_the_running_job_when_the_time_is_over(http, worker):
     assert answer.json["status"] == "queued"
 
 
+def test_respond_async_alone_waits_for_nothing_and_with_a_wait_for_so_long(http, worker):
+    at_once = http.post("/v1/jobs", json={"prompt": "a"}, headers={"Prefer": "respond-async"})
+    after = http.post("/v1/jobs", json={"prompt": "a", "seed": 2}, headers={"Prefer": "respond-async, wait=1"})
+
+    assert (at_once.status_code, at_once.headers["Preference-Applied"]) == (202, "respond-async")
+    assert (after.status_code, after.headers["Preference-Applied"]) == (202, "respond-async, wait=1")
+
+
 def test_polling_with_an_etag_is_answered_304_until_something_changes(http, worker):
     job = submit(http)
     url = f"/v1/jobs/{job['id']}"

@@ -143,3 +143,28 @@ def test_an_object_lost_from_storage_is_an_error_not_an_empty_picture(http, draw
 
     assert answer.status_code >= 404
     assert answer.content_type == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("en", "This picture expired or was deleted."), ("zh-CN", "这张图片已过期或被删除。")],
+)
+def test_a_person_who_opens_a_link_that_has_ended_reads_a_page(http, drawn, language, words):
+    http.delete(f"/v1/jobs/{drawn[0]}")
+    browser = {"Accept": "text/html,application/xhtml+xml,image/webp,*/*;q=0.8", "Accept-Language": language}
+
+    read = http.get(f"/i/{drawn[0]}.png", headers=browser)
+    program = http.get(f"/i/{drawn[0]}.png", headers={"Accept": "image/avif,image/*,*/*;q=0.8"})
+
+    assert (read.status_code, read.mimetype) == (410, "text/html")
+    assert words in read.text
+    assert read.headers["Content-Language"] == language
+    assert (program.status_code, program.mimetype) == (410, "application/problem+json")
+
+
+def test_a_page_about_a_wrong_address_shows_nothing_of_it_as_markup(http, parts):
+    read = http.get("/<script>alert(1)</script>", headers={"Accept": "text/html"})
+
+    assert (read.status_code, read.mimetype) == (404, "text/html")
+    assert "<script" not in read.text
+    assert http.get("/v1/nope", headers={"Accept": "text/html"}).mimetype == "application/problem+json"
