@@ -11,7 +11,7 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 
 from api.limits import tell_limits
-from core.logs import get_logger, log_request
+from core.logs import log_request
 from core.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from core.redis_client import bound_patience
 
@@ -50,8 +50,6 @@ CORS_EXPOSED_HEADERS = [
     "Idempotency-Replayed", "Preference-Applied", "ETag", "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", "x-should-retry",
 ]  # fmt: skip
-
-log = get_logger(__name__)
 
 
 def install(app: Flask, cors_origins: tuple[str, ...]) -> None:
@@ -100,6 +98,6 @@ def _count(response: Response) -> None:
         HTTP_REQUESTS.labels(method, route, str(response.status_code)).inc()
         if response.mimetype != "text/event-stream":
             HTTP_SECONDS.labels(method, route).observe(seconds)
-        log_request(log, request_id=request_id, seconds=seconds)
+        log_request(request_id=request_id, seconds=seconds)
 
     response.call_on_close(finished)

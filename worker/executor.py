@@ -125,7 +125,7 @@ class Executor:
             self._shelve(lease)
         else:
             self._finish(held, outcome)
-        log_request(log, request_id=lease.job_id, seconds=time.monotonic() - taken_at)
+        log_request(request_id=lease.job_id, seconds=time.monotonic() - taken_at)
 
     def _shelve(self, lease: Lease) -> None:
         """Free the seat. The lease goes on, and the shelf ends the job."""

@@ -4,6 +4,8 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,11 +23,20 @@ def settings(tmp_path: Path):
 def test_a_request_line_holds_time_level_id_and_duration_and_nothing_else(settings, capsys):
     configure_logging(settings)
 
-    log_request(get_logger("api"), request_id="req_1", seconds=0.0123)
+    log_request(request_id="req_1", seconds=0.0123)
 
     line = json.loads(capsys.readouterr().err)
     assert sorted(line) == ["duration_ms", "level", "request_id", "ts"]
     assert line["duration_ms"] == 12.3
+    assert datetime.now(UTC) - datetime.fromisoformat(line["ts"]) < timedelta(seconds=60)
+
+
+def test_a_request_line_keeps_to_the_level_that_was_set(settings, capsys):
+    configure_logging(replace(settings, log_level="warning"))
+
+    log_request(request_id="req_1", seconds=0.0123)
+
+    assert capsys.readouterr().err == ""
 
 
 def test_prompts_and_secrets_are_dropped_whoever_logs_them(settings, capsys):
