@@ -5,12 +5,15 @@
 Three starts of the worker's own code, each in a process of its own: *cold* (weights packed from the model's files),
 *packed* (read from the packed store on disk) and *restart* (found in shared memory). The model is written to the
 folder first, full shape, random weights; its files then lie in the page cache, unless `--evict` asks the system to
-forget them. Seconds count from just before the import of torch. `--tiny` tries the script out on a CPU.
+forget them. Seconds count from just before the import of torch; `cpu_s` is the process's own time. `parts_s` says
+what the engine did until it was ready, `compiler_s` what torch's compiler did meanwhile, `forms` whether it found them.
+`--tiny` tries the script out on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -22,40 +25,92 @@ from typing import Any
 KINDS = ("cold", "packed", "restart")
 CHILD_SECONDS = 400.0
 STORE_SECONDS = 150.0
+#: Functions of the compiler that took less in all are not told.
+LEAST_SECONDS = 0.1
 
 
 def start_once(kind: str) -> None:
     """In the child: start as the worker does and draw one picture; prints the seconds of each milestone."""
-    begun = time.perf_counter()
-    stamps: dict[str, Any] = {"what": "start", "kind": kind}
+    begun, spent = time.perf_counter(), time.process_time()
+    stamps: dict[str, Any] = {"what": "start", "kind": kind, "cpu_s": {}}
 
     def stamp(name: str) -> None:
         stamps[name] = round(time.perf_counter() - begun, 2)
+        stamps["cpu_s"][name.removesuffix("_s")] = round(time.process_time() - spent, 2)
 
     import torch
 
+    stamp("torch_s")
     from core.settings import Settings
     from worker.offload import host_weights
-    from worker.pipeline import load_model, make_engine
+    from worker.pipeline import choose_device, choose_dtype, load_model, make_engine
 
     host_weights.SETTLE_SECONDS = 20.0  # long enough for the first picture to come first
     stamp("imported_s")
     settings = Settings.from_env()
+    choose_dtype(settings, choose_device(settings))
+    stamp("card_s")  # CUDA has started
+    import_classes(Path(settings.model))
+    stamp("classes_s")
     model = load_model(settings)
     stamp("loaded_s")
     engine: Any = make_engine(settings, model)
     stamp("ready_s")
     stamps["parts_s"] = engine.report["start_seconds"]
+    stamps["compiler_s"], stamps["forms"] = compiler_seconds(), compiled_forms()
+    stamps["packing"], stamps["corrections"] = (
+        engine.plan.packing_fault or engine.plan.packing,
+        engine.report["corrections"],
+    )
     width, height = model.profile.default_size
     image = engine.submit(prompt="a red mug", height=height, width=width, seed=0, steps=4).result(120)
     stamp("picture_s")
     stamps["size"] = list(image.size)
+    stamps["pixels"] = hashlib.sha256(image.tobytes()).hexdigest()[:16]  # the same in every kind of start
     stamps["host_peak_gib"] = round(peak_host_bytes() / 2**30, 2)
     stamps["card"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     if kind == "cold":
         stamps["kept_s"] = wait_for_store(Path(settings.weights_dir), begun)
     engine.close()
     print(json.dumps(stamps), flush=True)
+
+
+def import_classes(folder: Path) -> None:
+    """Import what the model's index names, so that reading its files is told apart from importing."""
+    import diffusers
+    import transformers
+
+    index = json.loads((folder / "model_index.json").read_text())
+    getattr(diffusers, index["_class_name"])
+    for library, name in (value for value in index.values() if isinstance(value, list)):
+        if library in ("diffusers", "transformers") and name:
+            getattr(diffusers if library == "diffusers" else transformers, name)
+
+
+def compiler_seconds() -> dict[str, float]:
+    """What torch itself says its compiler spent, by function; outer ones contain inner ones."""
+    from torch._dynamo.utils import compilation_time_metrics
+
+    sums = {name: round(sum(seconds), 2) for name, seconds in compilation_time_metrics.items()}
+    return {
+        name: seconds for name, seconds in sorted(sums.items(), key=lambda pair: -pair[1]) if seconds >= LEAST_SECONDS
+    }
+
+
+def compiled_forms() -> dict[str, int]:
+    """How many forms were traced, and how many of them were found whole, found in part, or compiled."""
+    from torch._dynamo.utils import counters
+
+    whole, kernels = counters["aot_autograd"], counters["inductor"]
+    names = {
+        "traced": counters["stats"]["unique_graphs"],
+        "found": whole["autograd_cache_hit"],
+        "not found": whole["autograd_cache_miss"],
+        "not to be kept": whole["autograd_cache_bypass"],
+        "kernels found": kernels["fxgraph_cache_hit"],
+        "kernels compiled": kernels["fxgraph_cache_miss"],
+    }
+    return {name: int(count) for name, count in names.items()}
 
 
 def wait_for_store(weights: Path, begun: float) -> float | None:

@@ -7,10 +7,12 @@ what came before, and nothing is compiled while jobs ride.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import threading
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,28 @@ def keep_compiled(folder: str | Path) -> None:
         for name, inner in FOLDERS.items():
             if os.environ.get(name) in (None, default_cache_dir()):  # torch names its own in the temporary folder
                 os.environ[name] = str(Path(folder).absolute() / inner)
+
+
+@contextlib.contextmanager
+def compiler_woken_beside(backend: str) -> Iterator[None]:
+    """Import inductor, if that is the backend, in a thread while what is inside waits for disk and kernel."""
+    thread = threading.Thread(target=_wake_compiler, name="compiler", daemon=True)
+    if backend == "inductor":
+        thread.start()
+    try:
+        yield
+    finally:
+        if thread.ident is not None:
+            thread.join()
+
+
+def _wake_compiler() -> None:
+    """Trouble is told by whoever compiles first."""
+    with contextlib.suppress(Exception):
+        import torch._inductor.compile_fx  # noqa: F401
+        from torch._inductor.codecache import torch_key
+
+        torch_key()  # reads all of torch's own files, for the keys under which forms are kept
 
 
 def _mark_keepable() -> None:

@@ -14,7 +14,7 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from worker.offload import strips
 from worker.offload.assembly import Assembly
-from worker.offload.compiling import CompiledForms, keep_compiled
+from worker.offload.compiling import CompiledForms, compiler_woken_beside, keep_compiled
 from worker.offload.device import Device
 from worker.offload.experience import Experience, Notebook
 from worker.offload.gauge import Gauge
@@ -84,6 +84,8 @@ class Placement:
     def open(self) -> None:
         """Take the pipeline apart and put everything where the plan says."""
         options, assembly = self._options, self.assembly
+        if self._compiles:
+            keep_compiled(options.compile_cache)  # before anything is: the unpacking kernel is checked first
         with self.watch.part("fixed parts"):
             assembly.move_fixed_parts()
         self._facts = self._assumed_facts()
@@ -162,13 +164,14 @@ class Placement:
             self.lot.close()
         self._device.trim()
 
-    def _close_gates(self) -> None:
+    @property
+    def _compiles(self) -> bool:
         choice = self._options.compile
-        compiles = choice == "on" or (choice == "auto" and self._device.is_cuda)
-        self._forms = None
-        if compiles:
-            options = self._options
-            keep_compiled(options.compile_cache)
+        return choice == "on" or (choice == "auto" and self._device.is_cuda)
+
+    def _close_gates(self) -> None:
+        self._forms, options = None, self._options
+        if self._compiles:
             self._forms = CompiledForms(self.assembly.strategy, options.compile_backend, guided=options.guided)
         self.assembly.close_gates(self._forms.of if self._forms else lambda block: None)
         self._close_decoder(self._forms)
@@ -323,7 +326,8 @@ class Placement:
         options = self._options
         with self.watch.part("kernel check"):
             self._packing.settle(block.raw_bytes // 2 for block in self.assembly.blocks if block.is_bf16)
-        with self.watch.part("host weights"):
+        backend = options.compile_backend if self._compiles else ""
+        with self.watch.part("host weights"), compiler_woken_beside(backend):
             cache = "" if self._packing.fault else options.weights_cache
             self.assembly.fill_host(self._packing.is_on, options.identity, cache, self.watch)
 
