@@ -112,7 +112,7 @@ function svg(tag, attributes) {
   return element;
 }
 
-const CHART = { width: 720, height: 180, left: 44, bottom: 24, top: 12 };
+const CHART = { width: 720, height: 184, left: 44, bottom: 28, top: 12 };
 
 // Pictures by day as bars, with a scale; the same numbers stand in a table for who can not see it.
 export function chart(days) {
@@ -128,9 +128,15 @@ export function chart(days) {
   days.forEach((one, index) => {
     const x = left + index * step + step * 0.16;
     drawn.append(bar(x, step * 0.68, one.used, 0, scale, 'chart-bar', one), bar(x, step * 0.68, one.reserved, one.used, scale, 'chart-bar chart-reserved', one));
-    if ((days.length - 1 - index) % 7 === 0) drawn.append(label(x + step * 0.34, height - 6, day(one.date), index === days.length - 1 ? 'end' : 'middle', step));
+    if ((days.length - 1 - index) % 7 === 0) drawn.append(dayLabel(x + step * 0.34, day(one.date), index, days.length));
   });
   return drawn;
+}
+
+// The first and the last keep within the chart's ends, where other words would stand.
+function dayLabel(x, text, index, count) {
+  if (index < 4) return label(CHART.left, CHART.height - 4, text, 'start');
+  return label(x, CHART.height - 4, text, index === count - 1 ? 'end' : 'middle');
 }
 
 function bar(x, width, units, from, scale, className, one) {

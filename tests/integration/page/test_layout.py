@@ -28,6 +28,14 @@ STICKING_OUT = """async () => {
   return found;
 }"""
 
+#: Words of the chart that stand on others of it.
+OVERLAPPING = """() => {
+  const boxes = [...document.querySelectorAll('.chart-text')].map((one) => [one.textContent, one.getBoundingClientRect()]);
+  return boxes.flatMap(([one, a], at) => boxes.slice(at + 1)
+    .filter(([, b]) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)
+    .map(([other]) => `${one} on ${other}`));
+}"""
+
 #: How far down the middle of each is.
 MIDDLES = "(all) => all.map((one) => one.getBoundingClientRect()).map((box) => (box.top + box.bottom) / 2)"
 
@@ -81,6 +89,7 @@ def test_the_account_page_fits(page, inviting_api, parts, worker):
     expect(page.locator("#jobs tr")).to_have_count(3)
     for _ in ("en-US", "zh-CN"):
         assert sticking_out(page) == {}
+        assert page.evaluate(OVERLAPPING) == []  # on a phone: the last of the sizes
         other_language(page)
     page.locator("#rotate-form button").click()
     expect(page.locator("#secret-dialog")).to_be_visible()
