@@ -53,14 +53,19 @@ class Model:
         for _ in range(STEPS_MOST):
             self.rng.choices(*zip(*self._steps(), strict=True))[0]()
             self._watch()
-            if len(self.ids) >= self.jobs and len(self.ended) == len(self.ids):
+            if not self._is_busy and len(self.ended) == len(self.ids):
                 break
         for kind, name in [one.split(":", 1) for one in self.store.paused()]:
             self.store.resume(kind, name)
         return [*self.problems, *self._check(), *violations(self.redis, self.ids)]
 
+    @property
+    def _is_busy(self) -> bool:
+        """Jobs are still to come."""
+        return len(self.ids) < self.jobs
+
     def _steps(self) -> list[tuple[Callable[[], None], float]]:
-        busy = len(self.ids) < self.jobs
+        busy = self._is_busy
         return [
             (self._submit, 5.0 if busy else 0.0),
             (self._release, 5.0),
@@ -153,7 +158,7 @@ class Model:
             return
         self.runs.remove(run)
         if what == "complete":
-            if self._perhaps_twice(lambda: self.store.complete(run.id, run.token, make_picture(run.id))):
+            if self._perhaps_twice(lambda: self._complete(run.id, run.token)):
                 self.accepted[run.id] += 1
             else:
                 self.counts["fenced"] += 1
@@ -162,6 +167,9 @@ class Model:
         else:
             failure = CRASHED if what == "retry" else REFUSED
             self._perhaps_twice(lambda: self.store.fail(run.id, run.token, failure))
+
+    def _complete(self, job_id: str, token: str) -> bool:
+        return self.store.complete(job_id, token, make_picture(job_id))
 
     def _reap(self) -> None:
         self.kit.add_worker("m1", slots=1000, queue="other")
@@ -177,7 +185,10 @@ class Model:
         members = sorted(self.redis.zrange(PREFIX + kind, 0, -1))
         if members and (kind != "deadline" or self.rng.random() < 0.05):
             self.counts[f"{kind} ran out"] += 1
-            self.redis.zadd(PREFIX + kind, {self.rng.choice(members): 1})
+            member = self.rng.choice(members)
+            self.redis.zadd(PREFIX + kind, {member: 1})
+            if kind == "deadline":
+                self.redis.hset(f"{PREFIX}job:{member}", "deadline", "1")
 
     def _cancel(self) -> None:
         if self.ids:
