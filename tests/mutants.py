@@ -285,7 +285,7 @@ MUTANTS = [
     Mutant("reap-rel-state", "if job and job.state == 'RELEASED' then\n", "if job then\n", "reap"),
     Mutant("reap-retry-state", "if job and job.state == 'RETRY' then\n", "if job then\n", "reap"),
     Mutant("mirror-state", "if not job or job.state ~= 'FOLLOWING' then", "if not job then", "followers"),
-    Mutant("reuse-longest", "if until_ms and tonumber(until_ms) >= expires then return end", "", "followers"),
+    Mutant("reuse-longest", "if until_ms and tonumber(until_ms) > expires then return end", "", "followers"),
     Mutant("submit-removed-id", "if redis.call('EXISTS', PREFIX .. 'tombstone:' .. new.id) == 1 then return new.id, 'CANCELED' end", "", "submit"),
     Mutant("submit-repeat-ended", "if state and state ~= 'CANCELED' and state ~= 'DEAD' then", "if state then", "submit"),
     Mutant("submit-repeat-failed", "if state and state ~= 'CANCELED' and state ~= 'DEAD' then", "if state and state ~= 'CANCELED' then", "submit"),

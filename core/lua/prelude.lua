@@ -301,7 +301,7 @@ local function share(job, expires)
   local named = redis.call('GET', name)
   if named and named ~= job.id then
     local until_ms = redis.call('HGET', job_key(named), 'expires')  -- nothing for one that is still to be drawn
-    if until_ms and tonumber(until_ms) >= expires then return end
+    if until_ms and tonumber(until_ms) > expires then return end
   end
   redis.call('SET', name, job.id, 'PXAT', expires)
 end
