@@ -15,6 +15,7 @@ import { isGone, saveAsZip, tellMissing } from './zip.js';
 
 const $ = (id) => document.getElementById(id);
 const PAGE = 48;
+const PAGES_AT_START = 5; // what is drawn next is the oldest of what waits
 const LOOK_MS = 700;      // at the jobs that come next
 const LOOK_ALL_MS = 4000; // at all open ones
 const NEAR = 16;
@@ -295,6 +296,7 @@ async function loadHistory() {
   for (const job of answer.data) if (!jobs.has(job.id) || apart.delete(job.id)) jobs.set(job.id, { ...job, order: -order++ });
   redraw();
   keepLooking(100);
+  return answer.data.at(-1);
 }
 
 // What was drawn elsewhere meanwhile: in another tab, on a phone, through the API.
@@ -344,7 +346,8 @@ async function start() {
   [{ shapes }] = models;
   refreshQuota();
   cursor = null;
-  await loadHistory();
+  let oldest = await loadHistory();
+  for (let page = 1; cursor && isOpen(oldest) && page < PAGES_AT_START; page += 1) oldest = await loadHistory();
   if ($('starred-only').checked) stars.load();
   if ($('composer-error').textContent === say('offline')) $('composer-error').textContent = '';
   outbox.openFor(who.tenant);

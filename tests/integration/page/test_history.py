@@ -3,6 +3,7 @@
 import httpx
 from playwright.sync_api import expect
 
+from scheduler.submission import Wish
 from tests.integration.api.conftest import live_api
 
 
@@ -30,3 +31,14 @@ def test_the_history_is_there_after_a_restart_of_the_api_and_of_redis(
         expect(pictures).to_have_count(3)
         assert {pictures.nth(number).get_attribute("alt") for number in range(3)} == shown
         page.wait_for_function("() => [...document.querySelectorAll('.card img')].every((image) => image.naturalWidth)")
+
+
+def test_after_a_reload_what_is_drawn_now_is_seen_however_many_wait_behind_it(page, live, parts, worker):
+    parts.submission.submit_pictures(parts.tenants.local(), Wish(prompt="a mug", width=256, height=256), 60)
+    lease = worker.claim()[0]
+    worker.step(lease, 2)
+
+    page.goto(live.url)
+
+    expect(page.locator(".card")).to_have_count(60)
+    expect(page.locator(f'.card[data-id="{lease.job_id}"]')).to_contain_text("Step 2 of 4")
