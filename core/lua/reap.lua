@@ -20,12 +20,18 @@ local function for_due(name, take)
   end
 end
 
--- We, or Redis, stood still: workers could not renew or claim, so everybody gets one more period.
+-- We, or Redis, stood still: workers could not renew or claim, so everybody gets one more period. So too where the clock
+-- went back, as after a failover to a host with another one: then no lease may last until the old time comes again.
 local last = tonumber(redis.call('GET', PREFIX .. 'tick') or now)
+local gap = math.abs(now - last)
 -- A younger tick says the same; with an append-only file every write waits for the disk.
-if now - last >= TICK_KEPT_MS or last == now then redis.call('SET', PREFIX .. 'tick', now) end
-if now - last > tonumber(ARGV[3]) then
-  redis.call('SET', PREFIX .. 'grace', now + tonumber(ARGV[4]))
+if gap >= TICK_KEPT_MS or last == now then redis.call('SET', PREFIX .. 'tick', now) end
+if gap > tonumber(ARGV[3]) then
+  local until_ms = now + tonumber(ARGV[4])
+  redis.call('SET', PREFIX .. 'grace', until_ms)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'lease', '(' .. until_ms, '+inf', 'LIMIT', 0, 1000)) do
+    redis.call('ZADD', PREFIX .. 'lease', until_ms, id)
+  end
   stalled = 1
 end
 

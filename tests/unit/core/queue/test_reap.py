@@ -139,6 +139,24 @@ def test_after_a_stall_every_lease_gets_one_more_period(kit):
     assert (kit.state(run.id), kit.state(release.job_id)) == (JobState.RUNNING, JobState.RELEASED)
 
 
+def test_a_server_whose_clock_was_set_back_counts_as_one_that_stood_still(kit):
+    """As after a failover to a host with another clock: else no stall would be seen until the old time comes again."""
+    run, doomed = kit.running(), kit.running()
+    seconds, _ = kit.redis.time()
+    hour_ahead = (int(seconds) + 3_600) * 1000
+    kit.redis.mset({f"{PREFIX}tick": hour_ahead, f"{PREFIX}grace": hour_ahead})
+    kit.redis.zadd(f"{PREFIX}lease", {run.id: hour_ahead, doomed.id: hour_ahead})
+
+    report = kit.store.reap()
+
+    lease_ms = kit.settings.lease_seconds * 1000
+    assert report.stalled
+    assert int(kit.redis.get(f"{PREFIX}tick")) < hour_ahead
+    assert int(kit.redis.get(f"{PREFIX}grace")) <= int(seconds) * 1000 + lease_ms + 10_000
+    assert kit.redis.zscore(f"{PREFIX}lease", doomed.id) <= int(seconds) * 1000 + lease_ms + 10_000
+    assert not kit.store.reap().stalled
+
+
 def test_the_grace_after_a_stall_ends(kit):
     run = kit.running()
     kit.redis.set(f"{PREFIX}tick", 1)
