@@ -30,7 +30,8 @@ STICKING_OUT = """async () => {
 
 #: Words of the chart that stand on others of it.
 OVERLAPPING = """() => {
-  const boxes = [...document.querySelectorAll('.chart-text')].map((one) => [one.textContent, one.getBoundingClientRect()]);
+  const words = [...document.querySelectorAll('.chart-text')];
+  const boxes = words.map((one) => [one.textContent, one.getBoundingClientRect()]);
   return boxes.flatMap(([one, a], at) => boxes.slice(at + 1)
     .filter(([, b]) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)
     .map(([other]) => `${one} on ${other}`));
