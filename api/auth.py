@@ -115,7 +115,7 @@ def caller_of_key(parts: Services, key: str) -> Caller | None:
     else:
         caller = _caller_of_hash(parts, key_hash)
     if caller is None:
-        parts.failed_keys.failed(address)
+        parts.failed_keys.failed(address, key_hash)
     else:
         parts.failed_keys.succeeded(key_hash)
     return caller

@@ -36,8 +36,9 @@ class FailedKeys:
             retry_after_seconds=max(1, int(reset - self._clock()) + 1),
         )
 
-    def failed(self, address: str) -> None:
-        """A key or code was wrong."""
+    def failed(self, address: str, key_hash: str = "") -> None:
+        """A key or code was wrong; one that was good before is no longer."""
+        self._good.discard(key_hash)
         STRIKES.append(address)
         self._limiter.hit(self._item, address)
 

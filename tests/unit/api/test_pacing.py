@@ -119,3 +119,14 @@ def test_a_key_that_was_good_here_passes_beside_a_hostile_neighbour():
 
     assert passes(doors, "shared", "good")
     assert not passes(doors, "shared", "guess")
+
+
+def test_a_key_that_was_good_and_is_so_no_more_passes_no_longer():
+    """Revoked: whoever goes on sending it is counted like one who guesses."""
+    doors = FailedKeys()
+    doors.succeeded("revoked")
+    for _ in range(FAILURES_A_MINUTE):
+        doors.check("hostile", "revoked")
+        doors.failed("hostile", "revoked")
+
+    assert not passes(doors, "hostile", "revoked")
