@@ -8,7 +8,8 @@ import sys
 #: Module and arguments; benchmarks/README.md says what each shows.
 BENCHMARKS = (
     ("benchmarks.startup", "--starts", "3"),
-    ("benchmarks.api_latency", "--rate", "100", "--seconds", "20"),
+    ("benchmarks.api_latency", "--rate", "100", "--seconds", "20", "--streams", "200"),
+    ("benchmarks.api_latency", "--rate", "100", "--seconds", "20", "--queued", "100000", "--keys", "20"),
     ("benchmarks.queue_throughput",),
     ("benchmarks.queue_scale",),
 )

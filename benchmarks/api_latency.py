@@ -229,9 +229,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=0, help="event streams that stay open meanwhile (0)")
     parser.add_argument("--queued", type=int, default=0, help="jobs that wait already (0)")
     parser.add_argument("--tenants", type=int, default=1_000, help="whose they are, at most (1,000)")
-    parser.add_argument(
-        "--keys", type=int, default=0, help="send with so many tenants' keys in turn (0: none)"
-    )
+    parser.add_argument("--keys", type=int, default=0, help="send with so many tenants' keys in turn (0: none)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="zimg-bench-") as folder, ExitStack() as stack:
         data = Path(folder)
