@@ -28,7 +28,7 @@ class _Line:
     def show(self, job: Job) -> None:
         text = job.status
         if job.status == "queued" and job.queue_position:
-            text = f"place {job.queue_position}"
+            text = f"place {job.queue_position}{', paused by the operator' if job.raw.get('paused') else ''}"
         elif job.status == "running" and job.steps:
             text = f"step {job.step} of {job.steps}"
         self.progress.update(self.task, completed=1.0 if job.has_ended else job.share_done, state=text)

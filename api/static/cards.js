@@ -46,6 +46,7 @@ export function waitingText(job) {
   }
   const place = job.queue_position;
   const head = place === null || place === undefined ? say('queued') : place === 0 ? say('onItsWay') : place === 1 ? say('next') : say('place', { position: place });
+  if (job.paused) return [head, say('paused')];
   return [head, job.eta_seconds ? say('eta', { time: sayTime(job.eta_seconds) }) : ''];
 }
 

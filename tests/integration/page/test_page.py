@@ -55,6 +55,8 @@ def test_a_waiting_job_shows_its_place(home, worker):
     worker.store.redis.hset(f"{PREFIX}pace", mapping={"run_ms": 4000, "gap_ms": 1000, "ends": 9, "last": 1})
     worker.store.release(1)
     expect(home.locator(".card").last).to_contain_text("Starts soonready in about 4 s")
+    worker.store.pause("lane", "interactive")
+    expect(home.locator(".card").first).to_contain_text("Next in the queuepaused by the operator")
 
 
 def test_pictures_stand_in_the_order_of_asking_though_the_first_answer_is_late(home, parts):
