@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import functools
 import inspect
@@ -29,6 +30,7 @@ class Rider(greenlet):  # type: ignore[misc]
 
     def __init__(self, ticket: Ticket, passes: int, draw: Callable[[Rider], torch.Tensor], engine: greenlet) -> None:
         super().__init__(parent=engine)
+        self.gr_context = contextvars.copy_context()  # torch keeps settings there, the compiler's among them
         self.ticket = ticket
         self.stop: Stop | None = None
         self.lane = ticket.order.lane

@@ -7,16 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
+from greenlet import getcurrent
 from torch._dynamo.utils import counters
 
 from tests.unit.offload.tiny import z_image
 from worker.offload import Carousel
-from worker.offload.compiling import FOLDERS, CompiledForms, keep_compiled
+from worker.offload.compiling import FOLDERS, VARIANTS, CompiledForms, keep_compiled
+from worker.offload.rider import Rider
 from worker.offload.strategies import Z_IMAGE
+from worker.offload.ticket import Order, Ticket
 
 ROOT = Path(__file__).parents[3]
 SUBJECT = "a white ceramic teapot on a pure white background "
@@ -75,6 +79,25 @@ def test_folders_that_the_user_named_stay(tmp_path: Path, monkeypatch: pytest.Mo
     keep_compiled(tmp_path)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/somewhere"
     assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "triton")
+
+
+def test_what_the_compiler_was_told_holds_inside_every_ride() -> None:
+    """torch keeps its settings by context since 2.12, and a coroutine would begin with an empty one."""
+    seen: list[int] = []
+
+    def draw(_: Rider) -> torch.Tensor:
+        seen.append(torch._dynamo.config.recompile_limit)
+        return torch.zeros(1)
+
+    def engine() -> None:
+        CompiledForms(Z_IMAGE, "eager")
+        order = Order(prompt="a mug", height=64, width=64, seed=0, steps=1)
+        Rider(Ticket(order), 1, draw, getcurrent()).switch()
+
+    thread = threading.Thread(target=engine)
+    thread.start()
+    thread.join()
+    assert seen == [VARIANTS]
 
 
 def test_guided_pictures_have_forms_of_their_own_only_where_that_was_named() -> None:
