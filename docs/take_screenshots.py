@@ -10,6 +10,7 @@ sample service. Look at them before you keep them.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from docs.sample_service import Sample, sample_service
 
 FOLDER = Path(__file__).parent / "images"
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-headless-shell")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb"]
 #: In words that the starter model knows, too; the last one stands first.
 PROMPTS = (
