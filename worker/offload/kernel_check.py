@@ -121,7 +121,7 @@ class KernelCheck:
 
     def _noted(self) -> str:
         try:
-            return self._note.read_text()
+            return f"{self._note.read_text()}; delete {self._note} to try again"
         except OSError:
             return ""
 

@@ -128,7 +128,9 @@ def test_a_fault_that_takes_the_device_along_is_known_to_the_next_start(tmp_path
     later.settle(COUNTS)
     assert not later.is_on
     assert later.fault.startswith("an earlier start ended with NotImplementedError")
-    next(tmp_path.iterdir()).unlink()
+    note = next(tmp_path.iterdir())
+    assert later.fault.endswith(f"delete {note} to try again")
+    note.unlink()
     healed = PackingChoice(True, Device(CPU, right), tmp_path)
     healed.settle(COUNTS)
     assert healed.is_on
