@@ -24,6 +24,7 @@ from core.redis_client import connect
 from core.settings import GIB, Settings
 from models import tiny
 from tests.fixtures.redis import RedisServer
+from tests.warm_python import WarmProcess, WarmPython, warm_python
 from worker.executor import Executor, Parts
 from worker.lease_keeper import LeaseKeeper
 from worker.pipeline import LoadedModel, load_model, make_engine
@@ -183,17 +184,20 @@ class WorkerFleet:
     settings: Settings
     environ: Mapping[str, str]
     folder: Path
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    python: WarmPython
+    processes: list[subprocess.Popen[bytes] | WarmProcess] = field(default_factory=list)
 
     @property
     def store(self) -> JobStore:
         return JobStore(connect(self.settings.redis_url), self.settings)
 
-    def start_worker(self, **more: str) -> subprocess.Popen[bytes]:
+    def start_worker(self, **more: str) -> WarmProcess:
         """Returns when it has said ready."""
         store = self.store
         before = self._names(store)  # a killed worker counts as live for a while
-        process = self._start([sys.executable, "-m", "worker"], f"worker{len(self.processes)}.log", more)
+        log = self.folder / f"worker{len(self.processes)}.log"
+        process = self.python.start("worker", {**os.environ, **self.environ, **more}, log)
+        self.processes.append(process)
         wait_until(lambda: self._names(store) - before or process.poll() is not None, why=self.logs, seconds=120)
         assert process.poll() is None, self.logs()
         return process
@@ -233,8 +237,16 @@ class WorkerFleet:
         return process
 
 
+@pytest.fixture(scope="session")
+def python() -> Iterator[WarmPython]:
+    with warm_python() as started:
+        yield started
+
+
 @pytest.fixture
-def fleet(settings: Settings, s3_environment: Mapping[str, str], tmp_path: Path) -> Iterator[WorkerFleet]:
+def fleet(
+    settings: Settings, s3_environment: Mapping[str, str], tmp_path: Path, python: WarmPython
+) -> Iterator[WorkerFleet]:
     environ = {
         **s3_environment,
         "ZIMG_MODEL": settings.model,
@@ -248,6 +260,6 @@ def fleet(settings: Settings, s3_environment: Mapping[str, str], tmp_path: Path)
         "ZIMG_LOG_DIR": str(tmp_path),
         "REDIS_URL": settings.redis_url,
     }
-    made = WorkerFleet(settings, environ, tmp_path)
+    made = WorkerFleet(settings, environ, tmp_path, python)
     yield made
     made.close()
