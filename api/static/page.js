@@ -1,6 +1,7 @@
 // The page: a prompt goes out as jobs, each job is a card, and open cards are looked at until they end.
 import { wireBar } from './bar.js';
 import { drawCard, isOpen, make } from './cards.js';
+import { keepChoices } from './choices.js';
 import { openDropped } from './dropped.js';
 import { forgetUnsent, openOutbox } from './outbox.js';
 import * as service from './service.js';
@@ -363,6 +364,7 @@ function begin() {
 // Wiring --------------------------------------------------------------------------------------------------------------
 
 function wire() {
+  keepChoices($('composer'));
   $('composer').addEventListener('submit', (event) => { event.preventDefault(); go(); });
   $('prompt').addEventListener('keydown', (event) => {
     // Enter that ends an input method's composition is part of typing, not a wish to draw.
