@@ -1,4 +1,4 @@
-"""Who waits in a model's race, looked at once a second for all places that are asked meanwhile.
+"""Who waits in a model's race, looked at at most once a second for all places that are asked meanwhile.
 
 A job behind a few is placed by place.lua alone, exactly. Behind many, each place would cost Redis hundreds of commands
 again and again, with which it could take in jobs instead.
@@ -6,17 +6,23 @@ again and again, with which it could take in jobs instead.
 
 from __future__ import annotations
 
+import itertools
+import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from core.errors import ZimgError
 from core.job import Lane
+
+logger = logging.getLogger(__name__)
 
 #: As in prelude.lua.
 LANE_WEIGHTS = {Lane.INTERACTIVE: 4, Lane.BATCH: 1}
 KEPT_SECONDS = 1.0
-STALE_SECONDS = 5.0  # whoever renews a crowd lets others use the old one meanwhile, but not one of long ago
+STALE_SECONDS = 2.0  # nobody waits for the new look meanwhile, but an older one serves nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,28 +73,54 @@ class Crowd:
         return mean * (own_weight + others) / own_weight
 
 
-def crowd_from(answer: Sequence[str | int]) -> Crowd:
-    """Reads the answer of crowd.lua."""
-    rows = zip(*[iter(answer)] * 6, strict=True)
+def look_at(portion: Callable[[int], Sequence[str | int]]) -> Crowd:
+    """Reads crowd.lua's answers, portion by portion."""
+    answers = itertools.takewhile(len, map(portion, itertools.count()))
+    rows = (row for answer in answers for row in zip(*[iter(answer)] * 6, strict=True))
     return Crowd([Head(str(row[0]), float(row[1]), int(row[2]), *map(float, row[3:])) for row in rows])
 
 
-class Crowds:
-    """The last look at each model's race. Thread-safe: a look is replaced whole."""
+def in_a_thread(errand: Callable[[], None]) -> None:
+    threading.Thread(target=errand, name="crowd", daemon=True).start()
 
-    def __init__(self, look: Callable[[str], Crowd], clock: Callable[[], float] = time.monotonic) -> None:
+
+class Crowds:
+    """The last look at each model's race. Thread-safe: a look is replaced whole.
+
+    `start` lets an errand run that nobody waits for.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[str], Crowd],
+        clock: Callable[[], float] = time.monotonic,
+        start: Callable[[Callable[[], None]], None] = in_a_thread,
+    ) -> None:
         self._look = look
         self._clock = clock
+        self._start = start
         self._kept: dict[str, tuple[float, float, Crowd]] = {}  # model -> looked at, to be renewed at, what was seen
 
     def of(self, model: str) -> Crowd:
-        """At most KEPT_SECONDS old, or STALE_SECONDS while another thread renews it. Raises what `look` does."""
+        """At most STALE_SECONDS old; one of more than KEPT_SECONDS is renewed meanwhile. Raises what `look` does."""
         now = self._clock()
         kept = self._kept.get(model)
-        if kept is not None and now - kept[0] < STALE_SECONDS:
-            if now < kept[1]:
-                return kept[2]
-            self._kept[model] = (kept[0], now + KEPT_SECONDS, kept[2])
+        if kept is None or now - kept[0] >= STALE_SECONDS:
+            return self._renew(model)
+        looked_at, renew_at, crowd = kept
+        if now >= renew_at:
+            self._kept[model] = (looked_at, now + KEPT_SECONDS, crowd)
+            self._start(lambda: self._try_to_renew(model))
+        return crowd
+
+    def _renew(self, model: str) -> Crowd:
+        now = self._clock()
         crowd = self._look(model)
         self._kept[model] = (now, now + KEPT_SECONDS, crowd)
         return crowd
+
+    def _try_to_renew(self, model: str) -> None:
+        try:
+            self._renew(model)
+        except ZimgError as error:  # the next one to ask after STALE_SECONDS is told
+            logger.info("the race could not be looked at: %s", error)

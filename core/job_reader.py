@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from core.batch_store import BatchCounts
-from core.crowd import Crowds, crowd_from
+from core.crowd import Crowds, look_at
 from core.job import Failure, GenerationRequest, Job, JobState, Lane, Picture, Priority, Progress, known_fields
 from core.look import WAITING, LimitUse, Look, QueuePlace, TenantLimits, place_from, use_from
 from core.model_queues import ModelDepth, model_depths
@@ -73,7 +73,7 @@ class JobReader:
         self.redis = client
         self.settings = settings
         self._scripts = Scripts(client)
-        self._crowds = Crowds(lambda model: crowd_from(self._scripts.run("crowd", model)))
+        self._crowds = Crowds(lambda model: look_at(lambda portion: self._scripts.run("crowd", model, portion)))
 
     @property
     def live_ms(self) -> int:

@@ -253,6 +253,7 @@ MUTANTS = [
     Mutant("crowd-model", "PREFIX .. of_model('act', ARGV[1])", "PREFIX .. 'act'", "crowd"),
     Mutant("crowd-front", "local rank = FRONT + math.floor(", "local rank = math.floor(", "crowd"),
     Mutant("crowd-stands-for", "rank, 'WITHSCORES'), behind / sampled)", "rank, 'WITHSCORES'), 1)", "crowd"),
+    Mutant("crowd-portion", "math.min(first - FRONT + AT_ONCE, sampled) - 1", "sampled - 1", "crowd"),
     Mutant("crowd-weight", "'weight') or '1') * WORK_WEIGHT[lane]\n    local length", "'weight') or '1')\n    local length", "crowd"),
     Mutant("trash-shared", "if redis.call('EXISTS', refs) == 0 then redis.call('ZADD'", "if true then redis.call('ZADD'", "followers"),
     Mutant("invite-replay", "if redis.call('HGET', key, 'invite') == ARGV[1] then return 'ok' end", "", INVITES),
