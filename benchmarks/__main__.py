@@ -1,7 +1,8 @@
-"""`python -m benchmarks`: every benchmark that needs no GPU, one after the other."""
+"""Every benchmark that needs no GPU, one after the other: `python -m benchmarks`, some ten minutes."""
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ BENCHMARKS = (
 
 def main() -> int:
     """The number of benchmarks that failed."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     failed = 0
     for module, *arguments in BENCHMARKS:
         print(f"== python -m {' '.join([module, *arguments])}", flush=True)

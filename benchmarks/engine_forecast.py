@@ -8,6 +8,7 @@ memory is faster beside their arithmetic, come closer to theirs. At share 1.0 no
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -127,6 +128,7 @@ def on_half_a_bus(card: CardFacts) -> CardFacts:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(f"Four forwards, 1024x1024, computed; the bus carries {RTX_4090.bus / 1e9:.0f} GB/s.\n\n{table()}\n")
     for card in (RTX_4090, RTX_3090):
         half = forecast(on_half_a_bus(card), 5.8, 0.8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -83,6 +84,11 @@ def _svg(width: int, height: int, parts: list[str]) -> str:
     return "\n".join([head, box, *parts, "</svg>\n"])
 
 
-if __name__ == "__main__":
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     (DOCS / "engine-timeline.svg").write_text(timeline())
     (DOCS / "engine-curve.svg").write_text(curve())
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ run 3 and the times of run 5 (benchmarks/LOG.md): 50 GB/s beside computing, 3.1 
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -249,6 +250,7 @@ CASES = (
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     print("| arrangement | 4 forwards, 1 in flight | 8, 1 | 4, 4 | 8, 4 |\n|---|---|---|---|---|")
     for name, arrangement, machine in CASES:

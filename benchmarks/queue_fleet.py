@@ -1,6 +1,6 @@
 """A fleet of up to 1,000 simulated workers on one Redis: where one scheduler and one Redis end.
 
-`python -m benchmarks.queue_fleet [WORKERS…]`. The workers are simulated (no process, no picture, no waiting: a job is
+`python -m benchmarks.queue_fleet 10 100 1000`. The workers are simulated (no process, no picture, no waiting: a job is
 claimed as soon as it is released, told of twice, and completed), the scripts and the server are real, with each write
 on disk before it is answered. What a call costs the server is the server's own measurement (INFO commandstats); the
 waiting for the disk is not in it, and clients that wait at the same time share it.
@@ -8,8 +8,8 @@ waiting for the disk is not in it, and clients that wait at the same time share 
 
 from __future__ import annotations
 
+import argparse
 import itertools
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -102,7 +102,9 @@ def report(workers: int, costs: Costs, seconds: float) -> None:
 
 
 def main() -> None:
-    for workers in [int(one) for one in sys.argv[1:]] or [10, 100, 1000]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workers", nargs="*", type=int, default=[10, 100, 1000], help="sizes of the fleet")
+    for workers in parser.parse_args().workers:
         measure(workers)
 
 

@@ -7,11 +7,11 @@ stands the disk's own: a bare write and fdatasync in the same folder, after each
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import os
 import secrets
 import statistics
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -199,7 +199,9 @@ def others_before(every: int) -> list[int]:
 
 
 def main() -> None:
-    if sys.argv[1:] != ["fairness"]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="?", choices=["fairness"], help="leave out what a step costs")
+    if parser.parse_args().part is None:
         scale()
     fairness()
 

@@ -1,13 +1,13 @@
 """How fast the queue is on Valkey with AOF always, generation and storage stubbed.
 
-`python -m benchmarks.queue_throughput [seconds]` prints one line per figure: submit alone and at 100 a second, each
+`python -m benchmarks.queue_throughput 10` prints one line per figure: submit alone and at 100 a second, each
 script, jobs end to end through real schedulers and Celery workers, and the time of one job through an idle service.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -172,7 +172,9 @@ def idle(count: int = 150) -> None:
 
 
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("seconds", nargs="?", type=float, default=20.0, help="of the submits at 100 a second")
+    seconds = parser.parse_args().seconds
     scripts()
     paced(seconds)
     idle()

@@ -1,11 +1,12 @@
 """A service with sample tenants, jobs, workers and trouble, for the screenshots of the account and the operator's page.
 
-Its api and Valkey are real and its own; the figures are made up, and workers and pictures are records without anything
-behind them.
+`python -m docs.sample_service` keeps it for a look by hand. Its api and Valkey are real and its own; the figures are
+made up, and workers and pictures are records without anything behind them.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -231,6 +232,7 @@ def _wait(check: object, seconds: float = 30.0) -> None:
 
 def main() -> None:
     """Keep the sample service until Ctrl-C, for a look by hand."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     with sample_service() as sample:
         print(json.dumps({"url": sample.url, "key": sample.key, "admin_key": sample.admin_key}), flush=True)
         while True:

@@ -1,7 +1,7 @@
 """Screenshots for the README and the docs, taken of a running service with its real pictures.
 
-    .venv/bin/python -m docs.take_screenshots http://127.0.0.1:8080
-    .venv/bin/python -m docs.take_screenshots panels
+    python -m docs.take_screenshots http://127.0.0.1:8080
+    python -m docs.take_screenshots panels
 
 The first draws a few prompts by the page itself, then saves page.png, viewer.png, dark-zh.png and phone.png in
 docs/images (those of the docs were taken with the starter model); the second saves account*.png and admin*.png of a
@@ -10,8 +10,8 @@ sample service. Look at them before you keep them.
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -104,7 +104,9 @@ def take_panels(browser: Browser) -> None:
 
 def main() -> None:
     """Draw, then save the four pictures; or those of the sample service."""
-    url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", nargs="?", default="http://127.0.0.1:8080", help="the service, or panels")
+    url = parser.parse_args().url
     FOLDER.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

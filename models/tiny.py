@@ -8,9 +8,9 @@ does its real work. The decoder's weights are scaled on random latents so that p
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,9 @@ def _spread(vae: Any, generator: torch.Generator) -> None:
 
 def main() -> None:
     """Write the model to the folder named by the first argument."""
-    save(Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / "tiny"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent / "tiny")
+    save(parser.parse_args().folder)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The auditor proves usage against the ledger and each job against its place. `python -m scheduler.auditor`.
+"""The auditor proves usage against the ledger and each job against its place.
+
+    python -m scheduler.auditor             (looks; exit code 1 where something is wrong)
+    python -m scheduler.auditor --repair    (and mends it)
 
 The scripts keep all of this true by themselves; what breaks it is a failover that lost the last writes. It may run
 beside a working service: jobs are checked one by one in a script, and usage is only corrected by a difference that two
@@ -8,6 +11,7 @@ readings in a row agree on. The counters of the queues are recounted by scripts.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import threading
 from collections import Counter
@@ -248,10 +252,13 @@ def tell(report: AuditReport) -> None:
 
 def main() -> int:
     """Audit once, with --repair repair; 1 if something is wrong and was left so."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repair", action="store_true", help="mend what can be mended")
+    arguments = parser.parse_args()
     settings = Settings.from_env()
     configure_logging(settings)
     auditor = Auditor(JobStore(connect(settings.redis_url), settings))
-    report = auditor.audit(repair="--repair" in sys.argv[1:])
+    report = auditor.audit(repair=arguments.repair)
     auditor.remember(report)
     tell(report)
     return 0 if report.is_clean or (report.repaired and not report.settled_twice) else 1
