@@ -122,23 +122,21 @@ def measure(port: int, arguments: argparse.Namespace, pids: Mapping[str, int], k
         return post("/v1/jobs", body(), next(tenants))
 
     at_rate(connections, request, 20, 2)  # warm up
-    with ExitStack() as stack:
-        open_streams(port, arguments.streams, keys, stack)
-        thread = threading.Thread(target=probe, args=(connections, stop, probes))
-        thread.start()
-        before, began, ours = cpu_of(pids), machine_seconds(), time.process_time()
-        taken = at_rate(
-            connections,
-            request,
-            arguments.rate,
-            arguments.seconds,
-            lambda passed: tell(f"measuring: {passed:.0f} of {arguments.seconds:.0f} s"),
-        )
-        used = {name: seconds - before[name] for name, seconds in cpu_of(pids).items()}
-        used["load"] = time.process_time() - ours
-        ended = machine_seconds()
-        stop.set()
-        thread.join()
+    thread = threading.Thread(target=probe, args=(connections, stop, probes))
+    thread.start()
+    before, began, ours = cpu_of(pids), machine_seconds(), time.process_time()
+    taken = at_rate(
+        connections,
+        request,
+        arguments.rate,
+        arguments.seconds,
+        lambda passed: tell(f"measuring: {passed:.0f} of {arguments.seconds:.0f} s"),
+    )
+    used = {name: seconds - before[name] for name, seconds in cpu_of(pids).items()}
+    used["load"] = time.process_time() - ours
+    ended = machine_seconds()
+    stop.set()
+    thread.join()
     connections.close()
     return figures(arguments, taken, probes) | {
         "cpu_ms_per_post": {name: round(seconds / len(taken.seconds) * 1000, 2) for name, seconds in used.items()},
@@ -257,6 +255,7 @@ def main() -> None:
         api = stack.enter_context(running([sys.executable, "-m", "api"], environ, data / "api.log"))
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: httpx.get(f"{url}/healthz").raise_for_status())
+        open_streams(port, arguments.streams, keys, stack)
         for _ in range(arguments.rounds):
             found = measure(port, arguments, {"api": api.pid, "redis": server.pid}, keys)
             tell("")

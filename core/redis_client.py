@@ -33,6 +33,7 @@ PREFIX = "{zimg}:"
 #: Answers of a server that is there but can not take a command now: full, a replica, starting, cut off, out of disk.
 REFUSALS = (OutOfMemoryError, ReadOnlyError, BusyLoadingError, MasterDownError, ClusterDownError, TryAgainError)
 REFUSING_WORDS = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN")
+PIPELINE_ERROR = " of pipeline caused error: "
 
 SENTINEL_PORT = 26379
 TLS_OPTIONS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname", "ssl_certfile", "ssl_keyfile")
@@ -161,7 +162,8 @@ def redis_errors() -> Iterator[None]:
 
 def is_refusal(error: ResponseError) -> bool:
     """Whether the server is only unable now, as opposed to our having asked for something wrong."""
-    return isinstance(error, REFUSALS) or str(error).startswith(REFUSING_WORDS)
+    said = str(error).rpartition(PIPELINE_ERROR)[2]  # redis-py puts the pipeline's command before the server's words
+    return isinstance(error, REFUSALS) or said.startswith(REFUSING_WORDS)
 
 
 def call(function: Callable[[], Result], *, tries: int = 3, pause_seconds: float = 0.2) -> Result:

@@ -98,6 +98,19 @@ def test_only_the_servers_own_words_count_as_refusal():
     assert not is_refusal(ResponseError("WRONGTYPE Operation"))
 
 
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [("BUSY Redis is busy running a script.", True), ("MISCONF Errors writing", True), ("WRONGTYPE", False)],
+)
+def test_a_pipelines_refusal_is_known_by_what_the_server_said(said, refused):
+    error = ResponseError(said)
+
+    connect("redis://127.0.0.1:1").pipeline().annotate_exception(error, 1, ("GET", "a of pipeline caused error: BUSY"))
+
+    assert str(error).startswith("Command # 1")
+    assert is_refusal(error) is refused
+
+
 def test_a_bounded_repeat_gives_up_with_the_last_error():
     calls = []
 
