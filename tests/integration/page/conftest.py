@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from api.context import Services
 from core.model_profile import ModelProfile
+from tests.fixtures.browser import Complaints
 from tests.fixtures.redis import RedisServer
 from tests.integration.api.conftest import (
     MODEL,
@@ -56,3 +57,12 @@ def inviting_process(
 def inviting_api(inviting_process: LiveApi, parts: Services) -> LiveApi:
     """The same on an empty Redis."""
     return inviting_process
+
+
+@pytest.fixture
+def home(page: Page, live: LiveApi, complaints: Complaints) -> Iterator[Page]:
+    """The open page; nothing may have been complained about at the end of the test."""
+    page.goto(live.url)
+    expect(page.locator("#prompt")).to_be_focused()
+    yield page
+    assert complaints.lines == []

@@ -4,14 +4,6 @@ import pytest
 from playwright.sync_api import expect
 
 
-@pytest.fixture
-def home(page, live, complaints):
-    page.goto(live.url)
-    expect(page.locator("#prompt")).to_be_focused()
-    yield page
-    assert complaints.lines == []
-
-
 def test_the_shape_and_the_count_chosen_last_are_chosen_after_a_reload(home):
     home.check("input[value=portrait]")
     home.check("input[value='4']")

@@ -22,15 +22,6 @@ UNSENT = ".card[data-status=unsent]"
 DONE = ".card[data-status=succeeded]"
 
 
-@pytest.fixture
-def home(page, live, complaints):
-    """The open page; nothing may have been complained about at the end of the test."""
-    page.goto(live.url)
-    expect(page.locator("#prompt")).to_be_focused()
-    yield page
-    assert complaints.lines == []
-
-
 def test_enter_draws_and_the_picture_appears(home, worker):
     ask(home, "a red mug")
     expect(home.locator(".card")).to_contain_text("a red mug")

@@ -15,4 +15,5 @@ from tests.unit.core.queue.test_release import *  # noqa: F403
 from tests.unit.core.queue.test_runs import *  # noqa: F403
 from tests.unit.core.queue.test_shelve import *  # noqa: F403
 from tests.unit.core.queue.test_submit import *  # noqa: F403
+from tests.unit.core.queue.test_takeover import *  # noqa: F403
 from tests.unit.core.queue.test_tallies import *  # noqa: F403
