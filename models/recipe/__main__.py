@@ -38,12 +38,15 @@ from models.recipe.train_vae import Lesson, train_vae
 SHORT = ((32, 0.85), (64, 0.15))
 #: Pictures per step are never as many as a picture has tokens: the compiler would take the two for one size.
 SIZES = (
-    SizePlan(256, 256, 240, 49152, 0.80, 0.32, ((32, 0.80), (64, 0.15), (128, 0.05))),
-    SizePlan(384, 384, 112, 5120, 0.06, 0.06, SHORT),
-    SizePlan(512, 512, 64, 12288, 0.14, 0.42, SHORT),
-    SizePlan(576, 448, 64, 2560, 0.0, 0.06, SHORT),
-    SizePlan(448, 576, 64, 2560, 0.0, 0.06, SHORT),
-    SizePlan(768, 768, 24, 2560, 0.0, 0.08, SHORT),
+    SizePlan(256, 256, 240, 49152, 0.80, 0.32, ((32, 0.78), (64, 0.14), (128, 0.05), (512, 0.03))),
+    SizePlan(384, 384, 112, 5120, 0.06, 0.05, SHORT),
+    SizePlan(512, 512, 64, 12288, 0.14, 0.36, SHORT),
+    SizePlan(576, 448, 64, 2560, 0.0, 0.05, SHORT),
+    SizePlan(448, 576, 64, 2560, 0.0, 0.05, SHORT),
+    SizePlan(768, 768, 24, 2560, 0.0, 0.07, SHORT),
+    SizePlan(1024, 1024, 14, 1024, 0.0, 0.04, SHORT),
+    SizePlan(832, 1248, 14, 1024, 0.0, 0.03, SHORT),
+    SizePlan(1248, 832, 14, 1024, 0.0, 0.03, SHORT),
 )
 TINY_SIZES = (
     SizePlan(64, 64, 4, 16, 0.7, 0.5, ((32, 0.8), (64, 0.1), (128, 0.1))),

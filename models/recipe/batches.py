@@ -44,7 +44,12 @@ class CaptionPlan:
     words: tuple[int, int]
 
 
-CAPTION_PLANS = (CaptionPlan(32, 20, (0, 0)), CaptionPlan(64, 6, (3, 11)), CaptionPlan(128, 2, (15, 28)))
+CAPTION_PLANS = (
+    CaptionPlan(32, 20, (0, 0)),
+    CaptionPlan(64, 6, (3, 11)),
+    CaptionPlan(128, 2, (15, 28)),
+    CaptionPlan(512, 1, (35, 120)),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from models.recipe.captions import Subject
 from models.recipe.catalog import (
@@ -26,6 +27,8 @@ from models.recipe.shapes import ACCENT, BEVEL, SHAPES
 
 #: Index of the night scene, where objects get a rim of light.
 NIGHT = 5
+#: How far a ridge is smoothed, in units of half the picture's shorter side.
+RIDGE = 0.045
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ def render(subjects: Sequence[Subject], height: int, width: int, generator: torc
     pixel = 2.0 / min(height, width)
     light_x = torch.sign(canvas.draw(-1, 1)) * canvas.draw(0.25, 0.7)
     surface = Surface(*_distances(subjects, ox, oy, device), light_x, pixel)
-    picture = _background(subjects, canvas) * (1 - _shadow(canvas, ox * flip, oy, light_x)[:, None])
+    below = oy - torch.where(surface.outline < 0, oy, -9.0).amax((1, 2), keepdim=True)
+    picture = _background(subjects, canvas) * (1 - _shadow(canvas, ox * flip, below, light_x)[:, None])
     cover = torch.sigmoid(-surface.outline * scale / pixel * 2.5)[:, None]
     lit = _shade(subjects, surface, generator)
     return (picture * (1 - cover) + lit * cover).clamp(0, 1) * 2 - 1
@@ -128,13 +132,22 @@ class Surface:
         return (1 + self.outline.clamp(max=0) / self.bevel).clamp(0, 1)
 
 
+def _without_ridges(height: Tensor, surface: Surface) -> Tensor:
+    """The height, smooth in the middle of a shape, where distances have ridges, and as it was at the outline."""
+    reach, smooth = round(RIDGE / surface.pixel), height
+    for _ in range(2):
+        for kernel, margin in (((1, 2 * reach + 1), (reach, reach, 0, 0)), ((2 * reach + 1, 1), (0, 0, reach, reach))):
+            smooth = functional.avg_pool2d(functional.pad(smooth, margin, mode="replicate"), kernel, stride=1)
+    return torch.lerp(smooth, height, surface.inside)
+
+
 def _column(values: list[float] | list[int] | list[bool], device: torch.device) -> Tensor:
     return torch.tensor(values, device=device).view(-1, 1, 1)
 
 
 def _shade(subjects: Sequence[Subject], surface: Surface, generator: torch.Generator) -> Tensor:
     """Lambert light, a highlight by material and an edge light at night, on a surface swollen from the distances."""
-    height = surface.bevel * (1 - surface.inside**2).clamp(min=1e-4).sqrt() * 0.8
+    height = _without_ridges(surface.bevel * (1 - surface.inside**2).clamp(min=1e-4).sqrt() * 0.8, surface)
     slope_x, slope_y = _slopes(height, surface.pixel)
     norm = (slope_x**2 + slope_y**2 + 1).rsqrt()
     nx, ny = -slope_x * norm, -slope_y * norm
@@ -163,9 +176,9 @@ def _albedo(subjects: Sequence[Subject], surface: Surface, generator: torch.Gene
     return (colour * wobble).clamp(0, 1)[:, :, None, None] * (1 - soft) + second[:, :, None, None] * soft
 
 
-def _shadow(canvas: Canvas, x: Tensor, y: Tensor, light_x: Tensor) -> Tensor:
-    """A soft contact shadow below the object, drawn away from the light; it never reaches the picture's border."""
-    spread = torch.exp(-(((x + light_x * 0.18) / 0.5) ** 2 + ((y - 0.6) / 0.07) ** 2))
+def _shadow(canvas: Canvas, x: Tensor, below: Tensor, light_x: Tensor) -> Tensor:
+    """A soft contact shadow at the object's foot, drawn away from the light; it never reaches the picture's border."""
+    spread = torch.exp(-(((x + light_x * 0.18) / 0.5) ** 2 + (below / 0.06) ** 2))
     border = ((0.97 - canvas.x.abs()).clamp(min=0) * 8).clamp(max=1) * ((0.95 - canvas.y.abs()).clamp(min=0) * 8).clamp(
         max=1
     )

@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch")
 
 from diffusers import ZImagePipeline  # noqa: E402
 
-from models.recipe.batches import GROUPS, group_of, subject_of, training_groups  # noqa: E402
+from models.recipe.__main__ import SIZES  # noqa: E402
+from models.recipe.batches import CAPTION_PLANS, GROUPS, group_of, subject_of, training_groups  # noqa: E402
 from models.recipe.captions import Subject, caption, nonsense  # noqa: E402
 from models.recipe.card import write_card  # noqa: E402
 from models.recipe.catalog import BACKGROUNDS, BARE, COLOURS, KINDS, ONE_SIDED, WHITE, is_held_out  # noqa: E402
@@ -223,3 +224,21 @@ def test_nonsense_names_no_kind_colour_or_place() -> None:
     names = {word for words in (*KINDS, *COLOURS, *BACKGROUNDS) for word in words.english}
 
     assert not [text for text in (nonsense(rng, 3) for _ in range(300)) if names & set(text.split(", "))]
+
+
+def test_things_stand_on_their_shadow() -> None:
+    red, matte = [c.name for c in COLOURS].index("red"), 0
+    kinds = [i for i, kind in enumerate(KINDS) if kind.name in {"mug", "ball", "box", "bowl", "vase"}]
+    pictures = render([Subject(kind, red, WHITE, matte) for kind in kinds], 128, 128, torch.Generator().manual_seed(3))
+
+    for picture in pictures:
+        thing = picture[0] - picture[1] > 0.2
+        foot = int(thing.any(1).nonzero().max())
+        assert picture[:, foot + 2].mean(0).min() < 0.8
+
+
+def test_long_captions_are_learned_from_too() -> None:
+    lengths = {length for plan in SIZES for length, _ in plan.lengths}
+
+    assert lengths == {plan.length for plan in CAPTION_PLANS}
+    assert max(lengths) == 512  # where the pipeline cuts
