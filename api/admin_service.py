@@ -12,7 +12,7 @@ from api.auth import require_admin
 from api.context import Services, services
 from api.jobs import Conflict
 from api.openapi_parts import ADMIN, ADMIN_SECURITY, problems, routes
-from core.errors import Draining, NotFound, OverLimit, Overloaded
+from core.errors import Draining, ExceedsLimits, NotFound, OverLimit, Overloaded
 from core.job import Job, JobState, Lane
 from core.presets import find_preset
 from scheduler.dead_letters import DeadLetters
@@ -142,7 +142,7 @@ def list_hook_failures() -> Response:
 def _requeue(parts: Services, job: Job) -> objects.Requeued:
     try:
         done = _letters(parts).requeue(job.id, parts.tenants.get(job.tenant))
-    except (OverLimit, Draining, Overloaded) as refused:
+    except (ExceedsLimits, OverLimit, Draining, Overloaded) as refused:
         return objects.Requeued(letter=job.id, job_id=None, refused=refused.code)
     return objects.Requeued(letter=job.id, job_id=done.job_id if done else None, refused=None if done else "not_found")
 

@@ -9,6 +9,7 @@ _AGAIN_LATER = ("Send it again later. Nothing was charged.", "请稍后再提交
 _CHECK_MODEL = ("Send one of these, or none for the default.", "请改用其中之一，或不写以使用默认模型。")
 _NEW_INVITE = ("Ask the operator for a new one.", "请向管理员索取新的邀请码。")
 _ONE_OF_THESE = ("Use one of these.", "请使用其中之一。")
+_SEND_LESS = ("Send less at once.", "请减少一次提交的数量。")
 _EXPORT = ("Export it again as CSV in UTF-8.", "请重新导出为 UTF-8 编码的 CSV。")
 _DRAW_AGAIN = ("Send its request again: it is drawn anew.", "请重发原请求，图片会重新绘制。")
 _KEYS = ("Look at `zimg keys list` and name it with more letters.", "请查看 `zimg keys list`，并写出更多位。")
@@ -69,6 +70,9 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Change the prompt and send it again.",
         "请修改提示词后重发。",
     ),
+    "This call asks for {count} pictures, and this account may draw {most} a day": _SEND_LESS,
+    "This call asks for {count} pictures, and of this account {most} may wait": _SEND_LESS,
+    "This call asks for {count} pictures, and {most} may wait here": _SEND_LESS,
     "This service was started without an admin key (ZIMG_ADMIN_KEY).": (
         "Start it with one, such as `ZIMG_ADMIN_KEY=$(openssl rand -hex 20) make run`, and send that.",
         "请带密钥重新启动，例如 `ZIMG_ADMIN_KEY=$(openssl rand -hex 20) make run`，然后使用该密钥。",

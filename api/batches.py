@@ -29,7 +29,7 @@ from api.openapi_parts import BATCHES, SECURITY, problems, routes
 from api.product_sheet import Sheet, fill, read_sheet, template_fields, write_sheet
 from api.submitting import wanted_profile
 from core.batch_store import Batch
-from core.errors import InvalidRequest, NotFound, RedisUnavailable, ZimgError
+from core.errors import ExceedsLimits, InvalidRequest, NotFound, RedisUnavailable, ZimgError
 from core.job import Job, Lane
 from core.job_store import BatchCounts
 from core.model_profile import ModelProfile
@@ -104,9 +104,11 @@ def create() -> Response:
         first = parts.submission.submit_many(owner, wishes)[0]
     except RedisUnavailable:
         raise  # a part may be stored: the record stays, and the list sent again with its key goes on from there
-    except ZimgError:
+    except ZimgError as refused:
         if parts.jobs.get_batch(batch.id) is None:
             parts.batches.forget(batch.id)
+        if isinstance(refused, ExceedsLimits):
+            raise refused.in_rows(len(templates), field="file") from None
         raise
     batch_id = _batch_of(parts, batch.id, first.job_id) if first.replayed else batch.id
     response = make_response(jsonify(batch_object(parts, find_batch(batch_id))), 202)

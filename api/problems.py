@@ -110,6 +110,14 @@ PROBLEMS: dict[str, Problem] = {
         "违反内容规则",
         "请修改提示词；本次不计费。",
     ),
+    "exceeds_limits": Problem(
+        400,
+        INVALID,
+        "More than the limits ever allow",
+        "Send less at once, as `detail` says; waiting does not help. Nothing was charged.",
+        "超出限额上限",
+        "请按 detail 减少一次提交的数量；等待没有用。本次不计费。",
+    ),
     "invalid_api_key": Problem(
         401,
         AUTH,

@@ -123,6 +123,23 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "管理员的内容规则不允许该提示词；本次不计费。",
         ),
     ),
+    "exceeds_limits": (
+        ("{reason}; send at most {most} at once.", "{reason}。请一次最多提交 {most} 张。"),
+        ("{reason}; send at most {most} rows at once.", "{reason}。请一次最多提交 {most} 行。"),
+        ("{reason}; tell the operator that you need more.", "{reason}。请联系管理员提高限额。"),
+        (
+            "This call asks for {count} pictures, and this account may draw {most} a day",
+            "本次请求 {count} 张图片，而该账户每天可绘制 {most} 张",
+        ),
+        (
+            "This call asks for {count} pictures, and of this account {most} may wait",
+            "本次请求 {count} 张图片，而该账户可有 {most} 张排队",
+        ),
+        (
+            "This call asks for {count} pictures, and {most} may wait here",
+            "本次请求 {count} 张图片，而本服务可有 {most} 张排队",
+        ),
+    ),
     "invalid_api_key": (
         (
             "Send a key as `Authorization: Bearer KEY`. The operator makes keys with `zimg keys create`.",

@@ -4,6 +4,7 @@ ZimgError
 ├── ConfigurationError        a setting is wrong; says which and what to write instead
 ├── Refusal                   the caller must change something (4xx)
 │   ├── InvalidRequest        names the field
+│   │   └── ExceedsLimits     more at once than the limits ever allow
 │   ├── Unauthenticated / Forbidden
 │   ├── NotFound / Gone
 │   ├── IdempotencyMismatch   the same key with another body
@@ -51,6 +52,23 @@ class InvalidRequest(Refusal):
         super().__init__(message)
         self.field = field
         self.code = code
+
+
+class ExceedsLimits(InvalidRequest):
+    """Raised for a call that would be over a limit even if nothing were used and nothing waited: no waiting helps.
+
+    `why` says which limit, `most` how many pictures fit at once.
+    """
+
+    def __init__(self, why: str, *, most: int, field: str, unit: str = "") -> None:
+        todo = f"send at most {most}{unit} at once." if most > 0 else "tell the operator that you need more."
+        super().__init__(f"{why}; {todo}", field=field, code="exceeds_limits")
+        self.why = why
+        self.most = most
+
+    def in_rows(self, pictures_a_row: int, *, field: str) -> ExceedsLimits:
+        """The same refusal for a list, whose sender counts rows."""
+        return ExceedsLimits(self.why, most=self.most // pictures_a_row, field=field, unit=" rows")
 
 
 class Unauthenticated(Refusal):

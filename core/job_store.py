@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from core.batch_store import BatchCounts
-from core.crowd import LANE_WEIGHTS
-from core.errors import (
-    Draining,
-    IdempotencyMismatch,
-    Overloaded,
-    QueueFull,
-    QuotaExceeded,
-    RateLimited,
-    RedisUnavailable,
-)
+from core.errors import RedisUnavailable
 from core.job import (
     Failure,
     GenerationRequest,
@@ -35,6 +25,7 @@ from core.job_reader import JobReader, QueueDepth
 from core.long_list import ListStep, portions
 from core.look import LimitUse, Look, QueuePlace, TenantLimits, emission_of
 from core.redis_client import PREFIX, call, redis_errors
+from core.refusals import Patience, refusal_of
 from core.retry_policy import RetryPolicy
 from core.submit_rows import extras, row_values
 from core.workers import WorkerInfo
@@ -55,8 +46,6 @@ __all__ = [
 STALL_SECONDS = 3.0
 REAPED_AT_ONCE = 100
 TOMBSTONE_SECONDS = 30 * 86_400
-RETRY_AFTER_MOST = 300
-DRAINING_RETRY_SECONDS = 60
 #: How often a submit is asked again; where patience is bounded (core/redis_client.py), after a lost connection alone.
 SUBMIT_RETRIES = 1
 
@@ -89,13 +78,6 @@ class ReapReport:
         return self.leases + self.unclaimed + self.retries + self.deadlines + self.mirrored
 
 
-def refusal_while_draining(entry: str) -> Draining:
-    """The refusal for new work of an `entry` (lane:NAME or tenant:NAME) that the operator lets run empty."""
-    kind, _, name = entry.partition(":")
-    what = f"The {name} lane" if kind == "lane" else "This account"
-    return Draining(f"{what} takes no new work now; try again later.", retry_after_seconds=DRAINING_RETRY_SECONDS)
-
-
 def _burst_cost(jobs: Sequence[NewJob]) -> int:
     """The burst counts pictures that a person asks for; a batch is one call, bounded by the other limits."""
     interactive = sum(job.lane is Lane.INTERACTIVE for job in jobs)
@@ -112,9 +94,9 @@ class JobStore(JobReader):
     def submit_many(self, jobs: Sequence[NewJob], limits: TenantLimits) -> list[Submitted]:
         """Store jobs of one tenant, all or none, in their order.
 
-        Raises IdempotencyMismatch, Draining, RateLimited, QuotaExceeded, QueueFull or Overloaded; then nothing was
-        stored. More than ROWS_AT_ONCE are stored in portions (core/long_list.py): after RedisUnavailable a part of
-        them may be stored, and the same call stores the rest.
+        Raises IdempotencyMismatch, ExceedsLimits, Draining, RateLimited, QuotaExceeded, QueueFull or Overloaded; then
+        nothing was stored. More than ROWS_AT_ONCE are stored in portions (core/long_list.py): after RedisUnavailable a
+        part of them may be stored, and the same call stores the rest.
         """
         if not jobs:
             return []
@@ -174,7 +156,7 @@ class JobStore(JobReader):
     ) -> list[Submitted]:
         """Reads the answer of submit.lua; raises for a refusal."""
         if answer[0] != "ok":
-            self._refuse(answer, limits, jobs[0])
+            raise refusal_of(answer, limits, jobs[0], Patience(self.redis, self._crowds))
         own = {job.id for job in jobs} if is_asked_again else set()
         return [
             Submitted(
@@ -197,41 +179,6 @@ class JobStore(JobReader):
         nothing was stored.
         """
         return call(lambda: self._scripts.run("submit", *arguments), tries=SUBMIT_RETRIES)
-
-    def _refuse(self, answer: Sequence[str], limits: TenantLimits, job: NewJob) -> NoReturn:
-        reason, detail, *places = answer
-        if reason == "idempotency_mismatch":
-            raise IdempotencyMismatch("This Idempotency-Key was used before with another body; send a new key.")
-        if reason == "hold_gone":
-            raise RedisUnavailable("The list took too long and is stored in part; send it again with the same key.")
-        if reason == "draining":
-            raise refusal_while_draining(detail)
-        if reason == "rate_limited":
-            raise RateLimited(
-                f"More than {limits.burst_per_second:g} pictures a second; wait and send again.",
-                retry_after_seconds=max(1, math.ceil(int(detail) / 1000)),
-            )
-        if reason == "quota_exceeded":
-            raise QuotaExceeded(
-                f"The day's {limits.daily_units} units are used or reserved; they return at 00:00 UTC.",
-                retry_after_seconds=max(1, math.ceil(int(detail) / 1000)),
-            )
-        many, work = int(places[0]) if places else 1, job.work or job.cost_units
-        if reason == "queue_full":
-            weight = limits.weight * LANE_WEIGHTS[job.lane]
-            between = self._crowds.of(job.queue).work_between_turns(job.tenant, weight, work)
-            raise QueueFull(
-                f"{detail} jobs of yours wait already, {limits.queued_jobs} may; send again when some have ended.",
-                retry_after_seconds=self._seconds_for(many * between, job.queue),
-            )
-        seconds = self._seconds_for(many * work, job.queue)
-        raise Overloaded("The service's queue is full; try again later.", retry_after_seconds=seconds)
-
-    def _seconds_for(self, work: float, queue: str) -> int:
-        """How long a model's workers take for so much work at the measured pace; from 1 to RETRY_AFTER_MOST."""
-        with redis_errors():
-            gap_ms = self.redis.hget(f"{PREFIX}pace@{queue}" if queue else f"{PREFIX}pace", "gap_ms")
-        return min(RETRY_AFTER_MOST, max(1, math.ceil(float(gap_ms or 0) * work / 1000)))
 
     def release(self, limit: int) -> list[Release]:
         """Mark up to `limit` jobs RELEASED, in fair order, as far as the windows of the models' live workers allow."""

@@ -7,8 +7,9 @@ from enum import StrEnum
 
 from core.errors import InvalidRequest
 from core.job import Lane
-from core.job_store import JobStore, refusal_while_draining
+from core.job_store import JobStore
 from core.redis_client import PREFIX, redis_errors
+from core.refusals import refusal_while_draining
 from scheduler.tenants import check_tenant_name
 
 DRAINING = f"{PREFIX}draining"

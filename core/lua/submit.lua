@@ -3,7 +3,8 @@
 --       idempotency_ms, record_retention_ms, burst_cost, then per job 16 values (FIELD_COUNT below); the lane of a job for a
 --       further model is lane@model. Last, where there is what few have: JSON, number of the job -> {field: value}
 --       of its record (priority, webhook, base), and `list` of a call that is one of several.
--- Answer: {'ok', (id, state, replayed, leader)*} or {refusal, detail, places that must come free for this call}.
+-- Answer: {'ok', (id, state, replayed, leader)*}, or {refusal, detail, places that must come free for this call}, or of
+-- a call that no waiting helps {'exceeds_limits', the limit, what the call asks for, the most that it may}.
 -- A long list comes in several calls, so that none holds the server for long: `open` decides for all of it and keeps what
 -- the rest needs, units of the day and room in the queue, in a hold; `draw` and `close` take their rows from there and
 -- ask for no limit again. `list`: its name, step, how long a hold lives unused (keep_ms) and for `open` the rest's jobs of
@@ -105,11 +106,25 @@ local function held_jobs()
   return own, of_model
 end
 
+-- The narrowest limit that the call would be over if nothing were used and nothing waited. The burst is none of them.
+local function never_fits()
+  local narrowest
+  for _, one in ipairs({{'daily', cost + rest.units, ARGV[4]}, {'queue', asked, ARGV[7]}, {'service', asked, ARGV[8]}}) do
+    local most = tonumber(one[3])
+    if one[2] > most and (not narrowest or most < tonumber(narrowest[4])) then
+      narrowest = {'exceeds_limits', one[1], tostring(one[2]), tostring(most)}
+    end
+  end
+  return narrowest
+end
+
 local gcra = PREFIX .. 'gcra:' .. tenant
 local emission, burst = tonumber(ARGV[5]), tonumber(ARGV[6])
 local burst_cost = math.min(asked, tonumber(ARGV[11]))
 local burst_until = math.max(tonumber(redis.call('GET', gcra) or '0'), now) + emission * burst_cost
 if asked > 0 and not is_drawn then
+  local never = never_fits()  -- first: who is told to wait is not refused after it
+  if never then return never end
   -- The operator lets a lane or a tenant run empty; what came before is still answered.
   for _, lane in ipairs(LANES) do
     if queued[lane] + rest[lane] > 0 and redis.call('SISMEMBER', PREFIX .. 'draining', 'lane:' .. lane) == 1 then

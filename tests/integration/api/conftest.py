@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -28,6 +29,7 @@ from api.parts import build_services
 from core.image_store import BRIEF, ImageStore, object_key
 from core.job import Failure, Lease, LeaseStatus, Picture, Progress
 from core.job_store import JobStore
+from core.redis_client import PREFIX
 from core.settings import Settings
 from core.workers import WorkerInfo
 from tests.fixtures.redis import RedisServer, free_port
@@ -47,6 +49,13 @@ def eventually(check: Callable[[], object], *, seconds: float = WAIT_SECONDS) ->
             return found
         time.sleep(0.02)
     raise AssertionError("did not happen in time")
+
+
+def use_up(parts: Services, tenant: str = "local") -> None:
+    """As if the tenant had drawn its one picture of the day already."""
+    parts.tenants.change(tenant, {"daily_units": 1})
+    seconds, _ = parts.redis.time()  # type: ignore[misc]
+    parts.redis.hset(f"{PREFIX}use:{tenant}:{datetime.fromtimestamp(seconds, UTC):%Y%m%d}", "used", 1)
 
 
 def draw_png(width: int, height: int, seed: int) -> bytes:

@@ -9,6 +9,7 @@ from core.job import JobState
 from core.redis_client import PREFIX
 from core.webhook_store import Attempt, Endpoint
 from core.workers import WorkerInfo
+from tests.integration.api.conftest import use_up
 from tests.integration.api.test_auth import ADMIN, BODY, make_key
 
 
@@ -319,14 +320,16 @@ def test_one_letter_is_tried_again_as_a_new_job(keyed, letters, worker):
     assert admin(keyed, "GET", "overview").json["dead_letters"] == 2
 
 
-def test_letters_are_tried_again_by_filter_and_what_a_limit_refuses_stays(keyed, letters, worker):
-    admin(keyed, "PATCH", "tenants/other", {"daily_units": 0})
+@pytest.mark.parametrize("code", ["quota_exceeded", "exceeds_limits"])
+def test_letters_are_tried_again_by_filter_and_what_a_limit_refuses_stays(keyed, letters, worker, parts, code):
+    if code == "quota_exceeded":
+        use_up(parts, "other")
+    else:
+        admin(keyed, "PATCH", "tenants/other", {"daily_units": 0})
 
     done = admin(keyed, "POST", "dead-letters/requeue", {"code": "poison"}).json["data"]
 
-    assert [(one["letter"], one["refused"]) for one in done] == [
-        (letters["c"], "quota_exceeded"), (letters["a"], None)
-    ]  # fmt: skip
+    assert [(one["letter"], one["refused"]) for one in done] == [(letters["c"], code), (letters["a"], None)]
     assert len(worker.draw_all()) == 1
     left = [one["id"] for one in admin(keyed, "GET", "dead-letters").json["data"]]
     assert left == [letters["c"], letters["b"]]

@@ -1,11 +1,11 @@
 """Whatever a client sends wrong: 4xx problem+json that names the field, nothing stored, nothing charged."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
 from api.objects import ProblemObject
+from tests.integration.api.conftest import use_up
 
 JSON = {"Content-Type": "application/json"}
 
@@ -147,8 +147,8 @@ def test_wrong_paths_and_methods_are_problems_too(http, parts, method, path, sta
 
 
 def test_over_the_daily_quota_nothing_is_stored_and_the_client_knows_when_to_return(http, worker, parts, valkey):
-    local = parts.tenants.local()
-    parts.tenants.save(replace(local, limits=replace(local.limits, daily_units=2)))
+    use_up(parts)
+    parts.tenants.change("local", {"daily_units": 3})
 
     answer = http.post("/v1/jobs", json={"prompt": "a", "n": 3})
 
@@ -157,6 +157,22 @@ def test_over_the_daily_quota_nothing_is_stored_and_the_client_knows_when_to_ret
     assert answer.json["violated-policies"] == ["daily"]
     assert answer.json["retry_at"].endswith("Z")
     assert http.get("/v1/jobs").json["data"] == []
+    assert http.get("/v1/usage").json["daily_reserved"] == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations"])
+@pytest.mark.parametrize("limit", [{"daily_units": 2}, {"queued_jobs": 2}])
+def test_more_than_a_limit_ever_allows_is_no_reason_to_wait(http, worker, parts, valkey, path, limit):
+    parts.tenants.change("local", limit)
+
+    answer = http.post(path, json={"prompt": "a", "n": 3})
+
+    assert (answer.status_code, answer.json["code"], answer.json["field"]) == (400, "exceeds_limits", "n")
+    assert ProblemObject.model_validate(answer.json)
+    assert answer.json["detail"].endswith("; send at most 2 at once.")
+    assert "Retry-After" not in answer.headers
+    assert not {"retry_at", "retry_after_seconds"} & set(answer.json)
+    assert list(valkey.scan_iter("*:job:*")) == []
     assert http.get("/v1/usage").json["daily_reserved"] == 0
 
 

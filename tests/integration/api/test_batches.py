@@ -12,6 +12,7 @@ from api.objects import BatchObject
 from core.errors import RedisUnavailable
 from core.job import JobState, Lane
 from core.redis_client import PREFIX
+from tests.integration.api.conftest import use_up
 
 SHEET = 'sku,title,color,note\nA-1,Red mug,red,=1+1\nA-2,陶瓷碗，手工,blue,\nB/3,"Lamp, brass",gold,keep\n'
 
@@ -138,14 +139,33 @@ def test_a_wrong_list_is_refused_whole_and_leaves_no_trace(http, worker, valkey,
 
 
 def test_a_list_over_the_quota_is_refused_whole(http, worker, parts, valkey):
-    local = parts.tenants.local()
-    parts.tenants.save(replace(local, limits=replace(local.limits, daily_units=5)))
+    use_up(parts)
+    parts.tenants.change("local", {"daily_units": 6})
 
     answer = send(http)
 
     assert (answer.status_code, answer.json["code"]) == (429, "quota_exceeded")
     assert list(valkey.scan_iter("*sheet*")) == []
     assert http.get("/v1/jobs").json["data"] == []
+
+
+@pytest.mark.parametrize("portion", [500, 4])
+@pytest.mark.parametrize("limit", [{"daily_units": 5}, {"queued_jobs": 5}])
+def test_a_list_of_more_than_the_limits_ever_allow_is_told_how_many_rows_fit(
+    http, worker, parts, valkey, monkeypatch, limit, portion
+):
+    monkeypatch.setattr(core.long_list, "ROWS_AT_ONCE", portion)
+    parts.tenants.change("local", limit)
+
+    answer = send(http)
+    two_rows = send(http, "".join(SHEET.splitlines(keepends=True)[:3]))
+
+    assert (answer.status_code, answer.json["code"], answer.json["field"]) == (400, "exceeds_limits", "file")
+    assert answer.json["detail"].endswith("; send at most 2 rows at once.")
+    assert "Retry-After" not in answer.headers
+    assert two_rows.status_code == 202
+    assert len(list(valkey.scan_iter("*:sheet:*"))) == 1
+    assert http.get("/v1/usage").json["daily_reserved"] == 4
 
 
 def test_another_content_type_is_refused(http, worker):

@@ -105,6 +105,22 @@ def test_gen_without_waiting_prints_the_job(zimg, worker, parts):
     assert parts.jobs.get(json.loads(out)[0]["id"]) is not None
 
 
+@pytest.mark.parametrize(
+    ("arguments", "fits"), [(("gen", "a", "-n", "4"), "at most 3 at once."), (("batch", "list.csv"), "at most 1 rows")]
+)
+def test_more_than_the_limits_ever_allow_ends_at_once_and_says_how_much_fits(
+    zimg, worker, parts, tmp_path, arguments, fits
+):
+    (tmp_path / "list.csv").write_text("sku,title\nA,Red mug\nB,Blue mug\n")
+    parts.tenants.change("local", {"daily_units": 3})
+
+    code, out, err = zimg(*arguments)
+
+    assert (code, out) == (3, "")
+    assert f"send {fits}" in err
+    assert parts.jobs.list_jobs("local") == []
+
+
 @pytest.mark.parametrize("arguments", [("gen", "a", "-n", "2"), ("batch", "list.csv")])
 def test_ctrl_c_ends_the_waiting_at_once_and_says_what_goes_on(live, worker, parts, tmp_path, arguments):
     (tmp_path / "list.csv").write_text("sku,title\nA,Red mug\n")

@@ -119,12 +119,56 @@ def test_a_limit_tells_its_bound_and_the_time_to_wait_in_both(http, worker, part
     parts.tenants.save(replace(local, limits=replace(local.limits, **limit)))
     http.post("/v1/jobs", json={"prompt": "first"})
 
-    english, chinese = both(http, "POST", "/v1/jobs", json={**BODY, "n": 3})
+    english, chinese = both(http, "POST", "/v1/jobs", json={**BODY, "n": 2})
 
     assert english["code"] == code
     assert "Wait" in english["detail"]
     assert "请等待" in chinese["detail"]
     assert_same_facts(english["detail"].partition("Wait")[0], chinese["detail"].partition("请等待")[0])
+
+
+@pytest.mark.parametrize(
+    ("limit", "english", "chinese"),
+    [
+        (
+            {"daily_units": 2},
+            "This call asks for 3 pictures, and this account may draw 2 a day; send at most 2 at once.",
+            "本次请求 3 张图片，而该账户每天可绘制 2 张。请一次最多提交 2 张。",
+        ),
+        (
+            {"queued_jobs": 2},
+            "This call asks for 3 pictures, and of this account 2 may wait; send at most 2 at once.",
+            "本次请求 3 张图片，而该账户可有 2 张排队。请一次最多提交 2 张。",
+        ),
+        (
+            {"daily_units": 0},
+            "This call asks for 3 pictures, and this account may draw 0 a day; tell the operator that you need more.",
+            "本次请求 3 张图片，而该账户每天可绘制 0 张。请联系管理员提高限额。",
+        ),
+    ],
+)
+def test_more_than_a_limit_ever_allows_is_told_in_both(http, worker, parts, limit, english, chinese):
+    parts.tenants.change("local", limit)
+
+    told = both(http, "POST", "/v1/jobs", json={**BODY, "n": 3})
+
+    assert [one["detail"] for one in told] == [english, chinese]
+
+
+def test_more_rows_than_a_limit_ever_allows_are_told_in_both(http, worker, parts):
+    parts.tenants.change("local", {"daily_units": 5})
+
+    def sheet():
+        return {"data": {"file": (io.BytesIO(b"sku,title\nA,mug\nB,mug\nC,mug\n"), "a.csv")}}
+
+    english, chinese = (
+        http.post("/v1/batches", **sheet(), headers={"Accept-Language": language}).json for language in ("en", "zh")
+    )
+
+    assert english["detail"] == (
+        "This call asks for 6 pictures, and this account may draw 5 a day; send at most 2 rows at once."
+    )
+    assert chinese["detail"] == "本次请求 6 张图片，而该账户每天可绘制 5 张。请一次最多提交 2 行。"
 
 
 def test_the_time_that_is_told_is_the_one_of_the_header(http, worker, parts):

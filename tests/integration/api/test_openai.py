@@ -14,7 +14,7 @@ from openai import OpenAI
 from PIL import Image
 
 from core.job import Picture
-from tests.integration.api.conftest import eventually, live_api
+from tests.integration.api.conftest import eventually, live_api, use_up
 
 
 @pytest.fixture
@@ -143,14 +143,25 @@ def test_a_wrong_key_raises_the_clients_own_error(settings, parts, tmp_path):
 
 
 def test_over_the_limit_raises_the_clients_rate_limit_error_at_once(client, worker, parts):
-    local = parts.tenants.local()
-    parts.tenants.save(replace(local, limits=replace(local.limits, daily_units=0)))
+    use_up(parts)
 
     with pytest.raises(openai.RateLimitError) as refused:
         client.with_options(max_retries=2).images.generate(model="m", prompt="a")
 
     assert refused.value.code == "quota_exceeded"
     assert refused.value.response.headers["x-should-retry"] == "false"
+
+
+def test_more_than_the_limits_ever_allow_raises_the_clients_bad_request_error(client, worker, parts):
+    parts.tenants.change("local", {"daily_units": 2})
+
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.with_options(max_retries=2).images.generate(model="m", prompt="a", n=3)
+
+    assert (refused.value.code, refused.value.param) == ("exceeds_limits", "n")
+    assert "send at most 2 at once" in refused.value.message
+    assert "Retry-After" not in refused.value.response.headers
+    assert parts.jobs.list_jobs("local") == []
 
 
 def test_a_failed_job_raises_at_once_and_is_not_drawn_again(client, worker, parts):

@@ -4,12 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import httpx
 import pytest
 
-from tests.integration.api.conftest import ROOT
+from tests.integration.api.conftest import ROOT, use_up
 
 ENVIRONMENT = ROOT / "build" / "clients"
 REQUIREMENTS = ROOT / "requirements" / "clients.txt"
@@ -102,7 +101,6 @@ def test_litellm_generates_and_raises_its_own_errors(other_python, live, worker)
 
 
 def test_litellm_knows_a_used_up_quota(other_python, live, worker, parts):
-    local = parts.tenants.local()
-    parts.tenants.save(replace(local, limits=replace(local.limits, daily_units=0)))
+    use_up(parts)
 
     assert run(other_python, OVER_LIMIT, live.url) == {"refused": "RateLimitError"}

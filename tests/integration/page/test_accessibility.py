@@ -10,7 +10,7 @@ from core.webhook_store import Attempt, Endpoint
 from core.workers import WorkerInfo
 from scheduler.submission import Wish
 from tests.fixtures.browser import WAIT_MS
-from tests.integration.api.conftest import eventually
+from tests.integration.api.conftest import eventually, use_up
 from tests.integration.page.conftest import ask
 from tests.integration.page.test_parameters import drop
 
@@ -81,8 +81,7 @@ def test_the_page_in_every_state_has_no_violations(tab, worker, parts):
 
 
 def test_a_prompt_that_waits_to_be_sent_has_no_violations(tab, parts, worker):
-    local = parts.tenants.local()
-    parts.tenants.save(replace(local, limits=replace(local.limits, daily_units=0)))
+    use_up(parts)
     ask(tab, "first")
     ask(tab, "second")
     expect(tab.locator(".card[data-status=unsent]")).to_have_count(2)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 
-from tests.integration.api.conftest import eventually, live_api
+from tests.integration.api.conftest import eventually, live_api, use_up
 from tests.integration.page.conftest import ask
 
 JOB = ".card:not([data-status=unsent])"
@@ -166,8 +166,7 @@ def test_a_refused_prompt_that_is_not_in_its_place_any_more_can_be_mended(home, 
 
 def test_who_signs_out_leaves_no_prompt_behind(page, inviting_api, parts, worker):
     key, _ = parts.tenants.create_key("shop")
-    shop = parts.tenants.get("shop")
-    parts.tenants.save(replace(shop, limits=replace(shop.limits, daily_units=0)))
+    use_up(parts, "shop")
     page.goto(inviting_api.url)
     page.fill("#key", key)
     page.press("#key", "Enter")
@@ -191,8 +190,7 @@ def sign_in(page, key):
 def shop_and_cafe(parts):
     """The keys of two people at one browser; the first has nothing left today, so that what is asked for waits."""
     keys = [parts.tenants.create_key(name)[0] for name in ("shop", "cafe")]
-    shop = parts.tenants.get("shop")
-    parts.tenants.save(replace(shop, limits=replace(shop.limits, daily_units=0)))
+    use_up(parts, "shop")
     return keys
 
 
@@ -343,8 +341,7 @@ def test_what_the_next_person_asks_for_at_once_is_theirs_and_not_lost(page, invi
 
 def test_signing_out_on_the_account_page_leaves_no_prompt_behind_either(page, inviting_api, parts, worker):
     key, _ = parts.tenants.create_key("shop")
-    shop = parts.tenants.get("shop")
-    parts.tenants.save(replace(shop, limits=replace(shop.limits, daily_units=0)))
+    use_up(parts, "shop")
     page.goto(inviting_api.url)
     page.fill("#key", key)
     page.press("#key", "Enter")

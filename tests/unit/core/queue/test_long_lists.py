@@ -104,13 +104,14 @@ def test_a_list_of_five_hundred_rows_is_one_call(kit):
 @pytest.mark.parametrize(
     ("allowed", "settings", "refusal"),
     [
-        (limits(daily_units=9), Settings(), QuotaExceeded),
-        (limits(queued_jobs=9), Settings(), QueueFull),
-        (GENEROUS, Settings(queued_jobs=9), Overloaded),
+        (limits(daily_units=10), Settings(), QuotaExceeded),
+        (limits(queued_jobs=10), Settings(), QueueFull),
+        (GENEROUS, Settings(queued_jobs=10), Overloaded),
     ],
 )
 def test_a_refusal_of_the_whole_comes_before_anything_is_stored(queue_redis, allowed, settings, refusal):
     kit = Kit(queue_redis, settings)
+    kit.submit(allowed=allowed)
     before = kit.snapshot()
 
     with pytest.raises(refusal):

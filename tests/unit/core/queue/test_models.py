@@ -304,7 +304,8 @@ def test_the_auditor_recounts_the_waiting_jobs_of_a_model(duo):
 def test_a_full_queue_says_to_come_back_at_the_pace_of_the_jobs_own_model(duo):
     duo.redis.hset(f"{PREFIX}pace", mapping={"run_ms": 1000, "gap_ms": 1000, "ends": 1})
     duo.redis.hset(f"{PREFIX}pace@other", mapping={"run_ms": 9000, "gap_ms": 4000, "ends": 1})
-    full = limits(queued_jobs=0)
+    full = limits(queued_jobs=1)
+    duo.queued(allowed=full)
 
     with pytest.raises(QueueFull) as plain:
         duo.queued(allowed=full)

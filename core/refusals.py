@@ -1,0 +1,123 @@
+"""What a refusal of submit.lua means: which limit, and when the same call can succeed, or that it never will."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import redis
+
+from core.crowd import LANE_WEIGHTS, Crowds
+from core.errors import (
+    Draining,
+    ExceedsLimits,
+    IdempotencyMismatch,
+    Overloaded,
+    QueueFull,
+    QuotaExceeded,
+    RateLimited,
+    RedisUnavailable,
+    ZimgError,
+)
+from core.job import NewJob
+from core.look import TenantLimits
+from core.redis_client import PREFIX, redis_errors
+
+RETRY_AFTER_MOST = 300
+DRAINING_RETRY_SECONDS = 60
+#: The member of a call that says how many pictures it asks for.
+COUNT_FIELD = "n"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for places in a full queue. Raises RedisUnavailable on connection trouble."""
+
+    redis: redis.Redis
+    crowds: Crowds
+
+    def for_own_places(self, places: int, job: NewJob, limits: TenantLimits) -> int:
+        """Until so many of the tenant's waiting jobs have been released, by its share of the service."""
+        weight = limits.weight * LANE_WEIGHTS[job.lane]
+        between = self.crowds.of(job.queue).work_between_turns(job.tenant, weight, _work_of(job))
+        return self._for_work(places * between, job.queue)
+
+    def for_any_places(self, places: int, job: NewJob) -> int:
+        """Until so many jobs like this one have been released, whoever's."""
+        return self._for_work(places * _work_of(job), job.queue)
+
+    def _for_work(self, work: float, queue: str) -> int:
+        """How long a model's workers take for so much work at the measured pace; from 1 to RETRY_AFTER_MOST."""
+        with redis_errors():
+            gap_ms = self.redis.hget(f"{PREFIX}pace@{queue}" if queue else f"{PREFIX}pace", "gap_ms")
+        return min(RETRY_AFTER_MOST, max(1, math.ceil(float(gap_ms or 0) * work / 1000)))
+
+
+def refusal_of(answer: Sequence[str], limits: TenantLimits, job: NewJob, patience: Patience) -> ZimgError:
+    """The error for an answer of submit.lua that is not `ok`; `job` is the first of the call."""
+    reason, *facts = answer
+    make: Mapping[str, Callable[[], ZimgError]] = {
+        "idempotency_mismatch": _mismatch,
+        "hold_gone": _hold_gone,
+        "exceeds_limits": lambda: _exceeds(*facts),
+        "draining": lambda: refusal_while_draining(facts[0]),
+        "rate_limited": lambda: _too_fast(facts[0], limits),
+        "quota_exceeded": lambda: _day_is_used(facts[0], limits),
+        "queue_full": lambda: _queue_full(*facts, limits=limits, job=job, patience=patience),
+        "overloaded": lambda: _overloaded(*facts, job=job, patience=patience),
+    }
+    return make[reason]()
+
+
+def refusal_while_draining(entry: str) -> Draining:
+    """The refusal for new work of an `entry` (lane:NAME or tenant:NAME) that the operator lets run empty."""
+    kind, _, name = entry.partition(":")
+    what = f"The {name} lane" if kind == "lane" else "This account"
+    return Draining(f"{what} takes no new work now; try again later.", retry_after_seconds=DRAINING_RETRY_SECONDS)
+
+
+def _mismatch() -> IdempotencyMismatch:
+    return IdempotencyMismatch("This Idempotency-Key was used before with another body; send a new key.")
+
+
+def _hold_gone() -> RedisUnavailable:
+    return RedisUnavailable("The list took too long and is stored in part; send it again with the same key.")
+
+
+def _exceeds(limit: str, asked: str, most: str) -> ExceedsLimits:
+    why = {
+        "daily": f"This call asks for {asked} pictures, and this account may draw {most} a day",
+        "queue": f"This call asks for {asked} pictures, and of this account {most} may wait",
+        "service": f"This call asks for {asked} pictures, and {most} may wait here",
+    }
+    return ExceedsLimits(why[limit], most=int(most), field=COUNT_FIELD)
+
+
+def _too_fast(wait_ms: str, limits: TenantLimits) -> RateLimited:
+    message = f"More than {limits.burst_per_second:g} pictures a second; wait and send again."
+    return RateLimited(message, retry_after_seconds=_seconds(wait_ms))
+
+
+def _day_is_used(wait_ms: str, limits: TenantLimits) -> QuotaExceeded:
+    message = f"The day's {limits.daily_units} units are used or reserved; they return at 00:00 UTC."
+    return QuotaExceeded(message, retry_after_seconds=_seconds(wait_ms))
+
+
+def _queue_full(waiting: str, places: str, *, limits: TenantLimits, job: NewJob, patience: Patience) -> QueueFull:
+    seconds = patience.for_own_places(int(places), job, limits)
+    message = f"{waiting} jobs of yours wait already, {limits.queued_jobs} may; send again when some have ended."
+    return QueueFull(message, retry_after_seconds=seconds)
+
+
+def _overloaded(_waiting: str, places: str, *, job: NewJob, patience: Patience) -> Overloaded:
+    seconds = patience.for_any_places(int(places), job)
+    return Overloaded("The service's queue is full; try again later.", retry_after_seconds=seconds)
+
+
+def _seconds(milliseconds: str) -> int:
+    return max(1, math.ceil(int(milliseconds) / 1000))
+
+
+def _work_of(job: NewJob) -> float:
+    return job.work or job.cost_units
