@@ -25,7 +25,8 @@ end
 
 local now = server_ms()
 local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
-redis.call('HSET', job_key(id), 'state', 'RUNNING', 'token', token, 'worker', worker, 'started', now)
+redis.call('HSET', job_key(id), 'state', 'RUNNING', 'token', token, 'worker', worker, 'started', now,
+  'ride', exact(company_sum(worker)))
 if job.alone then redis.call('HSET', job_key(id), 'ran_alone', 1) end
 if not job.started then observe('queue', now - tonumber(job.created)) end
 redis.call('ZREM', PREFIX .. of_model('rel', job.model), id)

@@ -1,7 +1,7 @@
 -- Where a waiting job stands. ARGV: id, worker_live_ms. Answer: nil if it does not wait, else
--- {jobs released before it, work of those, work released or running, its work, gap_ms, run_ms of its size, live slots,
---  how long it waits for its tenant's cap of running jobs (ms, 0 = not at all), 1 if an operator stopped what it waits for,
---  its virtual start time if many start before it: then the first two count its own queue alone (crowd.lua), else '',
+-- {jobs released before it, work of those, work released or running, its work, gap_ms, run_ms of its size in the company
+--  that it will have, live slots, how long it waits for its tenant's cap of running jobs (ms, 0 = not at all),
+--  1 if an operator stopped what it waits for, its virtual start time if many start before it: then the first two count its own queue alone (crowd.lua), else '',
 --  entity, model}.
 -- Position follows the virtual start times that release.lua will use, not the time of submission.
 local job = read_job(ARGV[1])
@@ -64,27 +64,71 @@ local function is_paused(name) return redis.call('SISMEMBER', PREFIX .. 'paused'
 
 local waits = job.state ~= 'RELEASED'  -- what is on its way goes on
 local stopped = waits and (is_paused('lane:' .. job.lane) or is_paused('tenant:' .. job.tenant))
-local slots, held, resting = 0, 0, 0
+local slots, workers, held, resting = 0, 0, 0, 0
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'workers', now - tonumber(ARGV[2]), '+inf')) do
   local worker = redis.call('HMGET', PREFIX .. 'worker:' .. name, 'slots', 'queue')
   if (worker[2] or '') == (job.model or '') then
     if is_paused('worker:' .. name) then
       resting = resting + 1
     else
-      slots = slots + tonumber(worker[1] or '0')
+      local seats = tonumber(worker[1] or '0')  -- none while it takes nothing
+      slots, workers = slots + seats, workers + (seats > 0 and 1 or 0)
     end
     held = held + redis.call('SCARD', PREFIX .. 'held:' .. name)
   end
 end
-local pace = redis.call('HMGET', PREFIX .. of_model('pace', job.model), 'gap_ms', 'run_ms', 'mean_work')
-local busy = redis.call('ZCARD', PREFIX .. of_model('rel', job.model)) + held
+local riding = redis.call('ZCARD', PREFIX .. of_model('rel', job.model)) + held
+local busy = riding
 if not waits then  -- neither itself nor what was released after it is before it
   local rel = PREFIX .. of_model('rel', job.model)
   busy = busy - redis.call('ZCARD', rel) + (redis.call('ZRANK', rel, job.id) or redis.call('ZCARD', rel))
 end
 if slots == 0 and resting > 0 then stopped = true end
-local mean_work = tonumber(pace[3] or job.work)
-local run_ms = pace[2] and tonumber(pace[2]) * tonumber(job.work) / mean_work
+
+-- How many will ride: what is on its way, and what waits and may start, as far as there are seats. (What is paused or at
+-- its tenant's cap is not in the race.)
+local function riders()
+  local found = riding
+  for _, name in ipairs(redis.call('ZRANGE', race, 0, FEW - 1)) do
+    if slots > 0 and found >= slots then break end
+    found = found + redis.call('ZCARD', PREFIX .. 'tq:' .. name)
+  end
+  return found
+end
+
+-- Of all ends that were measured: {their mean run in ms, work}, and the same by company: {{company, ms of a unit of work}}.
+local function measured()
+  local fields, values, by_company = redis.call('HGETALL', PREFIX .. of_model('pace', job.model)), {}, {}
+  for index = 1, #fields, 2 do values[fields[index]] = tonumber(fields[index + 1]) end
+  for name, ms in pairs(values) do
+    local company = tonumber(string.match(name, '^ms:(%d+)$'))
+    if company then by_company[#by_company + 1] = {company, ms / values['work:' .. company]} end
+  end
+  table.sort(by_company, function(one, other) return one[1] < other[1] end)
+  return values, by_company
+end
+
+-- The run of a unit of work in so much company: on the line between the two measured ones around it. Whoever has not
+-- been seen riding alone, or in so many, is taken to share the card evenly.
+local function run_in(company, by_company)
+  local below = {0, 0}
+  for _, above in ipairs(by_company) do
+    if above[1] >= company then
+      return below[2] + (above[2] - below[2]) * (company - below[1]) / (above[1] - below[1])
+    end
+    below = above
+  end
+  return below[2] * company / below[1]
+end
+
+local pace, by_company = measured()
+local mean_work = pace.mean_work or tonumber(job.work)
+local run_ms = pace.run_ms and pace.run_ms * tonumber(job.work) / mean_work
+if by_company[1] then
+  local company = riders()
+  company = slots > 0 and math.min(company, slots) / workers or math.min(company, by_company[#by_company][1])
+  run_ms = run_in(math.max(1, company), by_company) * tonumber(job.work)
+end
 
 -- A tenant at its cap: one of its jobs starts as one of its own ends, the next one when the longest run is over.
 local function wait_for_cap()
@@ -100,5 +144,5 @@ local function wait_for_cap()
   return math.max(0, run_ms - passed) + (ends - 1) * run_ms / most
 end
 
-return {ahead, exact(work_ahead), exact(busy * mean_work), job.work, pace[1] or '', run_ms and exact(run_ms) or '', slots,
-  exact(wait_for_cap()), stopped and 1 or 0, behind_many, entity, job.model or ''}
+return {ahead, exact(work_ahead), exact(busy * mean_work), job.work, pace.gap_ms and exact(pace.gap_ms) or '',
+  run_ms and exact(run_ms) or '', slots, exact(wait_for_cap()), stopped and 1 or 0, behind_many, entity, job.model or ''}

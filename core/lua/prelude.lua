@@ -5,6 +5,7 @@ local EVENTS_KEPT = 64                 -- per job, enough to resume a stream
 local EVENTS_AFTER_END_MS = 3600000
 local ENDED_AT_ONCE = 100              -- jobs that one script call ends by itself, so that none blocks the server for long
 local PACE_SHARE = 0.05
+local RIDE_KEPT_MS = 86400000            -- of a worker that nobody hears of any more
 local ORPHAN_AFTER_MS = 600000         -- long after the last lease of a job that ended without a picture
 local WORK_WEIGHT = {interactive = 4, batch = 1}
 local LANES = {'interactive', 'batch'}
@@ -14,7 +15,7 @@ local FIELDS = {
   'state', 'tenant', 'lane', 'token', 'epoch', 'created', 'arrival', 'deadline', 'cost', 'work', 'head_start', 'day', 'batch',
   'fingerprint', 'flight', 'worker', 'attempt', 'failures', 'max_attempts', 'crashes', 'alone', 'ran_alone', 'cancel',
   'promoted', 'retention', 'record_retention', 'started', 'picture', 'picture_removed', 'expires',
-  'shelved', 'model', 'rises',
+  'shelved', 'model', 'rises', 'ride',
 }
 
 -- Models. Each further model of a service has a race, a clock, releases and a pace of its own, under the keys of the
@@ -51,6 +52,29 @@ end
 -- Drawn under its present claim, and only waiting for the storage.
 local function is_shelved(job) return job.shelved ~= nil and job.shelved == job.token end
 
+-- How many jobs a worker holds, summed over the time since it was first asked: the rise during a run, divided by its
+-- time, is the run's mean company. Asked before each change of what the worker holds.
+local function company_sum(worker)
+  local key, now = PREFIX .. 'ride:' .. worker, server_ms()
+  local kept = redis.call('HMGET', key, 'at', 'sum')
+  local passed = now - tonumber(kept[1] or now)
+  local sum = tonumber(kept[2] or '0') + passed * redis.call('SCARD', PREFIX .. 'held:' .. worker)
+  redis.call('HSET', key, 'at', now, 'sum', exact(sum))
+  redis.call('PEXPIRE', key, RIDE_KEPT_MS)
+  return sum
+end
+
+-- The mean time and work of a run in so much company, itself counted: riders share a card. core/lua/place.lua reads.
+local function measure_company(pace, job, work, run_ms)
+  if not job.ride then return end  -- claimed by a process of an older release
+  local company = math.max(1, math.floor((company_sum(job.worker) - tonumber(job.ride)) / run_ms + 0.5))
+  local kept = redis.call('HMGET', pace, 'ms:' .. company, 'work:' .. company, 'ends:' .. company)
+  local ends = tonumber(kept[3] or '0')
+  local share = math.max(PACE_SHARE, 1 / (ends + 1))
+  redis.call('HSET', pace, 'ms:' .. company, exact(tonumber(kept[1] or '0') * (1 - share) + run_ms * share),
+    'work:' .. company, exact(tonumber(kept[2] or '0') * (1 - share) + work * share), 'ends:' .. company, ends + 1)
+end
+
 -- How fast the service is: the mean time and work of a run, the mean time between two ends while busy, and gap_ms, that
 -- time for a unit of work. Of means, since the mean of the quotients is too long where sizes differ.
 local function measure(job)
@@ -60,14 +84,16 @@ local function measure(job)
   local ends = tonumber(kept[3] or '0')
   local share = math.max(PACE_SHARE, 1 / (ends + 1))
   local work = math.max(0.001, tonumber(job.work))
+  local run = now - tonumber(job.started)
   local known_work = tonumber(kept[5] or work)
   local known_gap = tonumber(kept[6] or tonumber(kept[2] or '0') * known_work)
   local gap = now - math.max(tonumber(kept[4] or '0'), tonumber(job.started))
-  local run_ms = tonumber(kept[1] or '0') * (1 - share) + (now - tonumber(job.started)) * share
+  local run_ms = tonumber(kept[1] or '0') * (1 - share) + run * share
   local mean_work = known_work * (1 - share) + work * share
   local end_gap_ms = known_gap * (1 - share) + gap * share
   redis.call('HSET', pace, 'run_ms', exact(run_ms), 'gap_ms', exact(end_gap_ms / mean_work), 'end_gap_ms', exact(end_gap_ms),
     'mean_work', exact(mean_work), 'ends', ends + 1, 'last', now)
+  measure_company(pace, job, work, run)
 end
 
 -- yyyymmdd of a server time, UTC (Howard Hinnant's civil_from_days).
@@ -195,7 +221,10 @@ end
 
 local function free_slot(job)
   redis.call('ZREM', PREFIX .. 'run:' .. job.tenant, job.id)
-  if job.worker then redis.call('SREM', PREFIX .. 'held:' .. job.worker, job.id) end
+  if job.worker then
+    company_sum(job.worker)
+    redis.call('SREM', PREFIX .. 'held:' .. job.worker, job.id)
+  end
   if job.shelved and job.worker then redis.call('SREM', PREFIX .. 'shelf:' .. job.worker, job.id) end
   unpark(job.tenant)
 end
