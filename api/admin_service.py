@@ -12,7 +12,7 @@ from api.auth import require_admin
 from api.context import Services, services
 from api.jobs import Conflict
 from api.openapi_parts import ADMIN, ADMIN_SECURITY, problems, routes
-from core.errors import Draining, ExceedsLimits, NotFound, OverLimit, Overloaded
+from core.errors import Draining, ExceedsLimits, InvalidRequest, NotFound, OverLimit, Overloaded
 from core.job import Job, JobState, Lane
 from core.presets import find_preset
 from scheduler.dead_letters import DeadLetters
@@ -120,10 +120,13 @@ def requeue(path: schema.JobPath) -> Response:
 @admin_service.post(
     "/v1/admin/dead-letters/requeue",
     summary="Try dead jobs again by filter",
-    description="At most `limit` letters, newest first. One that its tenant's limits refuse stays a letter.",
+    description="Those of a `tenant`, of a `code`, or `all`; at most `limit`, newest first. One that its tenant's limits "
+    "refuse stays a letter.",
     responses={200: objects.RequeuedList, **problems(413, 415)},
 )
 def requeue_many(body: objects.RequeueMany) -> Response:
+    if not (body.all or body.tenant or body.code):
+        raise InvalidRequest("Name a tenant or a code, or send all: true.", field="all", code="missing_field")
     parts = services()
     found = _letters(parts).list_letters(tenant=body.tenant, code=body.code, limit=body.limit)
     return jsonify(objects.RequeuedList(data=[_requeue(parts, job) for job in found]).model_dump())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from api import schema
 from api.admin_objects import HEX_ID, TENANT_PATTERN, StopObject
@@ -184,12 +184,13 @@ class LetterQuery(BaseModel):
 
 
 class RequeueMany(schema.Body):
-    """Which letters to try again: those of one tenant, of one reason, of both; all of them when neither is named."""
+    """Which letters to try again: those of one tenant, of one reason, of both; or `all` of them, in so many words."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"example": {"code": "storage_failed", "limit": 100}})
 
     tenant: Annotated[StrictStr | None, Field(pattern=TENANT_PATTERN)] = None
     code: Annotated[StrictStr | None, Field(pattern=CODE_PATTERN)] = None
+    all: Annotated[StrictBool, Field(description="Of every tenant, for every reason, unless one is named.")] = False
     limit: Annotated[StrictInt, Field(ge=1, le=LETTERS_MOST), schema.WHOLE] = LETTERS_MOST
 
 

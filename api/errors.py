@@ -255,7 +255,8 @@ def problem_body(
 
 def _message(title: str, detail: str) -> str:
     """What OpenAI's clients show; some sentences begin with the title's own words, which are said once."""
-    return detail if detail.startswith(title) else f"{title}: {detail}"
+    colon = "：" if CHINESE.search(title) else ": "
+    return detail if detail.startswith(title) else f"{title}{colon}{detail}"
 
 
 def _in(language: Language, detail: str, problem: Problem) -> str:

@@ -64,6 +64,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     "duplicate_field": (("A member may occur once only.", "同一字段只能出现一次。"),),
     "missing_field": (
         ("{name} is required", "缺少 {name}"),
+        ("Name a tenant or a code, or send all: true.", "请写明 tenant 或 code，或发送 all: true。"),
         ("Send the CSV in the field `file`.", "请把 CSV 文件放在 `file` 字段中发送。"),
     ),
     "invalid_type": (

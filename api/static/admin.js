@@ -105,7 +105,7 @@ async function requeue(letter) {
 }
 
 async function requeueAll(code) {
-  const { data } = await ask('/v1/admin/dead-letters/requeue', { method: 'POST', body: code ? { code } : {} });
+  const { data } = await ask('/v1/admin/dead-letters/requeue', { method: 'POST', body: code ? { code } : { all: true } });
   const refused = data.filter((one) => !one.job_id).length;
   toast(say(refused ? 'requeuedRefused' : 'requeuedMany', { n: data.length - refused, refused: number(refused) }));
   await look({ isFull: true });

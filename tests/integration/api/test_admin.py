@@ -335,6 +335,22 @@ def test_letters_are_tried_again_by_filter_and_what_a_limit_refuses_stays(keyed,
     assert left == [letters["c"], letters["b"]]
 
 
+@pytest.mark.parametrize("body", [None, {}, {"limit": 5}, {"all": False}])
+def test_letters_are_not_all_tried_again_by_a_slip(keyed, letters, worker, body):
+    refused = admin(keyed, "POST", "dead-letters/requeue", body)
+
+    assert (refused.status_code, refused.json["code"], refused.json["field"]) == (400, "missing_field", "all")
+    assert "all" in refused.json["detail"]
+    assert admin(keyed, "GET", "overview").json["dead_letters"] == 3
+
+
+def test_all_letters_are_tried_again_where_that_is_said(keyed, letters, worker):
+    done = admin(keyed, "POST", "dead-letters/requeue", {"all": True}).json["data"]
+
+    assert [one["letter"] for one in done] == [letters["c"], letters["b"], letters["a"]]
+    assert admin(keyed, "GET", "overview").json["dead_letters"] == 0
+
+
 def test_a_tenant_that_drains_keeps_its_letters_and_holds_up_nobody_elses(keyed, letters, worker):
     admin(keyed, "PUT", "traffic/tenant/other", {"state": "draining"})
 

@@ -237,6 +237,16 @@ def test_keys_are_made_listed_and_revoked(settings, parts, worker, zimg, tmp_pat
     assert (used, refused) == (0, 3)
 
 
+@pytest.mark.parametrize("key_id", ["nope", "0f3a", "0f3a9c2b", "0F3A9C2B"])
+def test_a_key_that_is_none_is_told_with_the_command_that_lists_them(settings, parts, zimg, tmp_path, key_id):
+    with live_api(settings, tmp_path, ZIMG_HOST="0.0.0.0", ZIMG_ADMIN_KEY="the-operators-own-key") as api:
+        code, _, err = zimg("keys", "revoke", key_id, ZIMG_URL=api.url, ZIMG_ADMIN_KEY="the-operators-own-key")
+
+    assert code == 3
+    assert "There is no such key" in err
+    assert "zimg keys list" in err
+
+
 def test_usage_shows_today_and_the_days_before(zimg, worker):
     with worker.at_work():
         zimg("gen", "a", "--size", "256x256", "-n", "2")

@@ -79,7 +79,7 @@ def test_each_refusal_tells_the_same_facts_in_both_languages(http, worker):
         assert english["status"] == status, case
         assert_same_facts(english["detail"], chinese["detail"])
         assert set(facts) <= set(FACT.findall(english["detail"])), case
-        whole = f"{chinese['title']}: {chinese['detail']}"
+        whole = f"{chinese['title']}：{chinese['detail']}"
         told_once = chinese["detail"].startswith(chinese["title"])
         assert chinese["error"]["message"] == (chinese["detail"] if told_once else whole)
 
@@ -215,6 +215,13 @@ def test_a_dead_job_and_its_events_speak_the_readers_language(http, worker):
     told = "显存不足以绘制这张图片。请使用较小的尺寸，或稍后再提交；本次不计费。"
     assert shown["error"]["message"] == told
     assert told in events
+
+
+def test_title_and_sentence_are_joined_as_each_language_writes_it(http):
+    english, chinese = both(http, "POST", "/v1/jobs", json={})
+
+    assert english["error"]["message"] == f"{english['title']}: {english['detail']}"
+    assert chinese["error"]["message"] == f"{chinese['title']}：{chinese['detail']}"
 
 
 def test_an_error_says_what_is_wrong_and_then_what_to_do(http, parts):

@@ -95,7 +95,8 @@ def test_what_nginx_refuses_is_told_in_the_callers_language_as_the_api_tells_it(
         assert told["title"] == (row.title_zh if is_chinese else row.title)
         assert (told["status"], told["error"]["type"]) == (row.status, row.openai_type)
         assert re.findall(r"\d+", told["detail"]) == numbers
-        assert told["error"]["message"] == f"{told['title']}: {told['detail']}"
+        colon = "：" if is_chinese else ": "
+        assert told["error"]["message"] == f"{told['title']}{colon}{told['detail']}"
         assert told["request_id"] == answer.headers["X-Request-Id"]
         assert bool(re.search("[\u4e00-\u9fff]", told["detail"])) == is_chinese
 
