@@ -120,8 +120,8 @@ def requeue(path: schema.JobPath) -> Response:
 @admin_service.post(
     "/v1/admin/dead-letters/requeue",
     summary="Try dead jobs again by filter",
-    description="Those of a `tenant`, of a `code`, or `all`; at most `limit`, newest first. One that its tenant's limits "
-    "refuse stays a letter.",
+    description="Those of a `tenant`, of a `code`, or `all`; at most `limit`, newest first. One that its tenant's "
+    "limits refuse stays a letter.",
     responses={200: objects.RequeuedList, **problems(413, 415)},
 )
 def requeue_many(body: objects.RequeueMany) -> Response:

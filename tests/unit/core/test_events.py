@@ -185,10 +185,12 @@ def test_a_follower_rests_until_something_happens_and_no_longer_than_it_was_told
 
     with hub.follow(job_id) as follower:
         follower.wait("", timeout_seconds=5)
-        threading.Timer(0.2, kit.store.cancel, (job_id,)).start()
+        timer = threading.Timer(0.2, kit.store.cancel, (job_id,))
+        timer.start()
         begun = time.monotonic()
         follower.rest(20)
         woken = time.monotonic() - begun
+        timer.join()
         follower.rest(0.05)
 
     assert woken < 15
