@@ -247,28 +247,6 @@ def test_an_unknown_job_is_404_and_never_done(http, parts, job_id, tail):
     assert ProblemObject.model_validate(answer.json)
 
 
-def test_the_same_idempotency_key_and_body_gives_the_same_job(http, worker):
-    headers = {"Idempotency-Key": "order-17"}
-    first = http.post("/v1/jobs", json={"prompt": "a", "n": 2}, headers=headers)
-    again = http.post("/v1/jobs", json={"n": 2, "prompt": "a"}, headers=headers)
-    other = http.post("/v1/jobs", json={"prompt": "b", "n": 2}, headers=headers)
-
-    assert [job["id"] for job in first.json["data"]] == [job["id"] for job in again.json["data"]]
-    assert "Idempotency-Replayed" not in first.headers
-    assert again.headers["Idempotency-Replayed"] == "true"
-    assert (other.status_code, other.json["code"]) == (422, "idempotency_key_reuse")
-    assert len(http.get("/v1/jobs").json["data"]) == 2
-
-
-def test_a_key_is_free_again_after_a_refused_request(http, worker):
-    headers = {"Idempotency-Key": "order-18"}
-
-    refused = http.post("/v1/jobs", json={"prompt": ""}, headers=headers)
-    taken = http.post("/v1/jobs", json={"prompt": "a"}, headers=headers)
-
-    assert (refused.status_code, taken.status_code) == (400, 202)
-
-
 def test_locked_and_unknown_parameters_change_nothing_and_are_named(http, worker):
     sent = {"steps": 50, "guidance_scale": 7.5, "quality": "high", "style": "vivid", "background": "transparent"}
     answer = http.post("/v1/jobs", json={"prompt": "a", **sent, "sparkle\u2028": True})
@@ -349,74 +327,6 @@ def test_without_redis_every_answer_is_503_and_says_when_to_come_back(http, work
     finally:
         valkey_server.start()
     assert eventually(lambda: http.post("/v1/jobs", json={"prompt": "a"}).status_code == 202)
-
-
-def test_a_double_click_gets_the_same_job_with_or_without_a_seed(http, worker):
-    body = {"prompt": "a red mug", "size": "256x256"}
-
-    clicks = [http.post("/v1/jobs", json=body) for _ in range(2)]
-    seeded = [http.post("/v1/jobs", json={**body, "seed": 7, "n": 2}).json["data"] for _ in range(2)]
-
-    assert clicks[0].json["id"] == clicks[1].json["id"]
-    assert "Idempotency-Replayed" not in clicks[0].headers
-    assert clicks[1].headers["Idempotency-Replayed"] == "true"
-    assert [job["id"] for job in seeded[0]] == [job["id"] for job in seeded[1]]
-    assert len(http.get("/v1/jobs").json["data"]) == 3
-
-
-def let_two_seconds_pass(valkey):
-    (kept,) = valkey.scan_iter("*repeat:*")
-    at, job_id = valkey.get(kept).split("|")
-    valkey.set(kept, f"{int(at) - 2_001}|{job_id}")
-
-
-def test_what_a_client_marks_as_its_retry_gets_the_same_job_later_too(http, worker, valkey):
-    body = {"prompt": "a red mug", "size": "256x256"}
-    first = http.post("/v1/jobs", json=body, headers={"x-stainless-retry-count": "0"})
-    let_two_seconds_pass(valkey)
-
-    again = http.post("/v1/jobs", json=body, headers={"x-stainless-retry-count": "1"})
-
-    assert again.json["id"] == first.json["id"]
-    assert again.headers["Idempotency-Replayed"] == "true"
-
-
-def test_a_click_two_seconds_later_draws_anew(http, worker, valkey):
-    body = {"prompt": "a red mug", "size": "256x256"}
-    first = http.post("/v1/jobs", json=body).json
-    let_two_seconds_pass(valkey)
-
-    second = http.post("/v1/jobs", json=body).json
-
-    assert first["id"] != second["id"]
-    assert first["seed"] != second["seed"]
-
-
-def test_what_differs_is_no_double_click(http, keyed, worker, parts):
-    body = {"prompt": "a red mug", "size": "256x256"}
-    own = [{"Idempotency-Key": name} for name in ("go-1", "go-2")]
-
-    jobs = [http.post("/v1/jobs", json=body).json["id"], http.post("/v1/jobs", json={**body, "n": 1}).json["id"]]
-    jobs += [http.post("/v1/jobs", json=body, headers=headers).json["id"] for headers in own]
-    jobs += [
-        keyed.post(
-            "/v1/jobs", json=body, headers={"Authorization": f"Bearer {parts.tenants.create_key(name)[0]}"}
-        ).json["id"]
-        for name in ("one", "two")
-    ]
-
-    assert len(set(jobs)) == 6
-
-
-def test_a_job_says_its_priority_its_fingerprint_and_whose_work_it_shares(http, worker):
-    first = http.post("/v1/jobs", json={"prompt": "a", "seed": 7, "priority": "high"}).json
-    same = http.post("/v1/jobs", json={"prompt": "a", "seed": 7, "priority": "low"}).json
-    fresh = http.post("/v1/jobs", json={"prompt": "a"}).json
-
-    assert [job["priority"] for job in (first, same, fresh)] == ["high", "low", "normal"]
-    assert first["fingerprint"].startswith("fp1:")
-    assert [same["fingerprint"], fresh["fingerprint"]] == [first["fingerprint"], None]
-    assert (first["dedup"], same["dedup"]) == ({"hit": False, "of": None}, {"hit": True, "of": first["id"]})
 
 
 def test_a_high_priority_goes_before_ones_own_jobs_that_wait(http, worker):
