@@ -45,14 +45,14 @@ def frame(kind: str, data: dict[str, Any], event_id: str = "") -> str:
 
 
 def stream(parts: Services, caller: Caller, job: Job, last_event_id: str) -> Response:
-    """The job's events from `last_event_id` on, until it has ended. Raises Overloaded when too many wait already.
+    """The job's events from `last_event_id` on, until it has ended. Raises as `LongWaits.enter`.
 
     204 for a job that has ended and whose last event the caller has: it tells a browser not to come back.
     """
     after_id = last_event_id if EVENT_ID.fullmatch(last_event_id) else ""
     if job.state.is_terminal and after_id and not parts.events.read(job.id, after_id):
         return Response(status=204)
-    leave = parts.long_waits.enter()
+    leave = parts.long_waits.enter(job.tenant)
     response = Response(
         stream_with_context(_until_trouble(_frames(parts, caller, job, after_id))),
         mimetype="text/event-stream",

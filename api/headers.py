@@ -26,6 +26,10 @@ class Preference:
     wait_seconds: int = 0
     applied: str = ""
 
+    def without_waiting(self) -> Preference:
+        """What is left of it where nobody can wait."""
+        return Preference(applied="respond-async" if "respond-async" in self.applied else "")
+
 
 def idempotency_key(route: str) -> str:
     """The caller's key, made separate for each route; "" without one. Raises InvalidRequest for a malformed one."""

@@ -10,7 +10,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import structlog
@@ -76,10 +76,14 @@ def generate(body: schema.ImageCreate) -> Response:
     parts, owner = services(), tenant()
     hashed = body_hash(request.get_json())
     given = idempotency_key(ROUTE)
-    with nullcontext(given) if given else key_of_call(parts.redis, ROUTE, owner.name, hashed) as key:
+    with (
+        _place(parts, owner.name) as kept,
+        nullcontext(given) if given else key_of_call(parts.redis, ROUTE, owner.name, hashed) as key,
+    ):
         submitted = submit(parts, owner, body, key=key, body_hash=hashed)
         if body.stream:
             response = _stream(parts, submitted)
+            response.call_on_close(kept.pop_all().close)
         else:
             response = jsonify(_answer(parts, body, _finished(parts, submitted)))
     response.headers["X-Zimg-Job-Id"] = ",".join(one.job_id for one in submitted)
@@ -87,6 +91,14 @@ def generate(body: schema.ImageCreate) -> Response:
         response.headers["Idempotency-Replayed"] = "true"
     name_ignored(response, _ignored(parts, body))
     return response
+
+
+@contextmanager
+def _place(parts: Services, owner: str) -> Iterator[ExitStack]:
+    """A place among the long waits, taken before anything is stored; kept beyond the block by who empties the stack."""
+    with ExitStack() as kept:
+        kept.callback(parts.long_waits.enter(owner))
+        yield kept
 
 
 def _ignored(parts: Services, body: schema.ImageCreate) -> list[str]:
@@ -143,11 +155,8 @@ def _image(parts: Services, body: schema.ImageCreate, job: Job) -> dict[str, str
 
 
 def _stream(parts: Services, submitted: Sequence[Submitted]) -> Response:
-    leave = parts.long_waits.enter()
     frames = stream_with_context(_told(_frames(parts, [one.job_id for one in submitted])))
-    response = Response(frames, mimetype="text/event-stream", headers=SSE_HEADERS)
-    response.call_on_close(leave)
-    return response
+    return Response(frames, mimetype="text/event-stream", headers=SSE_HEADERS)
 
 
 def _told(frames: Iterator[str]) -> Iterator[str]:

@@ -40,13 +40,21 @@ class Conflict(Refusal):
 @jobs.post(
     "/v1/jobs",
     summary="Hand in a picture to draw",
-    description="Answers 202 at once; `Prefer: wait=N` waits for the end. With `n` above 1 the answer is a list. "
+    description="Answers 202 at once; `Prefer: wait=N` waits for the end, where a place to wait is free. "
+    "With `n` above 1 the answer is a list. "
     "An `Idempotency-Key` makes it safe to send the same request again; without one, the same body within two seconds "
     "is taken for a double click and gets the same job.",
     responses={202: ONE_OR_MANY, 200: ONE_OR_MANY, **problems(413, 415, 422, 429)},
 )
 def create(body: schema.JobCreate) -> Response:
     parts, wish = services(), preference()
+    if not wish.wait_seconds:
+        return _create(parts, body, wish)
+    with parts.long_waits.place_if_any(tenant().name) as is_free:
+        return _create(parts, body, wish if is_free else wish.without_waiting())
+
+
+def _create(parts: Services, body: schema.JobCreate, wish: Preference) -> Response:
     hashed = body_hash(request.get_json())
     submitted, seen = submit_and_look(
         parts, tenant(), body, key=idempotency_key("jobs"), body_hash=hashed, repeat_key=f"jobs:{hashed}"
@@ -59,7 +67,8 @@ def create(body: schema.JobCreate) -> Response:
         known_use(seen.use)
         made = [job for job in seen.jobs if job is not None]
         shown = [job_object(parts, job, seen.places) for job in made]
-    response = _created(made, shown, is_list=(body.n or 1) > 1)
+    is_done = wish.wait_seconds > 0 and all(job.state.is_terminal for job in made)
+    response = _created(made, shown, is_done=is_done, is_list=(body.n or 1) > 1)
     if all(one.replayed for one in submitted):
         response.headers["Idempotency-Replayed"] = "true"
     _name_preference(response, wish)
@@ -67,10 +76,9 @@ def create(body: schema.JobCreate) -> Response:
     return response
 
 
-def _created(made: Sequence[Job], shown: Sequence[dict[str, object]], *, is_list: bool) -> Response:
+def _created(made: Sequence[Job], shown: Sequence[dict[str, object]], *, is_done: bool, is_list: bool) -> Response:
     body = {"object": "list", "data": shown, "has_more": False, "next_cursor": None} if is_list else shown[0]
-    done = all(job.state.is_terminal for job in made)
-    response = make_response(jsonify(body), 200 if done and preference().wait_seconds else 202)
+    response = make_response(jsonify(body), 200 if is_done else 202)
     ids = ",".join(job.id for job in made)
     response.headers["Location"] = f"{base_url()}/v1/jobs" + (f"?ids={ids}" if is_list else f"/{ids}")
     return response
@@ -142,7 +150,7 @@ def _wait(parts: Services, job: Job, seconds: int) -> Job:
             return True
         return bool(seen) and not seen.contains(_tagged(job_object(parts, now)).get_etag()[0] or "")
 
-    with parts.long_waits.place():
+    with parts.long_waits.place(job.tenant):
         return wait_until(parts, job.id, is_done, time.monotonic() + seconds) or find_job(job.id)
 
 

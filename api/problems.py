@@ -226,6 +226,15 @@ PROBLEMS: dict[str, Problem] = {
         "请等已有任务完成后再提交。",
         IANA + "quota-exceeded",
     ),
+    "too_many_streams": Problem(
+        429,
+        LIMIT,
+        "Too many streams are open",
+        "Close some, or ask for the job now and then without ?wait.",
+        "打开的事件流过多",
+        "请关闭一部分，或不带 ?wait 定期查询任务。",
+        IANA + "quota-exceeded",
+    ),
     "internal_error": Problem(
         500,
         SERVER,

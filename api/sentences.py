@@ -260,6 +260,14 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "您已有 {count} 个任务在排队，上限为 {most} 个，请等部分任务结束后再提交。",
         ),
     ),
+    "too_many_streams": (
+        (
+            "{count} streams and waiting calls of yours are open; what is left is for others. Close some, or poll GET "
+            "/v1/jobs/{{id}} without ?wait.",
+            "您已打开 {count} 个事件流和等待中的调用，其余的留给他人。请关闭一部分，"
+            "或轮询 GET /v1/jobs/{{id}}（不带 ?wait）。",
+        ),
+    ),
     "internal_error": (
         (
             "The error was recorded; tell the operator the request_id.",

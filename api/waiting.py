@@ -1,14 +1,18 @@
-"""Long waits: event streams, `?wait` and synchronous pictures each hold a thread, so their number is capped."""
+"""Long waits: event streams, `?wait` and synchronous pictures each hold a thread, so their number is capped.
+
+Whoever waits for what is still to be handed in takes its place before anything is stored: a refusal means nothing was.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from core.errors import Overloaded
+from core.errors import Overloaded, TooManyStreams
 from core.job import Job
 
 if TYPE_CHECKING:
@@ -17,49 +21,81 @@ if TYPE_CHECKING:
 RETRY_AFTER_SECONDS = 5
 #: An event that is lost on its way costs a waiter no more than this.
 LOOK_AGAIN_SECONDS = 2.0
+#: A tenant holds at most so many times the places that it leaves free: alone 7/8 of them, beside others less. So there
+#: is always one for a tenant that has none yet, until a great many wait at once.
+HELD_PER_FREE = 7
 
 
 class LongWaits:
-    """Counts the threads that wait; the others stay free for short requests and probes."""
+    """Counts the threads of this process that wait; the others stay free for short requests and probes."""
 
     def __init__(self, most: int) -> None:
-        self._free = threading.BoundedSemaphore(most)
         self._most = most
+        self._lock = threading.Lock()
+        self._held: Counter[str] = Counter()
 
-    def enter(self) -> Callable[[], None]:
-        """Take a place; call the result, once or more, to give it back. Raises Overloaded when none is free."""
-        if not self._free.acquire(blocking=False):
+    def enter(self, tenant: str) -> Callable[[], None]:
+        """Take a place for a tenant; call the result, once or more, to give it back.
+
+        Raises Overloaded when none is free, TooManyStreams when those that are left are for others.
+        """
+        with self._lock:
+            self._check(tenant)
+            self._held[tenant] += 1
+        given_back = threading.Event()
+
+        def leave() -> None:
+            with self._lock:
+                if not given_back.is_set():
+                    given_back.set()
+                    self._held -= Counter([tenant])
+
+        return leave
+
+    def _check(self, tenant: str) -> None:
+        own, free = self._held[tenant], self._most - self._held.total()
+        if free <= 0:
             raise Overloaded(
                 f"{self._most} streams and waiting calls are open already. Poll GET /v1/jobs/{{id}} without ?wait, "
                 "or try again shortly.",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
-        given_back = threading.Event()
-
-        def leave() -> None:
-            if not given_back.is_set():
-                given_back.set()
-                self._free.release()
-
-        return leave
+        if own and own >= HELD_PER_FREE * (free - 1):
+            raise TooManyStreams(
+                f"{own} streams and waiting calls of yours are open; what is left is for others. Close some, or poll "
+                "GET /v1/jobs/{id} without ?wait.",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place for the length of a `with` block."""
-        leave = self.enter()
+    def place(self, tenant: str) -> Iterator[None]:
+        """A place for the length of a `with` block. Raises as `enter`."""
+        leave = self.enter(tenant)
         try:
             yield
         finally:
             leave()
 
+    @contextmanager
+    def place_if_any(self, tenant: str) -> Iterator[bool]:
+        """As `place`, for what can be answered without waiting as well: whether there is a place."""
+        try:
+            leave = self.enter(tenant)
+        except (Overloaded, TooManyStreams):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            leave()
+
 
 def wait_for_end(parts: Services, job_ids: Sequence[str], seconds: float) -> list[Job | None]:
-    """The jobs as they stand when all have ended, or when `seconds` are over. Takes a place among the long waits."""
-    with parts.long_waits.place():
-        deadline = time.monotonic() + seconds
-        for job_id in job_ids:
-            _wait_for_one(parts, job_id, deadline)
-        return parts.jobs.get_many(job_ids)
+    """The jobs as they stand when all have ended, or after `seconds`. The caller holds a place among the long waits."""
+    deadline = time.monotonic() + seconds
+    for job_id in job_ids:
+        _wait_for_one(parts, job_id, deadline)
+    return parts.jobs.get_many(job_ids)
 
 
 def _wait_for_one(parts: Services, job_id: str, deadline: float) -> None:

@@ -11,7 +11,8 @@ ZimgError
 │   └── OverLimit             has retry_after_seconds
 │       ├── RateLimited       too fast
 │       ├── QuotaExceeded     the day's units are used up
-│       └── QueueFull         too many jobs of this tenant wait
+│       ├── QueueFull         too many jobs of this tenant wait
+│       └── TooManyStreams    this tenant holds its share of the long waits
 ├── Unavailable               ours to mend, try later (503, has retry_after_seconds)
 │   ├── RedisUnavailable / StorageUnavailable
 │   ├── Overloaded            the whole service's queue is full, or too many streams
@@ -127,6 +128,12 @@ class QueueFull(OverLimit):
     """Raised when a tenant has too many jobs waiting."""
 
     code = "queue_full"
+
+
+class TooManyStreams(OverLimit):
+    """Raised when a tenant holds its share of the streams and waiting calls that may be open at once."""
+
+    code = "too_many_streams"
 
 
 class Unavailable(ZimgError):

@@ -293,7 +293,7 @@ def test_a_picture_past_its_retention_is_gone_before_it_is_swept(http, worker, v
 
 def test_with_the_last_long_wait_taken_the_next_is_refused_and_short_calls_still_work(http, worker, parts):
     job = submit(http)
-    places = [parts.long_waits.enter() for _ in range(parts.settings.long_waits)]
+    places = [parts.long_waits.enter(f"shop-{number}") for number in range(parts.settings.long_waits)]
 
     refused = http.get(f"/v1/jobs/{job['id']}?wait=5")
     stream = http.get(f"/v1/jobs/{job['id']}/events")
