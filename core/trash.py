@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import redis
 
-from core.redis_client import PREFIX, redis_errors
+from core.redis_client import PREFIX, milliseconds, redis_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,7 @@ class TrashBin:
     def due(self, limit: int) -> list[Trash]:
         """What may be deleted now. Raises RedisUnavailable."""
         with redis_errors():
-            seconds, microseconds = self._redis.time()
-            now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+            now_ms = milliseconds(self._redis.time())
             entries: list[str] = self._redis.zrangebyscore(  # type: ignore[assignment]
                 f"{PREFIX}trash", "-inf", now_ms, start=0, num=limit
             )
@@ -47,6 +46,13 @@ class TrashBin:
         if trash:
             with redis_errors():
                 self._redis.zrem(f"{PREFIX}trash", *[one.entry for one in trash])
+
+    def postpone(self, trash: Sequence[Trash], seconds: float) -> None:
+        """These objects are due again so much later. Raises RedisUnavailable."""
+        if trash:
+            with redis_errors():
+                due = milliseconds(self._redis.time()) + round(seconds * 1000)
+                self._redis.zadd(f"{PREFIX}trash", {one.entry: due for one in trash}, xx=True)
 
     def _key_of(self, entry: str) -> str:
         kind, _, rest = entry.partition(":")

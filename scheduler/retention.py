@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from core.errors import StorageFailure, StorageUnavailable
 from core.job_store import JobStore
 from core.logs import get_logger
 from core.redis_client import PREFIX, redis_errors
-from core.trash import TrashBin
+from core.trash import Trash, TrashBin
 
 PERIOD_SECONDS = 5.0
 AT_ONCE = 200
 #: Bounds one turn after an outage or a wave: 20,000 pictures, as many records and objects; the rest follows next turn.
 PORTIONS_MOST = 100
+#: An object that the storage refuses to delete (a lock, a missing right) is asked for again so much later.
+REFUSED_AGAIN_SECONDS = 3600.0
 WORKER_FORGOTTEN_MS = 86_400_000
 LEDGER_DAYS = 400  # the bill; export it before that
 
@@ -36,6 +39,7 @@ class Retention:
         self._objects = objects
         self.expired = 0
         self.deleted = 0
+        self.refused = 0
 
     def turn(self) -> None:
         """Sweep until nothing is due. Raises RedisUnavailable; storage trouble is logged and tried again next time."""
@@ -54,17 +58,33 @@ class Retention:
         return max(expired, len(records)) >= AT_ONCE
 
     def _empty_trash(self) -> bool:
-        """One portion of objects; whether more may be due, and the storage takes it."""
-        due = self._trash.due(AT_ONCE)
+        """One portion of objects; whether more may be due, and the storage is there to take it.
+
+        What it refuses waits by itself: one locked object does not keep all others from being deleted.
+        """
+        due, refused = self._trash.due(AT_ONCE), dict[Trash, str]()
+        is_there = True
         for one in due:
             try:
                 self._objects.delete(one.key)
-            except (StorageFailure, StorageUnavailable) as error:
+            except StorageFailure as error:
+                refused[one] = str(error)
+                continue
+            except StorageUnavailable as error:
                 log.warning("deletion waits for the storage", action="retention", error=type(error).__name__)
-                return False
+                is_there = False
+                break
             self._trash.forget([one])
             self.deleted += 1
-        return len(due) >= AT_ONCE
+        self._postpone(refused)
+        return is_there and len(due) >= AT_ONCE
+
+    def _postpone(self, refused: Mapping[Trash, str]) -> None:
+        if refused:
+            self._trash.postpone(list(refused), REFUSED_AGAIN_SECONDS)
+            self.refused += len(refused)
+            reason = next(iter(refused.values()))
+            log.error("objects can not be deleted", action="retention", objects=len(refused), reason=reason)
 
     def _forget_old(self) -> None:
         with redis_errors():
