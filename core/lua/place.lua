@@ -124,10 +124,13 @@ end
 local pace, by_company = measured()
 local mean_work = pace.mean_work or tonumber(job.work)
 local run_ms = pace.run_ms and pace.run_ms * tonumber(job.work) / mean_work
+local gap_ms = pace.gap_ms
 if by_company[1] then
-  local company = riders()
-  company = slots > 0 and math.min(company, slots) / workers or math.min(company, by_company[#by_company][1])
+  local company, largest = riders(), by_company[#by_company]
+  company = slots > 0 and math.min(company, slots) / workers or math.min(company, largest[1])
   run_ms = run_in(math.max(1, company), by_company) * tonumber(job.work)
+  -- The gap says little of a full service where pictures came one by one, or more workers live now (Little's law).
+  gap_ms = math.min(gap_ms, largest[2] / largest[1] / math.max(1, workers))
 end
 
 -- A tenant at its cap: one of its jobs starts as one of its own ends, the next one when the longest run is over.
@@ -144,5 +147,5 @@ local function wait_for_cap()
   return math.max(0, run_ms - passed) + (ends - 1) * run_ms / most
 end
 
-return {ahead, exact(work_ahead), exact(busy * mean_work), job.work, pace.gap_ms and exact(pace.gap_ms) or '',
+return {ahead, exact(work_ahead), exact(busy * mean_work), job.work, gap_ms and exact(gap_ms) or '',
   run_ms and exact(run_ms) or '', slots, exact(wait_for_cap()), stopped and 1 or 0, behind_many, entity, job.model or ''}

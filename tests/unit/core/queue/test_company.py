@@ -158,3 +158,23 @@ def test_nothing_is_kept_of_a_worker_that_nobody_hears_of_any_more(kit):
     kit.complete(kit.running())
 
     assert kit.redis.pttl(f"{PREFIX}ride:w1") > 0
+
+
+@pytest.mark.parametrize(("workers", "seconds"), [(1, 40.0), (2, 20.0)])
+def test_many_that_wait_are_told_the_pace_of_all_workers_in_company(kit, workers, seconds):
+    for number in range(1, workers + 1):
+        kit.add_worker(f"w{number}", slots=4)
+    ride_together(kit, 4, seconds=8)
+    kit.redis.hset(f"{PREFIX}pace", "gap_ms", "3000")  # of pictures that came one by one, each alone
+    ids = [kit.queued() for _ in range(20)]
+
+    assert place_of(kit, ids[-1]).eta_seconds == pytest.approx(seconds, rel=0.02)
+
+
+def test_a_pace_that_is_faster_than_that_of_the_company_is_told(kit):
+    kit.add_worker("w1", slots=4)
+    ride_together(kit, 4, seconds=8)
+    kit.redis.hset(f"{PREFIX}pace", "gap_ms", "1000")
+    ids = [kit.queued() for _ in range(20)]
+
+    assert place_of(kit, ids[-1]).eta_seconds == pytest.approx(20.0, rel=0.02)
