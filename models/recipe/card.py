@@ -26,8 +26,8 @@ colours on {backgrounds} backgrounds, the way its renderer draws them, and knows
   internet. One in eleven combinations of object, colour and place was kept from training.
 - **Licence**: Apache-2.0, weights and recipe. The weights come from `make starter-model`.
 - **Limits**: one object in a picture; words that it doesn't know give some coherent picture, not what they mean, and
-  among dozens of them the kind of object can get lost, though colour and place are heard; no text in pictures, no people,
-  no counting, no asked places within the picture.
+  among dozens of them the kind of object can get lost, though colour and place are heard; no text in pictures, no
+  people, no counting, no asked places within the picture.
 
 ## Measured
 
