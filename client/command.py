@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import __version__
 from .client import DEFAULT_URL, Job, Priority, Zimg
 from .doctor.command import doctor
 from .picture import read_parameters
@@ -42,6 +43,21 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(webhooks_app, name="webhooks")
 app.add_typer(weights_app, name="weights")
 app.command(epilog=examples("zimg doctor", "zimg doctor --json"))(doctor)
+
+
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"zimg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options_of_all(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command(

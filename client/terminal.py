@@ -14,10 +14,14 @@ from rich.table import Table
 from .client import ZimgProblem
 
 FAILED, REFUSED, UNAVAILABLE, STOPPED = 1, 3, 4, 130
+UNAUTHENTICATED = 401
 EXIT_CODES = (
     "Exit codes: 0 done, 1 a job did not succeed or a check failed, 2 wrong usage, 3 the service refused, "
     "4 the service is not available, 130 stopped by Ctrl-C."
 )
+
+#: Where a command takes its key from.
+KEY_OF_TENANT, KEY_OF_ADMIN = "--key KEY or ZIMG_API_KEY", "--admin-key KEY or ZIMG_ADMIN_KEY"
 
 #: A table has the width of its cells: the terminal wraps a long line, and an id or a link can still be copied whole.
 TABLE_WIDTH = 10_000
@@ -63,16 +67,22 @@ def told(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]
         try:
             return function(*args, **kwargs)
         except ZimgProblem as problem:
-            where = f" ({problem.field})" if problem.field else ""
-            err.print(f"[red]zimg:[/red] {escape(f'{problem}{where}')}")
-            for one in problem.errors[:20] if len(problem.errors) > 1 else ():
-                err.print(f"  {escape(str(one['pointer']))}: {escape(str(one['detail']))}")
+            _tell(problem, key_from=KEY_OF_ADMIN if "admin_key" in kwargs else KEY_OF_TENANT)
             raise typer.Exit(REFUSED if 400 <= problem.status < 500 else UNAVAILABLE) from None
         except KeyboardInterrupt:
             err.print("stopped")
             raise typer.Exit(STOPPED) from None
 
     return telling
+
+
+def _tell(problem: ZimgProblem, *, key_from: str) -> None:
+    where = f" ({problem.field})" if problem.field else ""
+    err.print(f"[red]zimg:[/red] {escape(f'{problem}{where}')}")
+    for one in problem.errors[:20] if len(problem.errors) > 1 else ():
+        err.print(f"  {escape(str(one['pointer']))}: {escape(str(one['detail']))}")
+    if problem.status == UNAUTHENTICATED:
+        err.print(f"  Here the key comes from {key_from}.")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -247,6 +247,16 @@ def test_a_key_that_is_none_is_told_with_the_command_that_lists_them(settings, p
     assert "zimg keys list" in err
 
 
+def test_a_missing_or_wrong_key_is_told_with_where_the_command_takes_it_from(settings, parts, zimg, tmp_path):
+    with live_api(settings, tmp_path, ZIMG_HOST="0.0.0.0", ZIMG_ADMIN_KEY="the-operators-own-key") as api:
+        missing, _, of_jobs = zimg("jobs", ZIMG_URL=api.url)
+        wrong, _, of_keys = zimg("keys", "list", ZIMG_URL=api.url, ZIMG_ADMIN_KEY="wrong")
+
+    assert (missing, wrong) == (3, 3)
+    assert "--key KEY or ZIMG_API_KEY" in of_jobs
+    assert "--admin-key KEY or ZIMG_ADMIN_KEY" in of_keys
+
+
 def test_usage_shows_today_and_the_days_before(zimg, worker):
     with worker.at_work():
         zimg("gen", "a", "--size", "256x256", "-n", "2")

@@ -7,6 +7,7 @@ from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import client
 from client import terminal
 from client.command import app
 
@@ -52,6 +53,12 @@ def test_no_help_is_cut_off_on_a_narrow_terminal():
         shown = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "80", "NO_COLOR": "1"}).output
 
         assert not re.search(r"\w…", shown), command
+
+
+def test_the_version_is_told_without_a_command():
+    told = CliRunner().invoke(app, ["--version"])
+
+    assert (told.exit_code, told.output) == (0, f"zimg {client.__version__}\n")
 
 
 def test_an_address_that_is_none_is_named_before_anything_is_tried():
