@@ -1,7 +1,8 @@
-"""The Lua scripts of core/lua: one file per transition, the prelude put before each at load."""
+"""The Lua scripts of core/lua: one file per transition; at load what it needs of the prelude is put before each."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -15,17 +16,46 @@ from core.redis_client import PREFIX, redis_errors
 PRELUDE = "prelude"
 
 
-@cache
-def script_texts() -> Mapping[str, str]:
-    """Name -> text as sent to the server."""
+def sources() -> Mapping[str, str]:
+    """Name -> text as it stands in core/lua."""
     folder = files("core") / "lua"
-    texts = {
+    return {
         entry.name.removesuffix(".lua"): entry.read_text(encoding="utf-8")
         for entry in folder.iterdir()
         if entry.name.endswith(".lua")
     }
-    prelude = texts.pop(PRELUDE)
-    return {name: f"{prelude}\n-- {name}.lua\n{text}" for name, text in texts.items()}
+
+
+@cache
+def script_texts() -> Mapping[str, str]:
+    """Name -> text as sent to the server."""
+    return assembled(sources())
+
+
+def assembled(texts: Mapping[str, str]) -> Mapping[str, str]:
+    """Each of the sources with what it needs of the prelude before it."""
+    prelude = texts[PRELUDE]
+    return {name: f"{needed(prelude, text)}\n-- {name}.lua\n{text}" for name, text in texts.items() if name != PRELUDE}
+
+
+def needed(prelude: str, text: str) -> str:
+    """The parts of the prelude that a script uses, and those that these use. A part begins with `local` at its margin.
+
+    The server makes every function of a script anew at each call and keeps every script: what is not used would be
+    most of what its garbage collector has to do, and it does that in the middle of other scripts.
+    """
+    kept: list[str] = []
+    used = _words(text)
+    for part in reversed(re.split(r"^(?=local )", prelude, flags=re.MULTILINE)):  # what is used stands before its user
+        name = re.match(r"local (?:function )?(\w+)", part)
+        if name is None or name[1] in used:
+            kept.append(part)
+            used |= _words(part)
+    return "".join(reversed(kept))
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", re.sub(r"--.*", "", text)))
 
 
 #: What a script may do beyond the usual, told to the server in its first line. Only taking in new work is refused

@@ -11,7 +11,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +56,7 @@ MUTANTS = [
     Mutant("submit-daily-reserved", "(tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost", "(tonumber(use[1]) or 0) + cost", "submit"),
     Mutant("submit-tenant-cap", "if over > 0 then return {'queue_full'", "if false then return {'queue_full'", "submit"),
     Mutant("submit-tenant-places", "tostring(waiting), tostring(over)}", "tostring(waiting), '1'}", "submit"),
+    Mutant("collect-sooner", "if collectgarbage then collectgarbage('setpause', 125) end\n", "", "tests/integration/queue/test_script_cost.py"),
     Mutant("submit-never-fits", "  if never then return never end\n", "", "never_fits"),
     Mutant("submit-never-first", "  if never then return never end\n", "  if never and burst_until <= now + emission * math.max(burst, burst_cost) then return never end\n", "never_fits"),
     Mutant("submit-never-daily", "{{'daily', cost + rest.units, ARGV[4]}, ", "{", "never_fits"),
@@ -86,7 +87,7 @@ MUTANTS = [
     Mutant("submit-draining-lane", "if queued[lane] + rest[lane] > 0 and redis.call('SISMEMBER', PREFIX .. 'draining', 'lane:' .. lane) == 1 then", "if false then", "submit"),
     Mutant("submit-draining-own-lane", "if queued[lane] + rest[lane] > 0 and redis.call('SISMEMBER'", "if redis.call('SISMEMBER'", "submit"),
     Mutant("submit-draining-tenant", "if redis.call('SISMEMBER', PREFIX .. 'draining', 'tenant:' .. tenant) == 1 then return {'draining', 'tenant:' .. tenant} end", "", "submit"),
-    Mutant("submit-draining-replay", "if asked > 0 and not is_drawn then\n  -- The operator", "if true then\n  -- The operator", "submit"),
+    Mutant("submit-draining-replay", "if asked > 0 and not is_drawn then\n  local never", "if true then\n  local never", "submit"),
     Mutant("submit-arrival", "last_arrival + 1 / 1024", "now", "order"),
     Mutant("leader-tenant", "PREFIX .. 'fp:' .. tenant .. ':' .. new.fingerprint", "PREFIX .. 'fp:' .. new.fingerprint", "followers takeover", places=2),
     Mutant("leader-ended", "if not job or job.state == 'DEAD' or job.state == 'CANCELED' then return nil end", "if not job then return nil end", "followers takeover"),
@@ -102,7 +103,7 @@ MUTANTS = [
     Mutant("list-held-model-kept", "'model', job_at(1).model)", "'model', '')", "models long_lists"),
     Mutant("usage-held", "if kept[1] == ARGV[1] then held = held + (tonumber(kept[2]) or 0) end", "", "long_lists"),
     Mutant("usage-held-tenant", "if kept[1] == ARGV[1] then held = held +", "if true then held = held +", "long_lists"),
-    Mutant("list-draws-unasked", "if asked > 0 and not is_drawn then\n  -- The operator", "if asked > 0 then\n  -- The operator", "long_lists"),
+    Mutant("list-draws-unasked", "if asked > 0 and not is_drawn then\n  local never", "if asked > 0 then\n  local never", "long_lists"),
     Mutant("list-open-again", "if step == 'open' and not held_day then", "if step == 'open' then", "long_lists"),
     Mutant("list-hold-gone", "if is_drawn and not held_day and #news > 0 then return {'hold_gone', ''} end", "", "long_lists"),
     Mutant("list-day", "if is_drawn and held_day then day = held_day end", "", "long_lists"),
@@ -358,12 +359,12 @@ MUTANTS = [
 ]  # fmt: skip
 
 
-def mutate(mutant: Mutant) -> dict[str, str]:
+def mutate(mutant: Mutant) -> Mapping[str, str]:
     """The scripts without the guard; fails if it stands elsewhere than said, or what is left is no Lua."""
-    sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "core" / "lua").glob("*.lua"))]
-    found = sum(source.count(mutant.old) for source in sources)
+    sources = core.scripts.sources()
+    found = sum(source.count(mutant.old) for source in sources.values())
     assert found == mutant.places, f"{mutant.name}: in {found} places, not in {mutant.places}"
-    texts = {name: text.replace(mutant.old, mutant.new) for name, text in core.scripts.script_texts().items()}
+    texts = core.scripts.assembled({name: text.replace(mutant.old, mutant.new) for name, text in sources.items()})
     for name, text in texts.items():
         if text != core.scripts.script_texts()[name]:
             LuaRuntime().compile(text)

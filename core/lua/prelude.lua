@@ -1,5 +1,7 @@
--- Put before every script at load. Rules for all: read and check first, write last (Lua has no rollback); the server's
--- clock only; the same call again changes nothing.
+-- What a script needs of this is put before it at load (core/scripts.py). Rules for all: read and check first, write last
+-- (Lua has no rollback); the server's clock only; the same call again changes nothing.
+-- The server collects what scripts leave behind in the middle of later ones: sooner than it would, so in smaller portions.
+if collectgarbage then collectgarbage('setpause', 125) end
 local PREFIX = '{zimg}:'
 local EVENTS_KEPT = 64                 -- per job, enough to resume a stream
 local EVENTS_AFTER_END_MS = 3600000

@@ -10,7 +10,7 @@ from tests.queue_kit import Kit
 def test_a_job_is_settled_once_whatever_asks_again(fake_redis):
     kit = Kit(fake_redis)
     job_id = kit.succeeded()
-    prelude = script_texts()["usage"].split("-- usage.lua")[0]
+    prelude = script_texts()["complete"].split("-- complete.lua")[0]
 
     fake_redis.eval(f"{prelude} settle(read_job('{job_id}'), 'refund') settle(read_job('{job_id}'), 'charge')", 0)
 
