@@ -44,7 +44,7 @@ function drawTiles({ queue, workers, dead_letters: letters, webhook_failures: ho
   const sum = (what) => seats.reduce((all, one) => all + one[what], 0);
   const seatsNote = [say('slotsNote', { n: sum('slots') }), ...(sum('next') ? [say('seatsNext', { n: sum('next') })] : [])].join(say('comma'));
   const tiles = [
-    ['tileWaiting', number(waiting), ''],
+    ['tileWaiting', number(waiting), queue.released ? say('onTheirWay', { n: queue.released }) : ''],
     ['tileRunning', number(sum('riding')), seatsNote],
     ['tileOldest', queue.oldest_waiting_seconds ? sayTime(queue.oldest_waiting_seconds) : '–', ''],
     ['tilePace', queue.seconds_per_picture ? say('seconds', { n: queue.seconds_per_picture.toFixed(1) }) : '–', say('paceNote', { size: queue.usual_size.replace('x', ' × ') })],

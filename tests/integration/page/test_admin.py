@@ -78,6 +78,15 @@ def test_queue_and_workers_are_live(admin, parts, worker):
     expect(card.locator("pre")).to_be_visible()
 
 
+def test_jobs_that_no_worker_has_taken_up_yet_are_named_beside_those_that_wait(admin, parts, worker):
+    worker.alive(slots=4)
+    queue(parts, 3)
+    parts.jobs.release(2)
+
+    expect(tile(admin, "Waiting")).to_have_text("1")
+    expect(admin.locator(".tile", has_text="Waiting")).to_contain_text("and 2 on their way to a worker")
+
+
 def test_seats_are_those_of_jobs_that_ride_and_others_are_named_beside_them(admin, parts, worker):
     queue(parts, 7)
     leases = worker.claim()
