@@ -19,6 +19,7 @@ import pytest
 from lupa.lua51 import LuaRuntime
 
 import core.scripts
+from tests.mutants_more import MORE
 
 ROOT = Path(__file__).parent.parent
 TESTS = "tests/unit/core/queue/test_"
@@ -202,7 +203,7 @@ MUTANTS = [
     Mutant("give-back-followers", "if job.cancel and not has_followers(job) then\n  cancel_as_leader(job)", "if job.cancel then\n  cancel_as_leader(job)", "followers takeover"),
     Mutant("cancel-terminal", "if TERMINAL[job.state] then return job.state end\nif job.state == 'RUNNING'", "if job.state == 'RUNNING'", "cancel"),
     Mutant("cancel-once", "if redis.call('HSETNX', job_key(job.id), 'cancel', 1) == 1 then", "redis.call('HSET', job_key(job.id), 'cancel', 1)\n  if true then", "cancel"),
-    Mutant("cancel-orphan", "if state ~= 'SUCCEEDED' and job.attempt then", "if false then", "cancel"),
+    Mutant("cancel-orphan", "if state ~= 'SUCCEEDED' and (job.attempt or job.state ~= 'FOLLOWING') then", "if false then", "cancel"),
     Mutant("reap-stall", "if gap > tonumber(ARGV[3]) then", "if false then", "reap"),
     Mutant("reap-clock-back", "local gap = math.abs(now - last)", "local gap = now - last", "reap"),
     Mutant("reap-clock-back-lease", "redis.call('ZADD', PREFIX .. 'lease', until_ms, id)\n  end\n  stalled", "end\n  stalled", "reap"),
@@ -356,6 +357,7 @@ MUTANTS = [
     Mutant("release-gone-counted", "count_queued_work(entity, 0)\n        popped_of[lane] = popped_of[lane] + 1", "count_queued_work(entity, 0)", "release"),
     Mutant("release-gone-work", "        count_queued_work(entity, 0)\n", "", "release"),
     Mutant("remove-due-again", "  redis.call('ZREM', PREFIX .. 'records', id)  -- else", "  -- else", "records"),
+    *(Mutant(*row) for row in MORE),
 ]  # fmt: skip
 
 

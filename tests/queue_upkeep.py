@@ -21,7 +21,10 @@ from tests.queue_model import Model
 
 TENANTS = "abc"
 #: Nothing of these may be left once everything has expired.
-KEYS_OF_JOBS = ("job", "ev", "fp", "ref", "fol", "mirror", "hold", "run", "held", "shelf", "tq", "jobs", "batch_jobs")
+KEYS_OF_JOBS = (
+    *("job", "ev", "fp", "ref", "fol", "mirror", "hold", "run", "held", "shelf", "tq", "jobs", "batch_jobs", "batch"),
+    *("dlq", "trash", "pictures", "records"),
+)
 SWEEPS = 40
 
 

@@ -9,7 +9,7 @@ for _, id in ipairs(due) do
   if job then
     drop_picture(job)
     redis.call('HSET', job_key(id), 'picture_removed', 1)
-    forget_fingerprint(job)
+    hand_on_fingerprint(job)
   end
 end
 local answer = {#due}

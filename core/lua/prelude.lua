@@ -8,6 +8,7 @@ local EVENTS_AFTER_END_MS = 3600000
 local ENDED_AT_ONCE = 100              -- jobs that one script call ends by itself, so that none blocks the server for long
 local PACE_SHARE = 0.05
 local RIDE_KEPT_MS = 86400000            -- of a worker that nobody hears of any more
+local HEIRS_LOOKED_AT = 8
 local ORPHAN_AFTER_MS = 600000         -- long after the last lease of a job that ended without a picture
 local WORK_WEIGHT = {interactive = 4, batch = 1}
 local LANES = {'interactive', 'batch'}
@@ -307,7 +308,8 @@ local function finish(job, state, kind)
   redis.call('HINCRBY', PREFIX .. 'outcomes', state, 1)
   if job.batch then redis.call('HINCRBY', PREFIX .. 'batch:' .. job.batch, state, 1) end
   redis.call('ZADD', PREFIX .. 'records', now + tonumber(job.record_retention), job.id)
-  if state ~= 'SUCCEEDED' and job.attempt then  -- a run may have stored a picture that nobody will ever see
+  -- A run may have stored a picture that nobody will ever see, also one whose claim a failover lost.
+  if state ~= 'SUCCEEDED' and (job.attempt or job.state ~= 'FOLLOWING') then
     redis.call('ZADD', PREFIX .. 'trash', now + ORPHAN_AFTER_MS, 'job:' .. job.id .. ':' .. job.created .. ':' .. job.tenant)
   end
   job.state = state
@@ -319,10 +321,23 @@ local function close_events(job, status)
   redis.call('PEXPIRE', PREFIX .. 'ev:' .. job.id, EVENTS_AFTER_END_MS)
 end
 
+-- Answer: whether the fingerprint named this job.
 local function forget_fingerprint(job)
-  if not job.fingerprint then return end
+  if not job.fingerprint then return false end
   local key = PREFIX .. 'fp:' .. job.tenant .. ':' .. job.fingerprint
-  if redis.call('GET', key) == job.id then redis.call('DEL', key) end
+  if redis.call('GET', key) == job.id then return redis.call('DEL', key) == 1 end
+  return false
+end
+
+-- This record shows its picture no more; another one that does names it from now on, of many the longest of a few.
+local function hand_on_fingerprint(job)
+  if not forget_fingerprint(job) or not job.picture then return end
+  local heir, expires = nil, 0
+  for _, id in ipairs(redis.call('SRANDMEMBER', PREFIX .. 'ref:' .. cjson.decode(job.picture).key, HEIRS_LOOKED_AT)) do
+    local until_ms = tonumber(redis.call('HGET', job_key(id), 'expires') or '0')
+    if until_ms > expires then heir, expires = id, until_ms end
+  end
+  if heir then redis.call('SET', PREFIX .. 'fp:' .. job.tenant .. ':' .. job.fingerprint, heir, 'PXAT', expires) end
 end
 
 -- Reuse while the object exists: of the records that show a picture, the one that keeps it longest names it.
@@ -365,9 +380,12 @@ end
 
 -- Followers ------------------------------------------------------------------------------------------------------
 
--- A picture with several records is deleted with the last of them.
+-- A picture with several records is deleted with the last of them. Its owner may have been removed meanwhile.
 local function share_picture(picture, owner, id)
-  redis.call('SADD', PREFIX .. 'ref:' .. cjson.decode(picture).key, owner, id)
+  local refs = PREFIX .. 'ref:' .. cjson.decode(picture).key
+  redis.call('SADD', refs, id)
+  local kept = redis.call('HMGET', job_key(owner), 'state', 'picture_removed')
+  if kept[1] and not kept[2] then redis.call('SADD', refs, owner) end
 end
 
 -- End followers of a flight as its leader ended, as many as this call may; what is left waits for the reaper.

@@ -9,7 +9,7 @@ if not job then
 end
 if not TERMINAL[job.state] then return 0 end
 if not job.picture_removed then drop_picture(job) end
-forget_fingerprint(job)
+hand_on_fingerprint(job)
 redis.call('DEL', job_key(id), PREFIX .. 'ev:' .. id)
 redis.call('ZREM', PREFIX .. 'jobs:' .. job.tenant, id)
 redis.call('ZREM', PREFIX .. 'dlq', id)
