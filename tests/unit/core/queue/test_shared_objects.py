@@ -12,7 +12,7 @@ MORE_THAN_ONE_CALL = 120
 
 
 def refs(kit):
-    return [key for key in kit.redis.scan_iter(f"{PREFIX}ref:*")]
+    return list(kit.redis.scan_iter(f"{PREFIX}ref:*"))
 
 
 def trash(kit):
@@ -129,7 +129,7 @@ def test_what_a_run_whose_claim_was_lost_may_have_stored_is_deleted_later(kit):
     assert not kit.complete(run)
 
     kit.store.cancel(run.id)
-    kit.redis.zadd(f"{PREFIX}trash", {entry: 1 for entry in trash(kit)})
+    kit.redis.zadd(f"{PREFIX}trash", dict.fromkeys(trash(kit), 1))
 
     assert [one.key for one in TrashBin(kit.redis, object_key).due(10)] == [object_key("a", run.id, created_ms)]
 
