@@ -11,11 +11,11 @@ from core.job import Lane
 from scheduler.invites import Invite
 from scheduler.overview import HISTORY_DAYS, DayUse
 from scheduler.quota import LEAST_WEIGHT, MOST_WEIGHT
+from scheduler.quota import MOST as INT_MOST
 from scheduler.tenants import BAN_REASON_MOST, Tenant
 from scheduler.traffic import Flow, Kind
 
 TENANT_PATTERN = "^[a-z0-9][a-z0-9_.-]{0,62}$"
-INT_MOST = 10**9
 DAY = 86_400
 HEX_ID = "9f2c41d0b7e84a7c8d5e6f0a1b2c3d4e"
 

@@ -12,6 +12,9 @@ from core.settings import Settings
 
 _KINDS: dict[str, Callable[[str], Any]] = get_type_hints(TenantLimits)
 LEAST_WEIGHT, MOST_WEIGHT = 0.01, 1000.0
+MOST = 10**9  # of any limit
+#: A whole burst comes back within a century: the scripts count it in milliseconds, as a whole number.
+REFILL_SECONDS_MOST = 100 * 366 * 86_400
 
 
 def default_limits(settings: Settings) -> TenantLimits:
@@ -37,8 +40,13 @@ def check_limits(limits: TenantLimits) -> TenantLimits:
     for name, value in asdict(limits).items():
         if value < 0:
             raise InvalidRequest(f"{name} must be 0 or more.", field=name)
+        if not value <= MOST:  # nor a value that is no number
+            raise InvalidRequest(f"{name} must be at most {MOST}.", field=name)
     if not LEAST_WEIGHT <= limits.weight <= MOST_WEIGHT:
         raise InvalidRequest(f"weight must be from {LEAST_WEIGHT} to {MOST_WEIGHT}.", field="weight")
+    if 0 < limits.burst_per_second < limits.burst / REFILL_SECONDS_MOST:
+        message = "burst_per_second is too small: a whole burst would take more than a century to come back."
+        raise InvalidRequest(message, field="burst_per_second")
     if limits.burst_per_second > 0 and limits.burst < 1:
         raise InvalidRequest("burst must be 1 or more.", field="burst")
     return limits
