@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 from flask import Response, jsonify, make_response
 
 from api import admin_objects as objects
@@ -18,7 +21,6 @@ admin = routes("admin", ADMIN, ADMIN_SECURITY)
 admin.before_request(require_admin)
 
 OPEN_STATES = tuple(state for state in JobState if not state.is_terminal)
-CANCELED_AT_ONCE = 1_000
 LIMITS = tuple(objects.LimitsObject.model_fields)
 
 
@@ -119,15 +121,13 @@ def withdraw_invite(path: objects.InvitePath) -> Response:
     return Response(status=204)
 
 
-def cancel_open(parts: Services, owner: str) -> int:
-    """Cancel a tenant's jobs that have not ended, page by page; how many were asked to stop."""
-    page, count = parts.jobs.list_jobs(owner, limit=CANCELED_AT_ONCE), 0
-    while page:  # of all jobs: what waits may stand behind any number that ended
-        waiting = [job for job in page if not job.state.is_terminal]
-        for job in waiting:
-            parts.jobs.cancel(job.id)
-        count += len(waiting)
-        page = parts.jobs.list_jobs(owner, before=page[-1].id, limit=CANCELED_AT_ONCE)
+def cancel_open(parts: Services, owner: str, *, until: float = math.inf) -> int:
+    """Cancel a tenant's jobs that have not ended, as far as that goes by `until` (monotonic); how many were asked."""
+    count, cursor, is_over = 0, "", False
+    while not is_over and time.monotonic() < until:
+        page = parts.jobs.list_ids(owner, states=OPEN_STATES, after=cursor)
+        parts.jobs.cancel_many(page.ids)
+        count, cursor, is_over = count + len(page.ids), page.cursor, not page.cursor
     return count
 
 

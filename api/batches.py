@@ -106,7 +106,7 @@ def create() -> Response:
         raise  # a part may be stored: the record stays, and the list sent again with its key goes on from there
     except ZimgError as refused:
         if parts.jobs.get_batch(batch.id) is None:
-            parts.batches.forget(batch.id)
+            parts.batches.forget(batch.id, owner.name)
         if isinstance(refused, ExceedsLimits):
             raise refused.in_rows(len(templates), field="file") from None
         raise
@@ -335,7 +335,7 @@ def _batch_of(parts: Services, new_id: str, job_id: str) -> str:
     job = parts.jobs.get(job_id)
     batch_id = job.batch_id if job else ""
     if batch_id != new_id:
-        parts.batches.forget(new_id)
+        parts.batches.forget(new_id, tenant().name)
     return batch_id
 
 

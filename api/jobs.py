@@ -89,19 +89,27 @@ def _name_preference(response: Response, wish: Preference) -> None:
         response.headers["Preference-Applied"] = wish.applied
 
 
-@jobs.get("/v1/jobs", summary="List jobs, newest first", responses={200: objects.JobList})
+@jobs.get(
+    "/v1/jobs",
+    summary="List jobs, newest first",
+    description="A page looks at 1,000 jobs at most: with `status` it may hold fewer than `limit`, or none, and still "
+    "have a `next_cursor`; go on until `has_more` is false.",
+    responses={200: objects.JobList},
+)
 def list_jobs(query: schema.ListQuery) -> Response:
     parts = services()
     if query.ids is not None:
         return _several(parts, query.ids)
-    states = STATES_OF_STATUS[query.status] if query.status else None
-    page = parts.jobs.list_jobs(
-        tenant().name, states=states, batch_id=query.batch, before=query.cursor, limit=query.limit + 1
+    page = parts.jobs.list_page(
+        tenant().name,
+        states=STATES_OF_STATUS[query.status] if query.status else None,
+        fits=lambda job: not query.status or status_of(job) == query.status,
+        batch_id=query.batch,
+        after=query.cursor or "",
+        limit=query.limit,
     )
-    has_more, page = len(page) > query.limit, page[: query.limit]
-    shown = job_objects(parts, [job for job in page if not query.status or status_of(job) == query.status])
-    cursor = page[-1].id if has_more else None
-    return jsonify({"object": "list", "data": shown, "has_more": has_more, "next_cursor": cursor})
+    shown, cursor = job_objects(parts, page.jobs), page.cursor or None
+    return jsonify({"object": "list", "data": shown, "has_more": cursor is not None, "next_cursor": cursor})
 
 
 def _several(parts: Services, text: str) -> Response:

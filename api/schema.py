@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from api.sizes import OPENAI_SIZES, parse_size, size_pattern
+from core.job_pages import CURSOR_PATTERN
 from core.model_profile import ModelProfile
 
 PROMPT_CHARACTERS_MOST = 4_000
@@ -264,7 +265,7 @@ class ListQuery(Query):
         Field(description="Only jobs of this status."),
     ] = None
     batch: Annotated[str | None, Field(pattern=BATCH_ID_PATTERN, description="Only jobs of this batch.")] = None
-    cursor: Annotated[str | None, Field(pattern=JOB_ID_PATTERN, description="`next_cursor` of the page before.")] = None
+    cursor: Annotated[str | None, Field(pattern=CURSOR_PATTERN, description="`next_cursor` of the page before.")] = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     ids: Annotated[
         str | None, Field(pattern=JOB_IDS_PATTERN, description="Just these jobs, separated by commas; at most 100.")

@@ -17,6 +17,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "Idempotency-Key 须为 1 到 255 个可打印的 ASCII 字符，不含空格。",
         ),
         ("There is no model {name}. The models here: {models}.", "没有模型 {name}。本服务的模型：{models}。"),
+        (
+            "cursor is none of this list; send the request without one.",
+            "cursor 不属于该列表，请不带 cursor 重新请求。",
+        ),
         ("There are {most} endpoints already; remove one first.", "已有 {most} 个 webhook 地址，请先删除一个。"),
         (
             "Each request names the URL; this endpoint has none of its own.",

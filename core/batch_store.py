@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import redis
@@ -73,7 +73,12 @@ class BatchStore:
         """Keep a batch; again with the same id it replaces what was there."""
         packed = zlib.compress(json.dumps(asdict(batch), ensure_ascii=False, separators=(",", ":")).encode(), level=6)
         with redis_errors():
-            self._redis.set(f"{PREFIX}sheet:{batch.id}", packed.hex(), ex=self._seconds)
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.set(f"{PREFIX}sheet:{batch.id}", packed.hex(), ex=self._seconds)
+            pipeline.zadd(_of(batch.tenant), {batch.id: batch.created_ms})
+            pipeline.zremrangebyscore(_of(batch.tenant), "-inf", batch.created_ms - self._seconds * 1000)
+            pipeline.expire(_of(batch.tenant), self._seconds)
+            pipeline.execute()
 
     def get(self, batch_id: str) -> Batch | None:
         """The batch, or None if unknown or gone."""
@@ -86,7 +91,25 @@ class BatchStore:
         stored["rows"] = tuple(tuple(row) for row in stored["rows"])
         return Batch(**stored)
 
-    def forget(self, batch_id: str) -> None:
+    def forget(self, batch_id: str, tenant: str) -> None:
         """Remove a batch whose jobs were refused."""
+        self._forget([batch_id], tenant)
+
+    def forget_all(self, tenant: str) -> None:
+        """Remove every batch of a tenant, whatever became of its jobs."""
         with redis_errors():
-            self._redis.delete(f"{PREFIX}sheet:{batch_id}")
+            ids = [str(one) for one in self._redis.zrange(_of(tenant), 0, -1)]
+        if ids:
+            self._forget(ids, tenant)
+
+    def _forget(self, ids: Sequence[str], tenant: str) -> None:
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.delete(*(f"{PREFIX}sheet:{batch_id}" for batch_id in ids))
+            pipeline.zrem(_of(tenant), *ids)
+            pipeline.execute()
+
+
+def _of(tenant: str) -> str:
+    """The tenant's sheets, by when they came."""
+    return f"{PREFIX}sheets:{tenant}"

@@ -13,6 +13,7 @@ import redis
 from core.batch_store import BatchCounts
 from core.crowd import Crowds, look_at
 from core.job import Failure, GenerationRequest, Job, JobState, Lane, Picture, Priority, Progress, known_fields
+from core.job_pages import Fits, IdPage, JobPage, JobPages
 from core.look import WAITING, LimitUse, Look, QueuePlace, TenantLimits, place_from, use_from
 from core.model_queues import ModelDepth, model_depths
 from core.redis_client import PREFIX, milliseconds, redis_errors
@@ -22,8 +23,6 @@ from core.workers import WorkerInfo
 
 #: Of a lease: a worker that was silent for this long counts as gone when jobs are released.
 LIVE_SHARE_OF_LEASE = 0.75
-LIST_PAGE = 200
-LIST_SCANNED_MOST = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +72,7 @@ class JobReader:
         self.redis = client
         self.settings = settings
         self._scripts = Scripts(client)
+        self._pages = JobPages(client, self.get_many)
         self._crowds = Crowds(lambda model: look_at(lambda portion: self._scripts.run("crowd", model, portion)))
 
     @property
@@ -103,36 +103,45 @@ class JobReader:
         with redis_errors():
             return bool(self.redis.exists(f"{PREFIX}tombstone:{job_id}"))
 
+    def list_page(
+        self,
+        tenant: str,
+        *,
+        states: Collection[JobState] | None = None,
+        fits: Fits = lambda job: True,
+        batch_id: str | None = None,
+        after: str = "",
+        limit: int = 20,
+    ) -> JobPage:
+        """The tenant's jobs, newest first, that are in `states` and `fit`, behind the cursor of the page before.
+
+        Raises InvalidRequest naming the cursor if it is none.
+        """
+        key = f"{PREFIX}batch_jobs:{batch_id}" if batch_id else f"{PREFIX}jobs:{tenant}"
+        return self._pages.page(key, tenant, states=states, fits=fits, after=after, limit=limit)
+
     def list_jobs(
         self,
         tenant: str,
         *,
         states: Collection[JobState] | None = None,
         batch_id: str | None = None,
-        before: str | None = None,
+        before: str = "",
         limit: int = 20,
     ) -> list[Job]:
-        """The tenant's jobs, newest first; `before` is the id of the last job of the page before."""
-        key = f"{PREFIX}batch_jobs:{batch_id}" if batch_id else f"{PREFIX}jobs:{tenant}"
-        start = self._rank_after(key, before)
-        end = (start or 0) + LIST_SCANNED_MOST
+        """As `list_page`, however many records that takes."""
         found: list[Job] = []
-        while start is not None and start < end and len(found) < limit:
-            with redis_errors():
-                ids = [str(one) for one in self.redis.zrevrange(key, start, start + LIST_PAGE - 1)]
-            if not ids:
+        while len(found) < limit:
+            left = limit - len(found)
+            page = self.list_page(tenant, states=states, batch_id=batch_id, after=before, limit=left)
+            found, before = found + page.jobs, page.cursor
+            if not before:
                 break
-            jobs = self.get_many(ids if states else ids[: limit - len(found)])
-            found += [job for job in jobs if job and job.tenant == tenant and (not states or job.state in states)]
-            start += len(jobs)
-        return found[:limit]
+        return found
 
-    def _rank_after(self, key: str, before: str | None) -> int | None:
-        if before is None:
-            return 0
-        with redis_errors():
-            rank: int | None = self.redis.zrevrank(key, before)  # type: ignore[assignment]
-        return None if rank is None else rank + 1
+    def list_ids(self, tenant: str, *, states: Collection[JobState], after: str = "") -> IdPage:
+        """The ids of the tenant's jobs in `states` among the next records behind a cursor, newest first."""
+        return self._pages.ids(f"{PREFIX}jobs:{tenant}", states=states, after=after)
 
     def get_batch(self, batch_id: str) -> BatchCounts | None:
         """The batch's counts, or None if unknown."""

@@ -45,6 +45,7 @@ __all__ = [
 #: The reaper runs each second: a longer gap between two runs means that it, or Redis, stood still.
 STALL_SECONDS = 3.0
 REAPED_AT_ONCE = 100
+ASKED_AT_ONCE = 50  # jobs of one call that cancels or removes many
 TOMBSTONE_SECONDS = 30 * 86_400
 #: How often a submit is asked again; where patience is bounded (core/redis_client.py), after a lost connection alone.
 SUBMIT_RETRIES = 1
@@ -250,6 +251,11 @@ class JobStore(JobReader):
         state = self._scripts.run("cancel", job_id)
         return JobState(state) if state else None
 
+    def cancel_many(self, ids: Sequence[str]) -> list[JobState | None]:
+        """As `cancel`, of many: an answer for each, in their order."""
+        states = self._run_for_each("cancel", ids)
+        return [JobState(state) if state else None for state in states]
+
     def move(self, job_id: str, *, to_front: bool) -> JobState | None:
         """Put a waiting job before or behind the others of its tenant's lane.
 
@@ -282,6 +288,18 @@ class JobStore(JobReader):
     def remove(self, job_id: str) -> bool:
         """Forget an ended job; `was_removed` knows it for 30 days. False if it has not ended or is unknown."""
         return bool(self._scripts.run("remove", job_id, TOMBSTONE_SECONDS * 1000))
+
+    def remove_many(self, ids: Sequence[str]) -> int:
+        """As `remove`, of many: how many are gone."""
+        return sum(bool(answer) for answer in self._run_for_each("remove", ids, TOMBSTONE_SECONDS * 1000))
+
+    def _run_for_each(self, script: str, ids: Sequence[str], *more: Any) -> list[Any]:
+        """The answers of a script to each id, asked in portions so that nobody else waits long for the server."""
+        answers: list[Any] = []
+        for first in range(0, len(ids), ASKED_AT_ONCE):
+            portion = ids[first : first + ASKED_AT_ONCE]
+            answers += self._scripts.run_all([(script, (job_id, *more)) for job_id in portion])
+        return answers
 
     def heartbeat(self, worker: WorkerInfo) -> None:
         """Say that a worker lives; at least every fifth of a lease."""

@@ -71,7 +71,7 @@ def test_my_data_is_deleted_and_nobody_elses(keyed, parts, worker):
 
     deleted = keyed.delete("/v1/account/data?confirm=shop", headers=mine).json
 
-    assert deleted == {"removed": 4, "canceled": 1, "remaining": 0}
+    assert deleted == {"removed": 4, "canceled": 1, "remaining": 0, "ending": 0}
     assert keyed.get("/v1/jobs", headers=mine).json["data"] == []
     assert keyed.get("/v1/webhooks", headers=mine).json["data"] == []
     assert {keyed.get(f"/i/{job_id}.png").status_code for job_id in ids} == {410}
@@ -89,8 +89,8 @@ def test_a_running_job_is_asked_to_stop_and_goes_with_the_next_call(keyed, worke
     worker.fail(second, "canceled")
     after = keyed.delete("/v1/account/data?confirm=shop", headers=mine).json
 
-    assert running == {"removed": 1, "canceled": 1, "remaining": 1}
-    assert after == {"removed": 1, "canceled": 0, "remaining": 0}
+    assert running == {"removed": 1, "canceled": 1, "remaining": 1, "ending": 1}
+    assert after == {"removed": 1, "canceled": 0, "remaining": 0, "ending": 0}
 
 
 @pytest.mark.parametrize("query", ["", "?confirm=other", "?confirm="])

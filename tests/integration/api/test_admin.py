@@ -94,8 +94,8 @@ def test_a_ban_is_told_with_its_reason_cancels_what_waits_and_ends(keyed, worker
 
 
 def test_a_ban_cancels_what_waits_behind_any_number_of_ended_jobs(keyed, parts, worker, monkeypatch):
-    monkeypatch.setattr("core.job_reader.LIST_SCANNED_MOST", 3)
-    monkeypatch.setattr("core.job_reader.LIST_PAGE", 1)
+    monkeypatch.setattr("core.job_pages.SCANNED_MOST", 3)
+    monkeypatch.setattr("core.job_pages.READ_AT_ONCE", 1)
     mine, _ = make_key(keyed)
     made = [keyed.post("/v1/jobs", json={**BODY, "prompt": f"mug {n}"}, headers=mine).json["id"] for n in range(9)]
     for job_id in made[2:]:

@@ -1,9 +1,11 @@
 """Reading, listing, removing and expiring records; workers; counts."""
 
 import json
+from itertools import chain
 
 import pytest
 
+from core.errors import InvalidRequest
 from core.job import JobState, Lane, Progress
 from core.job_store import TOMBSTONE_SECONDS
 from core.redis_client import PREFIX
@@ -49,7 +51,7 @@ def test_jobs_are_listed_newest_first_in_pages(kit):
 @pytest.mark.parametrize("states", [None, {JobState.QUEUED}])
 def test_the_last_page_of_a_long_list_is_read_too(kit, monkeypatch, states):
     """One call looks at so many records at most; the next one goes on from there."""
-    monkeypatch.setattr("core.job_reader.LIST_SCANNED_MOST", 3)
+    monkeypatch.setattr("core.job_pages.SCANNED_MOST", 3)
     ids = [kit.queued() for _ in range(8)]
 
     page = kit.store.list_jobs("a", states=states, before=ids[2], limit=2)
@@ -72,10 +74,79 @@ def test_jobs_are_listed_by_batch_and_never_another_tenants(kit):
     assert kit.store.list_jobs("b", batch_id="b1") == []
 
 
-def test_a_page_after_a_removed_job_is_empty(kit):
+def test_a_page_goes_on_behind_a_job_that_was_removed_meanwhile(kit):
+    ids = [kit.succeeded() for _ in range(5)]
+    page = kit.store.list_page("a", limit=2)
+    kit.store.remove(page.jobs[-1].id)
+
+    rest = kit.store.list_page("a", after=page.cursor, limit=10)
+
+    assert ([job.id for job in rest.jobs], rest.cursor) == (ids[2::-1], "")
+
+
+@pytest.mark.parametrize("cursor", ["no-such-job", "0" * 32, "1-2", "x-" + "0" * 32])
+def test_a_cursor_of_nobodys_is_refused(kit, cursor):
     kit.queued()
 
-    assert kit.store.list_jobs("a", before="no-such-job") == []
+    with pytest.raises(InvalidRequest) as refused:
+        kit.store.list_page("a", after=cursor)
+
+    assert refused.value.field == "cursor"
+
+
+def pages_of(kit, **more):
+    """The ids of every page, as the cursors lead."""
+    pages, cursor = [], ""
+    while len(pages) < 20:
+        page = kit.store.list_page("a", after=cursor, **more)
+        pages, cursor = [*pages, [job.id for job in page.jobs]], page.cursor
+        if not cursor:
+            break
+    return pages
+
+
+def test_a_page_that_looked_at_its_portion_ends_with_a_cursor(kit, monkeypatch):
+    monkeypatch.setattr("core.job_pages.SCANNED_MOST", 3)
+    monkeypatch.setattr("core.job_pages.READ_AT_ONCE", 2)
+    done = kit.succeeded()
+    for _ in range(8):
+        kit.queued()
+
+    assert pages_of(kit, states={JobState.SUCCEEDED}, limit=5) == [[], [], [done]]
+
+
+def test_jobs_of_one_score_are_listed_once_each(kit, monkeypatch):
+    """The rows of a batch may have one place, where rows before them were removed."""
+    monkeypatch.setattr("core.job_pages.READ_AT_ONCE", 1)
+    ids = [kit.queued() for _ in range(7)]
+    kit.redis.zadd("{zimg}:jobs:a", dict.fromkeys(ids[1:6], 5.0))
+
+    assert list(chain(*pages_of(kit, limit=1))) == [ids[6], ids[0], *sorted(ids[1:6], reverse=True)]
+
+
+def test_ids_of_some_states_are_listed_behind_any_number_of_others(kit, monkeypatch):
+    monkeypatch.setattr("core.job_pages.READ_AT_ONCE", 2)
+    ended = [kit.succeeded() for _ in range(4)]
+    waiting = [kit.queued() for _ in range(2)]
+    kit.redis.zadd("{zimg}:jobs:a", {waiting[0]: 1.0, waiting[1]: 2.0})
+    found, cursor = [], ""
+    while page := kit.store.list_ids("a", states={JobState.QUEUED}, after=cursor):
+        found, cursor = [*found, *page.ids], page.cursor
+        kit.store.remove(ended[-1])
+        if not cursor:
+            break
+
+    assert found == waiting[::-1]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4])
+def test_each_job_is_on_one_page_and_the_last_page_has_no_cursor(kit, limit):
+    ids = [kit.queued() for _ in range(4)]
+
+    pages = pages_of(kit, limit=limit)
+
+    assert list(chain(*pages)) == ids[::-1]
+    assert pages[-1] != []
 
 
 def test_a_batch_counts_its_ends(kit):

@@ -1,0 +1,130 @@
+"""A tenant's jobs, newest first, page by page: each page looks at so many records at most and says where it ended.
+
+A page goes on from a place in time, not from a job: the job that a cursor names may be deleted meanwhile. A page with a
+filter may end early, even empty, with a cursor all the same; without one the list is over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import redis
+
+from core.errors import InvalidRequest
+from core.job import Job, JobState
+from core.redis_client import PREFIX, redis_errors
+
+#: Records that one page looks at: about 50 ms of a process that has others to answer.
+SCANNED_MOST = 1_000
+READ_AT_ONCE = 200
+CURSOR_PATTERN = r"^([0-9]{1,15}(\.[0-9]{1,9})?-)?[0-9a-f]{32}$"
+
+Fits = Callable[[Job], bool]
+
+
+class Place(NamedTuple):
+    """Where in a list; places compare as the list is ordered."""
+
+    score: float
+    job_id: str
+
+    @property
+    def cursor(self) -> str:
+        return f"{self.score!r}-{self.job_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPage:
+    """Some jobs, and the cursor of what comes behind them: "" at the end of the list."""
+
+    jobs: list[Job]
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdPage:
+    """As JobPage, of ids alone."""
+
+    ids: list[str]
+    cursor: str
+
+
+class JobPages:
+    """Reads the lists that submit.lua keeps. Raises RedisUnavailable on connection trouble."""
+
+    def __init__(self, client: redis.Redis, get_many: Callable[[Sequence[str]], list[Job | None]]) -> None:
+        self._redis = client
+        self._get_many = get_many
+
+    def page(
+        self, key: str, tenant: str, *, states: Collection[JobState] | None, fits: Fits, after: str, limit: int
+    ) -> JobPage:
+        """At most `limit` jobs of `tenant` behind the cursor `after`. Raises InvalidRequest for a wrong cursor."""
+        place, found, scanned = self._place(key, after), list[tuple[Place, Job]](), 0
+        while len(found) <= limit and scanned < SCANNED_MOST:
+            entries = self._entries(key, place, READ_AT_ONCE if states else min(READ_AT_ONCE, limit + 1 - len(found)))
+            if not entries:
+                return JobPage(jobs=[job for _, job in found], cursor="")
+            place, scanned = entries[-1], scanned + len(entries)
+            jobs = zip(entries, self._jobs(entries, states), strict=True)
+            found += [(at, job) for at, job in jobs if job is not None and job.tenant == tenant and fits(job)]
+        if len(found) > limit:
+            found, place = found[:limit], found[limit - 1][0]
+        return JobPage(jobs=[job for _, job in found], cursor=place.cursor if place else "")
+
+    def ids(self, key: str, *, states: Collection[JobState], after: str) -> IdPage:
+        """The ids of those among the next records that are in one of `states`."""
+        entries = self._entries(key, self._place(key, after), READ_AT_ONCE)
+        if not entries:
+            return IdPage(ids=[], cursor="")
+        found = [entry.job_id for entry, state in zip(entries, self._states(entries), strict=True) if state in states]
+        return IdPage(ids=found, cursor=entries[-1].cursor)
+
+    def _place(self, key: str, cursor: str) -> Place | None:
+        """What a cursor says; the one of a release before is a job's id alone."""
+        if not cursor:
+            return None
+        score, _, job_id = cursor.rpartition("-")
+        if not re.fullmatch(CURSOR_PATTERN, cursor):
+            raise _unknown_cursor()
+        if score:
+            return Place(float(score), job_id)
+        with redis_errors():
+            known: Any = self._redis.zscore(key, job_id)
+        if known is None:
+            raise _unknown_cursor()
+        return Place(float(known), job_id)
+
+    def _entries(self, key: str, after: Place | None, many: int) -> list[Place]:
+        """The next places; several jobs may have one score, which the ones before `after` share."""
+        start, at = ("+inf" if after is None else repr(after.score)), 0
+        while True:
+            with redis_errors():
+                rows: Any = self._redis.zrevrangebyscore(key, start, "-inf", start=at, num=many + 1, withscores=True)
+            entries = [Place(float(score), str(job_id)) for job_id, score in rows]
+            behind = [entry for entry in entries if after is None or entry < after]
+            if behind or not entries:
+                return behind[:many]
+            at += len(entries)
+
+    def _jobs(self, entries: Sequence[Place], states: Collection[JobState] | None) -> list[Job | None]:
+        """A job for each entry, None for one that is gone or in another state; those are not read whole."""
+        if states is None:
+            return self._get_many([entry.job_id for entry in entries])
+        chosen = [entry.job_id for entry, state in zip(entries, self._states(entries), strict=True) if state in states]
+        read = {job.id: job for job in self._get_many(chosen) if job is not None and job.state in states}
+        return [read.get(entry.job_id) for entry in entries]
+
+    def _states(self, entries: Sequence[Place]) -> list[str | None]:
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=False)
+            for entry in entries:
+                pipeline.hget(f"{PREFIX}job:{entry.job_id}", "state")
+            return pipeline.execute()
+
+
+def _unknown_cursor() -> InvalidRequest:
+    return InvalidRequest("cursor is none of this list; send the request without one.", field="cursor")
