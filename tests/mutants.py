@@ -267,6 +267,7 @@ MUTANTS = [
     Mutant("company-left", "company_sum(job.worker)\n    redis", "redis", "company"),
     Mutant("company-kept", "redis.call('PEXPIRE', key, RIDE_KEPT_MS)", "", "company"),
     Mutant("company-mean-work", "exact(tonumber(kept[2] or '0') * (1 - share) + work * share)", "1", "company"),
+    Mutant("company-rises", "math.min(by_company[index][2], by_company[index + 1][2])", "by_company[index][2]", "company"),
     Mutant("company-of-its-size", "by_company) * tonumber(job.work)", "by_company)", "company"),
     Mutant("company-riding", "local found = riding", "local found = 0", "company"),
     Mutant("company-waiting", "found = found + redis.call('ZCARD', PREFIX .. 'tq:' .. name)", "found = found + 1", "company"),

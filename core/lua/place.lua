@@ -105,6 +105,9 @@ local function measured()
     if company then by_company[#by_company + 1] = {company, ms / values['work:' .. company]} end
   end
   table.sort(by_company, function(one, other) return one[1] < other[1] end)
+  for index = #by_company - 1, 1, -1 do  -- less company never takes longer
+    by_company[index][2] = math.min(by_company[index][2], by_company[index + 1][2])
+  end
   return values, by_company
 end
 

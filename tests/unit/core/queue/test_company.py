@@ -47,6 +47,14 @@ def test_a_picture_is_told_the_time_of_the_company_that_it_will_have(kit):
     assert etas[4:] == pytest.approx([8.0, 8.0], abs=0.3)
 
 
+def test_less_company_is_never_told_a_longer_time(kit):
+    ride_together(kit, 2, seconds=9)  # a slow hour
+    ride_together(kit, 4, seconds=6)
+    kit.running()
+
+    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(6.0, abs=0.2)
+
+
 def test_whoever_has_a_seat_counts_to_the_company(kit):
     ride_together(kit, 1, seconds=3)
     ride_together(kit, 2, seconds=5)
