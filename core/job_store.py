@@ -211,6 +211,14 @@ class JobStore(JobReader):
             request=GenerationRequest.from_json(request),
         )
 
+    def take_seat(self, job_id: str, token: str) -> bool:
+        """A job that must be alone gets its worker's engine for itself now: a crash is its own. False if fenced off."""
+        return bool(self._scripts.run("take_seat", job_id, token))
+
+    def leave_seat(self, worker: str, token: str) -> None:
+        """It has left the engine, and others come next."""
+        self._scripts.run("leave_seat", worker, token)
+
     def renew(self, leases: Sequence[tuple[str, str]]) -> list[LeaseStatus]:
         """Lengthen the leases of (job id, token) pairs; one answer for each, in their order."""
         if not leases:

@@ -19,6 +19,7 @@ import pytest
 from lupa.lua51 import LuaRuntime
 
 import core.scripts
+from tests.mutants_lives import LIVES
 from tests.mutants_more import MORE
 
 ROOT = Path(__file__).parent.parent
@@ -198,7 +199,6 @@ MUTANTS = [
     Mutant("give-back-state", "if job.state ~= 'RUNNING' then return 0 end", "", "runs"),
     Mutant("give-back-replay", "if job.state == 'QUEUED' then return 1 end", "", "runs"),
     Mutant("give-back-attempt", "redis.call('HINCRBY', job_key(job.id), 'attempt', -1)", "", "runs"),
-    Mutant("give-back-alone", "redis.call('HDEL', job_key(job.id), 'ran_alone')", "", "reap"),
     Mutant("give-back-cancel", "if job.cancel and not has_followers(job) then\n  cancel_as_leader(job)", "if false then\n  cancel_as_leader(job)", "runs"),
     Mutant("give-back-followers", "if job.cancel and not has_followers(job) then\n  cancel_as_leader(job)", "if job.cancel then\n  cancel_as_leader(job)", "followers takeover"),
     Mutant("cancel-terminal", "if TERMINAL[job.state] then return job.state end\nif job.state == 'RUNNING'", "if job.state == 'RUNNING'", "cancel"),
@@ -212,15 +212,10 @@ MUTANTS = [
     Mutant("reap-due", "PREFIX .. name, '-inf', now, 'LIMIT'", "PREFIX .. name, '-inf', '+inf', 'LIMIT'", "reap"),
     Mutant("reap-limit", "'LIMIT', 0, math.max(0, ends_left))) do\n    if ends_left <= 0 then return end", "'LIMIT', 0, 100000)) do", "reap"),
     Mutant("reap-alone", "redis.call('HSET', job_key(job.id), 'alone', 1)", "", "reap"),
-    Mutant("reap-innocent", "if not job.ran_alone then return false end", "", "reap"),
-    Mutant("reap-waited", "return tonumber(job.started) <= first", "return true", "reap"),
-    Mutant("reap-waited-held", "first = math.min(first, tonumber(redis.call('HGET', job_key(id), 'started') or first))", "", "reap"),
-    Mutant("reap-waited-crashed", "  remember_crash(job)\n  redis.call", "  redis.call", "reap"),
-    Mutant("reap-waited-first", "math.min(tonumber(redis.call('GET', key) or job.started), tonumber(job.started))", "tonumber(job.started)", "reap"),
     Mutant("repeat-window", "if now - tonumber(at) > new.repeat_ms then return nil end", "", "submit"),
     Mutant("repeat-own-key", "if new.idempotency_key == '' then return repeated(new) end", "local id0, state0 = repeated(new) if id0 then return id0, state0 end if new.idempotency_key == '' then return nil end", "submit"),
-    Mutant("reap-poison", "elseif crashes >= tonumber(ARGV[2]) or", "elseif", "reap"),
-    Mutant("reap-hopeless", "or lost >= HOPELESS * tonumber(ARGV[2]) then", "then", "reap"),
+    Mutant("reap-poison", "elseif crashes >= tonumber(ARGV[2]) or", "elseif", "blame"),
+    Mutant("reap-hopeless", "or lost >= HOPELESS * tonumber(ARGV[2]) then", "then", "blame"),
     Mutant("reap-canceled", "if job.cancel then\n    cancel_as_leader(job)\n  elseif", "if", "cancel"),
     Mutant("reap-unclaimed", "for_due(rel, function", "for_due('none', function", "reap"),
     Mutant("reap-retry", "for_due('retry', function", "for_due('none', function", "reap"),
@@ -358,7 +353,7 @@ MUTANTS = [
     Mutant("release-gone-counted", "count_queued_work(entity, 0)\n        popped_of[lane] = popped_of[lane] + 1", "count_queued_work(entity, 0)", "release"),
     Mutant("release-gone-work", "        count_queued_work(entity, 0)\n", "", "release"),
     Mutant("remove-due-again", "  redis.call('ZREM', PREFIX .. 'records', id)  -- else", "  -- else", "records"),
-    *(Mutant(*row) for row in MORE),
+    *(Mutant(*row) for row in [*MORE, *LIVES]),
 ]  # fmt: skip
 
 

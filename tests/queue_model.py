@@ -129,16 +129,19 @@ class Model:
         self.serial += 1
         # Now and then a message comes to a worker of the wrong model.
         queue = message.queue if self.rng.random() < 0.97 else "another"
-        # A poison job takes its whole process with it: the next claim is another process's.
+        # Who dies takes a whole process along: the next claim is another process's.
         is_poison = message.job_id in self.poison
-        token, worker = f"t{self.serial}", f"p{self.serial}" if is_poison else self.rng.choice(["w1", "w2"])
+        dies = is_poison or self.rng.random() < 0.1
+        token, worker = f"t{self.serial}", f"p{self.serial}" if dies else self.rng.choice(["w1", "w2"])
         lease = self._perhaps_twice(lambda: self.store.claim(message.job_id, message.epoch, token, worker, queue))
         if lease is None:
             self.counts["void"] += 1
             return
         self.claims[message.job_id] += 1
-        if is_poison or self.rng.random() < 0.1:
+        if dies:
             self.counts["died"] += 1
+            if lease.alone and is_poison:  # others died before they had a seat
+                self._perhaps_twice(lambda: self.store.take_seat(message.job_id, token))
         else:
             self.runs.append(Running(message.job_id, token))
 
@@ -230,6 +233,8 @@ class Model:
                 found.append(f"{job_id} was accepted and is {self.ended.get(job_id)}")
         most = 1 + MAX_CRASHES
         found += [f"poison {one} ran {self.claims[one]} times" for one in self.poison if self.claims[one] > most]
+        jobs = [job for job in self.store.get_many(self.ids) if job is not None and job.id not in self.poison]
+        found += [f"{job.id} is no poison and is blamed for {job.crashes} crashes" for job in jobs if job.crashes]
         counts = self.store.get_batch("b1")
         if counts is not None and counts.open:
             found.append(f"the batch says {counts.open} are open")

@@ -1,11 +1,12 @@
-"""A Celery worker whose pictures are made of nothing: the real lease, claim and completion, no engine and no S3.
+"""A Celery worker whose pictures are made of nothing: the real lease, claim, seats and completion, no engine and no S3.
 
 `celery -A tests.stub_worker worker --pool threads`. Environment: REDIS_URL and zimg's other settings; STUB_SECONDS is
 the time of one run; STUB_PNG_BYTES, if set, is the size of a picture that is put into S3; STUB_FOLDER, if set, takes
 one file for each picture (created once, as on S3 with If-None-Match), a line in `runs` for each run, one in `answers`
 for each result: job, token, and 1 if it was taken.
 STUB_DIE_AT names a point (claimed, stored, completed) where the first process ends that comes there. A
-prompt that begins with `poison` ends the process, one with `fail` fails for ever.
+prompt that begins with `poison` ends the process, one with `fail` fails for ever. As in a real worker a
+job's first word to the storage takes its time, so that jobs come to their seats in another order than they were claimed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import random
 import secrets
 import threading
 import time
@@ -23,18 +25,21 @@ from celery.exceptions import Reject
 from celery.signals import worker_ready, worker_shutdown
 
 from core.broker import SPARE_THREADS, TASK, make_celery
-from core.errors import RedisUnavailable
+from core.errors import LeaseLost, RedisUnavailable
 from core.image_store import ImageStore
 from core.job import Failure, Lease, LeaseStatus, Picture
 from core.job_store import JobStore, WorkerInfo
 from core.redis_client import call, connect
 from core.settings import Settings
 from worker.intake import HESITATE_SECONDS, Intake, add_tap
+from worker.lease_keeper import HeldLease
+from worker.seats import Seats
 
 SETTINGS = Settings.from_env()
 SECONDS = float(os.environ.get("STUB_SECONDS", "0"))
 PNG_BYTES = int(os.environ.get("STUB_PNG_BYTES", "0"))
 FOLDER = os.environ.get("STUB_FOLDER", "")
+MOST_HEAD_SECONDS = 0.01
 NAME = f"stub-{os.getpid()}-{secrets.token_hex(4)}"
 STARTED_MS = time.time_ns() // 1_000_000
 
@@ -43,9 +48,8 @@ store = JobStore(connect(SETTINGS.redis_url), SETTINGS)
 intake = Intake(JobStore(connect(SETTINGS.redis_url), SETTINGS), NAME)
 add_tap(app, "", lambda: intake.is_open)
 images = ImageStore(SETTINGS) if PNG_BYTES else None
-held: dict[str, str] = {}
-riders: dict[str, bool] = {}  # job -> whether it must be alone, in the order of their claims
-turns = threading.Condition()
+held: dict[str, HeldLease] = {}
+seats = Seats(store, NAME)
 stopping = threading.Event()
 
 
@@ -69,10 +73,14 @@ def keep_leases() -> None:
     while not stopping.is_set():
         with contextlib.suppress(RedisUnavailable):
             keeper.heartbeat(WorkerInfo(name=NAME, slots=slots, started_ms=STARTED_MS))
-            leases = list(held.items())
-            for (job_id, _), status in zip(leases, keeper.renew(leases), strict=True):
-                if status is not LeaseStatus.HELD:
-                    held.pop(job_id, None)
+            sent_at, leases = time.monotonic(), list(held.values())
+            answers = keeper.renew([(one.lease.job_id, one.lease.token) for one in leases])
+            for one, status in zip(leases, answers, strict=True):
+                if status is LeaseStatus.HELD:
+                    one.renewed(sent_at)
+                else:
+                    one.stop(LeaseLost("It was taken back, or canceled."))
+                    held.pop(one.lease.job_id, None)
         stopping.wait(SETTINGS.lease_seconds / 6)
 
 
@@ -81,11 +89,11 @@ def generate(job_id: str, epoch: int | None = None, *_: Any, **__: Any) -> None:
     if not intake.is_open:
         stopping.wait(HESITATE_SECONDS)
         raise Reject("paused", requeue=True)
-    token = secrets.token_hex(8)
+    taken_at, token = time.monotonic(), secrets.token_hex(8)
     with contextlib.suppress(RedisUnavailable):
         lease = call(lambda: store.claim(job_id, epoch, token, NAME), tries=5)
         if lease is not None:
-            run(lease)
+            run(HeldLease(lease, SETTINGS.lease_seconds, taken_at))
         else:
             intake.look()
 
@@ -98,39 +106,35 @@ def perhaps_die(point: str) -> None:
             os._exit(70)
 
 
-def run(lease: Lease) -> None:
-    held[lease.job_id] = lease.token
+def run(mine: HeldLease) -> None:
+    lease = mine.lease
+    held[lease.job_id] = mine
     try:
-        await_turn(lease)
-        if lease.request.prompt.startswith("poison"):
-            os._exit(70)
-        if lease.request.prompt.startswith("fail"):
+        stopping.wait(random.uniform(0.0, MOST_HEAD_SECONDS))
+        with seats.taken(mine):
+            picture = ride(lease)
+        if picture is None:
             failure = Failure(code="engine_failed", message="The stub fails as it was told.", retryable=True)
             call(lambda: store.fail(lease.job_id, lease.token, failure), tries=20)
             return
-        perhaps_die("claimed")
-        picture = draw(lease)
         perhaps_die("stored")
         is_taken = call(lambda: store.complete(lease.job_id, lease.token, picture), tries=20)
         note("answers", f"{lease.job_id} {lease.token} {int(is_taken)}")
         perhaps_die("completed")
+    except LeaseLost:
+        pass  # somebody else has it
     finally:
         held.pop(lease.job_id, None)
-        with turns:
-            riders.pop(lease.job_id, None)
-            turns.notify_all()
 
 
-def await_turn(lease: Lease) -> None:
-    """As the engine seats jobs: in order, and one that must be alone neither with those before nor those behind it."""
-    with turns:
-        riders[lease.job_id] = lease.alone
-
-        def may_ride() -> bool:
-            ahead = list(riders.values())[: list(riders).index(lease.job_id)]
-            return not ahead if lease.alone else not any(ahead)
-
-        turns.wait_for(may_ride)
+def ride(lease: Lease) -> Picture | None:
+    """None: it failed."""
+    if lease.request.prompt.startswith("poison"):
+        os._exit(70)
+    if lease.request.prompt.startswith("fail"):
+        return None
+    perhaps_die("claimed")
+    return draw(lease)
 
 
 def note(name: str, line: str) -> None:

@@ -36,6 +36,7 @@ from worker.offload import TicketCanceled
 from worker.pipeline import Engine
 from worker.png import NO_MARKING, EncodedPicture, Marking, encode_png
 from worker.progress import ProgressReporter
+from worker.seats import Seats
 from worker.shelf import Shelf
 from worker.spool import Spool
 from worker.watchdog import EXIT_STICKY
@@ -82,6 +83,7 @@ class Executor:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._seats = Seats(parts.store, parts.worker)
         self._draining = threading.Event()
 
     @property
@@ -203,7 +205,8 @@ class Executor:
             stored = self._already_stored(lease, key)
             if stored is not None:
                 return self._picture(lease, stored)
-            picture = self._draw(held)
+            with self._seats.taken(held):
+                picture = self._draw(held)
         held.check()
         steps = find_preset(lease.request.preset).forwards
         self._parts.reporter.for_job(lease)("upload", steps, steps)

@@ -10,7 +10,7 @@ local function lease_of(attempt, alone)
   return {tostring(attempt), alone and '1' or '0', job.tenant, job.lane, job.created, job.deadline, request}
 end
 
-if job.state == 'RUNNING' and job.token == token then return lease_of(job.attempt, job.ran_alone) end
+if job.state == 'RUNNING' and job.token == token then return lease_of(job.attempt, job.alone) end
 if job.state ~= 'RELEASED' then return false end
 if ARGV[2] ~= '' and job.epoch ~= ARGV[2] then return false end
 if redis.call('SISMEMBER', PREFIX .. 'paused', 'worker:' .. worker) == 1 then
@@ -27,7 +27,6 @@ local now = server_ms()
 local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
 redis.call('HSET', job_key(id), 'state', 'RUNNING', 'token', token, 'worker', worker, 'started', now,
   'ride', exact(company_sum(worker)))
-if job.alone then redis.call('HSET', job_key(id), 'ran_alone', 1) end
 if not job.started then observe('queue', now - tonumber(job.created)) end
 redis.call('ZREM', PREFIX .. of_model('rel', job.model), id)
 redis.call('ZADD', PREFIX .. 'lease', now + tonumber(ARGV[5]), id)

@@ -9,6 +9,5 @@ if job.cancel and not has_followers(job) then
   return 1
 end
 redis.call('HINCRBY', job_key(job.id), 'attempt', -1)
-redis.call('HDEL', job_key(job.id), 'ran_alone')
 back_to_queue(job)
 return 1

@@ -16,7 +16,7 @@ local TERMINAL = {SUCCEEDED = true, DEAD = true, CANCELED = true}
 local unpack = unpack or table.unpack
 local FIELDS = {
   'state', 'tenant', 'lane', 'token', 'epoch', 'created', 'arrival', 'deadline', 'cost', 'work', 'head_start', 'day', 'batch',
-  'fingerprint', 'flight', 'worker', 'attempt', 'failures', 'max_attempts', 'crashes', 'alone', 'ran_alone', 'cancel',
+  'fingerprint', 'flight', 'worker', 'attempt', 'failures', 'max_attempts', 'crashes', 'alone', 'cancel',
   'promoted', 'retention', 'record_retention', 'started', 'picture', 'picture_removed', 'expires',
   'shelved', 'model', 'rises', 'ride',
 }

@@ -35,34 +35,14 @@ if gap > tonumber(ARGV[3]) then
   stalled = 1
 end
 
--- Whether a job that was claimed as `alone` rode when its worker died, or still waited for jobs claimed before it. The
--- leases of one death run out within a third of a lease of each other, and the same worker can not die twice sooner
--- than in a whole one.
-local function rode_alone(job)
-  if not job.ran_alone then return false end
-  local key = PREFIX .. 'crashed:' .. job.worker
-  local first = tonumber(redis.call('GET', key) or job.started)
-  for _, id in ipairs(redis.call('SMEMBERS', PREFIX .. 'held:' .. job.worker)) do
-    first = math.min(first, tonumber(redis.call('HGET', job_key(id), 'started') or first))
-  end
-  return tonumber(job.started) <= first
-end
-
-local function remember_crash(job)
-  local key = PREFIX .. 'crashed:' .. job.worker
-  local first = math.min(tonumber(redis.call('GET', key) or job.started), tonumber(job.started))
-  redis.call('SET', key, first, 'PX', math.ceil(tonumber(ARGV[4]) / 2))
-end
-
--- Whoever rode may have ended the worker. Its companions may be innocent: it rides by itself next time, and only then
--- does a crash count. Answer: its crashes and lost leases.
+-- Who rode alone has ended its worker, and nobody who waited meanwhile is suspected (take_seat.lua). In company anybody
+-- may have done it: everybody rides alone next time, and only then does a crash count. Answer: its crashes and lost leases.
 local function suspect(job)
-  local crashes = tonumber(job.crashes or '0')
-  if rode_alone(job) then crashes = redis.call('HINCRBY', job_key(job.id), 'crashes', 1) end
-  local lost = redis.call('HINCRBY', job_key(job.id), 'lost_leases', 1)
-  remember_crash(job)
+  local rider = redis.call('GET', PREFIX .. 'solo:' .. job.worker)
+  if rider and rider ~= job.token then return 0, 0 end
   redis.call('HSET', job_key(job.id), 'alone', 1)
-  return crashes, lost
+  local crashes = rider and redis.call('HINCRBY', job_key(job.id), 'crashes', 1) or 0
+  return crashes, redis.call('HINCRBY', job_key(job.id), 'lost_leases', 1)
 end
 
 local function lease_ran_out(job)

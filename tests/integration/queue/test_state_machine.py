@@ -1,5 +1,6 @@
 """The whole state machine on a real Valkey and on Debian's Redis: the double's tests, word for word."""
 
+from tests.unit.core.queue.test_blame import *  # noqa: F403
 from tests.unit.core.queue.test_cancel import *  # noqa: F403
 from tests.unit.core.queue.test_company import *  # noqa: F403
 from tests.unit.core.queue.test_crowd import *  # noqa: F403

@@ -33,38 +33,6 @@ def test_a_lease_that_still_runs_is_left(kit):
     assert kit.state(run.id) is JobState.RUNNING
 
 
-def test_only_crashes_while_alone_make_a_poison_job(kit):
-    run = kit.running()
-    crash(kit, run.id)
-    for crashes in (1, 2):
-        kit.redis.delete(f"{PREFIX}crashed:w1")  # half a lease later
-        kit.claim_again(run.id)
-        crash(kit, run.id)
-        assert (kit.state(run.id), kit.job(run.id).crashes) == (JobState.QUEUED, crashes)
-
-    kit.redis.delete(f"{PREFIX}crashed:w1")
-    kit.claim_again(run.id)
-    report = crash(kit, run.id)
-
-    job = kit.job(run.id)
-    assert (report.poisoned, job.state, job.failure.code) == (1, JobState.DEAD, "poison")
-    assert kit.ledger(run.id) == ["refund"]
-
-
-def test_a_job_given_back_after_a_crash_has_not_run_alone(kit):
-    run = kit.running()
-    crash(kit, run.id)
-    again = kit.claim_again(run.id)
-    kit.store.give_back(again.id, again.token)
-    kit.redis.hdel(f"{PREFIX}job:{run.id}", "alone")
-    kit.redis.delete(f"{PREFIX}crashed:w1")  # else the first crash, which is remembered for a while, takes the blame
-    kit.claim_again(run.id)
-
-    crash(kit, run.id)
-
-    assert kit.job(run.id).crashes == 0
-
-
 def test_crashes_cost_no_attempts(kit):
     run = kit.running(max_attempts=2)
     crash(kit, run.id)
@@ -214,7 +182,7 @@ def test_one_call_takes_back_no_more_than_a_hundred_of_all_kinds_together(kit):
 def test_reaping_again_changes_nothing(kit):
     run = kit.running()
     crash(kit, run.id)
-    kit.redis.delete(f"{PREFIX}tick", f"{PREFIX}crashed:w1")
+    kit.redis.delete(f"{PREFIX}tick")
     before = kit.snapshot()
 
     kit.store.reap()
@@ -245,72 +213,3 @@ def test_an_entry_that_outlived_its_jobs_state_moves_nothing(kit, name, made):
     after = kit.snapshot()
     assert after.pop(f"{PREFIX}tick")
     assert after == before
-
-
-def claimed_at(kit, ids):
-    """Claims in this order, a millisecond apart."""
-    for number, job_id in enumerate(ids):
-        kit.redis.hset(f"{PREFIX}job:{job_id}", "started", 1_000 + number)
-
-
-def suspects(kit, count):
-    """Jobs whose lease ran out once; all claimed again by one worker."""
-    ids = [kit.running().id for _ in range(count)]
-    for job_id in ids:
-        crash(kit, job_id)
-    kit.redis.delete(f"{PREFIX}crashed:w1")
-    for release in kit.store.release(count):
-        kit.claim(release)
-    claimed_at(kit, ids)
-    return ids
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (0, 2, 1)])
-def test_of_several_that_must_be_alone_only_the_one_that_rode_is_blamed(kit, order):
-    ids = suspects(kit, 3)
-
-    for index in order:
-        crash(kit, ids[index])
-
-    assert [kit.job(job_id).crashes for job_id in ids] == [1, 0, 0]
-
-
-def test_a_job_that_waited_for_its_companions_to_finish_is_not_blamed(kit):
-    [suspect] = suspects(kit, 1)
-    companion = kit.running()
-    claimed_at(kit, [companion.id, suspect])
-
-    crash(kit, suspect)
-
-    assert kit.job(suspect).crashes == 0
-
-
-def test_a_job_that_others_waited_for_is_blamed(kit):
-    [suspect] = suspects(kit, 1)
-    companion = kit.running()
-    claimed_at(kit, [suspect, companion.id])
-
-    crash(kit, companion.id)
-    crash(kit, suspect)
-
-    assert kit.job(suspect).crashes == 1
-
-
-def test_the_next_death_of_the_same_worker_is_judged_anew(kit):
-    [suspect] = suspects(kit, 1)
-    crash(kit, suspect)
-    assert 0 < kit.redis.pttl(f"{PREFIX}crashed:w1") <= kit.settings.lease_seconds * 500
-
-
-def test_a_job_that_loses_lease_after_lease_ends_whoever_is_to_blame(kit):
-    other = kit.running()
-    run = kit.running()
-    claimed_at(kit, [other.id, run.id])
-    for _ in range(14):
-        crash(kit, run.id)
-        kit.claim_again(run.id)
-    assert kit.job(run.id).crashes == 0
-
-    crash(kit, run.id)
-
-    assert kit.job(run.id).failure.code == "poison"

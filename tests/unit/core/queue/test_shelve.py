@@ -78,13 +78,12 @@ def test_a_shelved_job_of_a_lost_worker_is_no_suspect(kit):
 
 
 def test_a_shelved_job_does_not_shield_the_one_that_ended_the_worker(kit):
-    """It was claimed first, but it rode no more."""
+    """It was claimed first, and as one that must be alone; but it rode no more."""
     early = shelved(kit)
     killer = kit.running()
     kit.let_run_out("lease", killer.id)
     kit.store.reap()
-    kit.redis.delete(f"{PREFIX}crashed:w1")  # half a lease later
-    killer = kit.claim_again(killer.id)
+    killer = kit.ride_alone(killer.id)
     kit.let_run_out("lease", early.id)
     kit.let_run_out("lease", killer.id)
 

@@ -161,11 +161,10 @@ def test_a_follower_of_a_poison_job_is_tried_once_more(kit):
     run = kit.running(fingerprint="f")
     follower = kit.queued(fingerprint="f")
     for _ in range(4):
-        kit.redis.delete(f"{PREFIX}crashed:w1")
         kit.let_run_out("lease", run.id)
         kit.store.reap()
         if kit.state(run.id) is JobState.QUEUED:
-            kit.claim_again(run.id)
+            kit.ride_alone(run.id)
 
     assert (kit.state(run.id), kit.state(follower)) == (JobState.DEAD, JobState.QUEUED)
 
