@@ -121,6 +121,10 @@ ADVICE: dict[str, tuple[str, str]] = {
         "请检查编号；/v1/webhooks 下列有各次投递。",
     ),
     "There is no such key, or more than one begins like this.": _KEYS,
+    "This service draws from words alone; it changes no pictures.": (
+        "Describe the picture that you want to POST /v1/images/generations.",
+        "请把想要的画面写成文字，发送到 POST /v1/images/generations。",
+    ),
     "There is no such open key, or more than one begins like this.": _KEYS,
     "There is no invite with this id.": (
         "Check the id: /v1/admin/invites lists them.",

@@ -87,6 +87,9 @@ HTTP_CODES = {
     410: "gone", 413: "body_too_large", 415: "unsupported_media_type", 416: "range_not_satisfiable", 503: "unavailable",
 }  # fmt: skip
 
+#: OpenAI's routes that change a picture.
+EDITS = ("/v1/images/edits", "/v1/images/variations")
+
 #: What is said of them; 405, 413 and 416 name their facts.
 HTTP_SENTENCES = {
     "invalid_request": "The request could not be read.",
@@ -178,6 +181,8 @@ def _http_sentence(code: str, error: HTTPException) -> str:
     """In our words, since werkzeug's speak of servers and spelling."""
     if code == "not_found" and JOB_PATH.match(request.path):
         return "There is no job with this id."
+    if code == "not_found" and request.path in EDITS:
+        return "This service draws from words alone; it changes no pictures."
     if isinstance(error, MethodNotAllowed):
         return f"This address takes {', '.join(sorted(error.valid_methods or ()))}."
     if isinstance(error, RequestedRangeNotSatisfiable):

@@ -190,6 +190,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ("There is no job with the id {name}; nothing was canceled.", "没有编号为 {name} 的任务；没有取消任何任务。"),
         ("There is no batch with this id.", "没有该编号的批次。"),
         ("There is no such picture.", "没有这张图片。"),
+        (
+            "This service draws from words alone; it changes no pictures.",
+            "本服务只根据文字绘图，不能修改图片。",
+        ),
         ("There is no webhook with this id.", "没有该编号的 webhook。"),
         ("There is no such delivery.", "没有这次投递。"),
         ("There is no such key, or more than one begins like this.", "没有这个密钥，或有多个密钥以此开头。"),

@@ -110,6 +110,12 @@ def test_a_stream_whose_picture_can_not_be_read_ends_with_openais_error(client, 
         list(client.images.generate(model="z-image-turbo", prompt="a", size="256x256", stream=True))
 
 
+@pytest.mark.parametrize(("call", "more"), [("edit", {"prompt": "a"}), ("create_variation", {})])
+def test_edits_which_do_not_exist_here_are_refused_with_what_does(client, call, more):
+    with pytest.raises(openai.NotFoundError, match="draws from words alone.*POST /v1/images/generations"):
+        getattr(client.images, call)(model="z-image-turbo", image=b"x", **more)
+
+
 def test_models_are_listed(client, parts):
     assert [model.id for model in client.models.list()] == ["z-image-turbo"]
     assert client.models.retrieve("z-image-turbo").owned_by == "zimg"
