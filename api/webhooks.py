@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -144,9 +145,6 @@ class DeliveryQuery(BaseModel):
 
 @webhooks.post("/v1/webhooks", summary="Add an endpoint", responses={201: NewEndpointObject, **problems(413, 415)})
 def create(body: EndpointCreate) -> Response:
-    store = _store()
-    if sum(not one.is_for_requests for one in store.endpoints(tenant().name)) >= ENDPOINTS_MOST:
-        raise InvalidRequest(f"There are {ENDPOINTS_MOST} endpoints already; remove one first.", field="url")
     endpoint = Endpoint(
         id=f"wh_{secrets.token_hex(12)}",
         tenant=tenant().name,
@@ -155,7 +153,8 @@ def create(body: EndpointCreate) -> Response:
         secrets=(Secret(value=new_secret()),),
         created_ms=now_ms(),
     )
-    store.save(endpoint)
+    if not _store().save(endpoint, most=ENDPOINTS_MOST):
+        raise InvalidRequest(f"There are {ENDPOINTS_MOST} endpoints already; remove one first.", field="url")
     return make_response(jsonify({**_endpoint_object(endpoint), "secret": endpoint.secrets[0].value}), 201)
 
 
@@ -181,13 +180,18 @@ def change(path: EndpointPath, body: EndpointChange) -> Response:
     endpoint = _find(path.endpoint_id)
     if body.url is not None:
         _require_url(endpoint)
-        endpoint = replace(endpoint, url=_checked(body.url))
+        _checked(body.url)
+    return jsonify(_endpoint_object(_change(endpoint, lambda now: _changed(now, body))))
+
+
+def _changed(endpoint: Endpoint, body: EndpointChange) -> Endpoint:
+    if body.url is not None:
+        endpoint = replace(endpoint, url=body.url)
     if body.events is not None:
         endpoint = replace(endpoint, events=tuple(body.events))
     if body.enabled is not None:
         endpoint = replace(endpoint, disabled="" if body.enabled else "its owner turned it off")
-    _store().save(endpoint)
-    return jsonify(_endpoint_object(endpoint))
+    return endpoint
 
 
 @webhooks.delete("/v1/webhooks/<endpoint_id>", summary="Remove an endpoint", responses={204: None, **problems(404)})
@@ -202,10 +206,14 @@ def remove(path: EndpointPath) -> Response:
     responses={200: RotatedEndpointObject, **problems(404, 413, 415)},
 )
 def rotate(path: EndpointPath, body: Rotation) -> Response:
-    endpoint, ended_early = _find(path.endpoint_id).rotated(
-        new_secret(), now_ms=now_ms(), overlap_ms=body.overlap_seconds * 1000
-    )
-    _store().save(endpoint)
+    fresh, ended_early = new_secret(), 0
+
+    def rotated(now: Endpoint) -> Endpoint:
+        nonlocal ended_early
+        made, ended_early = now.rotated(fresh, now_ms=now_ms(), overlap_ms=body.overlap_seconds * 1000)
+        return made
+
+    endpoint = _change(_find(path.endpoint_id), rotated)
     newest, *old = endpoint.secrets
     told = {"old_secrets_end_at": [one.until_ms // 1000 for one in old], "secrets_ended_early": ended_early}
     return jsonify({**_endpoint_object(endpoint), "secret": newest.value, **told})
@@ -273,6 +281,14 @@ def _find(endpoint_id: str) -> Endpoint:
     if endpoint is None or endpoint.tenant != tenant().name:
         raise NotFound("There is no webhook with this id.")
     return endpoint
+
+
+def _change(endpoint: Endpoint, how: Callable[[Endpoint], Endpoint]) -> Endpoint:
+    """The endpoint as changed. Raises NotFound where it was removed meanwhile."""
+    changed = _store().change(endpoint, how)
+    if changed is None:
+        raise NotFound("There is no webhook with this id.")
+    return changed
 
 
 def _endpoint_object(endpoint: Endpoint) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
@@ -158,6 +158,16 @@ def redis_errors() -> Iterator[None]:
         if is_refusal(error):
             raise RedisUnavailable("Redis takes no writes now; try again shortly.") from error
         raise
+
+
+def as_one_step(client: redis.Redis, attempt: Callable[[Any], Result], *names: str) -> Result:
+    """What `attempt` answers, with nobody else's change of the keys `names` in between; else it is called again.
+
+    It is given a pipeline: it reads, calls `multi`, and writes.
+    """
+    with redis_errors():
+        made: Any = client.transaction(cast(Any, attempt), *names, value_from_callable=True)
+    return cast(Result, made)
 
 
 def is_refusal(error: ResponseError) -> bool:

@@ -7,14 +7,14 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import redis
 from redis.exceptions import ResponseError
 
-from core.redis_client import PREFIX, redis_errors
+from core.redis_client import PREFIX, as_one_step, redis_errors
 from core.webhook_due import OF_REQUESTS, DueLanes, key_of, lane_of
 from core.webhook_log import KEPT_SECONDS, LOGGED_MOST, DeliveryLog
 
@@ -133,14 +133,36 @@ class WebhookStore:
 
     # Endpoints
 
-    def save(self, endpoint: Endpoint) -> None:
-        """Make or change an endpoint."""
-        with redis_errors():
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.set(key_of("hook", endpoint.is_for_requests, endpoint.id), _to_json(endpoint))
-            if not endpoint.is_for_requests:
-                pipeline.zadd(f"{PREFIX}hooks:{endpoint.tenant}", {endpoint.id: endpoint.created_ms})
-            pipeline.execute()
+    def save(self, endpoint: Endpoint, *, most: int | None = None) -> bool:
+        """Make a registered endpoint; False where its tenant has `most` already, and then nothing is made."""
+        listed = f"{PREFIX}hooks:{endpoint.tenant}"
+
+        def attempt(pipeline: Any) -> bool:
+            has_room = most is None or pipeline.zcard(listed) < most
+            pipeline.multi()
+            if has_room:
+                pipeline.set(key_of("hook", False, endpoint.id), _to_json(endpoint))
+                pipeline.zadd(listed, {endpoint.id: endpoint.created_ms})
+            return bool(has_room)
+
+        return as_one_step(self._redis, attempt, listed)
+
+    def change(self, endpoint: Endpoint, how: Callable[[Endpoint], Endpoint]) -> Endpoint | None:
+        """Change an endpoint as it stands by now, whoever else changes it; None if it was removed meanwhile.
+
+        `how` is called again where another change came first.
+        """
+        name = key_of("hook", endpoint.is_for_requests, endpoint.id)
+
+        def attempt(pipeline: Any) -> Endpoint | None:
+            stored = pipeline.get(name)
+            changed = None if stored is None else how(_endpoint(json.loads(stored)))
+            pipeline.multi()
+            if changed is not None:
+                pipeline.set(name, _to_json(changed))
+            return changed
+
+        return as_one_step(self._redis, attempt, name)
 
     def endpoint(self, endpoint_id: str) -> Endpoint | None:
         """The endpoint, or None if unknown."""
@@ -199,8 +221,8 @@ class WebhookStore:
             self._due.drop(page)
 
     def disable(self, endpoint: Endpoint, reason: str) -> None:
-        """Turn an endpoint off; its owner turns it on again."""
-        self.save(replace(endpoint, disabled=reason))
+        """Turn an endpoint off, unless it has another URL by now; its owner turns it on again."""
+        self.change(endpoint, lambda now: replace(now, disabled=reason) if now.url == endpoint.url else now)
 
     # Deliveries
 
