@@ -85,7 +85,8 @@ def test_nvml_sees_what_this_process_takes() -> None:
     torch.cuda.empty_cache()
     before = card().memory()
     ballast = torch.zeros(GIB, dtype=torch.uint8, device="cuda")
-    assert card().memory().used - before.used >= ballast.numel()
+    taken = card().memory().used - before.used
+    assert taken > 0.9 * ballast.numel()  # the driver frees some MiB of its own meanwhile, or takes them
     total = torch.cuda.get_device_properties(0).total_memory
     assert abs(before.total - total) < 2 * GIB
     del ballast
