@@ -9,8 +9,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 COLOURS = {"copy": "#3b82c4", "unpack": "#e0a030", "compute": "#4f9d69"}
-#: The run of the plots, on one H200, and what stood beside it (offloaders: run 6): name, GiB of the process by NVML, seconds per picture;
-#: a label that would lie on another one is written in the line above.
+#: The run of the plots, on one H200, and what stood beside it (offloaders: run 6): name, GiB of the process by NVML,
+#: seconds per picture; a label that would lie on another one is written in the line above.
 RUN = 7
 HIGHER = ("SGLang's layers", "diffusers group, block")
 PEERS = (
