@@ -50,13 +50,14 @@ def change(path: objects.TenantPath, body: objects.TenantChange) -> Response:
 @admin.post(
     "/v1/admin/tenants/<tenant>/ban",
     summary="Ban a tenant",
-    description="All its keys answer 403 with the reason, from the next request on. Jobs that wait are drawn unless "
-    "`cancel_jobs` is true. The tenants `local` and `admin` can not be banned.",
+    description="All its keys answer 403 with the reason, from the next request on; a list that is coming in stops. "
+    "Jobs that wait are drawn unless `cancel_jobs` is true. The tenants `local` and `admin` can not be banned.",
     responses={200: objects.TenantObject, **problems(413, 415)},
 )
 def ban(path: objects.TenantPath, body: objects.Ban) -> Response:
     parts = services()
     banned = parts.tenants.ban(path.tenant, body.reason)
+    parts.jobs.stop_lists(path.tenant)
     if body.cancel_jobs:
         cancel_open(parts, path.tenant)
     return _shown(banned)
@@ -123,6 +124,7 @@ def withdraw_invite(path: objects.InvitePath) -> Response:
 
 def cancel_open(parts: Services, owner: str, *, until: float = math.inf) -> int:
     """Cancel a tenant's jobs that have not ended, as far as that goes by `until` (monotonic); how many were asked."""
+    parts.jobs.stop_lists(owner)  # first, so that nothing comes in behind what is canceled
     count, cursor, is_over = 0, "", False
     while not is_over and time.monotonic() < until:
         page = parts.jobs.list_ids(owner, states=OPEN_STATES, after=cursor)

@@ -45,6 +45,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ("{name} leads to an internal address", "{name} 指向内部地址"),
         ("weight must be from {least} to {most}.", "weight 须在 {least} 到 {most} 之间。"),
         ("burst must be 1 or more.", "burst 须不小于 1。"),
+        (
+            "burst_per_second must be larger: a whole burst would take more than a century to come back.",
+            "burst_per_second 须更大：否则整个 burst 要一百多年才能恢复。",
+        ),
         ("{name} must be 0 or more.", "{name} 须不小于 0。"),
         (
             "A tenant's name is a-z, 0-9, '_', '.', '-', at most 63 characters.",
@@ -209,6 +213,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     "method_not_allowed": (("This address takes {methods}.", "该地址接受的方法：{methods}。"),),
     "conflict": (
         ("The job has not ended; cancel it first.", "任务尚未结束，请先取消。"),
+        (
+            "The list was canceled while it came in; send it again to draw what is missing.",
+            "商品表在接收过程中被取消；如需绘制其余部分，请重新提交。",
+        ),
         (
             "The job does not wait in a queue; only a waiting job can be moved.",
             "该任务不在排队；只有排队中的任务可以移动。",

@@ -8,6 +8,7 @@ ZimgError
 │   ├── Unauthenticated / Forbidden
 │   ├── NotFound / Gone
 │   ├── IdempotencyMismatch   the same key with another body
+│   ├── ListStopped           canceled while it came in
 │   └── OverLimit             has retry_after_seconds
 │       ├── RateLimited       too fast
 │       ├── QuotaExceeded     the day's units are used up
@@ -100,6 +101,12 @@ class IdempotencyMismatch(Refusal):
     """Raised when an Idempotency-Key comes again with another body."""
 
     code = "idempotency_key_reuse"
+
+
+class ListStopped(Refusal):
+    """Raised while a long list comes in and its tenant's work is canceled: what is stored of it is canceled too."""
+
+    code = "conflict"
 
 
 class OverLimit(Refusal):

@@ -95,9 +95,9 @@ class JobStore(JobReader):
     def submit_many(self, jobs: Sequence[NewJob], limits: TenantLimits) -> list[Submitted]:
         """Store jobs of one tenant, all or none, in their order.
 
-        Raises IdempotencyMismatch, ExceedsLimits, Draining, RateLimited, QuotaExceeded, QueueFull or Overloaded; then
-        nothing was stored. More than ROWS_AT_ONCE are stored in portions (core/long_list.py): after RedisUnavailable a
-        part of them may be stored, and the same call stores the rest.
+        Raises IdempotencyMismatch, ExceedsLimits, Draining, RateLimited, QuotaExceeded, QueueFull, Overloaded or
+        Forbidden (banned); then nothing was stored. More than ROWS_AT_ONCE are stored in portions (core/long_list.py):
+        after RedisUnavailable, ListStopped or Forbidden a part of them may be, and the same call stores the rest.
         """
         if not jobs:
             return []
@@ -292,6 +292,10 @@ class JobStore(JobReader):
     def reap_holds(self) -> int:
         """Give back what lists keep whose callers went away; how many such lists, at most 100."""
         return int(self._scripts.run("reap_holds", REAPED_AT_ONCE))
+
+    def stop_lists(self, tenant: str) -> int:
+        """Let no further portion of a tenant's lists come in; how many lists that were. Rows that are stored stay."""
+        return int(self._scripts.run("stop_lists", tenant))
 
     def remove(self, job_id: str) -> bool:
         """Forget an ended job; `was_removed` knows it for 30 days. False if it has not ended or is unknown."""

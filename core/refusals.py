@@ -12,7 +12,9 @@ from core.crowd import LANE_WEIGHTS, Crowds
 from core.errors import (
     Draining,
     ExceedsLimits,
+    Forbidden,
     IdempotencyMismatch,
+    ListStopped,
     Overloaded,
     QueueFull,
     QuotaExceeded,
@@ -60,6 +62,8 @@ def refusal_of(answer: Sequence[str], limits: TenantLimits, job: NewJob, patienc
     make: Mapping[str, Callable[[], ZimgError]] = {
         "idempotency_mismatch": _mismatch,
         "hold_gone": _hold_gone,
+        "list_stopped": _list_stopped,
+        "banned": lambda: banned(facts[0]),
         "exceeds_limits": lambda: _exceeds(*facts),
         "draining": lambda: refusal_while_draining(facts[0]),
         "rate_limited": lambda: _too_fast(facts[0], limits),
@@ -85,6 +89,15 @@ def _hold_gone() -> RedisUnavailable:
     return RedisUnavailable("The list took too long and is stored in part; send it again with the same key.")
 
 
+def _list_stopped() -> ListStopped:
+    return ListStopped("The list was canceled while it came in; send it again to draw what is missing.")
+
+
+def banned(reason: str) -> Forbidden:
+    """The refusal for everything that a banned tenant asks for."""
+    return Forbidden(f"This account was stopped: {reason}")
+
+
 def _exceeds(limit: str, asked: str, most: str) -> ExceedsLimits:
     why = {
         "daily": f"This call asks for {asked} pictures, and this account may draw {most} a day",
@@ -105,7 +118,9 @@ def _day_is_used(wait_ms: str, limits: TenantLimits) -> QuotaExceeded:
 
 
 def _queue_full(waiting: str, places: str, *, limits: TenantLimits, job: NewJob, patience: Patience) -> QueueFull:
-    seconds = patience.for_own_places(int(places), job, limits)
+    # Of a tenant that may run nothing no place comes free by itself.
+    is_hopeless = limits.running_jobs < 1
+    seconds = RETRY_AFTER_MOST if is_hopeless else patience.for_own_places(int(places), job, limits)
     message = f"{waiting} jobs of yours wait already, {limits.queued_jobs} may; send again when some have ended."
     return QueueFull(message, retry_after_seconds=seconds)
 

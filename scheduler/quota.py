@@ -45,7 +45,7 @@ def check_limits(limits: TenantLimits) -> TenantLimits:
     if not LEAST_WEIGHT <= limits.weight <= MOST_WEIGHT:
         raise InvalidRequest(f"weight must be from {LEAST_WEIGHT} to {MOST_WEIGHT}.", field="weight")
     if 0 < limits.burst_per_second < limits.burst / REFILL_SECONDS_MOST:
-        message = "burst_per_second is too small: a whole burst would take more than a century to come back."
+        message = "burst_per_second must be larger: a whole burst would take more than a century to come back."
         raise InvalidRequest(message, field="burst_per_second")
     if limits.burst_per_second > 0 and limits.burst < 1:
         raise InvalidRequest("burst must be 1 or more.", field="burst")

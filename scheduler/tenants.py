@@ -15,11 +15,12 @@ from typing import Any
 
 import redis
 
-from core.errors import Forbidden, InvalidRequest
+from core.errors import InvalidRequest
 from core.job import Lane
 from core.job_store import TenantLimits
 from core.presets import find_preset
 from core.redis_client import PREFIX, milliseconds, redis_errors
+from core.refusals import banned
 from core.scripts import Scripts
 from core.settings import Settings
 from scheduler.quota import check_limits, default_limits, limits_from
@@ -232,7 +233,7 @@ class Tenants:
             self._remember_owner(key_hash, key.tenant)
         tenant = self._tenant(key.tenant, of_tenant, is_admin=key.is_admin)
         if tenant.ban_reason:
-            raise Forbidden(f"This account was stopped: {tenant.ban_reason}")
+            raise banned(tenant.ban_reason)
         if now_ms - key.last_used_ms >= LAST_USED_STEP_MS:
             with redis_errors():
                 self._redis.hset(f"{PREFIX}key:{key_hash}", "last_used_ms", str(now_ms))

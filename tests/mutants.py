@@ -107,7 +107,7 @@ MUTANTS = [
     Mutant("usage-held-tenant", "if kept[1] == ARGV[1] then held = held +", "if true then held = held +", "long_lists"),
     Mutant("list-draws-unasked", "if asked > 0 and not is_drawn then\n  local never", "if asked > 0 then\n  local never", "long_lists"),
     Mutant("list-open-again", "if step == 'open' and not held_day then", "if step == 'open' then", "long_lists"),
-    Mutant("list-hold-gone", "if is_drawn and not held_day and #news > 0 then return {'hold_gone', ''} end", "", "long_lists"),
+    Mutant("list-hold-gone", "if is_drawn and not held_day and #news > 0 then\n", "if false then\n", "long_lists"),
     Mutant("list-day", "if is_drawn and held_day then day = held_day end", "", "long_lists"),
     Mutant("list-draws", "'units', math.max(0, kept[1] - cost), 'jobs', math.max(0, kept[2] - #news))", "'units', kept[1], 'jobs', kept[2])", "long_lists"),
     Mutant("list-draws-more", "'reserved', math.max(0, cost - kept[1]))", "'reserved', 0)", "long_lists"),

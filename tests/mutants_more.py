@@ -26,4 +26,16 @@ MORE = [
     ("promote-leader", "redis.call('HDEL', job_key(heir.id), 'leader')", "", "small_guards"),
     ("park-virtual-time", "redis.call('HSET', PREFIX .. 'vt', entity, exact(virtual))\n  redis.call('SADD'", "redis.call('SADD'", "small_guards"),
     ("fail-progress", "'failure', ARGV[3])\n  redis.call('HDEL', job_key(job.id), 'progress')", "'failure', ARGV[3])", "small_guards"),
+    # Lists that are stopped, bans, pauses
+    ("list-stopped", "{is_stopped and 'list_stopped' or 'hold_gone', ''}", "{'hold_gone', ''}", "stopped_lists"),
+    ("list-stopped-not", "{is_stopped and 'list_stopped' or 'hold_gone', ''}", "{'list_stopped', ''}", "long_lists"),
+    ("stop-tenant", "if redis.call('HGET', PREFIX .. 'hold:' .. list, 'tenant') == ARGV[1] then", "if true then", "stopped_lists"),
+    ("stop-closes", "    close_hold(list)\n    redis.call('SET', PREFIX .. 'stopped:'", "    redis.call('SET', PREFIX .. 'stopped:'", "stopped_lists"),
+    ("stop-told-for-a-while", "list, 1, 'PX', TOLD_MS)", "list, 1)", "stopped_lists"),
+    ("submit-banned", "if ban and ban ~= '' then return {'banned', ban} end", "", "stopped_lists"),
+    ("submit-banned-before", "if ban and ban ~= '' then return", "if ban then return", "stopped_lists"),
+    ("submit-banned-replay", "if asked > 0 then  -- a ban", "if true then  -- a ban", "stopped_lists"),
+    ("submit-banned-portion", "if asked > 0 then  -- a ban", "if asked > 0 and not is_drawn then  -- a ban", "stopped_lists"),
+    ("list-rest-service", "local of_each = asked > #news and {job_at(1), unpack(news)} or news", "local of_each = news", "stopped_lists"),
+    ("lift-into-pause", "if redis.call('SISMEMBER', PREFIX .. 'paused', 'lane:interactive') == 1 then return end", "", "small_guards"),
 ]  # fmt: skip

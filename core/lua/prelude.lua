@@ -249,7 +249,9 @@ local function leave(job)
   end
 end
 
+-- Not into a lane that an operator has paused: its own goes on.
 local function rise(job)
+  if redis.call('SISMEMBER', PREFIX .. 'paused', 'lane:interactive') == 1 then return end
   job.lane = 'interactive'
   redis.call('HSET', job_key(job.id), 'lane', job.lane)
 end

@@ -91,7 +91,14 @@ if step == 'open' and not held_day then
   rest = {interactive = tonumber(LIST.interactive), batch = tonumber(LIST.batch), units = tonumber(LIST.units)}
 end
 local asked = #news + rest.interactive + rest.batch
-if is_drawn and not held_day and #news > 0 then return {'hold_gone', ''} end
+if asked > 0 then  -- a ban may have come since the key was looked at, or between two portions of a list
+  local ban = redis.call('HGET', PREFIX .. 'tenant:' .. tenant, 'ban_reason')
+  if ban and ban ~= '' then return {'banned', ban} end
+end
+if is_drawn and not held_day and #news > 0 then
+  local is_stopped = redis.call('EXISTS', PREFIX .. 'stopped:' .. list) == 1
+  return {is_stopped and 'list_stopped' or 'hold_gone', ''}
+end
 if is_drawn and held_day then day = held_day end
 
 -- Room in the queue that open holds keep: the tenant's, and everybody's for each model.
@@ -144,7 +151,8 @@ if asked > 0 and not is_drawn then
   local over = waiting + asked - tonumber(ARGV[7])  -- so many places must come free for this call
   if over > 0 then return {'queue_full', tostring(waiting), tostring(over)} end
   local looked_at = {}  -- each model has room of its own, so one without workers fills up alone
-  for _, new in ipairs(news) do
+  local of_each = asked > #news and {job_at(1), unpack(news)} or news  -- the rest of a list is for its first row's model
+  for _, new in ipairs(of_each) do
     local taken = waiting_of(new.model) + (held[new.model] or 0)
     local over = taken + asked - tonumber(ARGV[8])
     if over > 0 and not looked_at[new.model] then return {'overloaded', '0', tostring(over)} end

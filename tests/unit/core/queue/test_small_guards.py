@@ -1,7 +1,11 @@
 """Small things that the scripts keep right and that no larger test would miss."""
 
+import pytest
+
+from core.errors import QueueFull
 from core.job import JobState, Lane, Progress
 from core.redis_client import PREFIX
+from core.refusals import RETRY_AFTER_MOST
 from tests.queue_kit import CRASHED, limits
 
 
@@ -75,3 +79,33 @@ def test_a_job_that_waits_for_its_retry_shows_no_progress(kit):
     assert kit.store.fail(run.id, run.token, CRASHED) is JobState.RETRY
 
     assert kit.job(run.id).progress is None
+
+
+def test_an_equal_interactive_request_lifts_no_row_into_a_paused_lane(kit):
+    """The row's own lane goes on: it must not wait for the end of the pause."""
+    kit.store.pause("lane", "interactive")
+    row = kit.queued(lane=Lane.BATCH, fingerprint="f")
+
+    kit.queued(lane=Lane.INTERACTIVE, fingerprint="f")
+
+    assert [one.job_id for one in kit.store.release(9)] == [row]
+    assert kit.job(row).lane is Lane.BATCH
+
+
+def test_a_row_that_comes_back_while_the_interactive_lane_is_paused_stays_in_its_own(kit):
+    run = kit.running(lane=Lane.BATCH, fingerprint="f")
+    kit.queued(lane=Lane.INTERACTIVE, fingerprint="f")
+    kit.store.pause("lane", "interactive")
+    kit.store.give_back(run.id, run.token)
+
+    assert [one.job_id for one in kit.store.release(9)] == [run.id]
+
+
+def test_a_tenant_that_may_run_nothing_is_not_told_that_a_place_comes_free_at_once(kit):
+    allowed = limits(queued_jobs=1, running_jobs=0)
+    kit.queued(allowed=allowed)
+
+    with pytest.raises(QueueFull) as refusal:
+        kit.queued(allowed=allowed)
+
+    assert refusal.value.retry_after_seconds == RETRY_AFTER_MOST
