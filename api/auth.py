@@ -16,12 +16,14 @@ from flask import g, request
 from api.context import Services, services
 from api.pacing import group_of
 from api.sessions import COOKIE, find_session
-from core.errors import Forbidden, Unauthenticated
+from core.errors import Forbidden, InvalidRequest, Unauthenticated
 from scheduler.tenants import Tenant, hash_key
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 KEY_PREFIX = "zimg_"
+#: Whose request it is meant to be. The page names whose pictures it shows: another tab may have signed in as another.
+MEANT_HEADER = "X-Zimg-Tenant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,10 @@ class Caller:
 
 
 def require_tenant() -> None:
-    """before_request of every route that belongs to somebody: sets `g.tenant`, or raises Unauthenticated, Forbidden."""
+    """before_request of every route that belongs to somebody: sets `g.tenant`.
+
+    Raises Unauthenticated, Forbidden, and InvalidRequest where the caller means another account.
+    """
     if request.method != "OPTIONS":
         _identify()
         g.tells_limits = g.tenant
@@ -45,6 +50,8 @@ def _identify() -> None:
     caller = find_caller(services())
     if caller is None:
         raise Unauthenticated(_what_to_send())
+    if request.headers.get(MEANT_HEADER, caller.tenant.name) != caller.tenant.name:
+        raise InvalidRequest("This session is another account's by now.", field=MEANT_HEADER, code="conflict")
     g.caller, g.tenant = caller, caller.tenant
 
 

@@ -3,17 +3,25 @@ import './account_words.js';
 import { $, cell, chart, day, fitTables, keep, number, rowHead, showSecret, toast, told, when, wireSecret } from './account_parts.js';
 import { wireBar } from './bar.js';
 import { make } from './cards.js';
-import { forgetUnsent } from './outbox.js';
 import { showLeft, WORDS } from './quota.js';
 import * as service from './service.js';
+import { signIn, signOut, watchSession } from './session.js';
 import { applyWords, say } from './words.js';
 
 const JOBS_AT_ONCE = 10;
 const REFRESH_MS = 5000;
+const AGAIN_MS = 3000;
 let account = null;
 let jobs = [];
 let cursor = null;
-let timer = 0;
+let timer = 0, startTimer = 0;
+
+// What is of the session is dealt with where it is found out whose it is now.
+const tell = (problem, field) => {
+  if (problem.isOfSession && service.shownFor() !== null) return;
+  if (field) $(field).textContent = told(problem);
+  else toast(told(problem));
+};
 
 const show = (id, isShown) => { $(id).hidden = !isShown; };
 
@@ -93,8 +101,8 @@ function drawJobs() {
 function draw() {
   applyWords();
   document.title = `${say('accountTitle')} · zimg`;
+  $('tenant').textContent = account?.tenant ?? '';
   if (!account) return;
-  $('tenant').textContent = account.tenant;
   $('confirm-label').textContent = say('deleteLabel', { name: account.tenant });
   show('admin-link', account.admin);
   drawToday();
@@ -127,39 +135,76 @@ function keepFresh() {
   }, REFRESH_MS);
 }
 
-async function start() {
-  const who = await service.session();
+// Nothing of whose account was shown before stays.
+function showAccountOf(who) {
+  service.showFor(who.tenant);
+  [account, jobs, cursor] = [null, [], null];
+  for (const id of ['sign-in-error', 'sign-up-error', 'delete-error']) $(id).textContent = '';
+  $('confirm').value = '';
   show('sign-out', who.key_required && who.signed_in);
   show('door', !who.signed_in);
-  show('content', who.signed_in);
-  if (who.signed_in) return refresh();
-  account = null;
-  const { open } = await service.ask('/v1/sign-up');
-  show('sign-up', open);
-  $('key').focus();
+  show('content', false);
+  draw();
 }
 
-async function signIn(event) {
+async function start(who) {
+  showAccountOf(who);
+  if (who.signed_in) {
+    await refresh();
+    show('content', true);
+    return fitTables();
+  }
+  $('key').focus();
+  const { open } = await service.ask('/v1/sign-up');
+  show('sign-up', open);
+}
+
+async function begin(known) {
+  clearTimeout(startTimer);
+  try {
+    await start(known ?? await service.session());
+  } catch (problem) {
+    if (problem.isOfSession) return;
+    toast(problem.status ? problem.message : say('offline'));
+    if (!problem.status || problem.status >= 500) startTimer = setTimeout(begin, AGAIN_MS);
+  }
+}
+
+async function enter(event) {
   event.preventDefault();
   $('sign-in-error').textContent = '';
   try {
-    await service.signIn($('key').value);
+    const who = await signIn($('key').value);
     $('key').value = '';
-    await start();
+    begin(who);
   } catch (problem) { $('sign-in-error').textContent = told(problem); }
 }
 
+// The key is shown before anything else can fail: nobody can show it again.
 async function signUp(event) {
   event.preventDefault();
   $('sign-up-error').textContent = '';
   try {
     const made = await service.send('/v1/sign-up', { code: $('code').value, name: $('name').value });
-    await service.signIn(made.key);
     event.target.reset();
-    await start();
     showSecret(made.key);
     toast(say('signedUp', { name: made.tenant }));
+    await enterWith(made.key);
   } catch (problem) { $('sign-up-error').textContent = told(problem); }
+}
+
+async function enterWith(key) {
+  try {
+    begin(await signIn(key));
+  } catch (problem) {
+    $('key').value = key; // one press signs in
+    $('sign-in-error').textContent = say('madeNotIn', { why: told(problem) });
+  }
+}
+
+function changeTo(who) {
+  begin(who);
+  if (!who.signed_in) $('sign-in-error').textContent = say('sessionEnded');
 }
 
 async function rotate(event) {
@@ -169,7 +214,7 @@ async function rotate(event) {
     showSecret(made.key);
     toast(say('rotated'));
     await refresh();
-  } catch (problem) { toast(told(problem)); }
+  } catch (problem) { tell(problem); }
 }
 
 async function deleteData(event) {
@@ -186,17 +231,18 @@ async function deleteData(event) {
     toast(done.remaining ? say('deletedSome', { n: done.remaining }) : say('deletedAll', { n: removed }));
     jobs = [];
     await refresh();
-  } catch (problem) { $('delete-error').textContent = told(problem); }
+  } catch (problem) { tell(problem, 'delete-error'); }
 }
 
 wireBar(draw);
 wireSecret();
-$('sign-in-form').addEventListener('submit', signIn);
+watchSession(changeTo);
+$('sign-in-form').addEventListener('submit', enter);
 $('sign-up-form').addEventListener('submit', signUp);
 $('rotate-form').addEventListener('submit', rotate);
 $('delete-form').addEventListener('submit', deleteData);
-$('more-jobs').addEventListener('click', () => moreJobs().catch((problem) => toast(told(problem))));
-$('sign-out').addEventListener('click', async () => { forgetUnsent(); await service.signOut(); location.reload(); });
+$('more-jobs').addEventListener('click', () => moreJobs().catch((problem) => tell(problem)));
+$('sign-out').addEventListener('click', signOut);
 draw();
-start().catch((problem) => toast(told(problem)));
+begin();
 keepFresh();

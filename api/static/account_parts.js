@@ -17,7 +17,7 @@ export function when(seconds) {
 }
 export const day = (iso) => new Date(`${iso}T00:00:00Z`).toLocaleDateString(language, { month: 'short', day: 'numeric', timeZone: 'UTC' });
 
-export const told = (problem) => (problem.status ? problem.message : say('offline'));
+export const told = (problem) => (problem.status ? problem.message : say('notReached'));
 
 // A button that is busy until what it does is done, and tells what went wrong.
 export function button(words, action, { className = 'small', label } = {}) {

@@ -1,4 +1,5 @@
 // What the bar of every page can do: light or dark, English or Chinese.
+import { local } from './storage.js';
 import { language, switchLanguage } from './words.js';
 
 const element = (id) => document.getElementById(id);
@@ -7,7 +8,7 @@ function switchTheme() {
   const root = document.documentElement;
   const isDark = root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
   root.dataset.theme = isDark ? 'light' : 'dark';
-  localStorage.setItem('zimg.theme', root.dataset.theme);
+  local.set('zimg.theme', root.dataset.theme);
 }
 
 function showLanguage() {
@@ -16,7 +17,7 @@ function showLanguage() {
 }
 
 export function wireBar(redraw) {
-  const stored = localStorage.getItem('zimg.theme');
+  const stored = local.get('zimg.theme');
   if (stored) document.documentElement.dataset.theme = stored;
   element('theme').addEventListener('click', switchTheme);
   element('language').addEventListener('click', () => { switchLanguage(); showLanguage(); redraw(); });

@@ -1,8 +1,10 @@
 // The shape and the number of pictures chosen last are still chosen after a reload.
+import { local } from './storage.js';
+
 const KEPT = 'zimg.choices';
 
 function kept() {
-  try { return Object.entries(JSON.parse(localStorage.getItem(KEPT)) ?? {}); } catch { return []; }
+  try { return Object.entries(JSON.parse(local.get(KEPT)) ?? {}); } catch { return []; }
 }
 
 export function keepChoices(form) {
@@ -13,6 +15,6 @@ export function keepChoices(form) {
   }
   form.addEventListener('change', () => {
     const chosen = choices.filter((one) => one.checked).map((one) => [one.name, one.value]);
-    try { localStorage.setItem(KEPT, JSON.stringify(Object.fromEntries(chosen))); } catch { /* no storage: a reload forgets them */ }
+    local.set(KEPT, JSON.stringify(Object.fromEntries(chosen)));
   });
 }

@@ -23,8 +23,15 @@ function copyByHand(text) {
   if (!isCopied) throw new Error('not copied');
 }
 
-// Throws where the browser does not allow it; there is no other way for pictures.
-export async function copyPicture(url) {
-  const png = fetch(url).then((answer) => answer.blob());
-  await navigator.clipboard.write([new ClipboardItem({ 'image/png': png })]);
+// `png` is a promise of a picture's bytes: some browsers allow only what is begun at once. Throws what kept it from being
+// copied; where the browser does not allow it there is no other way.
+export async function copyPicture(png) {
+  const blob = png.then((bytes) => new Blob([bytes], { type: 'image/png' }));
+  blob.catch(() => {}); // told by `png`
+  try {
+    await navigator.clipboard.write([new ClipboardItem({ 'image/png': blob })]);
+  } catch (denied) {
+    await png;
+    throw denied;
+  }
 }

@@ -81,7 +81,7 @@ export function openDropped({ known }) {
 
   wire();
   return {
-    show, // also in another language
+    putAway, show, // also in another language
     isFor: (prompt) => found !== null && prompt === written,
     // A model is named where there are several, or where the service has to say that it does not have it.
     request() {

@@ -2,6 +2,7 @@
 // wait that the service names. Kept over a reload, so that no prompt is ever lost. Each request has a key of its own: sent
 // twice, by a retry or by two tabs, it draws once.
 import * as service from './service.js';
+import { local } from './storage.js';
 
 const KEPT = 'zimg.unsent.';
 const OWNER = 'zimg.owner';   // whose session this browser had last: presumed until the service says whose it is
@@ -14,38 +15,36 @@ const SHOW_AFTER_MS = 700;    // what is taken sooner never shows as waiting
 const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 
 function keep(entry) {
-  try {
-    localStorage.setItem(KEPT + entry.key, JSON.stringify({ key: entry.key, request: entry.request, askedAt: entry.askedAt, owner: entry.owner }));
-    entry.isKept = true;
-  } catch { /* no storage, or it is full: this tab still has it */ }
+  local.set(KEPT + entry.key, JSON.stringify({ key: entry.key, request: entry.request, askedAt: entry.askedAt, owner: entry.owner }));
 }
 
 function stored() {
-  return Object.keys(localStorage).filter((name) => name.startsWith(KEPT)).flatMap((name) => {
-    try { return [{ ...JSON.parse(localStorage.getItem(name)), isKept: true, problem: null }]; } catch { return []; }
+  return local.keys().filter((name) => name.startsWith(KEPT)).flatMap((name) => {
+    try { return [{ ...JSON.parse(local.get(name)), problem: null }]; } catch { return []; }
   }).sort((a, b) => a.askedAt - b.askedAt);
 }
 
 // Who signs out leaves no prompt behind, in no tab.
 export function forgetUnsent() {
-  for (const name of Object.keys(localStorage)) if (name.startsWith(KEPT) || name === OWNER) localStorage.removeItem(name);
+  for (const name of local.keys()) if (name.startsWith(KEPT) || name === OWNER) local.remove(name);
 }
 
 // `onRefused` says whether a request that will never be taken stays, for its prompt to be mended.
-export function openOutbox({ onTaken, onDelayed, onRefused, onNeedsKey, onChange }) {
+export function openOutbox({ onTaken, onDelayed, onRefused, onChange }) {
   const entries = new Map(); // key -> entry, in the order of asking
-  let owner = null; // whose session this is; nothing is sent before that is known
+  let owner = null; // whose session this is
+  let isOpen = false, isHidden = false; // nothing is sent before the page is ready, nor shown once a session is over
   let isSending = false, timer = 0, notBefore = 0, waitMs = FIRST_WAIT_MS;
 
   const next = () => [...entries.values()].find((entry) => !entry.isRefused);
-  const drop = (entry) => { entries.delete(entry.key); localStorage.removeItem(KEPT + entry.key); };
+  const drop = (entry) => { entries.delete(entry.key); local.remove(KEPT + entry.key); };
   // Another tab has sent it, or put it away.
-  const isGone = (entry) => entry.isKept && localStorage.getItem(KEPT + entry.key) === null;
+  const isGone = (entry) => local.get(KEPT + entry.key) === null;
 
   function claim(entry) {
     if (entry.owner === owner) return;
     entry.owner = owner;
-    if (entry.isKept && !isGone(entry)) keep(entry);
+    if (!isGone(entry)) keep(entry);
   }
 
   function later(milliseconds) {
@@ -55,7 +54,7 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onNeedsKey, onChange
 
   async function sendNext() {
     const entry = next();
-    if (isSending || !entry || owner === null) return;
+    if (isSending || !entry || !isOpen) return;
     if (isGone(entry)) { entries.delete(entry.key); onChange(); return later(0); }
     const left = notBefore - Date.now();
     if (left > 0) return later(Math.min(left, CHECK_MS));
@@ -78,12 +77,12 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onNeedsKey, onChange
   }
 
   function refused(entry, problem) {
-    if (entry.isPutAway || (problem.status === 401 && problem.isOutdated)) return;
-    entry.problem = problem;
-    if (problem.status === 401) {
-      notBefore = Infinity;
-      return onNeedsKey();
+    if (entry.isPutAway || problem.isOutdated) return;
+    if (problem.isOfSession) { // whoever is signed in next has it sent, or dropped
+      notBefore = Date.now() + LONGEST_WAIT_MS;
+      return;
     }
+    entry.problem = problem;
     if (!WORTH_A_RETRY.has(problem.status ?? 0)) {
       entry.isRefused = true;
       return onRefused(entry, problem) || drop(entry);
@@ -106,7 +105,7 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onNeedsKey, onChange
 
   return {
     add(request) {
-      const entry = { key: newKey(), request, askedAt: Date.now(), owner: owner ?? localStorage.getItem(OWNER), problem: null };
+      const entry = { key: newKey(), request, askedAt: Date.now(), owner: owner ?? local.get(OWNER), problem: null };
       entries.set(entry.key, entry);
       keep(entry);
       sendNext();
@@ -114,21 +113,22 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onNeedsKey, onChange
       setTimeout(onChange, SHOW_AFTER_MS);
     },
     // In the order of asking; what is taken at once is never among them.
-    waiting: () => [...entries.values()].filter((entry) => entry.problem || notBefore > Date.now() || Date.now() - entry.askedAt >= SHOW_AFTER_MS),
+    waiting: () => (isHidden ? [] : [...entries.values()]).filter((entry) => entry.problem || notBefore > Date.now() || Date.now() - entry.askedAt >= SHOW_AFTER_MS),
     isSending: (entry) => isSending && next() === entry,
     isBehind: (entry) => !entry.isRefused && next() !== entry,
     putAway(entry) { entry.isPutAway = true; drop(entry); onChange(); sendNow(); },
-    // Somebody has signed in, and is yet to be named: what is asked for from now on is theirs.
-    expectOwner() { owner = null; localStorage.removeItem(OWNER); },
+    // The session is over: until it is known who is next nothing is sent, and nothing shown.
+    close() { [owner, isOpen, isHidden] = [null, false, true]; },
     // What somebody else asked for in this browser is not sent in this session.
-    openFor(name) {
-      owner = name;
-      try { localStorage.setItem(OWNER, name); } catch { /* no storage: nothing is kept for a later session either */ }
+    belongTo(name) {
+      [owner, isHidden] = [name, false];
+      local.set(OWNER, name);
       for (const entry of entries.values()) {
-        if ((entry.owner ?? name) !== name) drop(entry);
+        if (isGone(entry)) entries.delete(entry.key);
+        else if ((entry.owner ?? name) !== name) drop(entry);
         else claim(entry);
       }
-      sendNow();
     },
+    open() { isOpen = true; sendNow(); },
   };
 }

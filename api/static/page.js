@@ -3,33 +3,31 @@ import { wireBar } from './bar.js';
 import { drawCard, isOpen, make } from './cards.js';
 import { keepChoices } from './choices.js';
 import { openDropped } from './dropped.js';
-import { forgetUnsent, openOutbox } from './outbox.js';
+import { openHistory } from './history.js';
+import { openLooking } from './looking.js';
+import { openOutbox } from './outbox.js';
+import { openLength } from './prompt_length.js';
 import * as service from './service.js';
-import { showLeft } from './quota.js';
+import { openSelection } from './selection.js';
+import { signIn, signOut, watchSession } from './session.js';
+import { refreshQuota } from './quota.js';
 import { openRemoval } from './removal.js';
 import { openStars } from './stars.js';
 import { toast } from './toast.js';
 import { variationOf } from './vary.js';
-import { openViewer, refreshViewer, setUpViewer } from './viewer.js';
+import { closeViewer, openViewer, refreshViewer, setUpViewer } from './viewer.js';
 import { applyWords, say } from './words.js';
-import { isGone, saveAsZip, tellMissing } from './zip.js';
+import { isGone } from './zip.js';
 
 const $ = (id) => document.getElementById(id);
-const PAGE = 48;
 const PAGES_AT_START = 5; // what is drawn next is the oldest of what waits
-const LOOK_MS = 700;      // at the jobs that come next
-const LOOK_ALL_MS = 4000; // at all open ones
-const NEAR = 16;
 
 const jobs = new Map();   // id -> job, as last seen
 const cards = new Map();  // id -> li
 const apart = new Set();  // ids that are here for their star alone: they are older than what is loaded of the history
-const selected = new Set();
 let models = null, shapes = null;
-let cursor = null;
-let isSelecting = false, isSaving = false;
-let lookTimer = 0;
-let lastFullLook = 0;
+let lastShown = null; // whose account this tab showed last
+let startTimer = 0;
 
 const newestFirst = () => [...jobs.values()].sort((a, b) => b.created_at - a.created_at || b.order - a.order);
 const isShown = (job) => job.status !== 'expired' && !removal.isRemoved(job.id) && ($('starred-only').checked ? stars.has(job.id) : !apart.has(job.id));
@@ -61,10 +59,10 @@ function drawOne(job) {
     cards.set(job.id, card);
   }
   drawCard(card, job, {
-    isStarred: stars.has(job.id), isSelecting, isSelected: selected.has(job.id),
+    isStarred: stars.has(job.id), isSelecting: selection.isOn(), isSelected: selection.has(job.id),
     onOpen: () => openViewer(jobs.get(job.id)), onCancel: () => cancel(job.id), onAgain: () => again(jobs.get(job.id)),
     onRemove: () => removeCard(jobs.get(job.id)),
-    onSelect: () => toggleSelected(job.id),
+    onSelect: () => selection.toggle(job.id),
   });
 }
 
@@ -85,8 +83,13 @@ function drawUnsent(entry) {
   return cards.get(id);
 }
 
-function putAway(entry, prompt = $('prompt').value) {
+function write(prompt) {
   $('prompt').value = prompt;
+  length.show();
+}
+
+function putAway(entry, prompt = $('prompt').value) {
+  write(prompt);
   outbox.putAway(entry);
   cards.delete(unsentId(entry));
   $('prompt').focus();
@@ -102,9 +105,9 @@ function arrange() {
     else grid.insertBefore(card, at);
   }
   while (at) { const next = at.nextElementSibling; at.remove(); at = next; }
-  showEmpty(shown.length === 0);
+  showEmpty(shown.length === 0 && service.shownFor() !== null);
   $('tools').hidden = jobs.size === 0;
-  $('more').hidden = cursor === null || $('starred-only').checked; // all of those are fetched
+  $('more').hidden = !history.hasOlder() || $('starred-only').checked; // all of those are fetched
   keepCounting(unsent.length > 0);
 }
 
@@ -129,43 +132,29 @@ function redraw() {
   refreshViewer();
 }
 
+function drop(ids) {
+  for (const id of ids) {
+    for (const kept of [jobs, cards, apart]) kept.delete(id);
+    selection.lose(id);
+  }
+}
+
 function forget(id) {
-  jobs.delete(id);
-  cards.delete(id);
-  selected.delete(id);
+  drop([id]);
   stars.lose(id);
   arrange();
 }
 
-// Looking at open jobs ------------------------------------------------------------------------------------------------
+// What is of the session is dealt with where it is found out whose it is now.
+const tell = (problem) => problem.isOfSession || toast(problem.status ? problem.message : say('notReached'));
 
-async function look() {
-  const open = newestFirst().filter(isOpen).reverse();
-  if (!open.length) return;
-  const isFull = Date.now() - lastFullLook > LOOK_ALL_MS;
-  if (isFull) lastFullLook = Date.now();
-  const running = open.filter((job) => job.status !== 'queued');
-  const near = [...running, ...open.filter((job) => job.status === 'queued')].slice(0, isFull ? 100 : NEAR);
-  const answer = await service.look(near.map((job) => job.id));
-  const found = new Set(answer.data.map((job) => job.id));
-  for (const job of answer.data) take(job);
-  for (const job of near) if (!found.has(job.id)) forget(job.id);
-  $('composer-error').textContent === say('offline') && ($('composer-error').textContent = '');
-}
-
-function keepLooking(delay = LOOK_MS) {
-  clearTimeout(lookTimer);
-  lookTimer = setTimeout(async () => {
-    try {
-      await look();
-      if (newestFirst().some(isOpen)) keepLooking();
-    } catch (problem) {
-      if (problem.status === 401) return problem.isOutdated ? keepLooking() : askForKey();
-      $('composer-error').textContent = say('offline');
-      keepLooking(3000);
-    }
-  }, delay);
-}
+const { keepLooking, stop: stopLooking } = openLooking({
+  jobs: () => newestFirst(), onSeen: take, onMissing: forget,
+  onAnswer(isThere) {
+    if (!isThere) $('composer-error').textContent = say('offline');
+    else if ($('composer-error').textContent === say('offline')) $('composer-error').textContent = '';
+  },
+});
 
 // Drawing -------------------------------------------------------------------------------------------------------------
 
@@ -190,7 +179,6 @@ const outbox = openOutbox({
     $('composer-error').textContent = problem.message;
     return $('prompt').value !== entry.request.prompt;
   },
-  onNeedsKey: askForKey,
   onChange: arrange,
 });
 
@@ -200,6 +188,7 @@ function go() {
     $('composer-error').textContent = say('emptyPrompt');
     return $('prompt').focus();
   }
+  if (length.isTooLong()) return $('prompt').focus();
   const form = new FormData($('composer'));
   const count = Number(form.get('count'));
   if (dropped.isFor(prompt)) submit(dropped.request());
@@ -209,6 +198,8 @@ function go() {
 }
 
 const dropped = openDropped({ known: () => models });
+
+const length = openLength($('prompt'), $('prompt-over'));
 
 // The picture's own model; where that is not served any more the service's, and the page says so.
 function modelOf(job) {
@@ -223,11 +214,13 @@ const again = (job) => submit({ prompt: job.prompt, size: job.effective_paramete
 const vary = (job) => submit({ ...variationOf(job), ...modelOf(job) });
 
 async function cancel(id) {
-  try { take(await service.cancel(id)); } catch (problem) { toast(problem.message); }
+  try { take(await service.cancel(id)); } catch (problem) { tell(problem); }
 }
 
 async function remove(job) {
-  try { await service.remove(job.id); forget(job.id); toast(say('deleted')); } catch (problem) { toast(problem.message); }
+  try { await service.remove(job.id); } catch (problem) { if (!isGone(problem)) return tell(problem); }
+  forget(job.id);
+  toast(say('deleted'));
 }
 
 const removal = openRemoval({ onChange: arrange, onRemoved: forget });
@@ -251,7 +244,7 @@ const stars = openStars({
     }
     arrange();
   },
-  onGone: forget, onChange: arrange, onNeedsKey: askForKey,
+  onGone: forget, onChange: arrange,
 });
 
 function star(job) {
@@ -260,64 +253,31 @@ function star(job) {
   arrange();
 }
 
-// Selection -----------------------------------------------------------------------------------------------------------
-
-function toggleSelected(id) {
-  if (!selected.delete(id)) selected.add(id);
-  showSelection();
-}
-
-function showSelection() {
-  for (const job of pictures()) drawOne(job);
-  $('select').setAttribute('aria-pressed', String(isSelecting));
-  $('select').textContent = say(isSelecting ? 'selectDone' : 'select');
-  $('download-selection').hidden = !isSelecting || selected.size === 0;
-  $('download-selection').textContent = say('downloadSelection', { n: selected.size });
-}
-
-async function downloadSelection() {
-  if (isSaving) return;
-  isSaving = true;
-  const chosen = newestFirst().filter((job) => selected.has(job.id));
-  try {
-    const missing = await saveAsZip(chosen, (at) => { $('download-selection').textContent = say('zipping', { at, of: chosen.length }); });
-    for (const { job, problem } of missing) if (isGone(problem)) forget(job.id);
-    if (missing.length) toast(tellMissing(missing, chosen.length));
-  } finally {
-    isSaving = false;
-    showSelection();
-  }
-}
+const selection = openSelection({ pictures, draw: drawOne, onGone: forget, onToast: toast });
 
 // History, account ----------------------------------------------------------------------------------------------------
 
-async function loadHistory() {
-  const answer = await service.history(cursor, PAGE);
-  cursor = answer.next_cursor;
-  for (const job of answer.data) if (!jobs.has(job.id) || apart.delete(job.id)) jobs.set(job.id, { ...job, order: -order++ });
-  redraw();
-  keepLooking(100);
-  return answer.data.at(-1);
-}
+const history = openHistory({
+  onOlder(found) {
+    for (const job of found) if (!jobs.has(job.id) || apart.delete(job.id)) jobs.set(job.id, { ...job, order: -order++ });
+    redraw();
+    keepLooking(100);
+  },
+  // What was drawn elsewhere meanwhile: in another tab, on a phone, through the API.
+  onNewer(found) {
+    [...found].reverse().forEach(take);
+    arrange();
+    refreshQuota();
+    keepLooking(100);
+  },
+  onAnew() {
+    drop([...jobs.keys()]);
+    if ($('starred-only').checked) stars.load();
+  },
+  onGone: (ids) => ids.forEach(forget),
+});
 
-// What was drawn elsewhere meanwhile: in another tab, on a phone, through the API.
-async function loadNewest() {
-  if (document.visibilityState !== 'visible') return;
-  const answer = await service.history(null, PAGE).catch(() => null);
-  if (!answer) return;
-  for (const job of answer.data.reverse()) take(job);
-  arrange();
-  refreshQuota();
-  keepLooking(100);
-}
-
-async function refreshQuota() {
-  const use = await service.usage().catch(() => null);
-  if (!use) return;
-  const left = use.daily_remaining;
-  $('quota').hidden = left > use.daily_limit * 0.5 && use.daily_limit >= 100000;
-  showLeft({ box: $('quota'), meter: $('quota-meter'), text: $('quota-text'), left, limit: use.daily_limit });
-}
+const loadNewest = () => document.visibilityState === 'visible' && history.loadNewer().catch(() => {}); // or the next time
 
 function askForKey() {
   if ($('sign-in').open) return;
@@ -325,40 +285,79 @@ function askForKey() {
   service.isSignUpOpen().then((isOpen) => { $('to-sign-up').hidden = !isOpen; }, () => {});
 }
 
-async function signIn(event) {
+async function enter(event) {
   event.preventDefault();
   try {
-    await service.signIn($('key').value);
-    outbox.expectOwner();
+    const who = await signIn($('key').value);
     $('key').value = '';
-    $('sign-in').close();
-    await start();
+    begin(who);
   } catch (problem) {
-    $('sign-in-error').textContent = problem.message;
+    $('sign-in-error').textContent = problem.status ? problem.message : say('notReached');
   }
 }
 
-async function start() {
-  const who = await service.session();
+// The account of `who` is shown from here on. Words that another has left in the field are not theirs.
+function showAccountOf(who) {
+  if (lastShown !== null && lastShown !== who.tenant) emptyComposer();
+  lastShown = who.tenant;
+  service.showFor(who.tenant);
+  outbox.belongTo(who.tenant);
+  stars.openFor(who.tenant);
+  $('sign-in-error').textContent = '';
+  $('sign-in').close();
+}
+
+async function start(who) {
   $('sign-out').hidden = !(who.key_required && who.signed_in);
   if (!who.signed_in) return askForKey();
-  stars.openFor(who.tenant);
+  showAccountOf(who);
   models = await service.models();
   [{ shapes }] = models;
   refreshQuota();
-  cursor = null;
-  let oldest = await loadHistory();
-  for (let page = 1; cursor && isOpen(oldest) && page < PAGES_AT_START; page += 1) oldest = await loadHistory();
+  history.reset();
+  let oldest = await history.loadOlder();
+  for (let page = 1; history.hasOlder() && isOpen(oldest) && page < PAGES_AT_START; page += 1) oldest = await history.loadOlder();
   if ($('starred-only').checked) stars.load();
   if ($('composer-error').textContent === say('offline')) $('composer-error').textContent = '';
-  outbox.openFor(who.tenant);
+  outbox.open();
 }
 
-function begin() {
-  start().catch((problem) => {
+async function begin(known) {
+  clearTimeout(startTimer);
+  try {
+    await start(known ?? await service.session());
+  } catch (problem) {
+    if (problem.isOfSession) return;
     $('composer-error').textContent = problem.status ? problem.message : say('offline');
-    if (!problem.status || problem.status >= 500) setTimeout(begin, 3000);
-  });
+    if (!problem.status || problem.status >= 500) startTimer = setTimeout(begin, 3000);
+  }
+}
+
+function emptyComposer() {
+  write('');
+  dropped.putAway();
+}
+
+// Nothing of whose session it was stays to be seen.
+function empty() {
+  stopLooking();
+  service.showFor(null);
+  for (const part of [outbox, stars]) part.close();
+  removal.drop();
+  history.reset();
+  for (const kept of [jobs, cards, apart]) kept.clear();
+  for (const id of ['status', 'composer-error']) $(id).textContent = '';
+  $('quota').hidden = true;
+  selection.end();
+  closeViewer();
+  arrange();
+}
+
+function changeTo(who, isSignOut) {
+  empty();
+  if (isSignOut) emptyComposer();
+  if (!who.signed_in) $('sign-in-error').textContent = say('sessionEnded');
+  begin(who);
 }
 
 // Wiring --------------------------------------------------------------------------------------------------------------
@@ -372,27 +371,26 @@ function wire() {
     event.preventDefault();
     go();
   });
-  wireBar(() => { showSelection(); redraw(); refreshQuota(); dropped.show(); });
-  for (const button of $('examples').querySelectorAll('button')) button.addEventListener('click', () => { $('prompt').value = button.textContent; $('prompt').focus(); });
+  wireBar(() => { selection.show(); redraw(); refreshQuota(); dropped.show(); length.show(); });
+  for (const button of $('examples').querySelectorAll('button')) button.addEventListener('click', () => { write(button.textContent); $('prompt').focus(); });
   document.addEventListener('visibilitychange', loadNewest);
-  $('more').addEventListener('click', () => loadHistory().catch((problem) => toast(problem.message)));
-  $('starred-only').addEventListener('change', () => ($('starred-only').checked ? stars.load() : (stars.stop(), arrange())));
-  $('select').addEventListener('click', () => { isSelecting = !isSelecting; selected.clear(); showSelection(); });
-  $('download-selection').addEventListener('click', downloadSelection);
-  $('sign-in-form').addEventListener('submit', signIn);
+  $('more').addEventListener('click', () => history.loadOlder().catch(tell));
+  $('starred-only').addEventListener('change', () => { if ($('starred-only').checked) stars.load(); else stars.stop(); arrange(); selection.show(); });
+  $('sign-in-form').addEventListener('submit', enter);
   $('sign-in').addEventListener('cancel', (event) => event.preventDefault());
-  $('sign-out').addEventListener('click', async () => { forgetUnsent(); await service.signOut(); location.reload(); });
+  $('sign-out').addEventListener('click', signOut);
   document.addEventListener('keydown', (event) => {
     if (/^(TEXTAREA|INPUT)$/.test(event.target.tagName)) return;
     if (event.key === '/') { event.preventDefault(); $('prompt').focus(); }
     if (event.key === 'z' && (event.ctrlKey || event.metaKey) && removal.takeBack()) event.preventDefault();
   });
   setUpViewer({
-    cardOf: (id) => cards.get(id), isStarred: (job) => stars.has(job.id), onStar: star, onAgain: again, onVary: vary, onDelete: remove, onToast: toast,
+    cardOf: (id) => cards.get(id), onGone: forget, isStarred: (job) => stars.has(job.id), onStar: star, onAgain: again, onVary: vary, onDelete: remove, onToast: toast,
     neighbor: (id, step) => { const all = pictures(); const at = all.findIndex((job) => job.id === id); return at < 0 ? null : all[at + step] ?? null; },
   });
 }
 
 applyWords();
 wire();
+watchSession(changeTo);
 begin();

@@ -1,6 +1,9 @@
 // The API as the page uses it. Every problem becomes a Problem with the service's own sentence.
 import { language } from './words.js';
 
+const MEANT = 'X-Zimg-Tenant'; // the service refuses what is meant for another account than the session's
+const SESSION = '/v1/session';
+
 const TRIES = 10;
 const LONGEST_WAIT_MS = 60000;
 
@@ -9,7 +12,8 @@ export class Problem extends Error {
     super(body?.detail || body?.title || `HTTP ${status}`);
     this.status = status;
     this.code = body?.code ?? '';
-    this.isOutdated = isOutdated; // asked before the last sign-in: it says nothing of this session
+    this.isOutdated = isOutdated; // asked before the last sign-in, or for another account: it says nothing of this session
+    this.isOfSession = isOutdated || status === 401 || body?.field === MEANT; // and not of what was asked for
     this.retryAfterMs = Number(retryAfter) > 0 ? Number(retryAfter) * 1000 : null;
   }
 }
@@ -19,19 +23,34 @@ function parsed(text) {
 }
 
 let signIns = 0;
+let owner = null, owners = 0; // whose account this tab shows, and how often it was another's afterwards
+let whenLost = () => {};
+
+// Whose account this tab shows from now on, null for nobody's. Whoever waits for an answer meant for another gets none.
+export function showFor(name) {
+  if (owner !== null && name !== owner) owners += 1;
+  owner = name;
+}
+export const shownFor = () => owner;
+// `lost` is called when the service says that the session is over, or another's by now.
+export function onSessionLost(lost) { whenLost = lost; }
 
 async function call(path, options, read) {
-  const asked = signIns;
-  const headers = { 'Accept-Language': language, ...(options.body ? { 'Content-Type': 'application/json' } : {}), ...options.headers };
+  const [asked, meant] = [signIns, owners];
+  const meantFor = owner === null ? {} : { [MEANT]: owner };
+  const headers = { 'Accept-Language': language, ...meantFor, ...(options.body ? { 'Content-Type': 'application/json' } : {}), ...options.headers };
   let answer, body;
   try {
     answer = await fetch(path, { ...options, headers, credentials: 'same-origin' });
     body = await (answer.ok ? read(answer) : answer.text());
   } catch {
-    throw new Problem(0, null);
+    throw new Problem(0, null, null, meant !== owners);
   }
-  if (!answer.ok) throw new Problem(answer.status, parsed(body), answer.headers.get('Retry-After'), asked !== signIns);
-  return body;
+  if (meant !== owners) throw new Problem(0, null, null, true);
+  if (answer.ok) return body;
+  const problem = new Problem(answer.status, parsed(body), answer.headers.get('Retry-After'), asked !== signIns);
+  if (problem.isOfSession && !problem.isOutdated && path !== SESSION) whenLost(problem);
+  throw problem;
 }
 
 export const ask = async (path, options = {}) => parsed(await call(path, options, (answer) => answer.text()));
@@ -50,13 +69,13 @@ export async function patiently(asking) {
 
 export const send = (path, value, headers) => ask(path, { method: 'POST', body: JSON.stringify(value ?? {}), headers });
 
-export const session = () => ask('/v1/session');
+export const session = () => ask(SESSION);
 export async function signIn(key) {
-  const who = await send('/v1/session', { key });
+  const who = await send(SESSION, { key });
   signIns += 1;
   return who;
 }
-export const signOut = () => ask('/v1/session', { method: 'DELETE' });
+export const signOut = () => ask(SESSION, { method: 'DELETE' });
 export const models = async (options) => (await ask('/v1/models', options)).data; // the default one first
 export const account = (options) => ask('/v1/account', options);
 export const usage = () => ask('/v1/usage');
@@ -81,4 +100,6 @@ const PICTURE_MS = 120000; // some megabytes on a slow line
 export const picture = async (id) => new Uint8Array(
   await call(`/i/${id}.png`, { signal: AbortSignal.timeout(PICTURE_MS) }, (answer) => answer.arrayBuffer()),
 );
+// Throws where a picture can not be had.
+export const isThere = (id) => ask(`/i/${id}.png`, { method: 'HEAD' });
 export const isSignUpOpen = async () => (await ask('/v1/sign-up')).open;

@@ -1,5 +1,6 @@
 // The starred pictures: kept in this browser, for each tenant apart, and fetched by their ids however far back they are.
 import * as service from './service.js';
+import { local } from './storage.js';
 import { say } from './words.js';
 
 const KEPT = 'zimg.starred';
@@ -9,11 +10,11 @@ const JOB_ID = /^[0-9a-f]{32}$/;
 const ASKED_AGAIN = (status) => status === 0 || status === 429 || status >= 500;
 
 function stored(name) {
-  try { return (JSON.parse(localStorage.getItem(name)) ?? []).filter((id) => JOB_ID.test(id)); } catch { return []; }
+  try { return (JSON.parse(local.get(name)) ?? []).filter((id) => JOB_ID.test(id)); } catch { return []; }
 }
 
 // `onFound` takes the jobs of starred pictures, `onGone` the id of one that is no more: it has lost its star.
-export function openStars({ onFound, onGone, onChange, onNeedsKey }) {
+export function openStars({ onFound, onGone, onChange }) {
   let owner = null, ids = new Set();
   let round = 0, timer = 0, isLoading = false, problem = null; // of the looking for them that goes on
 
@@ -23,7 +24,7 @@ export function openStars({ onFound, onGone, onChange, onNeedsKey }) {
   }
 
   function keep() {
-    try { localStorage.setItem(`${KEPT}.${owner}`, JSON.stringify([...ids])); } catch { /* it is full: this tab still has them */ }
+    if (owner !== null) local.set(`${KEPT}.${owner}`, JSON.stringify([...ids]));
   }
 
   function lose(id) {
@@ -63,25 +64,30 @@ export function openStars({ onFound, onGone, onChange, onNeedsKey }) {
     if (mine !== round) return;
     [isLoading, problem] = [false, met];
     onChange();
-    if (met?.status === 401 && !met.isOutdated) onNeedsKey();
-    else if (met && (met.isOutdated || ASKED_AGAIN(met.status))) timer = setTimeout(load, RETRY_MS);
+    if (met && (met.isOfSession || ASKED_AGAIN(met.status))) timer = setTimeout(load, RETRY_MS);
+  }
+
+  function stop() {
+    round += 1;
+    clearTimeout(timer);
+    [isLoading, problem] = [false, null];
   }
 
   return {
     has: (id) => ids.has(id),
     toggle(id) { read(); if (!ids.delete(id)) ids.add(id); keep(); },
-    lose, load,
-    stop() { round += 1; clearTimeout(timer); [isLoading, problem] = [false, null]; },
+    lose, load, stop,
+    close() { stop(); [owner, ids] = [null, new Set()]; },
     isFailing: () => problem !== null,
     // Why there may be more than one sees; '' when all are there.
     words: () => (problem ? (problem.status ? problem.message : say('offline')) : isLoading ? say('starsLoading') : ''),
     openFor(name) {
       owner = name;
       read();
-      if (localStorage.getItem(KEPT) === null) return;
+      if (local.get(KEPT) === null) return;
       for (const id of stored(KEPT)) ids.add(id); // from before they were kept for each tenant apart
       keep();
-      localStorage.removeItem(KEPT);
+      local.remove(KEPT);
     },
   };
 }

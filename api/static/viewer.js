@@ -1,11 +1,13 @@
 // The large view of one picture, with everything one can do with it.
 import { make } from './cards.js';
 import { copyPicture, copyText } from './clipboard.js';
+import * as service from './service.js';
 import { language, say, sayTime } from './words.js';
+import { isGone } from './zip.js';
 
 const $ = (id) => document.getElementById(id);
 const dialog = $('viewer');
-let shown = null;
+let shown = null, isMissing = false;
 let hooks = {};
 
 const localUrl = (job) => job.images[0].url.replace(/^https?:\/\/[^/]+/, '');
@@ -14,7 +16,8 @@ export function setUpViewer(given) {
   hooks = given;
   $('viewer-close').addEventListener('click', () => dialog.close());
   dialog.addEventListener('click', (event) => { if (event.target === dialog) dialog.close(); });
-  dialog.addEventListener('close', () => { const card = hooks.cardOf(shown?.id); shown = null; card?.querySelector('button')?.focus(); });
+  dialog.addEventListener('close', leave);
+  $('viewer-image').addEventListener('error', () => { if (shown) tellWhy(shown); });
   dialog.addEventListener('keydown', (event) => {
     if (event.key === 'ArrowLeft') turn(-1);
     if (event.key === 'ArrowRight') turn(1);
@@ -34,13 +37,40 @@ export function openViewer(job) {
   if (!dialog.open) dialog.showModal();
 }
 
-export const isViewerOpen = () => dialog.open;
+export function closeViewer() { if (dialog.open) dialog.close(); }
 export function refreshViewer() { if (shown) fill(); }
 
 function show(job) {
   shown = job;
+  isMissing = false;
   $('no-copy').hidden = true;
+  tellMissing('');
   fill();
+}
+
+// The focus goes to the card; that of a picture that is gone goes, too.
+function leave() {
+  const [job, wasMissing] = [shown, isMissing];
+  shown = null;
+  if (!job) return;
+  const card = hooks.cardOf(job.id);
+  const beside = card?.nextElementSibling ?? card?.previousElementSibling;
+  if (wasMissing) hooks.onGone(job.id);
+  (wasMissing ? beside : card)?.querySelector('button')?.focus();
+}
+
+function tellMissing(words) {
+  $('viewer-missing').textContent = words;
+  $('viewer-missing').hidden = !words;
+  $('viewer-image').hidden = Boolean(words);
+}
+
+// The picture could not be loaded: the service knows whether it is gone.
+async function tellWhy(job) {
+  const problem = await service.isThere(job.id).then(() => null, (met) => met);
+  if (shown !== job || !problem || problem.isOutdated) return;
+  isMissing = isGone(problem);
+  tellMissing(isMissing ? say('pictureGone') : problem.status ? problem.message : say('pictureLate'));
 }
 
 function turn(step) {
@@ -56,10 +86,11 @@ async function copyLink() {
 async function copyShown() {
   const job = shown;
   try {
-    await copyPicture(localUrl(job));
+    await copyPicture(service.picture(job.id));
     hooks.onToast(say('pictureCopied'));
-  } catch {
+  } catch (problem) {
     if (shown !== job) return;
+    if (problem instanceof service.Problem) return tellWhy(job);
     $('no-copy-why').textContent = say(isSecureContext ? 'noCopyDenied' : 'noCopyHttp');
     $('no-copy').hidden = false;
   }

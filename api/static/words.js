@@ -1,3 +1,5 @@
+import { local } from './storage.js';
+
 // The page's words, English and Chinese. `%name` is filled in by `say`; of { one, other } it takes what fits the number `n`.
 const EN = {
   skip: 'Skip to the prompt', docs: 'API', account: 'Account', theme: 'Light or dark', signOut: 'Sign out', promptLabel: 'What do you want to see?',
@@ -26,7 +28,8 @@ const EN = {
   zipping: 'Fetching %at of %of', zipMissing: { one: '%n picture is missing from the ZIP: %why', other: '%n pictures are missing from the ZIP: %why' },
   zipNone: 'No ZIP: %why', whySome: '%n %why', whyGone: 'expired or deleted', whyNoAnswer: 'no answer from the service',
   sending: 'Sending', unsent: 'Not sent yet', behind: 'After the one before it', sendsIn: 'Sends by itself in %time', noAnswer: 'No answer from the service', refused: 'Not accepted', edit: 'Edit',
-  announceUnsent: 'Not sent yet, waits: %prompt',
+  announceUnsent: 'Not sent yet, waits: %prompt', sessionEnded: 'Your session has ended. Sign in again.', notReached: 'No answer from the service. Try again.',
+  tooLong: { one: '%n character too many; at most %most are read.', other: '%n characters too many; at most %most are read.' }, pictureGone: 'This picture is gone: it expired, or it was deleted.', pictureLate: 'No answer from the service; the picture could not be loaded.',
 };
 const ZH = {
   skip: '跳到提示词', docs: 'API', account: '账户', theme: '浅色或深色', signOut: '退出', promptLabel: '你想看到什么？', shape: '形状', square: '方形',
@@ -47,10 +50,11 @@ const ZH = {
   otherwise: '这里生成的不会是同一张图：%what。', otherModel: '模型用 %ours，不用 %theirs', otherPreset: '预设用 %ours，不用 %theirs',
   drawnWith: '改用模型 %ours 生成：这里已没有 %theirs', listJoin: '；', starsLoading: '正在查找收藏的图片…', zipping: '正在获取第 %at 张，共 %of 张',
   zipMissing: '压缩包缺少 %n 张图片：%why', zipNone: '没有可打包的图片：%why', whySome: '%n 张%why', whyGone: '已过期或被删除', whyNoAnswer: '服务没有回应',
-  sending: '正在提交', unsent: '尚未提交', behind: '排在前一个之后', sendsIn: '%time后自动提交', noAnswer: '服务没有回应', refused: '未被接受', edit: '修改', announceUnsent: '尚未提交，等待中：%prompt',
+  sending: '正在提交', unsent: '尚未提交', behind: '排在前一个之后', sendsIn: '%time后自动提交', noAnswer: '服务没有回应', refused: '未被接受', edit: '修改', announceUnsent: '尚未提交，等待中：%prompt', sessionEnded: '会话已结束，请重新登录。', notReached: '服务没有回应，请重试。',
+  tooLong: '超出 %n 个字符，最多读取 %most 个。', pictureGone: '这张图片已不存在：已过期或被删除。', pictureLate: '服务没有回应，无法加载图片。',
 };
 
-const stored = localStorage.getItem('zimg.language');
+const stored = local.get('zimg.language');
 export let language = stored ?? (navigator.language.toLowerCase().startsWith('zh') ? 'zh-CN' : 'en');
 
 // Other pages bring words of their own.
@@ -74,7 +78,7 @@ export function sayTime(seconds) {
 
 export function switchLanguage() {
   language = language === 'en' ? 'zh-CN' : 'en';
-  localStorage.setItem('zimg.language', language);
+  local.set('zimg.language', language);
   applyWords();
 }
 

@@ -1,0 +1,68 @@
+// What the service lists, as far as it is loaded: without a hole from the newest job down to the cursor.
+import * as service from './service.js';
+
+const PAGE = 48;
+const PAGES_OF_NEWER = 5; // after more than that was made elsewhere the list begins anew, and goes on with older ones
+
+// `onOlder` and `onNewer` take jobs, newest first; `onAnew` is called before them where the list begins anew, `onGone` with
+// the ids of jobs that were deleted elsewhere.
+export function openHistory({ onOlder, onNewer, onAnew, onGone }) {
+  const listed = new Map(); // id -> when it was made
+  let cursor = null, isBegun = false;
+  let turn = Promise.resolve(); // one load after another: both move the cursor
+
+  function inTurn(load) {
+    const mine = turn.then(load);
+    turn = mine.catch(() => {});
+    return mine;
+  }
+
+  const note = (jobs) => { for (const job of jobs) listed.set(job.id, job.created_at); };
+
+  async function loadOlder() {
+    const answer = await service.history(cursor, PAGE);
+    [cursor, isBegun] = [answer.next_cursor, true];
+    note(answer.data);
+    onOlder(answer.data);
+    return answer.data.at(-1);
+  }
+
+  async function loadNewer() {
+    const found = [];
+    let at = null, isJoined = false;
+    for (let page = 0; page < PAGES_OF_NEWER && !isJoined && (page === 0 || at); page += 1) {
+      const answer = await service.history(at, PAGE);
+      found.push(...answer.data);
+      at = answer.next_cursor;
+      isJoined = answer.data.some((job) => listed.has(job.id));
+    }
+    join(found, { isJoined, at });
+  }
+
+  function join(found, { isJoined, at }) {
+    if (!isJoined) cursor = at;
+    if (isJoined || at === null) {
+      onGone(goneFrom(found, at));
+    } else {
+      listed.clear();
+      onAnew();
+    }
+    note(found);
+    onNewer(found);
+  }
+
+  // Those that are not among all the jobs since the oldest of `found`.
+  function goneFrom(found, at) {
+    const [there, oldest] = [new Set(found.map((job) => job.id)), found.at(-1)?.created_at ?? 0];
+    const gone = [...listed].filter(([id, madeAt]) => !there.has(id) && (at === null || madeAt > oldest)).map(([id]) => id);
+    for (const id of gone) listed.delete(id);
+    return gone;
+  }
+
+  return {
+    hasOlder: () => cursor !== null,
+    loadOlder: () => inTurn(loadOlder),
+    loadNewer: () => inTurn(() => (isBegun ? loadNewer() : undefined)),
+    reset() { listed.clear(); [cursor, isBegun, turn] = [null, false, Promise.resolve()]; },
+  };
+}

@@ -1,0 +1,47 @@
+// Looking at open jobs until they end: those that come next often, all of them now and then.
+import { isOpen } from './cards.js';
+import * as service from './service.js';
+
+const LOOK_MS = 700;      // at the jobs that come next
+const LOOK_ALL_MS = 4000; // at all open ones
+const AGAIN_MS = 3000;    // after no answer
+const NEAR = 16;
+
+// `jobs` gives what is known, newest first. `onSeen` takes a job, `onMissing` the id of one that is no more, `onAnswer`
+// whether the service answered.
+export function openLooking({ jobs, onSeen, onMissing, onAnswer }) {
+  let timer = 0, lastFullLook = 0;
+
+  function nearest() {
+    const open = jobs().filter(isOpen).reverse();
+    const isFull = Date.now() - lastFullLook > LOOK_ALL_MS;
+    if (isFull) lastFullLook = Date.now();
+    const running = open.filter((job) => job.status !== 'queued');
+    return [...running, ...open.filter((job) => job.status === 'queued')].slice(0, isFull ? 100 : NEAR);
+  }
+
+  async function look() {
+    const near = nearest();
+    if (!near.length) return;
+    const answer = await service.look(near.map((job) => job.id));
+    const found = new Set(answer.data.map((job) => job.id));
+    for (const job of answer.data) onSeen(job);
+    for (const job of near) if (!found.has(job.id)) onMissing(job.id);
+    onAnswer(true);
+  }
+
+  function keepLooking(delay = LOOK_MS) {
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      try {
+        await look();
+        if (jobs().some(isOpen)) keepLooking();
+      } catch (problem) {
+        if (!problem.isOfSession) onAnswer(false);
+        keepLooking(problem.isOutdated ? LOOK_MS : AGAIN_MS);
+      }
+    }, delay);
+  }
+
+  return { keepLooking, stop: () => clearTimeout(timer) };
+}
