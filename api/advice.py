@@ -20,7 +20,6 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Check the address, the headers and the body, and send it again.",
         "请检查地址、请求头和请求体后重发。",
     ),
-    "{name} is not valid ({reason})": ("Correct it as /docs shows and send it again.", "请按 /docs 改正后重发。"),
     "{name} is not written as /docs says": ("Correct it and send it again.", "请改正后重发。"),
     "There is no model {name}. The models here: {models}.": _CHECK_MODEL,
     "Each request names the URL; this endpoint has none of its own.": (
@@ -28,7 +27,7 @@ ADVICE: dict[str, tuple[str, str]] = {
         "请在每个请求中写 `webhook_url`。",
     ),
     "The sheet has no column {name}.": ("Add the column, or name another one.", "请添加该列，或改用其他列名。"),
-    "The template has a lone brace: {reason}.": ("Close it, or take it out.", "请补全或删去该花括号。"),
+    "The template has a brace without its other half.": ("Close it, or take it out.", "请补全或删去该花括号。"),
     "{name} leads to an internal address": (
         "Use an address outside, or let the operator allow this one (ZIMG_WEBHOOK_ALLOW).",
         "请使用外部地址，或请管理员放行该地址（ZIMG_WEBHOOK_ALLOW）。",

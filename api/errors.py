@@ -23,7 +23,7 @@ from api.context import base_url
 from api.language import Language, preferred_language
 from api.problem_page import is_for_a_person, page_of
 from api.problems import PROBLEMS, VIOLATED_POLICY, Problem
-from api.sentences import OF_PYDANTIC
+from api.sentences import AS_DOCS_SAY, OF_PYDANTIC
 from api.translation import advice_for, in_chinese, patience
 from core import errors
 
@@ -145,8 +145,7 @@ def _field_error(item: Any, prefix: str) -> FieldError:
 
 def _sentence_of(kind: str, name: str, item: Any) -> str:
     """In our words, since pydantic's speak of Python."""
-    template = OF_PYDANTIC.get(kind, "{name} is not valid ({msg})")
-    return template.format(name=name, msg=item["msg"], **item.get("ctx", {}))
+    return OF_PYDANTIC.get(kind, AS_DOCS_SAY).format(name=name, **item.get("ctx", {}))
 
 
 def install(app: Flask) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from charset_normalizer import from_bytes
 
+from api.parser_words import of_csv
 from core.errors import InvalidRequest
 
 ROWS_MOST = 10_000
@@ -76,7 +77,7 @@ def read_sheet(data: bytes) -> Sheet:
             line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(map(str.strip, line))
         ]
     except csv.Error as error:
-        raise _wrong(f"The file is not a readable CSV ({error}).") from None
+        raise _wrong(f"The file is not a readable CSV ({of_csv(str(error))}).") from None
     if len(lines) < 2:
         raise _wrong("The file needs a header line and at least one row.")
     if len(lines) - 1 > ROWS_MOST:
@@ -138,8 +139,8 @@ def template_fields(template: str, *, name: str) -> set[str]:
     """The columns that a prompt template names as {column}. Raises InvalidRequest for anything else in braces."""
     try:
         parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise InvalidRequest(f"The template has a lone brace: {error}.", field=name) from None
+    except ValueError:
+        raise InvalidRequest("The template has a brace without its other half.", field=name) from None
     for _, field, spec, conversion in parts:
         if field is not None and (not field.strip() or spec or conversion or set(field) & set(".[]")):
             raise InvalidRequest("A template may hold {column} only, nothing else in braces.", field=name)

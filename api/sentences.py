@@ -11,7 +11,6 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     "invalid_request": (
         ("The request could not be read.", "无法读取该请求。"),
         ("{name} is not written as /docs says", "{name} 的写法与 /docs 所述不符"),
-        ("{name} is not valid ({reason})", "{name} 无效（{reason}）"),
         (
             "Idempotency-Key must have 1 to 255 printable ASCII characters without spaces.",
             "Idempotency-Key 须为 1 到 255 个可打印的 ASCII 字符，不含空格。",
@@ -28,7 +27,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         ("confirm must be the account's own name, {name}.", "confirm 须为本账户的名称 {name}。"),
         ("The sheet has no column {name}.", "商品表中没有名为 {name} 的列。"),
-        ("The template has a lone brace: {reason}.", "模板中有未配对的花括号：{reason}。"),
+        ("The template has a brace without its other half.", "模板中有未配对的花括号。"),
         (
             "A template may hold {{column}} only, nothing else in braces.",
             "模板的花括号中只能写列名，即 {{column}}，不能写其他内容。",
@@ -65,6 +64,16 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "The body is not valid JSON (line {line}, column {place}: {reason}).",
             "请求体不是合法的 JSON（第 {line} 行第 {place} 列：{reason}）。",
         ),
+        ("a value must stand here", "此处须有一个值"),
+        ("a name in double quotes must stand here", "此处须有用双引号括起的字段名"),
+        ("a colon must stand here", "此处须有冒号"),
+        ("a comma or the end must stand here", "此处须有逗号或结尾"),
+        ("this text needs its closing quote", "这段文本缺少结尾的引号"),
+        ("a control character must be written as an escape", "控制字符须写成转义形式"),
+        ("after a backslash must stand one of JSON's escapes", "反斜杠之后须为 JSON 的转义字符"),
+        ("the body must end here", "请求体须在此处结束"),
+        ("the comma before the end must go", "须去掉结尾前的逗号"),
+        ("it must be written as RFC 8259 says", "须按 RFC 8259 书写"),
         ("The body is nested too deeply.", "请求体嵌套过深。"),
         ("The body holds a number with too many digits.", "请求体中有位数过多的数字。"),
         ("{name} is not a JSON value.", "{name} 不是合法的 JSON 值。"),
@@ -84,6 +93,11 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "out_of_range": (
         ("{name} must be {choices}", "{name} 须为 {choices}"),
+        ("{name} must be a number", "{name} 须为数值"),
+        (
+            "A number may have at most 308 digits before its point.",
+            "数值的整数部分最多 308 位。",
+        ),
         ("{name} must be at least {least}", "{name} 不能小于 {least}"),
         ("{name} must be at most {most}", "{name} 不能大于 {most}"),
         ("{name} must be below {most}", "{name} 须小于 {most}"),
@@ -122,6 +136,9 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ("row {row}: {reason}", "第 {row} 行：{reason}"),
         ("The file is not a CSV: it holds NUL characters.", "文件不是 CSV：其中有 NUL 字符。"),
         ("The file is not a readable CSV ({reason}).", "无法读取该 CSV 文件（{reason}）。"),
+        ("a cell has too many characters; at most 20000 are read", "有单元格过长，最多读取 20000 个字符"),
+        ("a line break inside a cell needs quotes around the cell", "含换行的单元格须用引号括起"),
+        ("it must be written as RFC 4180 says", "须按 RFC 4180 书写"),
         ("The file needs a header line and at least one row.", "文件须有表头和至少一行数据。"),
         ("The file has {count} rows; at most {most} are taken.", "文件有 {count} 行，最多接受 {most} 行。"),
         ("The file's encoding is not known; save it as UTF-8.", "无法识别文件编码，请另存为 UTF-8。"),
@@ -359,7 +376,9 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 
-#: pydantic's types of errors → the English sentence, with pydantic's own facts in its context.
+AS_DOCS_SAY = "{name} is not written as /docs says"
+
+#: pydantic's error types in our words; whatever else it has to say is `AS_DOCS_SAY`.
 OF_PYDANTIC: dict[str, str] = {
     "missing": "{name} is required",
     **dict.fromkeys(("string_type", "string_unicode"), "{name} must be text"),
@@ -378,5 +397,6 @@ OF_PYDANTIC: dict[str, str] = {
     "too_long": "{name} may have at most {max_length} entries",
     "string_too_short": "{name} needs at least {min_length} characters",
     "string_too_long": "{name} may have at most {max_length} characters",
-    "string_pattern_mismatch": "{name} is not written as /docs says",
+    **dict.fromkeys(("finite_number", "float_parsing"), "{name} must be a number"),
+    "string_pattern_mismatch": AS_DOCS_SAY,
 }

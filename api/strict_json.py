@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from flask import Request
 
 from api.errors import FieldError, InvalidFields, TooLarge, UnsupportedMediaType
+from api.parser_words import of_json
 from core.errors import InvalidRequest
 
 #: Of a JSON body. A prompt has at most 4,000 characters; the rest is room for clients' own extras.
@@ -50,7 +52,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not UTF-8.", code="invalid_json") from None
     except json.JSONDecodeError as error:
-        message = f"The body is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg})."
+        message = f"The body is not valid JSON (line {error.lineno}, column {error.colno}: {of_json(error.msg)})."
         raise InvalidRequest(message, code="invalid_json") from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.", code="invalid_json") from None
@@ -58,7 +60,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
         raise InvalidRequest("The body holds a number with too many digits.", code="invalid_json") from None
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
-    _check_text(value, "", 0)
+    _check(value, "", 0)
     return value
 
 
@@ -75,20 +77,26 @@ def _refuse_constant(name: str) -> Any:
     raise InvalidRequest(f"{name} is not a JSON value.", code="invalid_json")
 
 
-def _check_text(value: Any, pointer: str, depth: int) -> None:
-    """Refuse lone surrogates (half of a character, which no UTF-8 can hold) anywhere, names of members included."""
+def _check(value: Any, pointer: str, depth: int) -> None:
+    """Refuse anywhere what could not be told again as JSON: lone surrogates (half of a character, which no UTF-8 can
+    hold; in names of members too), and numbers that Python reads as infinite.
+    """
     if depth > DEPTH_MOST:
         raise InvalidRequest("The body is nested too deeply.", code="invalid_json")
     if isinstance(value, str) and not _is_encodable(value):
         message = "Half of a surrogate pair is not a character."
         raise InvalidFields([FieldError(printable(pointer) or "/", "invalid_character", message)])
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidFields(
+            [FieldError(pointer, "out_of_range", "A number may have at most 308 digits before its point.")]
+        )
     if isinstance(value, dict):
         for name, item in value.items():
-            _check_text(name, f"{pointer}/{printable(name)}", depth + 1)
-            _check_text(item, f"{pointer}/{printable(name)}", depth + 1)
+            _check(name, f"{pointer}/{printable(name)}", depth + 1)
+            _check(item, f"{pointer}/{printable(name)}", depth + 1)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _check_text(item, f"{pointer}/{index}", depth + 1)
+            _check(item, f"{pointer}/{index}", depth + 1)
 
 
 def _is_encodable(text: str) -> bool:

@@ -44,3 +44,22 @@ def test_a_member_that_occurs_twice_is_named():
 
     assert refused.value.field == "seed"
     assert "secret words" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"seed": 1e999}', "seed"),
+        (b'{"metadata": {"x": -1e999}}', "metadata.x"),
+        (b'{"metadata": {"x": [1, {"y": 1e400}]}}', "metadata.x.1.y"),
+    ],
+)
+def test_a_number_that_could_not_be_told_again_is_refused_by_name(body, field):
+    with pytest.raises(InvalidRequest) as refused:
+        parse_object(body)
+
+    assert (refused.value.code, refused.value.field) == ("out_of_range", field)
+
+
+def test_the_largest_number_is_read():
+    assert parse_object(b'{"x": 1.7976931348623157e308}') == {"x": 1.7976931348623157e308}
