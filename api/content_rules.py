@@ -2,7 +2,8 @@
 
 A file with one rule a line: a word or phrase, or `/a regular expression/`; `#` starts a comment. Case, width, accents
 written apart, characters that nobody sees and blanks between Chinese characters make no difference. The file is read
-again when it changes; no restart is needed.
+again when it changes; no restart is needed. What can not be read stops the start, and later changes nothing: the list
+never becomes shorter by mistake.
 """
 
 from __future__ import annotations
@@ -10,45 +11,36 @@ from __future__ import annotations
 import re
 import threading
 import time
-import unicodedata
 from pathlib import Path
 
 import structlog
 
+from api.folding import closed, folded
+from api.rule_lines import BadRule, parse_rules
 from core.errors import ConfigurationError, InvalidRequest
 
 LOOK_SECONDS = 1.0
-
-#: Scripts that write no blanks between words, or hang endings on them: Thai to Khmer, Kana, Han, Hangul.
-UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-_HAN = "\u3005\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-#: A letter of a word that ends where a blank would stand.
-_LETTER = rf"[^\W{UNSPACED}]"
-#: Blanks beside a Chinese character, and marks between two of them that end no sentence.
-_GAP = re.compile(rf"(?<=[{_HAN}])[\s\-_*.·・•~|/]+(?=[{_HAN}])|(?<=[{_HAN}])\s+|\s+(?=[{_HAN}])")
-_BLANKS = re.compile(r"\s+")
-#: Shown as nothing, beside the format characters (Cf): fillers, joiners, variation selectors; and accents that are
-#: heaped on letters which have none.
-_UNSEEN = re.compile(
-    "[\u0300-\u036f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
-)
+MISSING = (0, 0)
 
 log = structlog.get_logger(__name__)
 
 
 class ContentRules:
-    """Checks prompts against the file. Thread-safe."""
+    """Checks prompts against the file. Thread-safe. Raises ConfigurationError for a file that is not good."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path) if path else None
         self._lock = threading.Lock()
-        self._looked, self._stamp = 0.0, (0, 0)
+        self._looked, self._stamp = 0.0, MISSING
         self._rules: list[re.Pattern[str]] = []
-        if self._path is not None and not self._path.is_file():
+        if self._path is None:
+            return
+        if not self._path.is_file():
             raise ConfigurationError(f"ZIMG_BLOCK_LIST={path!r}: there is no such file.")
+        try:
+            self._stamp, self._rules = _stamp(self._path), _read(self._path)
+        except (OSError, BadRule) as error:
+            raise ConfigurationError(f"ZIMG_BLOCK_LIST={path!r}: {_why(error)}. Correct it and start again.") from error
 
     def check(self, prompt: str) -> None:
         """Raises InvalidRequest `content_policy_violation` for a prompt that a rule forbids; says not which."""
@@ -67,51 +59,48 @@ class ContentRules:
             )
 
     def _reload(self, path: Path) -> None:
-        """Read the file if it changed; a file that can not be read leaves the rules as they were."""
+        """Read the file if it changed; one that is not good leaves the rules as they were, and is told once."""
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
+        stamp = _stamp(path)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
         try:
-            stat = path.stat()
-            stamp = (stat.st_mtime_ns, stat.st_size)
-            if stamp != self._stamp:
-                self._rules, self._stamp = parse_rules(path.read_text(encoding="utf-8")), stamp
-                log.info("block list read", action="content_rules", rules=len(self._rules))
-        except (OSError, UnicodeDecodeError, re.error) as error:
-            log.error("block list not readable; the rules stay as they were", action="content_rules", error=str(error))
+            self._rules = _read(path)
+        except (OSError, BadRule) as error:
+            log.error(
+                "block list not good; the rules stay as they were",
+                action="content_rules",
+                path=str(path),
+                rules=len(self._rules),
+                error=_why(error),
+            )
+        else:
+            log.info("block list read", action="content_rules", rules=len(self._rules))
 
 
-def parse_rules(text: str) -> list[re.Pattern[str]]:
-    """The rules of a file. Raises re.error for a bad expression."""
-    lines = (
-        line.split("#")[0].strip() if not line.lstrip().startswith("/") else line.strip() for line in text.splitlines()
-    )
-    return [_rule(line) for line in lines if line]
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes with the file."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return MISSING
+    return stat.st_mtime_ns, stat.st_size
 
 
-def _rule(line: str) -> re.Pattern[str]:
-    if len(line) > 2 and line[0] == line[-1] == "/":
-        return re.compile(line[1:-1], re.IGNORECASE)
-    text = closed(folded(line))
-    # Words match whole, so that a short one does not forbid longer ones; Chinese has no blanks between words.
-    before = rf"(?<!{_LETTER})" if re.match(_LETTER, text) else ""
-    after = rf"(?!{_LETTER})" if re.match(_LETTER, text[-1:]) else ""
-    return re.compile(before + re.escape(text) + after)
+def _read(path: Path) -> list[re.Pattern[str]]:
+    """The file's rules. Raises OSError, and BadRule for what is no list of rules."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadRule("it is in another encoding. Save it as UTF-8") from error
+    if "\0" in text:
+        raise BadRule("it is in another encoding, or no text. Save it as UTF-8")
+    return parse_rules(text)
 
 
-def folded(text: str) -> str:
-    """The text without differences of case, width and composition, without what nobody sees, its blanks single."""
-    seen = _visible(text)
-    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
-    return _BLANKS.sub(" ", _UNSEEN.sub("", _visible(plain)))
-
-
-def closed(text: str) -> str:
-    """The text without blanks beside Chinese characters."""
-    return _GAP.sub("", text)
-
-
-def _visible(text: str) -> str:
-    """Without format characters, such as zero-width blanks and soft hyphens."""
-    return "".join(character for character in text if unicodedata.category(character) != "Cf")
+def _why(error: Exception) -> str:
+    return f"it can not be read ({error.strerror or error})" if isinstance(error, OSError) else str(error)
