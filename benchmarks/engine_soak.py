@@ -2,7 +2,8 @@
 
     python -m benchmarks.engine_soak --seconds 300 --state soak.json --out soak.jsonl
 
-1,000 pictures, four in flight; what a part drew is kept in the state file, so that parts add up over several calls.
+1,000 pictures, four in flight; what a part drew is kept in the state file, so that parts add up over several calls, and
+told as it comes, so that a part that is cut off is not lost.
 Full-shape random weights draw noise, so black means: not finite, or one colour. Exit 1 when something was wrong.
 `--tiny` tries the script out on a CPU.
 """
@@ -101,9 +102,8 @@ class Soak:
         self._lock = threading.Lock()
         self._begun = tally.drawn + tally.failed + tally.out_of_memory
 
-    def run(self, pictures: int, seconds: float) -> None:
-        """Draw until `pictures` in all, or for `seconds`."""
-        deadline = time.monotonic() + seconds
+    def run(self, pictures: int, deadline: float) -> None:
+        """Draw until `pictures` in all, or until the `deadline` (monotonic seconds)."""
         self._tally.reserved.append([reserved_bytes()] * 2)
         callers = [threading.Thread(target=self._call, args=(pictures, deadline)) for _ in range(IN_FLIGHT)]
         for caller in callers:
@@ -143,6 +143,7 @@ class Soak:
             self._tally.note_reserved(reserved_bytes())
             if self._tally.drawn % SAVE_EVERY == 0:
                 self._tally.save(self._state)
+                self._bench.say("soak so far", drawn=self._tally.drawn, faults=self._tally.faults())
 
 
 def reserved_bytes() -> int:
@@ -168,7 +169,7 @@ def main() -> int:
     parser.add_argument("--out", default="")
     parser.add_argument("--state", default="engine_soak.json")
     parser.add_argument("--pictures", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=480.0, help="of this part, loading not counted")
+    parser.add_argument("--seconds", type=float, default=480.0, help="of this part, loading and the start counted")
     parser.add_argument("--budget", type=float, default=5.8)
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
@@ -179,7 +180,7 @@ def main() -> int:
         figures: dict[str, Any] = {}
         begun, before = time.perf_counter(), tally.drawn
         with bench.memory(figures):
-            Soak(bench, carousel, tally, sizes).run(arguments.pictures, arguments.seconds)
+            Soak(bench, carousel, tally, sizes).run(arguments.pictures, bench.started + arguments.seconds)
         figures["images_per_s"] = round((tally.drawn - before) / (time.perf_counter() - begun), 3)
         figures["process_gib"] = round(carousel.report["process_bytes"] / 2**30, 3)
     tally.save(state)

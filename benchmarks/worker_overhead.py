@@ -18,10 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import startup
 from deploy.local.ports import choose_ports
@@ -66,14 +68,24 @@ def service(folder: Path, pictures: int, requests: int) -> dict[str, Any]:
         try:
             draw_all(port, IN_FLIGHT, "warm")
             rate = pictures / draw_all(port, pictures, "service")
+            before = stage_seconds(port)
             seconds = [startup.draw(port, f"request {number} {SUBJECT}") for number in range(requests)]
+            stages = {stage: (spent - before[stage]) / requests for stage, spent in stage_seconds(port).items()}
         except Exception:
             for log in sorted(Path(place).rglob("*.log")):
                 print(f"== {log.name}\n{log.read_text(errors='replace')[-1500:]}", file=sys.stderr)
             raise
         finally:
             startup.stop(launcher)
-    return {"images_per_s": round(rate, 4), "ready_s": round(ready, 1), **spread(seconds)}
+    means = {stage: round(mean, 4) for stage, mean in stages.items()}
+    return {"images_per_s": round(rate, 4), "ready_s": round(ready, 1), "stages_s": means, **spread(seconds)}
+
+
+def stage_seconds(port: int) -> Counter[str]:
+    """What all jobs so far spent in each stage, by the service's own metrics; the rest is the API's and the PNG's."""
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).raise_for_status().text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return Counter({s.labels["stage"]: s.value for s in samples if s.name == "zimg_job_seconds_sum"})
 
 
 def draw_all(port: int, pictures: int, name: str) -> float:
