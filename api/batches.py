@@ -29,7 +29,7 @@ from api.openapi_parts import BATCHES, SECURITY, problems, routes
 from api.product_sheet import Sheet, fill, read_sheet, template_fields, write_sheet
 from api.submitting import wanted_profile
 from core.batch_store import Batch
-from core.errors import ExceedsLimits, InvalidRequest, NotFound, RedisUnavailable, ZimgError
+from core.errors import ExceedsLimits, Gone, InvalidRequest, NotFound, RedisUnavailable, ZimgError
 from core.job import Job, Lane
 from core.job_store import BatchCounts
 from core.model_profile import ModelProfile
@@ -97,11 +97,11 @@ def create() -> Response:
     rows = plan_rows(sheet, templates)
     _check_rules(parts, rows)
     hashed = body_hash(_meaning(parts, data, templates, profile, pixels))
-    batch = _keep(parts, _id_for(parts, owner.name, key, hashed), name, sheet, templates)
+    batch = _keep(parts, _id_for(parts, owner.name, key, hashed, len(rows)), name, sheet, templates)
     wishes = _wishes(rows, batch.id, profile, pixels, key=key, hashed=hashed)
     bound_patience(bounded=False)  # many calls for one answer: one that is late is asked again, not left in part
     try:
-        first = parts.submission.submit_many(owner, wishes)[0]
+        submitted = parts.submission.submit_many(owner, wishes)
     except RedisUnavailable:
         raise  # a part may be stored: the record stays, and the list sent again with its key goes on from there
     except ZimgError as refused:
@@ -110,12 +110,24 @@ def create() -> Response:
         if isinstance(refused, ExceedsLimits):
             raise refused.in_rows(len(templates), field="file") from None
         raise
-    batch_id = _batch_of(parts, batch.id, first.job_id) if first.replayed else batch.id
-    response = make_response(jsonify(batch_object(parts, find_batch(batch_id))), 202)
-    response.headers["Location"] = f"{base_url()}/v1/batches/{batch_id}"
-    if first.replayed:
+    is_replay = all(one.replayed for one in submitted)
+    if is_replay:
+        batch = _batch_of(parts, batch, submitted[0].job_id)
+    response = make_response(jsonify(_taken(parts, batch, stored=0 if is_replay else len(wishes))), 202)
+    response.headers["Location"] = f"{base_url()}/v1/batches/{batch.id}"
+    if is_replay:
         response.headers["Idempotency-Replayed"] = "true"
     return response
+
+
+def _taken(parts: Services, batch: Batch, *, stored: int) -> dict[str, Any]:
+    """The batch as JSON; one that this call stored also where Redis does not say so again: else it came twice."""
+    try:
+        return batch_object(parts, batch)
+    except RedisUnavailable:
+        if not stored:
+            raise
+        return _object_of(batch, _counts(batch, total=stored))
 
 
 def _meaning(
@@ -144,7 +156,7 @@ def _wishes(
             batch_id=batch_id,
             base_url=asked,
             job_id=row_id(batch_id, number),
-            idempotency_key=f"{key}#{number}" if key else "",
+            idempotency_key=row_key(key, number),
             body_hash=hashed,
         )
         for number, row in enumerate(rows)
@@ -239,6 +251,11 @@ def row_id(batch_id: str, number: int) -> str:
     return hashlib.sha256(f"{batch_id}:{number}".encode()).hexdigest()[:32]
 
 
+def row_key(key: str, number: int) -> str:
+    """The Idempotency-Key of a list's picture, from 0; "" for a list without one."""
+    return f"{key}#{number}" if key else ""
+
+
 def result_columns(batch: Batch, made: Sequence[Job]) -> dict[str, list[str]]:
     """`<variant>_status` and `<variant>_url` for each row."""
     columns: dict[str, list[str]] = {}
@@ -264,9 +281,15 @@ def find_batch(batch_id: str) -> Batch:
 
 def batch_object(parts: Services, batch: Batch) -> dict[str, Any]:
     """The batch as JSON."""
-    counts = parts.jobs.get_batch(batch.id) or BatchCounts(
-        id=batch.id, tenant=batch.tenant, total=0, succeeded=0, dead=0, canceled=0
-    )
+    return _object_of(batch, parts.jobs.get_batch(batch.id) or _counts(batch, total=0))
+
+
+def _counts(batch: Batch, *, total: int) -> BatchCounts:
+    """Of a batch of which no picture has ended yet."""
+    return BatchCounts(id=batch.id, tenant=batch.tenant, total=total, succeeded=0, dead=0, canceled=0)
+
+
+def _object_of(batch: Batch, counts: BatchCounts) -> dict[str, Any]:
     own = f"{base_url()}/v1/batches/{batch.id}"
     shown = objects.BatchObject(
         id=batch.id,
@@ -305,11 +328,12 @@ def _pixels(profile: ModelProfile) -> tuple[int, int]:
         raise InvalidRequest(invalid_fields(wrong).fields[0].detail, field="size", code="invalid_size") from wrong
 
 
-def _id_for(parts: Services, owner: str, key: str, hashed: str) -> str:
+def _id_for(parts: Services, owner: str, key: str, hashed: str, pictures: int) -> str:
     """The same for the same list under the same key, so that a call which broke off is gone on with."""
-    batch_id = parts.batches.id_for(owner, key, hashed)
-    if key and parts.jobs.was_removed(row_id(batch_id, 0)):  # a removed picture's id is never used again
-        return parts.batches.id_for(owner, key, hashed, afresh=True)
+    batch_id = parts.batches.id_for(owner, key, hashed, last_key=row_key(key, pictures - 1))
+    counts = parts.jobs.get_batch(batch_id) if key else None
+    if counts is None or counts.missing:  # rows may be stored now, and are known by their keys from now on
+        parts.batches.keep_id(owner, key, hashed, batch_id)
     return batch_id
 
 
@@ -330,13 +354,20 @@ def _keep(parts: Services, batch_id: str, name: str, sheet: Sheet, templates: Ma
     return batch
 
 
-def _batch_of(parts: Services, new_id: str, job_id: str) -> str:
-    """The batch that an earlier call with the same Idempotency-Key made; a new one is not needed then."""
+def _batch_of(parts: Services, batch: Batch, job_id: str) -> Batch:
+    """The batch that an earlier call with the same Idempotency-Key made: mostly this one, found again by its key.
+
+    Raises Gone if all of its pictures were deleted: they are not drawn again.
+    """
     job = parts.jobs.get(job_id)
-    batch_id = job.batch_id if job else ""
-    if batch_id != new_id:
-        parts.batches.forget(new_id, tenant().name)
-    return batch_id
+    is_this = job is None or job.batch_id == batch.id
+    if job is not None and not is_this:
+        parts.batches.forget(batch.id, batch.tenant)
+        return find_batch(job.batch_id)
+    if parts.jobs.get_batch(batch.id) is None:
+        parts.batches.forget(batch.id, batch.tenant)
+        raise Gone("The pictures of this list were deleted; send it with another Idempotency-Key to draw it again.")
+    return batch
 
 
 def _status(counts: BatchCounts) -> Literal["in_progress", "incomplete", "completed", "canceled"]:

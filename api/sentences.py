@@ -247,6 +247,14 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ("This job was deleted, or its record expired.", "该任务已被删除，或其记录已过期。"),
         ("This picture expired or was deleted.", "这张图片已过期或被删除。"),
         ("The job was deleted while it was waited for.", "等待期间该任务被删除。"),
+        (
+            "A picture of this Idempotency-Key was deleted; send another key to draw it again.",
+            "该 Idempotency-Key 的图片已被删除；如需重新绘制，请换一个键。",
+        ),
+        (
+            "The pictures of this list were deleted; send it with another Idempotency-Key to draw it again.",
+            "该商品表的图片已被删除；如需重新绘制，请换一个 Idempotency-Key 提交。",
+        ),
     ),
     "body_too_large": (
         ("The body has {count} bytes; at most {most} are read.", "请求体有 {count} 字节，最多读取 {most} 字节。"),

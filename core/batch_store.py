@@ -15,6 +15,9 @@ from core.job import known_fields
 from core.redis_client import PREFIX, redis_errors
 from core.settings import Settings
 
+#: Longer than any call takes to store its rows.
+CALL_SECONDS_MOST = 3600
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -57,17 +60,35 @@ class BatchStore:
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._redis = client
         self._seconds = settings.record_retention_seconds
-        self._key_ms = settings.idempotency_seconds * 1000
+        self._key_ms = (settings.idempotency_seconds + CALL_SECONDS_MOST) * 1000
 
-    def id_for(self, tenant: str, key: str, body_hash: str, *, afresh: bool = False) -> str:
-        """A new id; for an Idempotency-Key used before with the same body the id it got then, unless `afresh`."""
+    def id_for(self, tenant: str, key: str, body_hash: str, *, last_key: str) -> str:
+        """A new id; for an Idempotency-Key used before with the same body the id it got then.
+
+        `last_key` is the key of the list's last row, which is known for longest: it names the batch where the list's
+        own record was lost.
+        """
         new = f"batch_{secrets.token_hex(12)}"
         if not key:
             return new
-        name = f"{PREFIX}list:{tenant}:{hashlib.sha256(f'{key}|{body_hash}'.encode()).hexdigest()}"
+        name = _list_name(tenant, key, body_hash)
         with redis_errors():
-            is_new = self._redis.set(name, new, nx=not afresh, px=self._key_ms)
-            return new if is_new else str(self._redis.get(name) or new)
+            if kept := self._redis.get(name):
+                return str(kept)
+            batch_id = self._batch_of_row(tenant, last_key, body_hash) or new
+            is_new = self._redis.set(name, batch_id, nx=True, px=self._key_ms)
+            return batch_id if is_new else str(self._redis.get(name) or batch_id)
+
+    def keep_id(self, tenant: str, key: str, body_hash: str, batch_id: str) -> None:
+        """Know the list by its key for its whole time from now on: so that it outlives the keys of rows stored next."""
+        if key:
+            with redis_errors():
+                self._redis.set(_list_name(tenant, key, body_hash), batch_id, px=self._key_ms)
+
+    def _batch_of_row(self, tenant: str, key: str, body_hash: str) -> str:
+        """The batch of the row that was stored under a key with the same body; "" if there is none."""
+        known_hash, _, job_id = str(self._redis.get(f"{PREFIX}idem:{tenant}:{key}") or "").partition("|")
+        return str(self._redis.hget(f"{PREFIX}job:{job_id}", "batch") or "") if known_hash == body_hash else ""
 
     def save(self, batch: Batch) -> None:
         """Keep a batch; again with the same id it replaces what was there."""
@@ -108,6 +129,10 @@ class BatchStore:
             pipeline.delete(*(f"{PREFIX}sheet:{batch_id}" for batch_id in ids))
             pipeline.zrem(_of(tenant), *ids)
             pipeline.execute()
+
+
+def _list_name(tenant: str, key: str, body_hash: str) -> str:
+    return f"{PREFIX}list:{tenant}:{hashlib.sha256(f'{key}|{body_hash}'.encode()).hexdigest()}"
 
 
 def _of(tenant: str) -> str:

@@ -13,6 +13,7 @@ from core.errors import (
     Draining,
     ExceedsLimits,
     Forbidden,
+    Gone,
     IdempotencyMismatch,
     ListStopped,
     Overloaded,
@@ -61,6 +62,7 @@ def refusal_of(answer: Sequence[str], limits: TenantLimits, job: NewJob, patienc
     reason, *facts = answer
     make: Mapping[str, Callable[[], ZimgError]] = {
         "idempotency_mismatch": _mismatch,
+        "key_of_removed": _removed,
         "hold_gone": _hold_gone,
         "list_stopped": _list_stopped,
         "banned": lambda: banned(facts[0]),
@@ -83,6 +85,10 @@ def refusal_while_draining(entry: str) -> Draining:
 
 def _mismatch() -> IdempotencyMismatch:
     return IdempotencyMismatch("This Idempotency-Key was used before with another body; send a new key.")
+
+
+def _removed() -> Gone:
+    return Gone("A picture of this Idempotency-Key was deleted; send another key to draw it again.")
 
 
 def _hold_gone() -> RedisUnavailable:

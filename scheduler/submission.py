@@ -184,8 +184,9 @@ class Submission:
 
 
 def _numbered(key: str, index: int) -> str:
-    """The key of the `index`-th picture of one call."""
-    return f"{key}#{index}" if key and index else key
+    """The key of the `index`-th picture of one call: none that a client's own key can be."""
+    own = key.replace("#", "##")
+    return f"{own}#{index}" if key and index else own
 
 
 def draw_seed() -> int:

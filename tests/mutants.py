@@ -50,7 +50,7 @@ MUTANTS = [
     Mutant("submit-replay-by-id", "if state then return new.id, state end", "", "submit"),
     Mutant("submit-idempotency-key", "if new.idempotency_key == '' then return repeated(new) end", "if true then return nil end", "submit"),
     Mutant("submit-idempotency-body", "if body_hash ~= new.body_hash then", "if false then", "submit"),
-    Mutant("submit-idempotency-removed", "  state = redis.call('HGET', job_key(id), 'state')\n  if state then return id, state end\n  return nil\nend\n\nlocal news", "  return id, 'QUEUED'\nend\n\nlocal news", "submit"),
+    Mutant("submit-idempotency-removed", "  if redis.call('EXISTS', PREFIX .. 'tombstone:' .. id) == 1 then return id, 'removed' end\n  return nil\nend\n\nlocal news", "  return id, 'QUEUED'\nend\n\nlocal news", "submit"),
     Mutant("submit-idempotency-tenant", "PREFIX .. 'idem:' .. tenant .. ':' .. new", "PREFIX .. 'idem:' .. new", "submit"),
     Mutant("submit-burst", "if emission > 0 and burst_until > most then", "if false then", "submit"),
     Mutant("submit-burst-replay", "math.min(asked, tonumber(ARGV[11]))", "tonumber(ARGV[11])", "submit"),

@@ -26,6 +26,7 @@ MORE = [
     ("promote-leader", "redis.call('HDEL', job_key(heir.id), 'leader')", "", "small_guards"),
     ("park-virtual-time", "redis.call('HSET', PREFIX .. 'vt', entity, exact(virtual))\n  redis.call('SADD'", "redis.call('SADD'", "small_guards"),
     ("fail-progress", "'failure', ARGV[3])\n  redis.call('HDEL', job_key(job.id), 'progress')", "'failure', ARGV[3])", "small_guards"),
+    ("submit-key-of-removed", "if redis.call('EXISTS', PREFIX .. 'tombstone:' .. id) == 1 then return id, 'removed' end", "", "submit"),
     # Lists that are stopped, bans, pauses
     ("list-stopped", "{is_stopped and 'list_stopped' or 'hold_gone', ''}", "{'hold_gone', ''}", "stopped_lists"),
     ("list-stopped-not", "{is_stopped and 'list_stopped' or 'hold_gone', ''}", "{'list_stopped', ''}", "long_lists"),

@@ -49,7 +49,7 @@ local function repeated(new)
   return nil
 end
 
--- The job that this very call, or an earlier one with the same key, made: id and state; or 'mismatch'.
+-- The job that this very call, or an earlier one with the same key, made: id and state; or 'mismatch', or 'removed'.
 local function earlier(new)
   local state = redis.call('HGET', job_key(new.id), 'state')
   if state then return new.id, state end
@@ -62,6 +62,7 @@ local function earlier(new)
   if body_hash ~= new.body_hash then return id, 'mismatch' end
   state = redis.call('HGET', job_key(id), 'state')
   if state then return id, state end
+  if redis.call('EXISTS', PREFIX .. 'tombstone:' .. id) == 1 then return id, 'removed' end
   return nil
 end
 
@@ -71,6 +72,7 @@ for index = 1, count do
   local new = job_at(index)
   local id, state = earlier(new)
   if state == 'mismatch' then return {'idempotency_mismatch', id} end
+  if state == 'removed' then return {'key_of_removed', id} end
   if id then
     replays[index] = {id, state}
   else

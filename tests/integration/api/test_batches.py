@@ -269,17 +269,3 @@ def test_a_list_whose_rest_is_refused_keeps_what_was_stored(http, worker, parts,
 
     assert http.get(f"/v1/batches/{batch_id}").json["status"] == "incomplete"
     assert read_back(http, batch_id)[0].status_code == 200
-
-
-def test_a_key_whose_first_picture_was_removed_begins_anew(http, worker, parts):
-    headers = {"Idempotency-Key": "upload-1"}
-    first = send(http, headers=headers).json
-    worker.draw_all()
-    for job_id in parts.jobs.batch_job_ids(first["id"]):
-        parts.jobs.remove(job_id)
-
-    again = send(http, headers=headers)
-
-    assert again.json["id"] != first["id"]
-    assert again.json["request_counts"]["total"] == 6
-    assert "Idempotency-Replayed" not in again.headers

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.errors import Draining, IdempotencyMismatch, Overloaded, QueueFull, QuotaExceeded, RateLimited
+from core.errors import Draining, Gone, IdempotencyMismatch, Overloaded, QueueFull, QuotaExceeded, RateLimited
 from core.job import JobState, Lane
 from core.redis_client import PREFIX
 from core.settings import Settings
@@ -67,9 +67,20 @@ def test_an_idempotency_key_is_kept_as_long_as_the_setting_says(queue_redis):
     assert 99_000 < queue_redis.pttl(f"{PREFIX}idem:a:k") <= 100_000
 
 
-def test_an_idempotency_key_of_a_removed_job_is_free_again(kit):
+def test_an_idempotency_key_of_a_removed_job_draws_and_charges_nothing_more(kit):
+    kit.store.remove(kit.succeeded(idempotency_key="k", body_hash="h"))
+
+    with pytest.raises(Gone):
+        kit.submit(idempotency_key="k", body_hash="h")
+    with pytest.raises(IdempotencyMismatch):
+        kit.submit(idempotency_key="k", body_hash="other")
+    assert kit.use() == {"reserved": 0, "used": 1}
+
+
+def test_an_idempotency_key_of_a_job_that_nobody_knows_of_is_free(kit):
+    """As a failover that lost the last writes leaves it, or a record that expired long ago."""
     first = kit.succeeded(idempotency_key="k", body_hash="h")
-    kit.store.remove(first)
+    kit.redis.delete(f"{PREFIX}job:{first}")
 
     again = kit.submit(idempotency_key="k", body_hash="h")
 
