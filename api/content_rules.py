@@ -8,6 +8,7 @@ never becomes shorter by mistake.
 
 from __future__ import annotations
 
+import codecs
 import re
 import threading
 import time
@@ -21,6 +22,8 @@ from core.errors import ConfigurationError, InvalidRequest
 
 LOOK_SECONDS = 1.0
 MISSING = (0, 0)
+#: One Chinese character of ten in GB18030 also reads as one of UTF-8, often of these, which no list is written in.
+_RARE = re.compile("[\u01a2-\u01af\u01b1-\u01bf\u01e1-\u01ff\u0221-\u023f\u0261-\u027f\u02a1-\u02ff]")
 
 log = structlog.get_logger(__name__)
 
@@ -93,13 +96,24 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _read(path: Path) -> list[re.Pattern[str]]:
     """The file's rules. Raises OSError, and BadRule for what is no list of rules."""
+    data = path.read_bytes()
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadRule("it is in another encoding. Save it as UTF-8") from error
     if "\0" in text:
         raise BadRule("it is in another encoding, or no text. Save it as UTF-8")
+    if _RARE.search(text) and not data.startswith(codecs.BOM_UTF8) and _is_gb18030(data):
+        raise BadRule("it looks like GB18030, as Windows saves Chinese. Save it as UTF-8 with BOM")
     return parse_rules(text)
+
+
+def _is_gb18030(data: bytes) -> bool:
+    try:
+        data.decode("gb18030")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _why(error: Exception) -> str:

@@ -56,6 +56,21 @@ def test_a_file_in_another_encoding_stops_the_start_and_says_what_to_do(of_bytes
     assert "blocked.txt" in str(refused.value)
 
 
+def test_gb18030_that_happens_to_be_utf_8_is_told_too_and_a_mark_says_that_it_is_none(of_bytes):
+    with pytest.raises(ConfigurationError, match="Save it as UTF-8 with BOM"):
+        of_bytes("gb 枪\n".encode("gb18030"))  # C7 B9 is ǹ
+
+    rules, _ = of_bytes(b"\xef\xbb\xbf" + "ǹ\n".encode())
+    assert is_refused(rules, "a ǹ")
+
+
+@pytest.mark.parametrize("word", ["бомба", "σφαίρα", "größe", "ưỡng", "ș", "żółw", "枪", "nǐ hǎo"])
+def test_words_of_other_scripts_need_no_mark(of_bytes, word):
+    rules, _ = of_bytes(f"{word}\n")
+
+    assert is_refused(rules, word)
+
+
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
