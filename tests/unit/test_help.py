@@ -8,8 +8,9 @@ import pytest
 COMMANDS = [
     "benchmarks", "benchmarks.api_latency", "benchmarks.engine_curve", "benchmarks.engine_forecast",
     "benchmarks.engine_peers", "benchmarks.engine_plots", "benchmarks.engine_simulation", "benchmarks.engine_soak",
-    "benchmarks.engine_start", "benchmarks.hostile_client", "benchmarks.long_list", "benchmarks.picture_end", "benchmarks.queue_fleet",
-    "benchmarks.queue_scale", "benchmarks.queue_throughput", "benchmarks.startup", "benchmarks.worker_overhead",
+    "benchmarks.engine_start", "benchmarks.hostile_client", "benchmarks.long_list", "benchmarks.picture_end",
+    "benchmarks.queue_fleet", "benchmarks.queue_scale", "benchmarks.queue_throughput", "benchmarks.startup",
+    "benchmarks.worker_overhead",
     "deploy.local", "docs.sample_service", "docs.take_screenshots", "models.recipe", "models.tiny",
     "scheduler.auditor", "tests.mutants",
 ]  # fmt: skip
