@@ -30,7 +30,7 @@ from api.repeats import key_of_call
 from api.sizes import OPENAI_SIZES
 from api.submitting import submit, wanted_profile
 from api.waiting import wait_for_end, wait_until
-from core.errors import Unavailable, ZimgError
+from core.errors import RedisUnavailable, Unavailable, ZimgError
 from core.job import Job, JobState
 from core.job_store import Submitted
 
@@ -114,7 +114,10 @@ def _ignored(parts: Services, body: schema.ImageCreate) -> list[str]:
 def _finished(parts: Services, submitted: Sequence[Submitted]) -> list[Job]:
     """The jobs, all succeeded. Raises StillRunning, or GenerationFailed for the first that did not succeed."""
     ids = [one.job_id for one in submitted]
-    found = wait_for_end(parts, ids, parts.settings.sync_wait_seconds)
+    try:
+        found = wait_for_end(parts, ids, parts.settings.sync_wait_seconds)
+    except RedisUnavailable as error:  # they are stored, and go on without anybody who looks
+        raise StillRunning(ids) from error
     made = [job for job in found if job is not None]
     if len(made) < len(ids):
         raise GenerationFailed("The job was deleted while it was waited for.", code="gone")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from flask import Response, g, jsonify, make_response, request
 
@@ -18,8 +19,10 @@ from api.openapi_parts import EVENT_STREAM, JOBS, SECURITY, json_of, problems, r
 from api.strict_json import printable
 from api.submitting import submit_and_look
 from api.waiting import wait_for_end, wait_until
-from core.errors import Gone, NotFound, Refusal
+from core.errors import Gone, NotFound, RedisUnavailable, Refusal
 from core.job import Job
+from core.job_store import Submitted
+from core.look import Look
 
 jobs = routes("jobs", JOBS, SECURITY)
 jobs.before_request(require_tenant)
@@ -59,14 +62,7 @@ def _create(parts: Services, body: schema.JobCreate, wish: Preference) -> Respon
     submitted, seen = submit_and_look(
         parts, tenant(), body, key=idempotency_key("jobs"), body_hash=hashed, repeat_key=f"jobs:{hashed}"
     )
-    if wish.wait_seconds:
-        found = wait_for_end(parts, [one.job_id for one in submitted], wish.wait_seconds)
-        made = [job for job in found if job is not None]
-        shown = job_objects(parts, made)
-    else:
-        known_use(seen.use)
-        made = [job for job in seen.jobs if job is not None]
-        shown = [job_object(parts, job, seen.places) for job in made]
+    made, shown = _made(parts, submitted, seen, wish.wait_seconds)
     is_done = wish.wait_seconds > 0 and all(job.state.is_terminal for job in made)
     response = _created(made, shown, is_done=is_done, is_list=(body.n or 1) > 1)
     if all(one.replayed for one in submitted):
@@ -74,6 +70,20 @@ def _create(parts: Services, body: schema.JobCreate, wish: Preference) -> Respon
     _name_preference(response, wish)
     name_ignored(response, body.ignored)
     return response
+
+
+def _made(
+    parts: Services, submitted: Sequence[Submitted], seen: Look, seconds: int
+) -> tuple[list[Job], list[dict[str, object]]]:
+    """The jobs and how they are shown: as `seconds` of waiting leave them, or as they were stored."""
+    if seconds:
+        with suppress(RedisUnavailable):  # they are stored: who is told otherwise asks for them twice
+            found = wait_for_end(parts, [one.job_id for one in submitted], seconds)
+            made = [job for job in found if job is not None]
+            return made, job_objects(parts, made)
+    known_use(seen.use)
+    made = [job for job in seen.jobs if job is not None]
+    return made, [job_object(parts, job, seen.places) for job in made]
 
 
 def _created(made: Sequence[Job], shown: Sequence[dict[str, object]], *, is_done: bool, is_list: bool) -> Response:

@@ -22,8 +22,8 @@ DAY_SECONDS = 86_400
 log = structlog.get_logger(__name__)
 
 
-def known_use(use: LimitUse) -> None:
-    """What the answer's own call to Redis said of its tenant's limits: they need not be asked for once more."""
+def known_use(use: LimitUse | None) -> None:
+    """What the answer's own call to Redis said of its tenant's limits, if it did: then they are not asked for again."""
     g.limit_use = use
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import redis
 from flask import request
 
 from api.errors import GenerationFailed
+from core.errors import RedisUnavailable
 from core.redis_client import PREFIX, redis_errors
 
 RETRY_COUNT = "x-stainless-retry-count"
@@ -72,7 +73,8 @@ class _Calls:
             batch.execute()
 
     def end(self, key: str, *, unanswered: bool = False) -> None:
-        with redis_errors(), self._server.pipeline() as batch:
+        """Where Redis is away the key counts as open until it runs out: the answer is not lost for that."""
+        with suppress(RedisUnavailable), redis_errors(), self._server.pipeline() as batch:
             batch.lrem(self._open, 0, key)
             if unanswered:
                 batch.rpush(self._unanswered, key)

@@ -65,10 +65,10 @@ class QueuePlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Jobs in the order asked for (None: no record), the places of those that wait, their tenant's use."""
+    """Jobs in the order asked for (None: no record), the places of those that wait, their tenant's use if known."""
 
     jobs: Sequence[Job | None]
-    use: LimitUse
+    use: LimitUse | None
     places: Mapping[str, QueuePlace] = field(default_factory=dict)
 
 

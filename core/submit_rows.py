@@ -1,4 +1,4 @@
-"""A new job as submit.lua reads it."""
+"""A new job as submit.lua reads it, and as it stands right after."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.job import NewJob, Priority
+from core.job import Job, JobState, NewJob, Priority
 from core.settings import Settings
 
 
 def row_values(job: NewJob, settings: Settings) -> tuple[Any, ...]:
     """Sixteen arguments, in the order that submit.lua reads them."""
-    # The object goes with its record.
-    kept_seconds = min(job.retention_seconds or settings.picture_retention_seconds, settings.record_retention_seconds)
     return (
         job.id,
         f"{job.lane.value}@{job.queue}" if job.queue else job.lane.value,
@@ -30,8 +28,37 @@ def row_values(job: NewJob, settings: Settings) -> tuple[Any, ...]:
         job.batch_id,
         job.request.to_json(),
         json.dumps(dict(job.metadata), ensure_ascii=False, separators=(",", ":")),
-        kept_seconds * 1000,
+        _kept_seconds(job, settings) * 1000,
     )
+
+
+def as_stored(job: NewJob, settings: Settings, *, state: JobState, leader: str, now_ms: int) -> Job:
+    """The record that a submit has made, for an answer where it can not be read: `now_ms` is our own clock's."""
+    return Job(
+        id=job.id,
+        tenant=job.tenant,
+        lane=job.lane,
+        state=JobState.FOLLOWING if state.is_terminal else state,  # its end is not known here
+        request=job.request,
+        fingerprint=job.fingerprint,
+        cost_units=job.cost_units,
+        created_ms=now_ms,
+        deadline_ms=now_ms + job.deadline_seconds * 1000,
+        leader=leader,
+        batch_id=job.batch_id,
+        metadata=job.metadata,
+        queue=job.queue,
+        priority=job.priority,
+        webhook_url=job.webhook_url,
+        base_url=job.base_url,
+        work=job.work or job.cost_units,
+        retention_seconds=_kept_seconds(job, settings),
+    )
+
+
+def _kept_seconds(job: NewJob, settings: Settings) -> int:
+    """The object goes with its record."""
+    return min(job.retention_seconds or settings.picture_retention_seconds, settings.record_retention_seconds)
 
 
 def extras(jobs: Sequence[NewJob], listed: Mapping[str, str]) -> list[str]:

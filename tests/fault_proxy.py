@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -37,6 +37,8 @@ class TcpProxy:
         self.refuses = False  # every connection is closed at once
         self.upload_bytes_per_second = 0.0  # 0 = as fast as it goes
         self.holds_after = b""  # set: answers are held from the moment on that a request holds these bytes
+        self.cuts_before = b""  # set: what a request holds before these bytes goes through, then its connection is cut
+        self.meanwhile: Callable[[], object] | None = None  # done there instead, and then the rest goes through
         self.uploaded = 0  # bytes from clients, over all connections
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -94,8 +96,14 @@ class TcpProxy:
                     self.uploaded += len(data)
                     if self.upload_bytes_per_second:
                         time.sleep(len(data) / self.upload_bytes_per_second)
+                passing, *cut = data.split(self.cuts_before, 1) if is_upload and self.cuts_before else [data]
                 sink.settimeout(5)
-                sink.sendall(data)
+                sink.sendall(passing)
+                if cut and self.meanwhile is None:
+                    break
+                if cut and self.meanwhile:
+                    self.meanwhile()
+                    sink.sendall(self.cuts_before + cut[0])
         for one in (source, sink):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import secrets
 from collections import Counter
@@ -13,6 +14,7 @@ import redis
 from core.job import Failure, GenerationRequest, Job, JobState, Lane, NewJob, Picture, Release
 from core.job_store import JobStore, Submitted, TenantLimits, WorkerInfo
 from core.redis_client import PREFIX
+from core.scripts import first_line, script_texts
 from core.settings import Settings
 
 GENEROUS = TenantLimits(
@@ -27,6 +29,11 @@ def make_job(**more: Any) -> NewJob:
     prompt = more.pop("prompt", "a red mug")
     request = GenerationRequest(prompt=prompt, width=512, height=512, seed=1, preset="turbo", model="tiny")
     return NewJob(**{"id": secrets.token_hex(16), "tenant": "a", "lane": Lane.INTERACTIVE, "request": request, **more})
+
+
+def script_sha(name: str) -> bytes:
+    """What a request to run the script holds."""
+    return hashlib.sha1((first_line(name) + script_texts()[name]).encode()).hexdigest().encode()
 
 
 def make_picture(job_id: str) -> Picture:

@@ -9,10 +9,13 @@ from io import BytesIO
 import pytest
 
 from api.app import create_app
+from api.objects import JobObject
 from api.parts import build_services
+from core.job_store import JobStore
 from core.redis_client import PREFIX
 from core.settings import Settings
 from tests.fault_proxy import tcp_proxy
+from tests.queue_kit import script_sha
 from tests.queue_processes import wait_until
 
 BODY = {"prompt": "a mug that is asked for twice", "size": "256x256"}
@@ -105,6 +108,79 @@ def test_a_list_one_of_whose_answers_is_late_is_asked_again(settings, valkey_ser
         thaw(proxy)
 
         assert answer.result(timeout=20).status_code == 202, answer.result().text
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_jobs_that_are_stored_are_told_so_though_redis_goes_away_before_the_look_at_them(
+    settings, valkey_server, valkey, worker, count
+):
+    """Else a caller without a key sends it again, and it is drawn twice."""
+    with through_a_proxy(settings, valkey_server.port) as (client, _, proxy):
+        assert client.post("/v1/jobs", json={**BODY, "prompt": "warm-up"}).status_code == 202
+        valkey.flushdb()
+        worker.alive()
+        proxy.cuts_before = script_sha("usage")
+
+        answer = client.post("/v1/jobs", json={**BODY, "n": count})
+        proxy.cuts_before = b""
+        looked_at = client.get(answer.headers["Location"]).json
+
+    told, kept = (body["data"] if count > 1 else [body] for body in (answer.json, looked_at))
+    assert (answer.status_code, valkey.zcard(f"{PREFIX}jobs:local")) == (202, count)
+    assert [JobObject.model_validate(job).status for job in told] == ["queued"] * count
+    assert [without_a_place(job) for job in told] == [without_a_place(job) for job in kept]
+
+
+def without_a_place(job):
+    return {**job, "created_at": 0, "queue_position": None, "eta_seconds": None}
+
+
+def lose(proxy):
+    proxy.refuses = True
+    proxy.cut()
+
+
+def test_a_job_that_is_stored_is_told_so_though_redis_goes_away_while_its_end_is_waited_for(
+    settings, valkey_server, valkey, worker
+):
+    with through_a_proxy(settings, valkey_server.port) as (client, _, proxy), ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.post, "/v1/jobs", json=BODY, headers={"Prefer": "wait=20"})
+        wait_until(lambda: valkey.zcard(f"{PREFIX}jobs:local"), seconds=20)
+        lose(proxy)
+        answer = call.result(timeout=20)
+
+    job = JobStore(valkey, settings).get(answer.json["id"])
+    assert (answer.status_code, answer.json["status"], job.request.prompt) == (202, "queued", BODY["prompt"])
+
+
+def test_a_synchronous_call_names_its_job_though_redis_goes_away_while_it_is_drawn(
+    settings, valkey_server, valkey, worker
+):
+    with through_a_proxy(settings, valkey_server.port) as (client, _, proxy), ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.post, "/v1/images/generations", json=BODY)
+        wait_until(lambda: valkey.zcard(f"{PREFIX}jobs:local"), seconds=20)
+        lose(proxy)
+        answer = call.result(timeout=20)
+
+    assert (answer.status_code, answer.json["code"]) == (503, "still_running")
+    assert answer.json["job_ids"] == valkey.zrange(f"{PREFIX}jobs:local", 0, -1)
+    assert "Retry-After" in answer.headers
+
+
+def test_a_list_that_is_stored_is_told_so_though_redis_goes_away_before_the_look_at_it(
+    settings, valkey_server, valkey, worker
+):
+    with through_a_proxy(settings, valkey_server.port) as (client, _, proxy):
+        assert client.post("/v1/jobs", json={**BODY, "prompt": "warm-up"}).status_code == 202
+        proxy.cuts_before = f"{PREFIX}hold:".encode()  # what the look asks for
+
+        answer = client.post("/v1/batches", data={"file": (BytesIO(b"sku,title\n1,mug\n2,jug\n"), "list.csv")})
+        proxy.cuts_before = b""
+        looked_at = client.get(answer.headers["Location"]).json
+
+    assert answer.status_code == 202, answer.text
+    assert answer.json == looked_at
+    assert answer.json["request_counts"]["total"] == 4
 
 
 def test_the_apis_patience_with_redis_is_its_own(settings, valkey):
