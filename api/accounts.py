@@ -25,7 +25,7 @@ usage = routes("usage", ACCOUNT, SECURITY)
 usage.before_request(require_tenant)
 
 
-class KeyCreate(schema.Body):
+class KeyCreate(schema.Exact):
     """A key to make."""
 
     tenant: Annotated[

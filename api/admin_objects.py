@@ -77,11 +77,11 @@ class TenantList(BaseModel):
     data: list[TenantObject]
 
 
-class TenantChange(schema.Body):
+class TenantChange(schema.Exact):
     """What to change of a tenant; what is absent stays. It holds from the next request and release on."""
 
     model_config = ConfigDict(
-        extra="allow", json_schema_extra={"example": {"daily_units": 500, "running_jobs": 8, "weight": 3}}
+        extra="forbid", json_schema_extra={"example": {"daily_units": 500, "running_jobs": 8, "weight": 3}}
     )
 
     daily_units: Annotated[Count | None, Field(description="Pictures a day (UTC).")] = None
@@ -98,11 +98,11 @@ class TenantChange(schema.Body):
     preset: Annotated[Literal["", "turbo", "turbo-8"] | None, Field(description='"" = the service\'s own.')] = None
 
 
-class Ban(schema.Body):
+class Ban(schema.Exact):
     """Why; the tenant reads it with each refusal."""
 
     model_config = ConfigDict(
-        extra="allow", json_schema_extra={"example": {"reason": "the invoice of October is open"}}
+        extra="forbid", json_schema_extra={"example": {"reason": "the invoice of October is open"}}
     )
 
     reason: Annotated[StrictStr, Field(min_length=1, max_length=BAN_REASON_MOST, json_schema_extra={"pattern": r"\S"})]
@@ -153,19 +153,19 @@ class DaysQuery(BaseModel):
     days: Annotated[int, Field(ge=1, le=HISTORY_DAYS)] = HISTORY_DAYS
 
 
-class Overlap(schema.Body):
+class Overlap(schema.Exact):
     """How long the old key works beside the new one; 0 stops it at once."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra={"example": {"overlap_seconds": 3600}})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"overlap_seconds": 3600}})
 
     overlap_seconds: Annotated[Annotated[StrictInt, Field(ge=0, le=30 * DAY), schema.WHOLE], Field()] = 0
 
 
-class InviteCreate(schema.Body):
+class InviteCreate(schema.Exact):
     """An invite to make."""
 
     model_config = ConfigDict(
-        extra="allow",
+        extra="forbid",
         json_schema_extra={"example": {"uses": 5, "expires_in": 604800, "label": "workshop", "daily_units": 50}},
     )
 
@@ -229,10 +229,10 @@ class StopPath(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=200, examples=["batch"])]
 
 
-class FlowChange(schema.Body):
+class FlowChange(schema.Exact):
     """`paused`: new jobs wait. `draining`: none are taken in, what waits is drawn. A stopped worker takes nothing."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra={"example": {"state": "paused"}})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"state": "paused"}})
 
     state: Flow
 

@@ -183,10 +183,10 @@ class LetterQuery(BaseModel):
     offset: Annotated[int, Field(ge=0, le=100_000)] = 0
 
 
-class RequeueMany(schema.Body):
+class RequeueMany(schema.Exact):
     """Which letters to try again: those of one tenant, of one reason, of both; or `all` of them, in so many words."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra={"example": {"code": "storage_failed", "limit": 100}})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"code": "storage_failed", "limit": 100}})
 
     tenant: Annotated[StrictStr | None, Field(pattern=TENANT_PATTERN)] = None
     code: Annotated[StrictStr | None, Field(pattern=CODE_PATTERN)] = None
@@ -251,10 +251,10 @@ class WaitingList(BaseModel):
     data: list[WaitingJob]
 
 
-class Move(schema.Body):
+class Move(schema.Exact):
     """Where to: before or behind all others of the tenant's lane."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra={"example": {"to": "front"}})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"to": "front"}})
 
     to: Literal["front", "back"]
 

@@ -44,6 +44,10 @@ ADVICE: dict[str, tuple[str, str]] = {
     "The body holds a number with too many digits.": ("Send a shorter number.", "请改用位数较少的数。"),
     "{name} is not a JSON value.": ("Send a number, or leave it out.", "请改为数字，或去掉它。"),
     "A member may occur once only.": ("Take out the others and send it again.", "请删去重复的字段后重发。"),
+    "{name} is not known here": (
+        "Correct its name as /docs shows, or take it out.",
+        "请按 /docs 改正字段名，或去掉它。",
+    ),
     "{name} is required": ("Add it and send the request again.", "请补上后重发。"),
     "metadata has more than {most} bytes": ("Shorten it and send it again.", "请缩短后重发。"),
     "prompt has {length} characters; at most {most} are read": ("Shorten it and send it again.", "请缩短后重发。"),

@@ -1,4 +1,7 @@
-"""The forms of requests and answers, and the only validation. Unknown members are ignored and named, never an error."""
+"""The forms of requests and answers, and the only validation.
+
+Unknown members are ignored and named, never an error, except on the operator's routes.
+"""
 
 from __future__ import annotations
 
@@ -123,6 +126,12 @@ class Body(BaseModel):
     def ignored(self) -> list[str]:
         """Names that were sent and change nothing, sorted."""
         return sorted(self.model_extra or ())
+
+
+class Exact(BaseModel):
+    """Base of JSON bodies that change what somebody may do: a member we don't know is an error, never passed over."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class Drawing(Body):

@@ -81,6 +81,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     "duplicate_field": (("A member may occur once only.", "同一字段只能出现一次。"),),
     "missing_field": (
         ("{name} is required", "缺少 {name}"),
+        ("{name} is not known here", "不认识 {name}"),
         ("Name a tenant or a code, or send all: true.", "请写明 tenant 或 code，或发送 all: true。"),
         ("Send the CSV in the field `file`.", "请把 CSV 文件放在 `file` 字段中发送。"),
     ),
@@ -389,6 +390,7 @@ AS_DOCS_SAY = "{name} is not written as /docs says"
 #: pydantic's error types in our words; whatever else it has to say is `AS_DOCS_SAY`.
 OF_PYDANTIC: dict[str, str] = {
     "missing": "{name} is required",
+    "extra_forbidden": "{name} is not known here",
     **dict.fromkeys(("string_type", "string_unicode"), "{name} must be text"),
     **dict.fromkeys(
         ("int_type", "int_from_float", "int_parsing", "int_parsing_size", "float_type"), "{name} must be a whole number"
