@@ -1,7 +1,7 @@
 // The account page: what is left today, 30 days, limits, own jobs, the key, deleting everything; signing in and up.
 import './account_words.js';
 import { $, cell, chart, day, fitTables, keep, number, rowHead, showSecret, toast, told, when, wireSecret } from './account_parts.js';
-import { wireBar } from './bar.js';
+import { showReady, wireBar } from './bar.js';
 import { make } from './cards.js';
 import { showLeft, WORDS } from './quota.js';
 import * as service from './service.js';
@@ -244,5 +244,6 @@ $('delete-form').addEventListener('submit', deleteData);
 $('more-jobs').addEventListener('click', () => moreJobs().catch((problem) => tell(problem)));
 $('sign-out').addEventListener('click', signOut);
 draw();
+showReady();
 begin();
 keepFresh();

@@ -5,9 +5,10 @@ import { $, button, cell, fitTables, keep, number, pill, rowHead, showSecret, to
 import { wirePeople, drawPeople, readPeople } from './admin_people.js';
 import { waitingButton, wireWaiting } from './admin_waiting.js';
 import { drawWorkers, seatsOf } from './admin_workers.js';
-import { wireBar } from './bar.js';
+import { showReady, wireBar } from './bar.js';
 import { make } from './cards.js';
 import { ask as plainAsk } from './service.js';
+import { session } from './storage.js';
 import { applyWords, say, sayTime } from './words.js';
 
 const LIVE_MS = 2000;
@@ -18,7 +19,7 @@ let looks = 0;
 let timer = 0;
 
 function ask(path, { method = 'GET', body } = {}) {
-  return plainAsk(path, { method, ...(body ? { body: JSON.stringify(body) } : {}), headers: { Authorization: `Bearer ${sessionStorage.getItem(KEY) ?? ''}` } });
+  return plainAsk(path, { method, ...(body ? { body: JSON.stringify(body) } : {}), headers: { Authorization: `Bearer ${session.get(KEY) ?? ''}` } });
 }
 
 // Pause, drain, resume -----------------------------------------------------------------------------------------------
@@ -175,7 +176,7 @@ function keepLooking() {
 
 function leave(why = '') {
   clearTimeout(timer);
-  sessionStorage.removeItem(KEY);
+  session.remove(KEY);
   seen = { overview: null, letters: null, hooks: null };
   $('content').hidden = true;
   $('alive').hidden = true;
@@ -206,10 +207,11 @@ $('letter-code').addEventListener('change', () => { drawLetters(seen.letters); f
 $('leave').addEventListener('click', () => leave());
 $('gate-form').addEventListener('submit', (event) => {
   event.preventDefault();
-  sessionStorage.setItem(KEY, $('admin-key').value.trim());
+  session.set(KEY, $('admin-key').value.trim());
   $('admin-key').value = '';
   enter();
 });
 draw();
-if (sessionStorage.getItem(KEY)) enter();
+showReady();
+if (session.get(KEY)) enter();
 else leave();

@@ -16,6 +16,9 @@ function showLanguage() {
   element('language').lang = language === 'en' ? 'zh-CN' : 'en';
 }
 
+// The page can do what it shows.
+export const showReady = () => element('not-loaded').remove();
+
 export function wireBar(redraw) {
   const stored = local.get('zimg.theme');
   if (stored) document.documentElement.dataset.theme = stored;

@@ -1,5 +1,5 @@
 // The page: a prompt goes out as jobs, each job is a card, and open cards are looked at until they end.
-import { wireBar } from './bar.js';
+import { showReady, wireBar } from './bar.js';
 import { drawCard, isOpen, make } from './cards.js';
 import { keepChoices } from './choices.js';
 import { openDropped } from './dropped.js';
@@ -393,4 +393,5 @@ function wire() {
 applyWords();
 wire();
 watchSession(changeTo);
+showReady();
 begin();
