@@ -1,7 +1,7 @@
 // The operator's page: the whole service, read every two seconds; the admin key stays in this tab.
 import './account_words.js';
 import './admin_words.js';
-import { $, button, cell, fitTables, keep, number, pill, rowHead, showSecret, toast, told, when, wireSecret } from './account_parts.js';
+import { $, button, cell, fitTables, keep, number, pill, rowHead, toast, told, when, wireSecret } from './account_parts.js';
 import { wirePeople, drawPeople, readPeople } from './admin_people.js';
 import { waitingButton, wireWaiting } from './admin_waiting.js';
 import { drawWorkers, seatsOf } from './admin_workers.js';
@@ -161,14 +161,33 @@ async function look({ isFull = false } = {}) {
   draw();
 }
 
+let isReplacing = false;
+
+// `replace` makes a new key of one. If that was the key in use here, the new one is from then on.
+async function replaceKey(replace) {
+  isReplacing = true;
+  try {
+    const fresh = await replace();
+    await look({ isFull: true }).catch(async (problem) => {
+      if (problem.status !== 401) throw problem;
+      session.set(KEY, fresh);
+      await look({ isFull: true });
+    });
+  } finally {
+    isReplacing = false;
+  }
+}
+
 function keepLooking() {
   clearTimeout(timer);
   timer = setTimeout(async () => {
+    const key = session.get(KEY);
     try {
       if (!document.hidden) await look();
     } catch (problem) {
-      if (problem.status === 401 || problem.status === 403) return leave(told(problem));
-      showAlive(false);
+      const isRefused = problem.status === 401 || problem.status === 403;
+      if (isRefused && !isReplacing && key === session.get(KEY)) return leave(told(problem));
+      if (!isRefused) showAlive(false);
     }
     keepLooking();
   }, LIVE_MS);
@@ -202,7 +221,7 @@ async function enter() {
 wireBar(draw);
 wireSecret();
 wireWaiting({ ask });
-wirePeople({ ask, refresh: () => look({ isFull: true }), showSecret });
+wirePeople({ ask, refresh: () => look({ isFull: true }), replaceKey });
 $('letter-code').addEventListener('change', () => { drawLetters(seen.letters); fitTables(); });
 $('leave').addEventListener('click', () => leave());
 $('gate-form').addEventListener('submit', (event) => {

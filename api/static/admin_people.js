@@ -7,7 +7,7 @@ const EDITED = [
   ['daily_units', 'limitDaily', 1], ['burst', 'limitBurst', 1], ['burst_per_second', 'limitRate', 'any'], ['queued_jobs', 'limitQueued', 1],
   ['running_jobs', 'limitRunning', 1], ['weight', 'limitWeight', 'any'],
 ];
-let service = null; // { ask, refresh }
+let service = null; // { ask, refresh, replaceKey }
 let people = { tenants: [], usage: new Map(), keys: [], invites: [], isOpen: true };
 let chosen = null;
 
@@ -92,8 +92,12 @@ const isOpenKey = (key) => !key.revoked_at && !(key.expires_at && key.expires_at
 
 async function rotate(key) {
   if (!confirm(say('confirmRotate', { hint: key.hint, name: key.tenant }))) return;
-  const made = await act(`/v1/admin/keys/${key.id}/rotate`, { method: 'POST', body: { overlap_seconds: 0 } }, say('rotated'));
-  showSecret(made.key);
+  await service.replaceKey(async () => {
+    const made = await service.ask(`/v1/admin/keys/${key.id}/rotate`, { method: 'POST', body: { overlap_seconds: 0 } });
+    showSecret(made.key); // before anything else can fail
+    toast(say('rotated'));
+    return made.key;
+  });
 }
 
 async function revoke(key) {
