@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,7 +28,7 @@ from core.look import LimitUse, Look, QueuePlace, TenantLimits, emission_of
 from core.redis_client import PREFIX, call, redis_errors
 from core.refusals import Patience, refusal_of
 from core.retry_policy import RetryPolicy
-from core.submit_rows import extras, row_values
+from core.submit_rows import as_stored, extras, row_values
 from core.workers import WorkerInfo
 
 __all__ = [
@@ -112,7 +113,10 @@ class JobStore(JobReader):
         return stored
 
     def submit_and_look(self, jobs: Sequence[NewJob], limits: TenantLimits) -> tuple[list[Submitted], Look]:
-        """As `submit_many` for at most ROWS_AT_ONCE jobs; and how the jobs of the answer stand, mostly by one call."""
+        """As `submit_many` for at most ROWS_AT_ONCE jobs; and how the jobs of the answer stand, mostly by one call.
+
+        New jobs are told as they were stored where the server answers no more after that, without places and use.
+        """
         ids, tenant = [job.id for job in jobs], jobs[0].tenant
         arguments = self._arguments(jobs, ListStep(), limits, _burst_cost(jobs))
         answers: list[Any] = []
@@ -128,9 +132,23 @@ class JobStore(JobReader):
         submitted = self._submitted(answer, jobs, limits, is_asked_again=is_asked_again)
         found = [one.job_id for one in submitted]
         is_seen = found == ids and not is_asked_again and not isinstance(answers[0], Exception)
-        if not is_seen:  # of a replay it looked at jobs that there are not
-            return submitted, self.look(found, tenant, limits)
-        return submitted, self._look_from(answers[1:], ids, tenant, limits)
+        try:
+            if is_seen:
+                return submitted, self._look_from(answers[1:], ids, tenant, limits)
+            return submitted, self.look(found, tenant, limits)  # of a replay it looked at jobs that there are not
+        except RedisUnavailable:
+            if found != ids:  # what an earlier call stored is not known here
+                raise
+            return submitted, self._unseen(jobs, submitted)
+
+    def _unseen(self, jobs: Sequence[NewJob], submitted: Sequence[Submitted]) -> Look:
+        """Jobs that are stored, though the server does not say so again: who is told otherwise asks for them twice."""
+        now_ms = time.time_ns() // 1_000_000
+        told = [
+            as_stored(job, self.settings, state=one.state, leader=one.leader, now_ms=now_ms)
+            for job, one in zip(jobs, submitted, strict=True)
+        ]
+        return Look(jobs=told, use=None)
 
     def _arguments(
         self, jobs: Sequence[NewJob], step: ListStep, limits: TenantLimits, burst_cost: int
