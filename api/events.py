@@ -8,7 +8,6 @@ of the stream and must not move the point of resumption.
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +20,7 @@ from api.context import Services
 from api.errors import localized
 from api.job_json import failure_message, image_objects, status_of
 from core.errors import Unavailable
-from core.events import Event
+from core.events import Event, known_id
 from core.job import Job, JobState
 from core.look import QueuePlace
 
@@ -31,7 +30,6 @@ KEY_SECONDS = 4.0
 #: A stream ends after this and the browser opens it again, so none holds a thread for ever.
 STREAM_SECONDS_MOST = 30 * 60
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "canceled", "expired"})
-EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +47,7 @@ def stream(parts: Services, caller: Caller, job: Job, last_event_id: str) -> Res
 
     204 for a job that has ended and whose last event the caller has: it tells a browser not to come back.
     """
-    after_id = last_event_id if EVENT_ID.fullmatch(last_event_id) else ""
+    after_id = known_id(last_event_id)
     if job.state.is_terminal and after_id and not parts.events.read(job.id, after_id):
         return Response(status=204)
     leave = parts.long_waits.enter(job.tenant)

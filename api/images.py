@@ -10,7 +10,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack
 from typing import Any
 
 import structlog
@@ -69,17 +69,17 @@ class StillRunning(Unavailable):
     description="OpenAI's images endpoint. Parameters that the preset decides are accepted, ignored and named in "
     "`X-Zimg-Ignored`, and so are the names of other models and OpenAI's sizes beyond what is drawn. "
     "With `stream: true` the answer is OpenAI's event stream. Equal calls draw a picture each; the "
-    "retry of a call (`x-stainless-retry-count`, or the same `Idempotency-Key`) joins the job of that call.",
+    "retry of a call joins the job of that call: by the same `Idempotency-Key`; or by `x-stainless-retry-count`, while "
+    "the call has no answer and for ten seconds after it, since an answer may be lost on its way.",
     responses={200: PICTURES_OR_STREAM, **problems(409, 413, 415, 422, 429, 500)},
 )
 def generate(body: schema.ImageCreate) -> Response:
     parts, owner = services(), tenant()
     hashed = body_hash(request.get_json())
     given = idempotency_key(ROUTE)
-    with (
-        _place(parts, owner.name) as kept,
-        nullcontext(given) if given else key_of_call(parts.redis, ROUTE, owner.name, hashed) as key,
-    ):
+    with ExitStack() as kept:  # of a stream until it is over
+        kept.callback(parts.long_waits.enter(owner.name))  # before anything is stored
+        key = given or kept.enter_context(key_of_call(parts.redis, ROUTE, owner.name, hashed))
         submitted = submit(parts, owner, body, key=key, body_hash=hashed)
         if body.stream:
             response = _stream(parts, submitted)
@@ -91,14 +91,6 @@ def generate(body: schema.ImageCreate) -> Response:
         response.headers["Idempotency-Replayed"] = "true"
     name_ignored(response, _ignored(parts, body))
     return response
-
-
-@contextmanager
-def _place(parts: Services, owner: str) -> Iterator[ExitStack]:
-    """A place among the long waits, taken before anything is stored; kept beyond the block by who empties the stack."""
-    with ExitStack() as kept:
-        kept.callback(parts.long_waits.enter(owner))
-        yield kept
 
 
 def _ignored(parts: Services, body: schema.ImageCreate) -> list[str]:

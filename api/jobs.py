@@ -166,7 +166,7 @@ def _wait(parts: Services, job: Job, seconds: int) -> Job:
     def is_done(now: Job | None) -> bool:
         if now is None or now.state.is_terminal:
             return True
-        return bool(seen) and not seen.contains(_tagged(job_object(parts, now)).get_etag()[0] or "")
+        return bool(seen) and not seen.contains_weak(_tagged(job_object(parts, now)).get_etag()[0] or "")
 
     with parts.long_waits.place(job.tenant):
         return wait_until(parts, job.id, is_done, time.monotonic() + seconds) or find_job(job.id)

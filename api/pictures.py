@@ -62,14 +62,15 @@ def picture(path: PicturePath, query: PictureQuery) -> Response:
     response = Response(mimetype="image/png", headers=_headers(job, suffix="png"))
     response.set_etag(job.picture.sha256)
     response.last_modified = datetime.fromtimestamp(job.finished_ms // 1000, UTC)
-    if request.method == "HEAD" or request.if_none_match.contains(job.picture.sha256):
+    if request.method == "HEAD" or request.if_none_match.contains_weak(job.picture.sha256):
         response.headers["Accept-Ranges"] = "bytes"
         response.content_length = job.picture.size_bytes
         response.make_conditional(request)
         return response
     data = read_picture(parts, job)
     response.set_data(data)
-    response.make_conditional(request, accept_ranges=True, complete_length=len(data))
+    response.headers["Accept-Ranges"] = "bytes"
+    response.make_conditional(request, accept_ranges=_asks_for_a_part(), complete_length=len(data))
     return response
 
 
@@ -86,7 +87,7 @@ def thumbnail(path: PicturePath, query: ThumbnailQuery) -> Response:
     width, sha256 = snap(query.w), job.picture.sha256
     response = Response(mimetype="image/webp", headers=_headers(job, suffix="webp"))
     response.set_etag(f"{sha256}-{width}")
-    if not request.if_none_match.contains(f"{sha256}-{width}"):
+    if not request.if_none_match.contains_weak(f"{sha256}-{width}"):
         response.set_data(parts.thumbnails.get(sha256, width, lambda: read_picture(parts, job)))
     response.make_conditional(request)
     return response
@@ -137,6 +138,12 @@ def read_picture(parts: Services, job: Job) -> bytes:
     assert job.picture is not None
     with parts.images.open(job.picture.key) as stream:
         return stream.read()
+
+
+def _asks_for_a_part() -> bool:
+    """Whether `Range` names one range of bytes; of other units and several ranges the whole is given (RFC 9110)."""
+    wanted = request.range
+    return wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1
 
 
 def _headers(job: Job, *, suffix: str) -> dict[str, str]:

@@ -22,7 +22,9 @@ from core.redis_client import PREFIX, redis_errors
 CHANNEL = f"{PREFIX}events"
 POLL_SECONDS = 1.0  # how soon a closing hub notices; a message wakes it at once
 RECONNECT_SECONDS = 0.5
-_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
+_ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
+_NUMBER_MOST = 2**64 - 1  # of either half, in Redis
+_CLOCKS_DIFFER_MS = 86_400_000
 
 log = get_logger(__name__)
 
@@ -39,6 +41,14 @@ class Event:
     data: Mapping[str, Any]
 
 
+def known_id(told: str) -> str:
+    """What somebody says was the last event he saw; "" for what can be no id of ours, such as one of the future."""
+    found = _ID.fullmatch(told)
+    if found is None or int(found[2] or 0) > _NUMBER_MOST:
+        return ""
+    return told if int(found[1]) <= time.time_ns() // 1_000_000 + _CLOCKS_DIFFER_MS else ""
+
+
 class JobEvents:
     """Reads the streams that the scripts write."""
 
@@ -51,7 +61,8 @@ class JobEvents:
         The first event of a list's row is not stored (submit.lua says why): it is told from the job's record.
         Raises RedisUnavailable.
         """
-        start = f"({after_id}" if _ID.fullmatch(after_id) else "-"
+        after_id = known_id(after_id)
+        start = f"({after_id}" if after_id else "-"
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.xrange(f"{PREFIX}ev:{job_id}", min=start)

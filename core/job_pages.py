@@ -63,25 +63,22 @@ class JobPages:
         self, key: str, tenant: str, *, states: Collection[JobState] | None, fits: Fits, after: str, limit: int
     ) -> JobPage:
         """At most `limit` jobs of `tenant` behind the cursor `after`. Raises InvalidRequest for a wrong cursor."""
-        place, found, scanned = self._place(key, after), list[tuple[Place, Job]](), 0
-        while len(found) <= limit and scanned < SCANNED_MOST:
-            entries = self._entries(key, place, READ_AT_ONCE if states else min(READ_AT_ONCE, limit + 1 - len(found)))
-            if not entries:
-                return JobPage(jobs=[job for _, job in found], cursor="")
-            place, scanned = entries[-1], scanned + len(entries)
+        place, found, scanned, is_over = self._place(key, after), list[tuple[Place, Job]](), 0, False
+        while len(found) <= limit and scanned < SCANNED_MOST and not is_over:
+            many = READ_AT_ONCE if states else min(READ_AT_ONCE, limit + 1 - len(found))
+            entries = self._entries(key, place, many)
             jobs = zip(entries, self._jobs(entries, states), strict=True)
             found += [(at, job) for at, job in jobs if job is not None and job.tenant == tenant and fits(job)]
+            place, scanned, is_over = entries[-1] if entries else place, scanned + len(entries), len(entries) < many
         if len(found) > limit:
-            found, place = found[:limit], found[limit - 1][0]
-        return JobPage(jobs=[job for _, job in found], cursor=place.cursor if place else "")
+            found, place, is_over = found[:limit], found[limit - 1][0], False
+        return JobPage(jobs=[job for _, job in found], cursor="" if is_over or place is None else place.cursor)
 
     def ids(self, key: str, *, states: Collection[JobState], after: str) -> IdPage:
         """The ids of those among the next records that are in one of `states`."""
         entries = self._entries(key, self._place(key, after), READ_AT_ONCE)
-        if not entries:
-            return IdPage(ids=[], cursor="")
         found = [entry.job_id for entry, state in zip(entries, self._states(entries), strict=True) if state in states]
-        return IdPage(ids=found, cursor=entries[-1].cursor)
+        return IdPage(ids=found, cursor="" if len(entries) < READ_AT_ONCE else entries[-1].cursor)
 
     def _place(self, key: str, cursor: str) -> Place | None:
         """What a cursor says; the one of a release before is a job's id alone."""
@@ -106,12 +103,14 @@ class JobPages:
                 rows: Any = self._redis.zrevrangebyscore(key, start, "-inf", start=at, num=many + 1, withscores=True)
             entries = [Place(float(score), str(job_id)) for job_id, score in rows]
             behind = [entry for entry in entries if after is None or entry < after]
-            if behind or not entries:
+            if behind or len(entries) <= many:
                 return behind[:many]
             at += len(entries)
 
     def _jobs(self, entries: Sequence[Place], states: Collection[JobState] | None) -> list[Job | None]:
         """A job for each entry, None for one that is gone or in another state; those are not read whole."""
+        if not entries:
+            return []
         if states is None:
             return self._get_many([entry.job_id for entry in entries])
         chosen = [entry.job_id for entry, state in zip(entries, self._states(entries), strict=True) if state in states]

@@ -19,7 +19,7 @@ from core.errors import InvalidRequest
 from core.job import Lane
 from core.job_store import TenantLimits
 from core.presets import find_preset
-from core.redis_client import PREFIX, milliseconds, redis_errors
+from core.redis_client import PREFIX, as_one_step, milliseconds, redis_errors
 from core.refusals import banned
 from core.scripts import Scripts
 from core.settings import Settings
@@ -270,22 +270,10 @@ class Tenants:
         A key that expires keeps its last day: the new one ends then too, and an overlap never lengthens the old one.
         """
         found = self._find_id(key_id)
-        old = _api_key(self._read(f"key:{found}")) if found else None
-        now_ms = self.now_ms()
-        if old is None or not old.is_open(now_ms):
+        if found is None:
             return None
-        key, shown = draw_key(
-            old.tenant, now_ms=now_ms, label=old.label, is_admin=old.is_admin, expires_ms=old.expires_ms
-        )
-        ends_ms = now_ms + overlap_seconds * 1000
-        with redis_errors():
-            pipeline = self._redis.pipeline(transaction=True)
-            _store_key(pipeline, shown)
-            pipeline.hset(
-                f"{PREFIX}key:{found}", "expires_ms", str(min(ends_ms, old.expires_ms) if old.expires_ms else ends_ms)
-            )
-            pipeline.execute()
-        return key, shown
+        name = f"{PREFIX}key:{found}"
+        return as_one_step(self._redis, lambda pipeline: _rotate(pipeline, name, overlap_seconds), name)
 
     def key(self, key_id: str) -> ApiKey | None:
         """What may be shown of the key with this whole id; None if unknown."""
@@ -326,6 +314,19 @@ def draw_key(
         created_ms=now_ms,
         expires_ms=expires_ms,
     )
+    return key, shown
+
+
+def _rotate(pipeline: Any, name: str, overlap_seconds: int) -> tuple[str, ApiKey] | None:
+    """Of two at once the second finds the key closed by the first, unless an overlap keeps it open."""
+    old, now_ms = _api_key(pipeline.hgetall(name)), milliseconds(pipeline.time())
+    pipeline.multi()
+    if not old.is_open(now_ms):
+        return None
+    key, shown = draw_key(old.tenant, now_ms=now_ms, label=old.label, is_admin=old.is_admin, expires_ms=old.expires_ms)
+    _store_key(pipeline, shown)
+    ends_ms = now_ms + overlap_seconds * 1000
+    pipeline.hset(name, "expires_ms", str(min(ends_ms, old.expires_ms) if old.expires_ms else ends_ms))
     return key, shown
 
 

@@ -64,4 +64,4 @@ def test_a_list_asks_for_the_places_of_all_its_jobs_at_once(warm, calls):
     answer = warm.get("/v1/jobs")
 
     assert sorted(one["queue_position"] for one in answer.json["data"]) == list(range(1, 12))
-    assert len(calls) == 6  # key, ids, records, no further ids, places, limits
+    assert len(calls) == 5  # key, ids, records, places, limits
