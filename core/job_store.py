@@ -23,7 +23,7 @@ from core.job import (
     Release,
 )
 from core.job_reader import JobReader, QueueDepth
-from core.long_list import ListStep, portions
+from core.long_list import HOLD_SECONDS, ListStep, portions
 from core.look import LimitUse, Look, QueuePlace, TenantLimits, emission_of
 from core.redis_client import PREFIX, call, redis_errors
 from core.refusals import Patience, refusal_of
@@ -292,8 +292,16 @@ class JobStore(JobReader):
 
     def reap(self) -> ReapReport:
         """Take back leases, unclaimed releases, due retries and deadlines; at most 100 jobs, followers among them."""
+        settings = self.settings
         stalled, *counts = self._scripts.run(
-            "reap", REAPED_AT_ONCE, self.settings.max_crashes, round(STALL_SECONDS * 1000), self._lease_ms
+            "reap",
+            REAPED_AT_ONCE,
+            settings.max_crashes,
+            round(STALL_SECONDS * 1000),
+            self._lease_ms,
+            round(settings.claim_seconds * 1000),
+            RetryPolicy(max_attempts=settings.max_attempts).most_delay_ms,
+            HOLD_SECONDS * 1000,
         )
         leases, poisoned, unclaimed, retries, deadlines, mirrored, *full = counts
         return ReapReport(

@@ -22,6 +22,12 @@ class RetryPolicy:
         spread: float = (rng or random).uniform(-self.jitter, self.jitter)
         return plain * (1.0 + spread)
 
+    @property
+    def most_delay_ms(self) -> int:
+        """No wait is longer."""
+        plain = self.first_seconds * 2.0 ** min(max(2, self.max_attempts) - 2, 32)
+        return round(min(self.most_seconds, plain) * (1.0 + self.jitter) * 1000)
+
     def delays_ms(self, *, rng: random.Random | None = None) -> Sequence[int]:
         """One drawn delay for each failure that may be followed by another try; the script takes the one it needs."""
         return [round(self.delay_seconds(n, rng=rng) * 1000) for n in range(1, max(2, self.max_attempts))]

@@ -8,6 +8,7 @@ local EVENTS_AFTER_END_MS = 3600000
 local ENDED_AT_ONCE = 100              -- jobs that one script call ends by itself, so that none blocks the server for long
 local PACE_SHARE = 0.05
 local RIDE_KEPT_MS = 86400000            -- of a worker that nobody hears of any more
+local LONGEST_RUN = 10                 -- usual ones: a clock that jumps makes runs of hours
 local HEIRS_LOOKED_AT = 8
 local ORPHAN_AFTER_MS = 600000         -- long after the last lease of a job that ended without a picture
 local WORK_WEIGHT = {interactive = 4, batch = 1}
@@ -60,7 +61,7 @@ local function is_shelved(job) return job.shelved ~= nil and job.shelved == job.
 local function company_sum(worker)
   local key, now = PREFIX .. 'ride:' .. worker, server_ms()
   local kept = redis.call('HMGET', key, 'at', 'sum')
-  local passed = now - tonumber(kept[1] or now)
+  local passed = math.max(0, now - tonumber(kept[1] or now))  -- the clock may have been set back
   local sum = tonumber(kept[2] or '0') + passed * redis.call('SCARD', PREFIX .. 'held:' .. worker)
   redis.call('HSET', key, 'at', now, 'sum', exact(sum))
   redis.call('PEXPIRE', key, RIDE_KEPT_MS)
@@ -68,9 +69,9 @@ local function company_sum(worker)
 end
 
 -- The mean time and work of a run in so much company, itself counted: riders share a card. core/lua/place.lua reads.
-local function measure_company(pace, job, work, run_ms)
+local function measure_company(pace, job, work, run_ms, lasted_ms)
   if not job.ride then return end  -- claimed by a process of an older release
-  local company = math.max(1, math.floor((company_sum(job.worker) - tonumber(job.ride)) / run_ms + 0.5))
+  local company = math.max(1, math.floor((company_sum(job.worker) - tonumber(job.ride)) / lasted_ms + 0.5))
   local kept = redis.call('HMGET', pace, 'ms:' .. company, 'work:' .. company, 'ends:' .. company)
   local ends = tonumber(kept[3] or '0')
   local share = math.max(PACE_SHARE, 1 / (ends + 1))
@@ -87,16 +88,26 @@ local function measure(job)
   local ends = tonumber(kept[3] or '0')
   local share = math.max(PACE_SHARE, 1 / (ends + 1))
   local work = math.max(0.001, tonumber(job.work))
-  local run = now - tonumber(job.started)
+  local lasted = now - tonumber(job.started)
+  if lasted < 0 then return end  -- the clock was set back meanwhile
   local known_work = tonumber(kept[5] or work)
   local known_gap = tonumber(kept[6] or tonumber(kept[2] or '0') * known_work)
-  local gap = now - math.max(tonumber(kept[4] or '0'), tonumber(job.started))
+  local usual = tonumber(kept[1] or '0') * work / known_work
+  local run = usual > 0 and math.min(lasted, LONGEST_RUN * usual) or lasted
+  local last = tonumber(kept[4] or '0')
+  local gap = math.min(run, now - math.max(last <= now and last or 0, tonumber(job.started)))
   local run_ms = tonumber(kept[1] or '0') * (1 - share) + run * share
   local mean_work = known_work * (1 - share) + work * share
   local end_gap_ms = known_gap * (1 - share) + gap * share
   redis.call('HSET', pace, 'run_ms', exact(run_ms), 'gap_ms', exact(end_gap_ms / mean_work), 'end_gap_ms', exact(end_gap_ms),
     'mean_work', exact(mean_work), 'ends', ends + 1, 'last', now)
-  measure_company(pace, job, work, run)
+  measure_company(pace, job, work, run, lasted)
+end
+
+-- When a release that nobody claimed is queued again: a full window takes as long as a few runs.
+local function claim_until(now, claim_ms, model)
+  local measured = tonumber(redis.call('HGET', PREFIX .. of_model('pace', model), 'run_ms') or '0')
+  return now + math.ceil(math.max(tonumber(claim_ms), 3 * measured))
 end
 
 -- yyyymmdd of a server time, UTC (Howard Hinnant's civil_from_days).
@@ -116,6 +127,7 @@ end
 local STAGE_BOUNDS_MS = {50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000, 7200000}
 
 local function observe(stage, ms)
+  ms = math.max(0, ms)
   local bucket = 'inf'
   for _, bound in ipairs(STAGE_BOUNDS_MS) do
     if ms <= bound then
@@ -281,6 +293,14 @@ end
 -- Ends -----------------------------------------------------------------------------------------------------------
 
 local ends_left = ENDED_AT_ONCE  -- of this call; a job that the caller names is ended even if none is left
+
+-- When all of a tenant's burst will be free again, and whether that is not yet stored: where the clock was set back since
+-- the burst was used, it is told in the present time.
+local function burst_ends(tenant, now)
+  local ends = tonumber(redis.call('GET', PREFIX .. 'gcra:' .. tenant) or '0')
+  local used_at = tonumber(redis.call('HGET', PREFIX .. 'lim:' .. tenant, 'at') or '0')
+  return ends - math.max(0, used_at - now), used_at > now
+end
 
 -- Exactly one of charge and refund per job, to the day that its reservation was taken from.
 local function settle(job, kind)

@@ -1,10 +1,13 @@
--- Take back what ran out. ARGV: most jobs, max_crashes, stall_ms, lease_ms. One budget bounds a call, whatever is due:
+-- Take back what ran out. ARGV: most jobs, max_crashes, stall_ms, lease_ms, claim_ms, the longest delay of a retry, how long
+-- a list's hold lives unused. One budget bounds a call, whatever is due:
 -- each entry costs one, and one more for each follower that ends with it.
 -- Answer: {stalled, leases, poisoned, unclaimed, retries, expired deadlines, mirrored followers, 1 if there may be more}.
 -- Safe from any number of schedulers: each step is atomic, each due thing is due once.
 local POISON = '{"code":"poison","message":"The job ended its worker each time it ran alone.","retryable":false}'
 local LATE = '{"code":"deadline_exceeded","message":"The job did not finish within its deadline.","retryable":false}'
 local TICK_KEPT_MS = 500
+local PULLED_IN_AT_ONCE = 1000
+local CLAIMS_APART_MS = 1000  -- of all that one call of release.lua sends
 local HOPELESS = 5  -- times max_crashes: leases lost for whatever reason
 local now = server_ms()
 ends_left = tonumber(ARGV[1])
@@ -20,8 +23,24 @@ local function for_due(name, take)
   end
 end
 
+-- Where the clock went back, as after a failover to a host with another one, nothing waits until the old time comes again:
+-- no entry may lie further ahead than it could have been put now.
+local function pull_in(name, until_ms)
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. name, '(' .. exact(until_ms), '+inf',
+    'LIMIT', 0, PULLED_IN_AT_ONCE)) do
+    redis.call('ZADD', PREFIX .. name, exact(until_ms), member)
+  end
+end
+
+pull_in('lease', now + tonumber(ARGV[4]))
+pull_in('workers', now)
+for name, most in pairs({retry = ARGV[6], holds = ARGV[7]}) do pull_in(name, now + tonumber(most)) end
+for _, model in ipairs(all_models()) do
+  pull_in(of_model('rel', model), claim_until(now, ARGV[5], model) + CLAIMS_APART_MS)
+end
+
 -- We, or Redis, stood still: workers could not renew or claim, so everybody gets one more period. So too where the clock
--- went back, as after a failover to a host with another one: then no lease may last until the old time comes again.
+-- went back.
 local last = tonumber(redis.call('GET', PREFIX .. 'tick') or now)
 local gap = math.abs(now - last)
 -- A younger tick says the same; with an append-only file every write waits for the disk.
@@ -29,9 +48,6 @@ if gap >= TICK_KEPT_MS or last == now then redis.call('SET', PREFIX .. 'tick', n
 if gap > tonumber(ARGV[3]) then
   local until_ms = now + tonumber(ARGV[4])
   redis.call('SET', PREFIX .. 'grace', until_ms)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'lease', '(' .. until_ms, '+inf', 'LIMIT', 0, 1000)) do
-    redis.call('ZADD', PREFIX .. 'lease', until_ms, id)
-  end
   stalled = 1
 end
 

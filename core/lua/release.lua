@@ -69,8 +69,7 @@ local function release_of(model)
   local race, clock, rel = PREFIX .. of_model('act', model), PREFIX .. of_model('V', model), PREFIX .. of_model('rel', model)
   local window = math.floor(1.5 * slots) + 2
   local left = math.min(tonumber(ARGV[1]) - #answer / 2, window - redis.call('ZCARD', rel) - held)
-  local measured = tonumber(redis.call('HGET', PREFIX .. of_model('pace', model), 'run_ms') or '0')
-  claim_deadline = now + math.ceil(math.max(tonumber(ARGV[2]), 3 * measured))
+  claim_deadline = claim_until(now, ARGV[2], model)
   local present = tonumber(redis.call('GET', clock) or '0')
   released, popped_of = {}, {interactive = 0, batch = 0}
   while left > 0 do

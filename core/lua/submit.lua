@@ -42,7 +42,7 @@ local function repeated(new)
   local kept = new.repeat_key ~= '' and redis.call('GET', repeat_name(new))
   if not kept then return nil end
   local at, id = string.match(kept, '^([^|]*)|(.*)$')
-  if now - tonumber(at) > new.repeat_ms then return nil end
+  if math.abs(now - tonumber(at)) > new.repeat_ms then return nil end  -- or as long to come: the clock was set back
   local state = redis.call('HGET', job_key(id), 'state')
   -- Who asks again after his job was canceled or failed wants another one.
   if state and state ~= 'CANCELED' and state ~= 'DEAD' then return id, state end
@@ -130,7 +130,12 @@ end
 local gcra = PREFIX .. 'gcra:' .. tenant
 local emission, burst = tonumber(ARGV[5]), tonumber(ARGV[6])
 local burst_cost = math.min(asked, tonumber(ARGV[11]))
-local burst_until = math.max(tonumber(redis.call('GET', gcra) or '0'), now) + emission * burst_cost
+local burst_from, was_set_back = burst_ends(tenant, now)
+if was_set_back then  -- at once, also for a call that is refused: from here on the debt is worked off
+  redis.call('SET', gcra, exact(burst_from), 'PX', math.ceil(math.max(1, burst_from - now + emission)))
+  redis.call('HSET', PREFIX .. 'lim:' .. tenant, 'at', now)
+end
+local burst_until = math.max(burst_from, now) + emission * burst_cost
 if asked > 0 and not is_drawn then
   local never = never_fits()  -- first: who is told to wait is not refused after it
   if never then return never end
@@ -177,7 +182,7 @@ elseif asked > 0 then
   local use = PREFIX .. 'use:' .. tenant .. ':' .. day
   redis.call('HINCRBY', use, 'reserved', cost + rest.units)
   redis.call('EXPIRE', use, USE_KEPT_SECONDS)
-  redis.call('HSET', PREFIX .. 'lim:' .. tenant, 'weight', ARGV[2], 'running', ARGV[3])
+  redis.call('HSET', PREFIX .. 'lim:' .. tenant, 'weight', ARGV[2], 'running', ARGV[3], 'at', now)
 end
 
 if asked > #news then

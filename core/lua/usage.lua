@@ -2,7 +2,6 @@
 -- Answer: {now, ms of burst debt, used, reserved, ms until the day ends, jobs that wait in its queues, room in them that
 -- is kept for its lists which are coming in}.
 local now = server_ms()
-local tat = tonumber(redis.call('GET', PREFIX .. 'gcra:' .. ARGV[1]) or '0')
 local use = redis.call('HMGET', PREFIX .. 'use:' .. ARGV[1] .. ':' .. day_of(now), 'used', 'reserved')
 local waiting = 0
 for _, entity in ipairs(entities_of(ARGV[1])) do waiting = waiting + redis.call('ZCARD', PREFIX .. 'tq:' .. entity) end
@@ -11,5 +10,6 @@ for _, list in ipairs(redis.call('ZRANGE', PREFIX .. 'holds', 0, -1)) do
   local kept = redis.call('HMGET', PREFIX .. 'hold:' .. list, 'tenant', 'jobs')
   if kept[1] == ARGV[1] then held = held + (tonumber(kept[2]) or 0) end
 end
-return {now, math.ceil(math.max(0, tat - now)), tonumber(use[1] or '0'), tonumber(use[2] or '0'),
+local debt_ends = burst_ends(ARGV[1], now)
+return {now, math.ceil(math.max(0, debt_ends - now)), tonumber(use[1] or '0'), tonumber(use[2] or '0'),
   86400000 - now % 86400000, waiting, held}
