@@ -15,7 +15,7 @@ from api.context import Services, base_url, services, tenant
 from api.headers import Preference, body_hash, idempotency_key, name_ignored, preference
 from api.job_json import STATES_OF_STATUS, job_object, job_objects, status_of
 from api.limits import known_use
-from api.openapi_parts import EVENT_STREAM, JOBS, SECURITY, json_of, problems, routes
+from api.openapi_parts import EVENT_STREAM, JOBS, NOT_CHANGED, SECURITY, json_of, problems, routes
 from api.strict_json import printable
 from api.submitting import submit_and_look
 from api.waiting import wait_for_end, wait_until
@@ -134,7 +134,7 @@ def _several(parts: Services, text: str) -> Response:
     summary="Look at a job, or wait for its end",
     description="`wait` holds the answer until the job has ended. With `If-None-Match` it holds it until the job "
     "looks different, and answers 304 when it does not.",
-    responses={200: objects.JobObject, 304: {"description": "Not changed"}, **problems(404, 410)},
+    responses={200: objects.JobObject, 304: NOT_CHANGED, **problems(404, 410)},
 )
 def look(path: schema.JobPath, query: schema.JobQuery) -> Response:
     parts, owner = services(), tenant()

@@ -10,6 +10,7 @@ from flask_openapi.utils import get_model_schema
 
 from api.errors import PROBLEM_JSON
 from api.openapi_examples import EVENT_EXAMPLES, EXAMPLES, HOST
+from api.openapi_headers import add_headers
 from api.openapi_parts import SECURITY
 from api.problems import PROBLEMS, Problem
 from api.webhook_events import EVENTS
@@ -41,6 +42,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
             schemas[name]["example"] = example
     _add_problems(made)
     _add_limits(made)
+    add_headers(made)
     _free_bodies(made)
     made["webhooks"] = {kind: {"post": _webhook(kind)} for kind in EVENTS}
     return made

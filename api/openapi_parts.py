@@ -35,6 +35,9 @@ def json_of(*models: type[BaseModel]) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": {"anyOf": references}}}}
 
 
+NOT_CHANGED = {"description": "Not changed"}
+
+
 def problems(*statuses: int) -> dict[str | int | HTTPStatus, Any]:
     """Error answers of a route, each as problem+json."""
     return {status: {"content": {PROBLEM_JSON: {"schema": _problem_reference()}}} for status in statuses}

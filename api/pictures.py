@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from api import objects
 from api.context import Services, services
 from api.job_json import effective_parameters
-from api.openapi_parts import PICTURES, problems, routes
+from api.openapi_parts import NOT_CHANGED, PICTURES, problems, routes
 from api.thumbnails import WIDTHS, snap
 from core import __version__
 from core.errors import Gone, NotFound
@@ -52,7 +52,12 @@ def _bytes_of(mimetype: str) -> dict[str, Any]:
     "/i/<job_id>.png",
     summary="A picture, under an address that lasts",
     description="Needs no key, answers GET, HEAD and Range, and its bytes never change. The PNG tells its parameters.",
-    responses={200: _bytes_of("image/png"), 206: _bytes_of("image/png"), **problems(404, 410, 416, 503)},
+    responses={
+        200: _bytes_of("image/png"),
+        206: _bytes_of("image/png"),
+        304: NOT_CHANGED,
+        **problems(404, 410, 416, 503),
+    },
 )
 def picture(path: PicturePath, query: PictureQuery) -> Response:
     """The PNG; flask answers HEAD by the same function."""
@@ -77,7 +82,7 @@ def picture(path: PicturePath, query: PictureQuery) -> Response:
 @pictures.get(
     "/i/<job_id>.webp",
     summary="A small copy, for lists of pictures",
-    responses={200: _bytes_of("image/webp"), **problems(400, 404, 410, 503)},
+    responses={200: _bytes_of("image/webp"), 304: NOT_CHANGED, **problems(400, 404, 410, 503)},
 )
 def thumbnail(path: PicturePath, query: ThumbnailQuery) -> Response:
     """As wide as the first of WIDTHS that is wide enough; never wider than the picture."""

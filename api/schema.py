@@ -274,7 +274,11 @@ class ListQuery(Query):
         Field(description="Only jobs of this status."),
     ] = None
     batch: Annotated[str | None, Field(pattern=BATCH_ID_PATTERN, description="Only jobs of this batch.")] = None
-    cursor: Annotated[str | None, Field(pattern=CURSOR_PATTERN, description="`next_cursor` of the page before.")] = None
+    cursor: Annotated[
+        Annotated[str, Field(pattern=f"{CURSOR_PATTERN}|{JOB_ID_PATTERN}",  # a release before gave out ids
+                             json_schema_extra={"pattern": CURSOR_PATTERN})] | None,
+        Field(description="`next_cursor` of the page before."),
+    ] = None  # fmt: skip
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     ids: Annotated[
         str | None, Field(pattern=JOB_IDS_PATTERN, description="Just these jobs, separated by commas; at most 100.")

@@ -20,7 +20,7 @@ from core.redis_client import PREFIX, redis_errors
 #: Records that one page looks at: about 50 ms of a process that has others to answer.
 SCANNED_MOST = 1_000
 READ_AT_ONCE = 200
-CURSOR_PATTERN = r"^([0-9]{1,15}(\.[0-9]{1,9})?-)?[0-9a-f]{32}$"
+CURSOR_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,9})?-[0-9a-f]{32}$"
 
 Fits = Callable[[Job], bool]
 
@@ -85,9 +85,9 @@ class JobPages:
         if not cursor:
             return None
         score, _, job_id = cursor.rpartition("-")
-        if not re.fullmatch(CURSOR_PATTERN, cursor):
-            raise _unknown_cursor()
         if score:
+            if not re.fullmatch(CURSOR_PATTERN, cursor):
+                raise _unknown_cursor()
             return Place(float(score), job_id)
         with redis_errors():
             known: Any = self._redis.zscore(key, job_id)
