@@ -111,8 +111,12 @@ class Job:
 class Zimg:
     """The service at one address, as one tenant. Every method raises ZimgProblem."""
 
-    def __init__(self, url: str = DEFAULT_URL, *, key: str = "", timeout_seconds: float = 60.0) -> None:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+    def __init__(
+        self, url: str = DEFAULT_URL, *, key: str = "", timeout_seconds: float = 60.0, language: str = ""
+    ) -> None:
+        """`language`, such as `zh-CN`, is what the service's messages are asked for in."""
+        wanted = {"Authorization": f"Bearer {key}" if key else "", "Accept-Language": language}
+        headers = {name: value for name, value in wanted.items() if value}
         self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_seconds)
 
     def __enter__(self) -> Self:
@@ -141,14 +145,15 @@ class Zimg:
         priority: Priority | None = None,
         webhook_url: str | None = None,
         model: str | None = None,
+        expires_in: int | None = None,
     ) -> list[Job]:
         """Hand in `n` pictures; safe against lost answers, since it is repeated under one Idempotency-Key.
 
         `model` is one of `models()`, the service's default when absent. `webhook_url` is told the end of each; its
-        secret comes from `rotate_webhook("requests")`.
+        secret comes from `rotate_webhook("requests")`. `expires_in`: seconds to keep the pictures.
         """
         wish = {"prompt": prompt, "size": size, "seed": seed, "n": n if n > 1 else None, "metadata": metadata}
-        wish |= {"priority": priority, "webhook_url": webhook_url, "model": model}
+        wish |= {"priority": priority, "webhook_url": webhook_url, "model": model, "expires_in": expires_in}
         body = self._call(
             "POST",
             "/v1/jobs",

@@ -17,15 +17,16 @@ from . import __version__
 from .client import DEFAULT_URL, Job, Priority, Zimg
 from .doctor.command import doctor
 from .picture import read_parameters
-from .terminal import FAILED, AdminKey, AsJson, Key, Url, err, examples, table, told
+from .target import check_file, check_pictures, is_file_name, numbered
+from .terminal import FAILED, AdminKey, AsJson, Key, Url, err, examples, service, table, tell, told
 from .watching import watch, watch_batch
 from .webhooks_command import webhooks_app
 from .weights_command import weights_app
 
 STATUSES = ("queued", "running", "succeeded", "failed", "canceling", "canceled", "expired")
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 PROMPT_SHOWN = 40
+RETENTION_LEAST = 60
 
 app = typer.Typer(
     help="Pictures from a zimg service.",
@@ -64,11 +65,12 @@ def _options_of_all(
     epilog=examples(
         'zimg gen "a red mug" -o mug.png',
         'zimg gen "a red mug" -n 4 -o pictures/ --size 512x512 --seed 7 --priority high',
+        "zimg gen - -o mug.png < prompt.txt",
     )
 )
 @told
 def gen(
-    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    prompt: Annotated[str, typer.Argument(help="What to draw; - reads it from standard input.")],
     *,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT or auto.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Same seed, same picture.")] = None,
@@ -85,30 +87,36 @@ def gen(
         str,
         typer.Option(help="https://…: told the end of each picture, signed (/docs: Webhooks)."),
     ] = "",
+    expires_in: Annotated[
+        int | None, typer.Option(min=RETENTION_LEAST, help="Seconds that the service keeps the pictures.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait for the pictures and save them.")] = True,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     key: Key = "",
 ) -> None:
     """Draw a picture and save it."""
-    _check_target(target)
-    with Zimg(url, key=key) as zimg:
+    words = _prompt(prompt)
+    if wait:
+        check_pictures(target, n)
+    with service(url, key) as zimg:
         made = zimg.submit(
-            prompt,
+            words,
             size=size,
             seed=seed,
             n=n,
             model=model or None,
             priority=None if priority == "normal" else priority,
             webhook_url=webhook_url or None,
+            expires_in=expires_in,
         )
-        if wait:
-            made = watch(zimg, made)
-            files = [_save(zimg, job, _path(target, job, place, len(made))) for place, job in enumerate(made, 1)]
-        else:
-            files = [""] * len(made)
-    _show(made, files, as_json=as_json)
-    if any(job.has_ended and job.picture is None for job in made):
+        if not wait:
+            _show(made, [""] * len(made), as_json=as_json)
+            return
+        made = watch(zimg, made)
+        files = [_save(zimg, job, _path(target, job, place, len(made))) for place, job in enumerate(made, 1)]
+    _show(made, [file or _why(job) for job, file in zip(made, files, strict=True)], as_json=as_json)
+    if not all(files):
         raise typer.Exit(FAILED)
 
 
@@ -148,19 +156,21 @@ def batch(
 ) -> None:
     """Draw a product list; the same list comes back with links."""
     templates = {name: text for name, text in (("white", white), ("scene", scene)) if text}
-    target = result or file.with_name(f"{file.stem}-with-pictures.csv")
-    with Zimg(url, key=key) as zimg:
+    target, is_written = result or file.with_name(f"{file.stem}-with-pictures.csv"), True
+    if wait:
+        check_file(target)
+    with service(url, key) as zimg:
         made = zimg.create_batch(file, templates=templates, size=size, model=model)
         err.print(f"batch {made['id']}: {made['request_counts']['total']} pictures")
         if wait:
             made = watch_batch(zimg, made)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(zimg.manifest(made["id"]))
+            where = f"{url.rstrip('/')}/v1/batches/{made['id']}/manifest.csv"
+            is_written = _write(target, zimg.manifest(made["id"]), f"the list of batch {made['id']}", where)
     if as_json:
         typer.echo(json.dumps(made))
     else:
         typer.echo(str(target) if wait else made["id"])
-    if made["request_counts"]["failed"]:
+    if made["request_counts"]["failed"] or not is_written:
         raise typer.Exit(FAILED)
 
 
@@ -174,7 +184,7 @@ def jobs(
     key: Key = "",
 ) -> None:
     """List your jobs, newest first."""
-    with Zimg(url, key=key) as zimg:
+    with service(url, key) as zimg:
         found = zimg.jobs(status=status, limit=limit)
     results = [job.picture.url if job.picture else job.error for job in found]
     if as_json:
@@ -196,7 +206,7 @@ def cancel(
     key: Key = "",
 ) -> None:
     """Cancel jobs, all or none; a running one stops within one step."""
-    with Zimg(url, key=key) as zimg:
+    with service(url, key) as zimg:
         made = zimg.cancel_all(ids)
     _show(made, [""] * len(made), as_json=as_json)
 
@@ -211,7 +221,7 @@ def usage(
     key: Key = "",
 ) -> None:
     """Show what you have used, and your limits."""
-    with Zimg(url, key=key) as zimg:
+    with service(url, key) as zimg:
         used = zimg.usage()
         past = zimg.account()["days"][-days:] if days > 1 else []
     if as_json:
@@ -247,7 +257,7 @@ def create_key(
     admin_key: AdminKey = "",
 ) -> None:
     """Make a key. It is shown this once."""
-    with Zimg(url, key=admin_key) as zimg:
+    with service(url, admin_key) as zimg:
         made = zimg.create_key(tenant, label=label, admin=admin)
     typer.echo(json.dumps(made) if as_json else made["key"])
 
@@ -256,7 +266,7 @@ def create_key(
 @told
 def list_keys(as_json: AsJson = False, url: Url = DEFAULT_URL, admin_key: AdminKey = "") -> None:
     """List keys."""
-    with Zimg(url, key=admin_key) as zimg:
+    with service(url, admin_key) as zimg:
         found = zimg.keys()
     if as_json:
         typer.echo(json.dumps(found))
@@ -277,36 +287,53 @@ def revoke_key(
     admin_key: AdminKey = "",
 ) -> None:
     """Close a key for ever."""
-    with Zimg(url, key=admin_key) as zimg:
+    with service(url, admin_key) as zimg:
         zimg.revoke_key(key_id)
     typer.echo(json.dumps({"id": key_id, "revoked": True}) if as_json else "revoked")
 
 
-def _check_target(target: Path) -> None:
-    """Before anything is drawn: a file of another kind would hold a PNG all the same."""
-    if _is_file_name(target) and target.suffix.lower() != ".png":
-        raise typer.BadParameter(f"pictures are PNG files: write {target.with_suffix('.png')}", param_hint="--out")
-
-
-def _is_file_name(target: Path) -> bool:
-    """A name with a picture's suffix is a file, unless a folder of that name is there; any other is a folder."""
-    return target.suffix.lower() in PICTURE_SUFFIXES and not target.is_dir()
+def _prompt(given: str) -> str:
+    """What to draw, from standard input where that is named."""
+    if given != "-":
+        return given
+    try:
+        words = typer.get_binary_stream("stdin").read().decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise typer.BadParameter("what comes from standard input is not UTF-8", param_hint="PROMPT") from None
+    if not words:
+        raise typer.BadParameter("nothing came from standard input", param_hint="PROMPT")
+    return words
 
 
 def _path(target: Path, job: Job, place: int, count: int) -> Path:
     """Where the picture of one of `count` jobs goes; `place` is from 1."""
-    if not _is_file_name(target):
+    if not is_file_name(target):
         return target / f"zimg-{job.seed}-{job.id[:8]}.png"
-    return target if count == 1 else target.with_name(f"{target.stem}-{place}{target.suffix}")
+    return numbered(target, place, count)
 
 
 def _save(zimg: Zimg, job: Job, path: Path) -> str:
-    """Write the picture of a job that succeeded; its path, or why there is none."""
+    """Write the picture of a job that succeeded; its path, "" where there is no file then."""
     if job.picture is None:
-        return job.error or job.status
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(zimg.download(job))
-    return str(path)
+        return ""
+    is_written = _write(path, zimg.download(job), f"the picture of job {job.id}", job.picture.url)
+    return str(path) if is_written else ""
+
+
+def _write(path: Path, data: bytes, what: str, where: str) -> bool:
+    """Whether it was written; if not, it is said where it can be had: it is drawn, and charged."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        tell(f"{path} can not be written ({error.strerror or error}); {what} is at {where}")
+        return False
+    return True
+
+
+def _why(job: Job) -> str:
+    """What there is in place of a file, once a job has ended."""
+    return job.picture.url if job.picture else job.error or job.status
 
 
 def _short(prompt: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Annotated, ParamSpec, TypeVar
 
@@ -11,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .client import ZimgProblem
+from .client import Zimg, ZimgProblem
 
 FAILED, REFUSED, UNAVAILABLE, STOPPED = 1, 3, 4, 130
 UNAUTHENTICATED = 401
@@ -49,8 +51,25 @@ AdminKey = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+#: The locale's variables by their rank; the first that says something counts.
+LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG")
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+
+
+def service(url: str, key: str) -> Zimg:
+    """The service, whose messages come in the language of this terminal."""
+    return Zimg(url, key=key, language=language_of(os.environ))
+
+
+def language_of(environ: Mapping[str, str]) -> str:
+    """The language that messages are wanted in, such as `zh-CN`; "" where nothing says so."""
+    locale = next((environ[name] for name in LOCALE if environ.get(name)), "").partition(".")[0].partition("@")[0]
+    if locale in ("", "C", "POSIX"):
+        return ""
+    tag = (environ.get("LANGUAGE", "").partition(":")[0] or locale).replace("_", "-")
+    return tag if re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*", tag) else ""
 
 
 def examples(*lines: str) -> str:
@@ -69,6 +88,12 @@ def told(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]
         except ZimgProblem as problem:
             _tell(problem, key_from=KEY_OF_ADMIN if "admin_key" in kwargs else KEY_OF_TENANT)
             raise typer.Exit(REFUSED if 400 <= problem.status < 500 else UNAVAILABLE) from None
+        except BrokenPipeError:  # whoever read our lines has enough of them
+            raise
+        except OSError as error:
+            what = f"{error.filename}: " if error.filename else ""
+            tell(f"{what}{error.strerror or error}")
+            raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
             err.print("stopped")
             raise typer.Exit(STOPPED) from None
@@ -76,9 +101,14 @@ def told(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]
     return telling
 
 
+def tell(sentence: str) -> None:
+    """A sentence about what went wrong."""
+    err.print(f"[red]zimg:[/red] {escape(sentence)}")
+
+
 def _tell(problem: ZimgProblem, *, key_from: str) -> None:
     where = f" ({problem.field})" if problem.field else ""
-    err.print(f"[red]zimg:[/red] {escape(f'{problem}{where}')}")
+    tell(f"{problem}{where}")
     for one in problem.errors[:20] if len(problem.errors) > 1 else ():
         err.print(f"  {escape(str(one['pointer']))}: {escape(str(one['detail']))}")
     if problem.status == UNAUTHENTICATED:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from .client import DEFAULT_URL, Zimg, ZimgProblem
-from .terminal import AsJson, Key, Url, err, examples, told
+from .terminal import AsJson, Key, Url, err, examples, service, told
 from .webhooks import Received, Receiver
 
 webhooks_app = typer.Typer(
@@ -26,8 +26,12 @@ NOT_VERIFIED = 1
 LOOK_SECONDS = 0.5
 
 
+#: How one is asked to end: by another program, and by a terminal that is closed (not on Windows).
+ASKING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
 class _Asked(Exception):
-    """Raised where SIGTERM comes, so that the endpoint is removed on the way out."""
+    """Raised where one of ASKING comes, so that the endpoint is removed on the way out."""
 
 
 @webhooks_app.callback()
@@ -66,7 +70,7 @@ def listen(
         raise typer.BadParameter(f"can not listen at {host}:{port} ({error.strerror})") from None
     printer = _Printer(as_json=as_json)
     try:
-        with Zimg(url, key=key) as zimg, _endpoint(zimg, receiver, public_url or here, events or []) as endpoint_id:
+        with service(url, key) as zimg, _endpoint(zimg, receiver, public_url or here, events or []) as endpoint_id:
             err.print(f"listening at {public_url or here}; Ctrl-C ends it")
             if check:
                 zimg.test_webhook(endpoint_id)
@@ -82,17 +86,22 @@ def listen(
 @contextmanager
 def _endpoint(zimg: Zimg, receiver: Receiver, address: str, events: list[str]) -> Iterator[str]:
     """An endpoint at the service for as long as the block lasts; the receiver learns its secret."""
-    before = signal.signal(signal.SIGTERM, _raise_asked)
+    # What nohup has the process ignore it goes on ignoring.
+    before = {number: signal.getsignal(number) for number in ASKING if signal.getsignal(number) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, _raise_asked)
     try:
         made = _register(zimg, address, events)
         receiver.secret = made["secret"]
         try:
             yield made["id"]
         finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing may keep the endpoint from being removed
+            for number in before:  # nothing may keep the endpoint from being removed
+                signal.signal(number, signal.SIG_IGN)
             zimg.delete_webhook(made["id"])
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _register(zimg: Zimg, address: str, events: list[str]) -> dict[str, Any]:

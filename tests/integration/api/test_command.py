@@ -37,6 +37,7 @@ def zimg(live, tmp_path):
                 **os.environ,
                 "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
                 "ZIMG_URL": live.url,
+                "LC_ALL": "C.UTF-8",
                 **environ,
             },
             capture_output=True,
@@ -368,7 +369,7 @@ def test_listen_hands_on_what_it_verified_and_answers_as_the_receiver_behind_did
     assert (delivery["state"], delivery["attempts"][0]["status"]) == ("pending", 503)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_listen_removes_its_endpoint_when_it_is_stopped(listening, inner_api, parts, number):
     process = listening()
     process.stderr.readline()

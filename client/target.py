@@ -1,0 +1,75 @@
+"""Where results are written: looked at before anything is drawn, for what was drawn is charged."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+
+
+def check_pictures(target: Path, count: int) -> None:
+    """Raises BadParameter where `count` pictures could not be written to `target`, as PNG files."""
+    with _told(target):
+        is_file = is_file_name(target)
+    if not is_file:
+        _check_folder(target)
+        return
+    if target.suffix.lower() != ".png":  # a file of another kind would hold a PNG all the same
+        raise typer.BadParameter(f"pictures are PNG files: write {target.with_suffix('.png')}", param_hint="--out")
+    for place in range(1, count + 1):
+        check_file(numbered(target, place, count))
+
+
+def check_file(path: Path) -> None:
+    """Raises BadParameter where this file could not be written. Leaves nothing behind."""
+    with _told(path):
+        if path.exists():
+            path.open("ab").close()
+            return
+        with _folders(path.parent):
+            path.open("xb").close()
+            path.unlink()
+
+
+def is_file_name(target: Path) -> bool:
+    """A name with a picture's suffix is a file, unless a folder of that name is there; any other is a folder."""
+    return target.suffix.lower() in PICTURE_SUFFIXES and not target.is_dir()
+
+
+def numbered(target: Path, place: int, count: int) -> Path:
+    """The file of one of `count` pictures; `place` is from 1."""
+    return target if count == 1 else target.with_name(f"{target.stem}-{place}{target.suffix}")
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_file():
+        raise typer.BadParameter(
+            f"{folder} is a file and no picture: name a folder, or a file that ends with .png", param_hint="--out"
+        )
+    with _told(folder), _folders(folder), tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise typer.BadParameter(f"{path} can not be written ({error.strerror or error})", param_hint="--out") from None
+
+
+@contextmanager
+def _folders(folder: Path) -> Iterator[None]:
+    """The folder is there for as long as the block lasts."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        for one in missing:
+            one.rmdir()
