@@ -150,6 +150,7 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Change ZIMG_ADMIN_KEY and start the service again, or make a key with `zimg keys create`.",
         "请修改 ZIMG_ADMIN_KEY 后重启服务，或用 `zimg keys create` 创建密钥。",
     ),
+    "This session is another account's by now.": ("Load the page anew.", "请重新加载页面。"),
     "This job was deleted, or its record expired.": _DRAW_AGAIN,
     "This picture expired or was deleted.": _DRAW_AGAIN,
     "The job was deleted while it was waited for.": _DRAW_AGAIN,

@@ -208,14 +208,14 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "not_found": (
         ("There is nothing at this address; /docs lists what there is.", "该地址不存在；可用的地址见 /docs。"),
-        ("There is no job with this id.", "没有该编号的任务。"),
-        ("There is no job with the id {name}; nothing was canceled.", "没有编号为 {name} 的任务；没有取消任何任务。"),
-        ("There is no batch with this id.", "没有该编号的批次。"),
-        ("There is no such picture.", "没有这张图片。"),
         (
             "This service draws from words alone; it changes no pictures.",
             "本服务只根据文字绘图，不能修改图片。",
         ),
+        ("There is no job with this id.", "没有该编号的任务。"),
+        ("There is no job with the id {name}; nothing was canceled.", "没有编号为 {name} 的任务；没有取消任何任务。"),
+        ("There is no batch with this id.", "没有该编号的批次。"),
+        ("There is no such picture.", "没有这张图片。"),
         ("There is no webhook with this id.", "没有该编号的 webhook。"),
         ("There is no such delivery.", "没有这次投递。"),
         ("There is no such key, or more than one begins like this.", "没有这个密钥，或有多个密钥以此开头。"),
@@ -243,6 +243,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "There is no key to replace: the operator's own is ZIMG_ADMIN_KEY, and localhost needs none.",
             "没有可更换的密钥：管理员自己的密钥是 ZIMG_ADMIN_KEY，而 localhost 不需要密钥。",
         ),
+        ("This session is another account's by now.", "此会话现已属于另一个账户。"),
     ),
     "gone": (
         ("This job was deleted, or its record expired.", "该任务已被删除，或其记录已过期。"),
