@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -139,16 +138,9 @@ class JobStore(JobReader):
         except RedisUnavailable:
             if found != ids:  # what an earlier call stored is not known here
                 raise
-            return submitted, self._unseen(jobs, submitted)
-
-    def _unseen(self, jobs: Sequence[NewJob], submitted: Sequence[Submitted]) -> Look:
-        """Jobs that are stored, though the server does not say so again: who is told otherwise asks for them twice."""
-        now_ms = time.time_ns() // 1_000_000
-        told = [
-            as_stored(job, self.settings, state=one.state, leader=one.leader, now_ms=now_ms)
-            for job, one in zip(jobs, submitted, strict=True)
-        ]
-        return Look(jobs=told, use=None)
+            pairs = zip(jobs, submitted, strict=True)  # stored, though the server does not say so again
+            told = [as_stored(job, self.settings, state=one.state, leader=one.leader) for job, one in pairs]
+            return submitted, Look(jobs=told, use=None)
 
     def _arguments(
         self, jobs: Sequence[NewJob], step: ListStep, limits: TenantLimits, burst_cost: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,8 +33,9 @@ def row_values(job: NewJob, settings: Settings) -> tuple[Any, ...]:
     )
 
 
-def as_stored(job: NewJob, settings: Settings, *, state: JobState, leader: str, now_ms: int) -> Job:
-    """The record that a submit has made, for an answer where it can not be read: `now_ms` is our own clock's."""
+def as_stored(job: NewJob, settings: Settings, *, state: JobState, leader: str) -> Job:
+    """The record that a submit has just made, by our own clock, for an answer where it can not be read."""
+    now_ms = time.time_ns() // 1_000_000
     return Job(
         id=job.id,
         tenant=job.tenant,
