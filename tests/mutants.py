@@ -271,7 +271,7 @@ MUTANTS = [
     Mutant("company-pace-workers", "largest[2] / largest[1] / math.max(1, workers))", "largest[2] / largest[1])", "company"),
     Mutant("company-pace-faster", "gap_ms = math.min(gap_ms, largest[2]", "gap_ms = math.min(1e9, largest[2]", "company"),
     Mutant("company-seatless", "workers + (seats > 0 and 1 or 0)", "workers + 1", "company"),
-    Mutant("company-nobody-lives", "or math.min(company, by_company[#by_company][1])", "or company", "company"),
+    Mutant("company-nobody-lives", "or math.min(company, largest[1])", "or company", "company"),
     Mutant("company-line", "(company - below[1]) / (above[1] - below[1])", "1", "company"),
     Mutant("company-beyond", "return below[2] * company / below[1]", "return below[2]", "company"),
     Mutant("place-few", "> FEW then return exact(tag) end", "> FEW then return '' end", "crowd"),
