@@ -37,4 +37,7 @@ LIVES = [
     ("clock-burst-used", "'running', ARGV[3], 'at', now)", "'running', ARGV[3])", "clock"),
     ("clock-repeat", "if math.abs(now - tonumber(at)) > new.repeat_ms then", "if now - tonumber(at) > new.repeat_ms then", "clock"),
     ("clock-repeat-moment", "if math.abs(now - tonumber(at)) > new.repeat_ms then", "if tonumber(at) > now or now - tonumber(at) > new.repeat_ms then", "clock"),
+    # Odd ends
+    ("renew-late-followers", "if not has_followers(job) then\n      if job.cancel", "if true then\n      if job.cancel", "odd_ends"),
+    ("give-back-hands-over", "if job.cancel then\n  cancel_as_leader(job)\n  return 1", "if job.cancel then\n  cancel_now(job)\n  return 1", "odd_ends"),
 ]  # fmt: skip

@@ -4,7 +4,7 @@ local job = read_job(ARGV[1])
 if not job or job.token ~= ARGV[2] then return 0 end
 if job.state == 'QUEUED' then return 1 end
 if job.state ~= 'RUNNING' then return 0 end
-if job.cancel and not has_followers(job) then
+if job.cancel then
   cancel_as_leader(job)
   return 1
 end

@@ -1,5 +1,6 @@
 -- Lengthen the leases of one worker. ARGV: lease_ms, (id, token)*. Answer: held | lost | cancel | late for each.
--- Late: a drawn picture for which the storage did not come back before the job's deadline.
+-- Late: a drawn picture for which the storage did not come back before the job's deadline, nor is anybody waiting for it
+-- who still has time.
 local now = server_ms()
 local until_ms = now + tonumber(ARGV[1])
 local answer = {}
@@ -9,9 +10,12 @@ for index = 2, #ARGV, 2 do
     answer[#answer + 1] = 'lost'
   else
     redis.call('ZADD', PREFIX .. 'lease', until_ms, job.id)
-    -- A canceled leader goes on for its followers; only its own record is canceled at the end.
-    answer[#answer + 1] = (job.cancel and not has_followers(job)) and 'cancel' or 'held'
-    if is_shelved(job) and tonumber(job.deadline) < now then answer[#answer] = 'late' end
+    -- A leader goes on for its followers, canceled or late; of a canceled one its own record is canceled at the end.
+    answer[#answer + 1] = 'held'
+    if not has_followers(job) then
+      if job.cancel then answer[#answer] = 'cancel' end
+      if is_shelved(job) and tonumber(job.deadline) < now then answer[#answer] = 'late' end
+    end
   end
 end
 return answer

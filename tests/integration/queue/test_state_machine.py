@@ -11,6 +11,7 @@ from tests.unit.core.queue.test_long_lists import *  # noqa: F403
 from tests.unit.core.queue.test_look import *  # noqa: F403
 from tests.unit.core.queue.test_models import *  # noqa: F403
 from tests.unit.core.queue.test_move import *  # noqa: F403
+from tests.unit.core.queue.test_odd_ends import *  # noqa: F403
 from tests.unit.core.queue.test_order import *  # noqa: F403
 from tests.unit.core.queue.test_place import *  # noqa: F403
 from tests.unit.core.queue.test_reap import *  # noqa: F403

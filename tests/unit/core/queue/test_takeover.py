@@ -77,16 +77,6 @@ def test_a_canceled_leader_that_fails_hands_over(kit):
     assert kit.state(follower) is JobState.QUEUED
 
 
-def test_a_canceled_leader_given_back_stays_for_its_followers(kit):
-    run = kit.running(fingerprint="f")
-    kit.queued(fingerprint="f")
-    kit.store.cancel(run.id)
-
-    kit.store.give_back(run.id, run.token)
-
-    assert kit.state(run.id) is JobState.QUEUED
-
-
 def test_a_follower_outlives_its_leaders_deadline(kit):
     leader, follower = kit.queued(fingerprint="f"), kit.queued(fingerprint="f")
     kit.let_run_out("deadline", leader)
