@@ -40,8 +40,14 @@ export function cell(content, className) {
   return element;
 }
 
+// A name so long that it would leave no room for the rest of a row wraps.
+const NAME_LONG = 24; // characters
+const longClass = (text) => (text.length > NAME_LONG ? 'long' : '');
+
+export const nameCell = (name) => cell(name, longClass(name));
+
 export function rowHead(text, note) {
-  const element = make('th', '', text);
+  const element = make('th', longClass(text), text);
   element.scope = 'row';
   if (note) element.append(make('small', '', note));
   return element;

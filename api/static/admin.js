@@ -1,7 +1,7 @@
 // The operator's page: the whole service, read every two seconds; the admin key stays in this tab.
 import './account_words.js';
 import './admin_words.js';
-import { $, button, cell, fitTables, keep, number, pill, rowHead, toast, told, when, wireSecret } from './account_parts.js';
+import { $, button, cell, fitTables, keep, nameCell, number, pill, rowHead, toast, told, when, wireSecret } from './account_parts.js';
 import { wirePeople, drawPeople, readPeople } from './admin_people.js';
 import { waitingButton, wireWaiting } from './admin_waiting.js';
 import { drawWorkers, seatsOf } from './admin_workers.js';
@@ -93,7 +93,7 @@ function drawLetters(letters) {
     const name = one.prompt.length > 90 ? `${one.prompt.slice(0, 90)}…` : one.prompt;
     const head = rowHead(name, one.reason);
     head.classList.add('prompt');
-    row.append(head, cell(make('span', 'pill pill-failed', one.code)), cell(one.tenant), cell(number(one.attempts), 'num'), cell(when(one.died_at)),
+    row.append(head, cell(make('span', 'pill pill-failed', one.code)), nameCell(one.tenant), cell(number(one.attempts), 'num'), cell(when(one.died_at)),
       cell(button(say('requeue'), () => requeue(one), { label: say('requeueOf', { name }) }), 'end'));
     return row;
   });
@@ -120,7 +120,7 @@ function drawHooks(hooks) {
     const note = one.endpoint_disabled_because ? say('hookOff', { reason: one.endpoint_disabled_because }) : one.type;
     const head = rowHead(one.url ?? one.endpoint_id, note);
     head.classList.add('prompt');
-    row.append(head, cell(one.tenant), cell([String(one.status || say('noAnswer')), ...(one.error ? [make('span', 'note', ` ${one.error.slice(0, 60)}`)] : [])]), cell(number(one.attempts), 'num'), cell(one.next_attempt_at ? when(one.next_attempt_at) : say('givenUp')));
+    row.append(head, nameCell(one.tenant), cell([String(one.status || say('noAnswer')), ...(one.error ? [make('span', 'note', ` ${one.error.slice(0, 60)}`)] : [])]), cell(number(one.attempts), 'num'), cell(one.next_attempt_at ? when(one.next_attempt_at) : say('givenUp')));
     return row;
   });
 }
