@@ -50,7 +50,7 @@ def test_such_a_leader_is_no_dead_letter_when_its_time_is_over(kit):
 
 
 def test_giving_a_canceled_leader_back_twice_hands_over_once(kit):
-    run, [heir, other] = given_back(kit)
+    run, _ = given_back(kit)
     before = kit.snapshot()
 
     kit.store.give_back(run.id, run.token)
