@@ -147,6 +147,7 @@ def test_what_waits_for_the_storage_is_not_ahead_in_the_queue(kit):
     waiting = kit.queued()
 
     def eta():
+        kit.redis.delete(f"{PREFIX}pace")  # what this run itself measured
         kit.redis.hset(f"{PREFIX}pace", mapping={"run_ms": 1, "gap_ms": 1000, "ends": 1})
         return kit.store.queue_place(kit.job(waiting)).eta_seconds
 
