@@ -7,6 +7,7 @@ import { isGone } from './zip.js';
 
 const $ = (id) => document.getElementById(id);
 const dialog = $('viewer');
+const OF_THE_FILE = ['download', 'copy-picture', 'copy-link']; // what a picture that is gone can not do
 let shown = null, isMissing = false;
 let hooks = {};
 
@@ -63,6 +64,9 @@ function tellMissing(words) {
   $('viewer-missing').textContent = words;
   $('viewer-missing').hidden = !words;
   $('viewer-image').hidden = Boolean(words);
+  const acts = OF_THE_FILE.map($);
+  if (isMissing && acts.includes(document.activeElement)) $('viewer-close').focus();
+  for (const act of acts) act.hidden = isMissing;
 }
 
 // The picture could not be loaded: the service knows whether it is gone.

@@ -10,6 +10,7 @@ from tests.integration.page.conftest import ask
 
 JOB = ".card:not([data-status=unsent])"
 DONE = ".card[data-status=succeeded]"
+GONE = "This picture is gone: it expired, or it was deleted."
 BACK = "() => document.dispatchEvent(new Event('visibilitychange'))"
 
 
@@ -68,24 +69,47 @@ def test_what_was_deleted_elsewhere_is_gone_when_one_comes_back(pictures, live, 
 
 
 def test_a_picture_that_was_deleted_elsewhere_says_so_and_its_card_goes(pictures, live, parts):
-    pictures.context.grant_permissions(["clipboard-read", "clipboard-write"])
     delete_elsewhere(parts, live, "second")
 
     pictures.locator(f"{DONE} .card-open").nth(1).click()
 
-    gone = "This picture is gone: it expired, or it was deleted."
-    expect(pictures.locator("#viewer-missing")).to_have_text(gone)
+    expect(pictures.locator("#viewer-missing")).to_have_text(GONE)
     expect(pictures.locator("#viewer-image")).to_be_hidden()
-    pictures.get_by_role("button", name="Copy picture").click()
-    expect(pictures.locator("#no-copy")).to_be_hidden()
+    for act in ("#download", "#copy-picture", "#copy-link"):
+        expect(pictures.locator(act)).to_be_hidden()
     pictures.keyboard.press("ArrowRight")
     expect(pictures.locator("#viewer-missing")).to_be_hidden()
     expect(pictures.locator("#viewer-image")).to_be_visible()
+    expect(pictures.locator("#download")).to_be_visible()
     pictures.keyboard.press("ArrowLeft")
-    expect(pictures.locator("#viewer-missing")).to_have_text(gone)
+    expect(pictures.locator("#viewer-missing")).to_have_text(GONE)
     pictures.keyboard.press("Escape")
     expect(pictures.locator(".card-text")).to_have_text(["first", "third"])
     expect(pictures.locator(".card-open").nth(1)).to_be_focused()
+
+
+def test_copying_a_picture_that_was_deleted_meanwhile_says_that_it_is_gone(pictures, live, parts):
+    pictures.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    pictures.locator(f"{DONE} .card-open").nth(1).click()
+    pictures.wait_for_function("() => document.getElementById('viewer-image').naturalWidth > 0")
+    delete_elsewhere(parts, live, "second")
+    pictures.route("**/i/*.png", lambda route: route.continue_())  # without the browser's cache, which has it still
+
+    pictures.get_by_role("button", name="Copy picture").click()
+
+    expect(pictures.locator("#viewer-missing")).to_have_text(GONE)
+    expect(pictures.locator("#no-copy")).to_be_hidden()
+    expect(pictures.locator("#viewer-close")).to_be_focused()
+
+
+def test_a_picture_that_can_not_be_fetched_now_is_not_said_to_be_gone(pictures):
+    pictures.route("**/i/*.png", lambda route: route.abort())
+
+    pictures.locator(f"{DONE} .card-open").nth(1).click()
+
+    expect(pictures.locator("#viewer-missing")).to_contain_text("No answer from the service")
+    pictures.keyboard.press("Escape")
+    expect(pictures.locator(DONE)).to_have_count(3)
 
 
 def test_deleting_what_was_deleted_elsewhere_is_no_fault(pictures, live, parts):
