@@ -266,13 +266,11 @@ class JobStore(JobReader):
 
     def cancel(self, job_id: str) -> JobState | None:
         """Stop a job for its owner; the state it is in now (RUNNING: asked to stop), None if unknown."""
-        state = self._scripts.run("cancel", job_id)
-        return JobState(state) if state else None
+        return self.cancel_many([job_id])[0]
 
     def cancel_many(self, ids: Sequence[str]) -> list[JobState | None]:
         """As `cancel`, of many: an answer for each, in their order."""
-        states = self._run_for_each("cancel", ids)
-        return [JobState(state) if state else None for state in states]
+        return [JobState(state) if state else None for state in self._run_for_each("cancel", ids)]
 
     def move(self, job_id: str, *, to_front: bool) -> JobState | None:
         """Put a waiting job before or behind the others of its tenant's lane.
@@ -317,18 +315,17 @@ class JobStore(JobReader):
 
     def remove(self, job_id: str) -> bool:
         """Forget an ended job; `was_removed` knows it for 30 days. False if it has not ended or is unknown."""
-        return bool(self._scripts.run("remove", job_id, TOMBSTONE_SECONDS * 1000))
+        return self.remove_many([job_id]) == 1
 
     def remove_many(self, ids: Sequence[str]) -> int:
         """As `remove`, of many: how many are gone."""
         return sum(bool(answer) for answer in self._run_for_each("remove", ids, TOMBSTONE_SECONDS * 1000))
 
-    def _run_for_each(self, script: str, ids: Sequence[str], *more: Any) -> list[Any]:
-        """The answers of a script to each id, asked in portions so that nobody else waits long for the server."""
+    def _run_for_each(self, script: str, ids: Sequence[str], *before: Any) -> list[Any]:
+        """The script's answer for each id, asked in portions so that nobody else waits long for the server."""
         answers: list[Any] = []
         for first in range(0, len(ids), ASKED_AT_ONCE):
-            portion = ids[first : first + ASKED_AT_ONCE]
-            answers += self._scripts.run_all([(script, (job_id, *more)) for job_id in portion])
+            answers += self._scripts.run(script, *before, *ids[first : first + ASKED_AT_ONCE])
         return answers
 
     def heartbeat(self, worker: WorkerInfo) -> None:

@@ -53,8 +53,7 @@ class Retention:
         """One portion of pictures and of records; whether more may be due."""
         expired, records = self._store.expire(AT_ONCE)
         self.expired += expired
-        for job_id in records:
-            self._store.remove(job_id)
+        self._store.remove_many(records)
         return max(expired, len(records)) >= AT_ONCE
 
     def _empty_trash(self) -> bool:

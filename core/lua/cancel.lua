@@ -1,10 +1,16 @@
--- Stop a job for its owner. ARGV: id. Answer: the state it is in now (RUNNING: asked to stop), or nil if unknown.
-local job = read_job(ARGV[1])
-if not job then return false end
-if TERMINAL[job.state] then return job.state end
-if job.state == 'RUNNING' then
-  if redis.call('HSETNX', job_key(job.id), 'cancel', 1) == 1 then emit_status(job.id, 'canceling') end
-  return 'RUNNING'
+-- Stop jobs for their owner. ARGV: ids. Answer: for each the state it is in now (RUNNING: asked to stop), nil if unknown.
+local function stop(id)
+  local job = read_job(id)
+  if not job then return false end
+  if TERMINAL[job.state] then return job.state end
+  if job.state == 'RUNNING' then
+    if redis.call('HSETNX', job_key(job.id), 'cancel', 1) == 1 then emit_status(job.id, 'canceling') end
+    return 'RUNNING'
+  end
+  cancel_as_leader(job)
+  return 'CANCELED'
 end
-cancel_as_leader(job)
-return 'CANCELED'
+
+local answer = {}
+for index, id in ipairs(ARGV) do answer[index] = stop(id) end
+return answer
