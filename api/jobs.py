@@ -210,8 +210,7 @@ def cancel(path: schema.JobPath) -> Response:
 def cancel_many(body: schema.CancelMany) -> Response:
     parts = services()
     chosen = [_find_named(job_id) for job_id in dict.fromkeys(body.ids)]
-    for job in chosen:
-        parts.jobs.cancel(job.id)
+    parts.jobs.cancel_many([job.id for job in chosen])
     found = parts.jobs.get_many([job.id for job in chosen])
     shown = job_objects(parts, [job for job in found if job is not None])
     return jsonify({"object": "list", "data": shown, "has_more": False, "next_cursor": None})

@@ -305,9 +305,9 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "too_many_streams": (
         (
-            "{count} streams and waiting calls of yours are open; what is left is for others. Close some, or poll GET "
-            "/v1/jobs/{{id}} without ?wait.",
-            "您已打开 {count} 个事件流和等待中的调用，其余的留给他人。请关闭一部分，"
+            "You hold {count} of the {most} places for streams and waiting calls; what is left is for others. Close "
+            "some, or poll GET /v1/jobs/{{id}} without ?wait.",
+            "事件流和等待中的调用共有 {most} 个位置，您已占用 {count} 个，其余的留给他人。请关闭一部分，"
             "或轮询 GET /v1/jobs/{{id}}（不带 ?wait）。",
         ),
     ),

@@ -62,8 +62,8 @@ class LongWaits:
             )
         if own and own >= HELD_PER_FREE * (free - 1):
             raise TooManyStreams(
-                f"{own} streams and waiting calls of yours are open; what is left is for others. Close some, or poll "
-                "GET /v1/jobs/{id} without ?wait.",
+                f"You hold {own} of the {self._most} places for streams and waiting calls; what is left is for others. "
+                "Close some, or poll GET /v1/jobs/{id} without ?wait.",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
 
