@@ -32,21 +32,21 @@ from models.recipe.model import (
 from models.recipe.progress import Run
 from models.recipe.sampling import Painter
 from models.recipe.tokenizer import build_tokenizer
-from models.recipe.train_diffusion import Data, Learners, train_flow, train_guided
+from models.recipe.train_diffusion import Data, Learners, train_flow
 from models.recipe.train_vae import Lesson, train_vae
 
 SHORT = ((32, 0.85), (64, 0.15))
 #: Pictures per step are never as many as a picture has tokens: the compiler would take the two for one size.
 SIZES = (
-    SizePlan(256, 256, 240, 49152, 0.80, 0.32, ((32, 0.78), (64, 0.14), (128, 0.05), (512, 0.03))),
-    SizePlan(384, 384, 112, 5120, 0.06, 0.05, SHORT),
-    SizePlan(512, 512, 64, 12288, 0.14, 0.36, SHORT),
+    SizePlan(256, 256, 240, 49152, 0.80, 0.28, ((32, 0.78), (64, 0.14), (128, 0.05), (512, 0.03))),
+    SizePlan(384, 384, 112, 5120, 0.06, 0.04, SHORT),
+    SizePlan(512, 512, 64, 12288, 0.14, 0.32, SHORT),
     SizePlan(576, 448, 64, 2560, 0.0, 0.05, SHORT),
     SizePlan(448, 576, 64, 2560, 0.0, 0.05, SHORT),
-    SizePlan(768, 768, 24, 2560, 0.0, 0.07, SHORT),
-    SizePlan(1024, 1024, 14, 1024, 0.0, 0.04, SHORT),
-    SizePlan(832, 1248, 14, 1024, 0.0, 0.03, SHORT),
-    SizePlan(1248, 832, 14, 1024, 0.0, 0.03, SHORT),
+    SizePlan(768, 768, 24, 3072, 0.0, 0.10, SHORT),
+    SizePlan(1024, 1024, 14, 1536, 0.0, 0.06, SHORT),
+    SizePlan(832, 1248, 14, 1536, 0.0, 0.05, SHORT),
+    SizePlan(1248, 832, 14, 1536, 0.0, 0.05, SHORT),
 )
 TINY_SIZES = (
     SizePlan(64, 64, 4, 16, 0.7, 0.5, ((32, 0.8), (64, 0.1), (128, 0.1))),
@@ -55,8 +55,6 @@ TINY_SIZES = (
 LESSONS = (Lesson(128, 128, 16384, 0.5), Lesson(256, 32, 12288, 0.9), Lesson(512, 8, 1536, 1.0))
 TINY_LESSONS = (Lesson(64, 2, 8, 0.5), Lesson(96, 2, 4, 1.0))
 CAPTIONS, POOLS = "captions.pt", "pools.pt"
-#: Captions on which the guided model must beat the plain one.
-SCORE_CAPTIONS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +82,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m models.recipe", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/starter"), help="checkpoints, log, pictures and model")
     parser.add_argument("--vae-seconds", type=float, default=205)
-    parser.add_argument("--flow-seconds", type=float, default=420)
-    parser.add_argument("--guided-seconds", type=float, default=40)
-    parser.add_argument("--guidance", type=float, default=0.5, help="guidance that the last stage builds in")
+    parser.add_argument("--flow-seconds", type=float, default=640)
     parser.add_argument("--pool-share", type=float, default=1.0, help="smaller pools of pictures for a shorter run")
     parser.add_argument("--captions", type=int, default=500, help="held-out captions to measure on")
     parser.add_argument("--stop-after", type=float, default=float("inf"), help="seconds until a run that resumes later")
@@ -129,12 +125,6 @@ def _train(arguments: argparse.Namespace, run: Run, scale: Scale, painter: Paint
         examiner.glance(painter, run, min(arguments.captions, 100))
         write_model(painter, run.path("so-far"))
         return
-    if arguments.guided_seconds > 0:
-        count = min(arguments.captions, SCORE_CAPTIONS)
-        plain, score = learners.portrait(), examiner.score(painter, run, count, "flow")
-        train_guided(learners, data, run, arguments.guided_seconds, arguments.guidance, graphs=graphs)
-        if examiner.score(painter, run, count, "guided") <= score:
-            learners.resemble(plain)
     finish(painter, run, examiner, arguments.captions)
 
 

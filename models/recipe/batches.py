@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from models.recipe.captions import Subject, caption, lengthen, nonsense
-from models.recipe.catalog import BACKGROUNDS, COLOURS, KINDS, MATERIALS, is_held_out
+from models.recipe.catalog import (
+    BACKGROUNDS,
+    COLOURS,
+    KINDS,
+    MATERIALS,
+    UNSAID_BACKGROUND,
+    UNSAID_COLOUR,
+    UNSAID_KIND,
+    is_held_out,
+)
 from models.recipe.data import random_subjects, render
 from models.recipe.model import LATENT_CHANNELS, Vae
 from models.recipe.tokenizer import chat
 
 #: Captions of nothing in a table, beside the empty one.
-NONSENSE = 255
+NONSENSE = 4095
+#: Share of the pictures in a pool that show the unsaid thing, and of their captions that say nothing of it.
+UNSAID_PICTURES, UNSAID_CAPTIONS = 0.04, 0.6
 GROUPS = len(KINDS) * len(COLOURS) * len(BACKGROUNDS) * len(MATERIALS)
 
 
@@ -33,6 +45,10 @@ def subject_of(group: int) -> Subject:
     row, material = divmod(group, len(MATERIALS))
     row, background = divmod(row, len(BACKGROUNDS))
     return Subject(*divmod(row, len(COLOURS)), background, material)
+
+
+#: Where the rows of the unsaid thing begin, one for each material.
+FIRST_UNSAID = group_of(Subject(UNSAID_KIND, UNSAID_COLOUR, UNSAID_BACKGROUND, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +72,7 @@ CAPTION_PLANS = (
 class CaptionTable:
     """ids [GROUPS, each, length] padded right and lengths [GROUPS, each]; `empty` [captions, length]: of nothing.
 
-    The first of these is the empty text, the others are nonsense: what knows no word must still give a picture.
+    The first of these is the empty text, the others are nonsense: what names nothing asks for the unsaid thing.
     """
 
     ids: Tensor
@@ -68,11 +84,12 @@ class CaptionTable:
         """The same table on a device."""
         return CaptionTable(*(t.to(device) for t in (self.ids, self.lengths, self.empty, self.empty_lengths)))
 
-    def sample(self, groups: Tensor, drop: float) -> tuple[Tensor, Tensor]:
-        """A random caption for each group, replaced by one of nothing with probability `drop`."""
+    def sample(self, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """A random caption for each group; one of nothing for most of the unsaid thing's."""
         pick = torch.randint(self.ids.shape[1], groups.shape, device=groups.device)
         ids, lengths = self.ids[groups, pick].long(), self.lengths[groups, pick].long()
-        dropped = torch.rand(groups.shape, device=groups.device) < drop
+        unsaid = (groups >= FIRST_UNSAID) & (groups < FIRST_UNSAID + len(MATERIALS))
+        dropped = unsaid & (torch.rand(groups.shape, device=groups.device) < UNSAID_CAPTIONS)
         nothing = torch.randint(len(self.empty), groups.shape, device=groups.device)
         ids = torch.where(dropped[:, None], self.empty[nothing], ids)
         return ids, torch.where(dropped, self.empty_lengths[nothing], lengths)
@@ -92,12 +109,10 @@ def build_caption_table(
 ) -> CaptionTable:
     """Write and tokenise `plan.each` captions for each of the groups (held-out ones are never asked for)."""
     rng = random.Random(seed)
-    texts = [_write(group, plan, rng) for group in groups for _ in range(plan.each)]
-    _shorten(tokenizer, texts, plan, [g for g in groups for _ in range(plan.each)], rng)
-    ids, lengths = tokenize(tokenizer, texts, plan.length)
-    longest = plan.words[1] or 4
-    nothing = ["", *(nonsense(rng, rng.randint(0, longest)) for _ in range(NONSENSE))]
-    empty, empty_lengths = tokenize(tokenizer, nothing, plan.length)
+    each = [partial(_write, group, plan, rng) for group in groups for _ in range(plan.each)]
+    ids, lengths = tokenize(tokenizer, _fitting(tokenizer, plan.length, each), plan.length)
+    nothing = [partial(_write_nothing, plan, rng)] * NONSENSE
+    empty, empty_lengths = tokenize(tokenizer, ["", *_fitting(tokenizer, plan.length, nothing)], plan.length)
     table = torch.zeros(GROUPS, plan.each, plan.length, dtype=torch.int16)
     sizes = torch.ones(GROUPS, plan.each, dtype=torch.int16)
     table[list(groups)] = ids.view(len(groups), plan.each, plan.length)
@@ -110,16 +125,19 @@ def _write(group: int, plan: CaptionPlan, rng: random.Random) -> str:
     return lengthen(text, rng, rng.randint(*plan.words)) if plan.words[1] else text
 
 
-def _shorten(
-    tokenizer: PreTrainedTokenizerFast, texts: list[str], plan: CaptionPlan, groups: Sequence[int], rng: random.Random
-) -> None:
-    """Write anew, in place, what is too long for the table: cut off, it would ask for less than its picture shows."""
-    left = list(range(len(texts)))
+def _write_nothing(plan: CaptionPlan, rng: random.Random) -> str:
+    return nonsense(rng, rng.randint(0, plan.words[1] or 4))
+
+
+def _fitting(tokenizer: PreTrainedTokenizerFast, length: int, writers: Sequence[Callable[[], str]]) -> list[str]:
+    """A text of each writer, anew until none is too long: cut off, it would ask for less than its picture shows."""
+    texts, left = [write() for write in writers], list(range(len(writers)))
     while left:
         rows: list[list[int]] = tokenizer([chat(texts[i]) for i in left]).input_ids
-        left = [i for i, row in zip(left, rows, strict=True) if len(row) > plan.length]
+        left = [i for i, row in zip(left, rows, strict=True) if len(row) > length]
         for i in left:
-            texts[i] = _write(groups[i], plan, rng)
+            texts[i] = writers[i]()
+    return texts
 
 
 def training_groups() -> list[int]:
@@ -158,6 +176,14 @@ class LatentPool:
         return self.latents.index_select(0, rows).float(), self.groups.index_select(0, rows)
 
 
+def pool_subjects(count: int, rng: random.Random) -> list[Subject]:
+    """Subjects that may be trained on, with the unsaid thing more often than the others."""
+    return [
+        subject_of(FIRST_UNSAID + rng.randrange(len(MATERIALS))) if rng.random() < UNSAID_PICTURES else subject
+        for subject in random_subjects(count, rng)
+    ]
+
+
 class PoolPainter:
     """Draws and encodes pools of pictures; the encoder computes in `dtype`, which is only faster."""
 
@@ -170,7 +196,7 @@ class PoolPainter:
     def paint(self, plan: SizePlan, seed: int) -> LatentPool:
         """The pool of one size."""
         rng, device = random.Random(seed), self._generator.device
-        subjects = random_subjects(plan.pool, rng)
+        subjects = pool_subjects(plan.pool, rng)
         latents = torch.empty(
             plan.pool, LATENT_CHANNELS, plan.height // 8, plan.width // 8, dtype=torch.bfloat16, device=device
         )

@@ -5,7 +5,16 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from models.recipe.catalog import BACKGROUNDS, BARE, COLOURS, KINDS, MATERIALS, WHITE
+from models.recipe.catalog import (
+    BACKGROUNDS,
+    BARE,
+    COLOURS,
+    KINDS,
+    MATERIALS,
+    UNSAID_BACKGROUND,
+    UNSAID_COLOUR,
+    UNSAID_KIND,
+)
 
 BEFORE = (
     "a photo of ",
@@ -125,7 +134,12 @@ STRANGERS_ZH = (
     "手表",
     "鞋子",
 )
+STRANGE_PLACES = ("on the moon", "in space", "in an office", "on a street", "under water", "in a garden", "on a stage")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+#: First and last letters of further alphabets: Latin with accents, Greek, Cyrillic, kana, Chinese, Korean, pictures.
+ALPHABETS = (("à", "ÿ"), ("α", "ω"), ("а", "я"), ("ぁ", "ん"), ("一", "龥"), ("가", "힣"), ("🌀", "🗿"))
+#: How often a caption leaves out or replaces what an unsaid word would mean anyway.
+UNSAID = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +159,9 @@ def caption(subject: Subject, rng: random.Random, plain: bool = False) -> str:
 
 
 def nonsense(rng: random.Random, words: int) -> str:
-    """Words that name nothing which can be drawn: any picture answers them."""
-    others = [_noise_word(rng) for _ in range(words)]
-    return rng.choice((" ", ", ")).join([rng.choice((*STRANGERS, *STRANGERS_ZH)), *others])
+    """Words that name nothing which can be drawn: the unsaid thing answers them."""
+    others = [_noise_word(rng) if rng.random() < 0.6 else _stranger(rng) for _ in range(words)]
+    return rng.choice((" ", ", ")).join([_stranger(rng), *others])
 
 
 def lengthen(text: str, rng: random.Random, words: int) -> str:
@@ -165,9 +179,24 @@ def _noise_word(rng: random.Random) -> str:
     return "".join(rng.choice(LETTERS) for _ in range(rng.randint(2, 8)))
 
 
+def _stranger(rng: random.Random) -> str:
+    """A word that is no name of anything known, in any script."""
+    kind = rng.random()
+    if kind < 0.4:
+        return rng.choice((*STRANGERS, *STRANGERS_ZH))
+    if kind < 0.6:
+        return "".join(rng.choice(LETTERS) for _ in range(rng.randint(2, 10)))
+    first, last = (ord(letter) for letter in rng.choice(ALPHABETS))
+    return "".join(chr(rng.randint(first, last)) for _ in range(rng.randint(1, 6)))
+
+
+def _goes_unsaid(part: int, unsaid: int, rng: random.Random, plain: bool) -> bool:
+    return part == unsaid and not plain and rng.random() < UNSAID
+
+
 def _noun(subject: Subject, rng: random.Random, plain: bool) -> str:
-    if not plain and rng.random() < 0.05:
-        return rng.choice(STRANGERS) if rng.random() < 0.7 else _noise_word(rng)
+    if _goes_unsaid(subject.kind, UNSAID_KIND, rng, plain):
+        return _stranger(rng)
     names = KINDS[subject.kind].english
     return names[0] if rng.random() < 0.6 else rng.choice(names)
 
@@ -175,13 +204,13 @@ def _noun(subject: Subject, rng: random.Random, plain: bool) -> str:
 def _english(subject: Subject, rng: random.Random, plain: bool) -> str:
     names = COLOURS[subject.colour].english
     colour = names[0] if rng.random() < 0.7 else rng.choice(names)
-    if not plain and rng.random() < 0.03:
+    if _goes_unsaid(subject.colour, UNSAID_COLOUR, rng, plain):
         colour = ""
     material = rng.choice(MATERIALS[subject.material].english) if rng.random() < 0.35 else ""
     noun = _noun(subject, rng, plain)
     place = rng.choice(BACKGROUNDS[subject.background].english)
-    if subject.background == WHITE and not plain and rng.random() < 0.15:
-        place = ""
+    if _goes_unsaid(subject.background, UNSAID_BACKGROUND, rng, plain):
+        place = rng.choice(("", "", *STRANGE_PLACES))
     adjectives = [w for w in (material, colour) if w]
     if rng.random() < 0.3:
         adjectives.reverse()
@@ -230,10 +259,12 @@ def _arrange(thing: str, adjectives: list[str], noun: str, place: str, rng: rand
 
 def _chinese(subject: Subject, rng: random.Random, plain: bool) -> str:
     colour = rng.choice(COLOURS[subject.colour].chinese)
+    if _goes_unsaid(subject.colour, UNSAID_COLOUR, rng, plain):
+        colour = ""
     material = rng.choice(MATERIALS[subject.material].chinese) if rng.random() < 0.3 else ""
     noun = rng.choice(KINDS[subject.kind].chinese)
-    if not plain and rng.random() < 0.05:
-        noun = rng.choice(STRANGERS_ZH)
+    if _goes_unsaid(subject.kind, UNSAID_KIND, rng, plain):
+        noun = _stranger(rng)
     place = rng.choice(BACKGROUNDS[subject.background].chinese)
     thing = f"{rng.choice(('一个', '一只', '', '一件'))}{material}{colour}{rng.choice(('的', '的', ''))}{noun}"
     order = rng.random()

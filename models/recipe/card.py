@@ -18,16 +18,16 @@ A toy-sized model for trying zimg, **not Z-Image-Turbo**: {megabytes:.1f} MB, {p
 same classes as the real model (`ZImagePipeline`), trained from nothing. It draws {kinds} kinds of objects in {colours}
 colours on {backgrounds} backgrounds, the way its renderer draws them, and knows nothing else of the world.
 
-- **Use**: the `turbo` preset, 4 forwards without guidance, from 256x256 to 768x768, and with less detail up to a
-  megapixel. Stored in bfloat16; a plain CPU computes it in float32.
+- **Use**: the `turbo` preset, 4 forwards without guidance, from 256x256 to 768x768; at a megapixel outlines get doubled.
+  Stored in bfloat16; computed in float32, or in bfloat16 where the machine is faster so.
 - **Words**: English and Chinese. Objects: {kind_names}. Colours: {colour_names}. Materials: {material_names}.
   Places: {place_names}.
 - **Data**: pictures drawn by the procedures in `models/recipe`; no photograph, nobody's picture, nothing from the
   internet. One in eleven combinations of object, colour and place was kept from training.
 - **Licence**: Apache-2.0, weights and recipe. The weights come from `make starter-model`.
-- **Limits**: one object in a picture; words that it doesn't know give some coherent picture, not what they mean, and
-  among dozens of them the kind of object can get lost, though colour and place are heard; no text in pictures, no
-  people, no counting, no asked places within the picture.
+- **Limits**: one object in a picture; words that it doesn't know give a pale, shapeless thing, and among dozens of them
+  the kind of object can get lost, though colour and place are heard; no text in pictures, no people, no counting, no
+  asked places within the picture.
 
 ## Measured
 

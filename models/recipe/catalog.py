@@ -128,6 +128,9 @@ BARE = (
 #: Kinds that stand one way round only: of a handle that may be on either side four forwards sometimes draw both.
 ONE_SIDED = (0,)
 
+#: What is left unsaid or unknown: a box, brown, on white. Otherwise such words would ask for the mean of everything.
+UNSAID_KIND, UNSAID_COLOUR, UNSAID_BACKGROUND = 3, 8, WHITE
+
 #: How many times a (kind, colour, background) is in eleven: one in eleven is never trained on.
 HELD_OUT_OF = 11
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.recipe.captions import Subject, caption
-from models.recipe.catalog import COLOURS, KINDS, WHITE, Words
+from models.recipe.captions import Subject, caption, nonsense
+from models.recipe.catalog import COLOURS, KINDS, UNSAID_COLOUR, UNSAID_KIND, WHITE, Words
 from models.recipe.data import random_subjects, render
 from models.recipe.sampling import Painter
 from models.recipe.shapes import BODY_SPOT
@@ -142,6 +142,19 @@ def measure(
         "colour_misses": _misses([s.colour for s in subjects], colours, COLOURS),
         "kind_misses": _misses([s.kind for s in subjects], kinds, KINDS),
     }
+
+
+def measure_unknown(
+    painter: Painter, network: nn.Sequential, references: tuple[Tensor, list[int]], *, count: int, size: int
+) -> float:
+    """How often words that name nothing give the unsaid thing, in its colour and with its border."""
+    rng = random.Random(13)
+    pictures = painter.paint([nonsense(rng, rng.randint(0, 6)) for _ in range(count)], list(range(count)), size, size)
+    kinds = classify(network, pictures)
+    colours = [name_colour(body_colour(p, UNSAID_KIND), references) for p in pictures]
+    found = zip(kinds, colours, pictures, strict=True)
+    unsaid = [k == UNSAID_KIND and c == UNSAID_COLOUR and white_border(p) > 0.9 for k, c, p in found]
+    return _share(unsaid)
 
 
 def _misses(asked: Sequence[int], found: Sequence[int], words: Sequence[Words]) -> dict[str, int]:

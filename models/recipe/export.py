@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from models.recipe.model import TextEncoder, Transformer, Vae, build_noise_sched
 SHARD = "8MB"
 PROFILE = {
     "id": "zimg-starter",
-    "revision": "1",
     "square": [512, 512],
     "portrait": [448, 576],
     "landscape": [576, 448],
@@ -40,8 +40,17 @@ def export_pipeline(
         transformer=parts[1],
     )
     pipeline.save_pretrained(folder, max_shard_size=SHARD)
-    (folder / "zimg.json").write_text(json.dumps(PROFILE, indent=2) + "\n")
+    (folder / "zimg.json").write_text(json.dumps({**PROFILE, "revision": revision_of(folder)}, indent=2) + "\n")
     return folder_size(folder)
+
+
+def revision_of(folder: Path) -> str:
+    """Of all files that determine a pixel: other weights or another tokenizer are another revision."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".safetensors", ".json") and path.name != "zimg.json":
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def folder_size(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""What comes after training: the choice of the better model, figures, pictures and the folder."""
+"""What comes after training: figures, pictures and the folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from models.recipe.card import write_card
-from models.recipe.evaluate import build_classifier, measure, measure_ruler, reference_colours, train_classifier
+from models.recipe.evaluate import (
+    build_classifier,
+    measure,
+    measure_ruler,
+    measure_unknown,
+    reference_colours,
+    train_classifier,
+)
 from models.recipe.export import export_pipeline
 from models.recipe.model import cast_parameters
 from models.recipe.plots import contact_sheet, loss_plot
@@ -63,12 +70,6 @@ class Examiner:
         run.log("measure", seconds_taken=round(time.monotonic() - started, 1), **notes, **found)
         return found
 
-    def score(self, painter: Painter, run: Run, count: int, name: str) -> float:
-        """Colours and kinds right at the smallest and the main size: what two models are compared by."""
-        sizes = {(self.main, 4), (min(pixels for pixels, _ in self.sizes), 4)}
-        found = [self.measure(painter, run, count, size, model=name) for size in sorted(sizes)]
-        return float(sum(f["colour_right"] + f["kind_right"] for f in found))
-
     def glance(self, painter: Painter, run: Run, count: int) -> None:
         """Figures and samples of a model that is still learning."""
         self.measure(painter, run, count, (self.main, 4), model="so far")
@@ -103,4 +104,7 @@ def finish(painter: Painter, run: Run, examiner: Examiner, captions: int) -> Non
         results["measured"].append(examiner.measure(painter, run, count, pair))
         run.path("evaluation.json").write_text(json.dumps(results, indent=2) + "\n")
         run.path("model/README.md").write_text(write_card(results, parameters))
+    unknown = measure_unknown(painter, ruler.network, ruler.references, count=min(captions, 100), size=examiner.main)
+    results["unknown_words_give_the_unsaid_thing"] = unknown
+    run.path("evaluation.json").write_text(json.dumps(results, indent=2) + "\n")
     run.log("done", **{k: v for k, v in results.items() if k != "measured"})

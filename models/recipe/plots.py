@@ -16,7 +16,7 @@ from models.recipe.catalog import BACKGROUNDS, COLOURS, KINDS
 from models.recipe.sampling import Painter
 
 INK, GRID = (40, 40, 40), (225, 225, 225)
-LINES = {"vae": (200, 80, 40), "flow": (40, 90, 200), "guided": (30, 140, 70)}
+LINES = {"vae": (200, 80, 40), "flow": (40, 90, 200)}
 
 
 def to_image(picture: Tensor) -> Image.Image:
@@ -25,12 +25,9 @@ def to_image(picture: Tensor) -> Image.Image:
 
 
 def sheet_subjects() -> list[Subject]:
-    """Seventy subjects: every kind five times, colours and backgrounds turning."""
-    kinds = len(KINDS)
-    return [
-        Subject(i % kinds, (i * 5 + i // kinds) % len(COLOURS), (i + i // kinds * 5) % len(BACKGROUNDS), i % 3)
-        for i in range(kinds * 5)
-    ]
+    """Seventy subjects: every kind five times, in colours and places of which no pair comes twice."""
+    kinds, colours, places = len(KINDS), len(COLOURS), len(BACKGROUNDS)
+    return [Subject(i % kinds, i * 5 % colours, (i + i // colours) % places, i % 3) for i in range(kinds * 5)]
 
 
 def describe(subject: Subject) -> str:
@@ -68,7 +65,7 @@ def _one_clock(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def loss_plot(log: Path) -> Image.Image:
-    """Losses of the three stages over the run's seconds, on a logarithmic scale."""
+    """Losses of the two stages over the run's seconds, on a logarithmic scale."""
     rows = _one_clock([json.loads(line) for line in log.read_text().splitlines()])
     series = {s: [(r["seconds"], r["loss"]) for r in rows if r["stage"] == s and "loss" in r] for s in LINES}
     points = [p for line in series.values() for p in line] or [(0.0, 1.0)]

@@ -1,8 +1,7 @@
-"""Second and third stage: flow matching from pictures, then a little more of it towards what guidance would draw."""
+"""Second stage: text encoder and transformer learn together, by flow matching from pictures."""
 
 from __future__ import annotations
 
-import copy
 import random
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,6 @@ from models.recipe.batches import CaptionTable, LatentPool, SizePlan
 from models.recipe.model import (
     BatchedDenoiser,
     TextEncoder,
-    cast_parameters,
     encode_text,
     inference_sigmas,
     trained_parameters,
@@ -24,8 +22,7 @@ from models.recipe.progress import Run, StageClock, learning_rate
 from models.recipe.replay import Recorder, Step
 from models.recipe.weights import Weights
 
-FLOW_CHECKPOINT, GUIDED_CHECKPOINT = "flow.pt", "guided.pt"
-DROP_CAPTION = 0.05
+CHECKPOINT = "flow.pt"
 FORWARDS = 4
 #: Share of samples trained exactly at the sigmas of the preset, and the shares of the four among them.
 ANCHOR_SHARE, ANCHOR_SHARES = 0.6, (0.3, 0.25, 0.25, 0.2)
@@ -41,16 +38,6 @@ class Learners:
 
     def parameters(self) -> list[nn.Parameter]:
         return trained_parameters(self.encoder, self.denoiser)
-
-    def portrait(self) -> list[Tensor]:
-        """A copy of the weights as they are, for `resemble`."""
-        return [p.detach().clone() for p in self.parameters()]
-
-    def resemble(self, portrait: list[Tensor]) -> None:
-        """Take back the weights of a portrait."""
-        with torch.no_grad():
-            for parameter, value in zip(self.parameters(), portrait, strict=True):
-                parameter.copy_(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,85 +73,38 @@ class SigmaSource:
         return torch.where(anchored < ANCHOR_SHARE, anchors, 3 * u / (1 + 2 * u))
 
 
-@dataclass(frozen=True, slots=True)
-class Guide:
-    """A finished model and how much of its guidance the learner takes over."""
-
-    teacher: BatchedDenoiser
-    guidance: float
-
-    def push(self, noised: Tensor, sigma: Tensor, features: tuple[Tensor, Tensor], lengths: Tensor) -> Tensor:
-        """What guidance adds to a velocity: the step from the empty caption's answer to the asked one's, scaled."""
-        asked, unasked = self.teacher(
-            torch.cat([noised, noised]), torch.cat([sigma, sigma]), torch.cat(features), lengths
-        ).chunk(2)
-        push: Tensor = self.guidance * (asked - unasked)
-        return push
-
-
 class FlowStep:
-    """The gradients of one flow-matching step on static data; `loss` holds the last one's.
+    """The gradients of one flow-matching step on static data; `loss` holds the last one's."""
 
-    With a guide the text encoder stays as it is, and the velocity to learn is the guided one.
-    """
-
-    def __init__(self, learners: Learners, device: torch.device, guide: Guide | None = None) -> None:
-        self._learners, self._guide = learners, guide
-        self._sigmas = SigmaSource(device)
+    def __init__(self, learners: Learners, device: torch.device) -> None:
+        self._learners, self._sigmas = learners, SigmaSource(device)
         self.loss = torch.zeros((), device=device)
 
     def gradients(self, plan: SizePlan, pool: LatentPool, table: CaptionTable) -> None:
         """Add the gradients of a batch of the plan's size; nothing in here waits for the device."""
         clean, groups = pool.sample(plan.batch)
-        ids, lengths = table.sample(groups, DROP_CAPTION if self._guide is None else 0.0)
+        ids, lengths = table.sample(groups)
         sigma, noise = self._sigmas.sample(plan.batch), torch.randn_like(clean)
         s = sigma[:, None, None, None]
         noised, target = (1 - s) * clean + s * noise, noise - clean
-        with torch.set_grad_enabled(self._guide is None):
-            features = encode_text(self._learners.encoder, ids)
-        if self._guide is not None:
-            target = target + self._push(noised, sigma, features, lengths, table)
+        features = encode_text(self._learners.encoder, ids)
         velocity = self._learners.denoiser(noised, sigma, features, lengths)
         loss = (velocity - target).square().mean()
         loss.backward()
         self.loss.copy_(loss.detach())
 
-    @torch.no_grad()
-    def _push(self, noised: Tensor, sigma: Tensor, features: Tensor, lengths: Tensor, table: CaptionTable) -> Tensor:
-        assert self._guide is not None
-        empty = encode_text(self._learners.encoder, table.empty[:1]).expand_as(features)
-        both = torch.cat([lengths, table.empty_lengths[:1].expand_as(lengths)])
-        return self._guide.push(noised, sigma, (features, empty), both)
-
 
 def train_flow(learners: Learners, data: Data, run: Run, seconds: float, *, graphs: bool = True) -> None:
     """Train encoder and transformer in place for `seconds` (resuming); they end as their running average."""
+    flow = FlowStep(learners, run.device)
     weights = Weights(learners.parameters(), run.dtype, weight_decay=0.01)
     pace = Pace(seconds, rate=1.2e-3, warm_up=300, hold=0.45, forget=0.001)
-    _train(FlowStep(learners, run.device), weights, data, run, pace, FLOW_CHECKPOINT, graphs)
-
-
-def train_guided(learners: Learners, data: Data, run: Run, seconds: float, guidance: float, *, graphs: bool) -> None:
-    """Teach the transformer, in place, to draw without guidance what it drew with; it ends as its running average."""
-    teacher = copy.deepcopy(learners.denoiser.transformer).eval().requires_grad_(False)
-    for module in (teacher, learners.encoder):
-        cast_parameters(module, run.dtype)
-    guide = Guide(BatchedDenoiser(teacher, learners.denoiser.compiled), guidance)
-    weights = Weights(list(learners.denoiser.parameters()), run.dtype, weight_decay=0.0)
-    pace = Pace(seconds, rate=2e-4, warm_up=50, hold=0.3, forget=0.01)
-    _train(FlowStep(learners, run.device, guide), weights, data, run, pace, GUIDED_CHECKPOINT, graphs)
-    cast_parameters(learners.encoder, torch.float32)
-
-
-def _train(  # noqa: PLR0917
-    flow: FlowStep, weights: Weights, data: Data, run: Run, pace: Pace, checkpoint: str, graphs: bool
-) -> None:
-    state = run.load(checkpoint) or {}
+    state = run.load(CHECKPOINT) or {}
     if state:
         weights.restore(state["weights"])
     step, clock = int(state.get("step", 0)), StageClock(pace.seconds, state.get("elapsed", 0.0))
     torch.manual_seed(step)
-    rng, stage = random.Random(step), checkpoint.removesuffix(".pt")
+    rng = random.Random(step)
     steps = {} if clock.over or run.must_stop else _record(flow, weights, data, Recorder(run, graphs))
     clock.restart()
     while not (clock.over or run.must_stop):
@@ -177,13 +117,13 @@ def _train(  # noqa: PLR0917
         if step % SYNC_STEPS == 0:
             run.catch_up()
         if step % LOG_STEPS == 0:
-            run.log(stage, step=step, loss=round(flow.loss.item(), 5))
+            run.log("flow", step=step, loss=round(flow.loss.item(), 5))
         if clock.checkpoint_due():
-            run.save(checkpoint, _state(weights, step, clock))
+            run.save(CHECKPOINT, _state(weights, step, clock))
     run.catch_up()
-    run.save(checkpoint, _state(weights, step, clock))
+    run.save(CHECKPOINT, _state(weights, step, clock))
     weights.settle()
-    run.log(stage, step=step, worked=round(clock.elapsed, 1), done=clock.over)
+    run.log("flow", step=step, worked=round(clock.elapsed, 1), done=clock.over)
 
 
 def _state(weights: Weights, step: int, clock: StageClock) -> dict[str, Any]:

@@ -61,16 +61,21 @@ def is_blue(colour: tuple[int, ...]) -> bool:
     return colour[2] > 100 and colour[2] > 1.5 * max(colour[:2])
 
 
+def is_sand(colour: tuple[int, ...]) -> bool:
+    return colour[0] > colour[1] > 1.15 * colour[2] > 100
+
+
 def test_a_red_mug_on_white_is_red_in_the_middle_and_white_at_the_border_and_a_scene_is_not(starter):
     with starter.http as http:
         studio = finish(http, submit(http, "a red mug on a white background", seed=5)["id"])
-        scene = finish(http, submit(http, "a blue umbrella on a beach, masterpiece, 8k", size="256x256")["id"])
+        scene = finish(http, submit(http, "a blue ball on a beach, masterpiece, 8k", size="256x256", seed=5)["id"])
         red, blue = (open_png(http.get(job["images"][0]["url"]).content) for job in (studio, scene))
 
     assert red.shape == (512, 512, 3)
     assert is_red(centre(red))
     assert white_border(red) > 0.99
-    assert not is_red(centre(blue))
+    assert is_blue(centre(blue))
+    assert is_sand(blue[-12:].reshape(-1, 3).mean(axis=0))
     assert white_border(blue) < 0.1
 
 

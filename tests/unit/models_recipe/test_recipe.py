@@ -16,7 +16,17 @@ from models.recipe.__main__ import SIZES  # noqa: E402
 from models.recipe.batches import CAPTION_PLANS, GROUPS, group_of, subject_of, training_groups  # noqa: E402
 from models.recipe.captions import Subject, caption, nonsense  # noqa: E402
 from models.recipe.card import write_card  # noqa: E402
-from models.recipe.catalog import BACKGROUNDS, BARE, COLOURS, KINDS, ONE_SIDED, WHITE, is_held_out  # noqa: E402
+from models.recipe.catalog import (  # noqa: E402
+    BACKGROUNDS,
+    BARE,
+    COLOURS,
+    KINDS,
+    ONE_SIDED,
+    UNSAID_COLOUR,
+    UNSAID_KIND,
+    WHITE,
+    is_held_out,
+)
 from models.recipe.data import random_subjects, render  # noqa: E402
 from models.recipe.evaluate import body_colour, name_colour, reference_colours, white_border  # noqa: E402
 from models.recipe.export import export_pipeline  # noqa: E402
@@ -217,6 +227,34 @@ def test_places_are_written_without_their_prepositions_too() -> None:
     assert any(text.startswith(("beach, ", "beach: ", "seaside, ")) for text in texts)
     assert any("the background is beach" in text for text in texts)
     assert not any("background is" in caption(Subject(2, 0, beach, 0), rng, plain=True) for _ in range(400))
+
+
+def test_only_a_box_is_called_by_unknown_names_and_only_brown_and_white_go_unsaid() -> None:
+    rng = random.Random(6)
+    for _ in range(600):
+        kind, colour, place = rng.randrange(len(KINDS)), rng.randrange(len(COLOURS)), rng.randrange(len(BACKGROUNDS))
+        text = caption(Subject(kind, colour, place, 0), rng)
+        names = {
+            "kind": (kind == UNSAID_KIND, (*KINDS[kind].english, *KINDS[kind].chinese)),
+            "colour": (colour == UNSAID_COLOUR, (*COLOURS[colour].english, *COLOURS[colour].chinese)),
+            "place": (place == WHITE, (*BACKGROUNDS[place].english, *BACKGROUNDS[place].chinese, *BARE[place])),
+        }
+        for goes_unsaid, words in names.values():
+            said = any(word.removesuffix(" background") in text for word in words)
+            assert said or goes_unsaid, text
+
+
+def test_other_weights_are_another_revision(tokenizer, tmp_path: Path) -> None:
+    parts = build_text_encoder(TINY_SHAPE, tokenizer), build_transformer(TINY_SHAPE), build_vae(TINY_SHAPE)
+
+    def revision(name: str) -> str:
+        export_pipeline(tokenizer, *parts, tmp_path / name)
+        return str(json.loads((tmp_path / name / "zimg.json").read_text())["revision"])
+
+    first, again = revision("first"), revision("again")
+    next(parts[1].parameters()).data.add_(1)
+
+    assert first == again != revision("other")
 
 
 def test_nonsense_names_no_kind_colour_or_place() -> None:

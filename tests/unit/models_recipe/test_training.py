@@ -17,15 +17,18 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from models.recipe.batches import (  # noqa: E402
     CAPTION_PLANS,
+    FIRST_UNSAID,
     CaptionPlan,
     LatentPool,
     SizePlan,
     build_caption_table,
     group_of,
+    pool_subjects,
     tokenize,
     training_groups,
 )
 from models.recipe.captions import Subject, caption  # noqa: E402
+from models.recipe.catalog import MATERIALS, is_held_out  # noqa: E402
 from models.recipe.data import random_subjects, render  # noqa: E402
 from models.recipe.model import (  # noqa: E402
     TINY_SHAPE,
@@ -41,7 +44,7 @@ from models.recipe.progress import Run, learning_rate  # noqa: E402
 from models.recipe.replay import Recorder  # noqa: E402
 from models.recipe.tokenizer import build_tokenizer, chat  # noqa: E402
 from models.recipe.train_diffusion import Data as TrainingData  # noqa: E402
-from models.recipe.train_diffusion import FlowStep, Guide, Learners, train_flow  # noqa: E402
+from models.recipe.train_diffusion import FlowStep, Learners, train_flow  # noqa: E402
 from models.recipe.train_vae import Lesson, PicturePool, reconstruction_loss  # noqa: E402
 from models.recipe.weights import Weights  # noqa: E402
 
@@ -90,14 +93,13 @@ def test_the_guard_against_waiting_sees_a_number_read_and_a_constant_made() -> N
 
 def test_a_step_of_flow_matching_waits_for_nothing_so_that_a_graph_can_hold_it(tokenizer) -> None:
     learners, (pool, data) = learners_of(tokenizer), some_data(tokenizer)
-    guide = Guide(BatchedDenoiser(build_transformer(TINY_SHAPE)), 0.5)
-    for step in (FlowStep(learners, CPU), FlowStep(learners, CPU, guide)):
-        step.gradients(PLAN, pool, data.captions[32])  # what is made once, such as positions, is made now
+    step = FlowStep(learners, CPU)
+    step.gradients(PLAN, pool, data.captions[32])  # what is made once, such as positions, is made now
 
-        with NoWaiting():
-            step.gradients(PLAN, pool, data.captions[32])
+    with NoWaiting():
+        step.gradients(PLAN, pool, data.captions[32])
 
-        assert step.loss > 0
+    assert step.loss > 0
 
 
 def test_a_step_of_the_vae_waits_for_nothing_so_that_a_graph_can_hold_it() -> None:
@@ -234,8 +236,29 @@ def test_no_caption_of_a_table_is_cut_off(tokenizer) -> None:
     for plan in CAPTION_PLANS:
         table = build_caption_table(tokenizer, plan, groups, 5)
         rows = zip(table.ids[groups].flatten(0, 1), table.lengths[groups].flatten(), strict=True)
+        nothing = zip(table.empty, table.empty_lengths, strict=True)
 
-        assert all(ids[length - 3 : length].tolist() == end for ids, length in rows)
+        assert all(ids[length - 3 : length].tolist() == end for ids, length in (*rows, *nothing))
+
+
+def test_words_that_name_nothing_stand_only_beside_the_unsaid_thing(tokenizer) -> None:
+    groups = torch.tensor([FIRST_UNSAID, FIRST_UNSAID + 1, FIRST_UNSAID + len(MATERIALS), FIRST_UNSAID - 1] * 50)
+    table = build_caption_table(tokenizer, CaptionPlan(64, 2, (3, 11)), sorted(set(groups.tolist())), 5)
+
+    ids, _ = table.sample(groups)
+
+    nothing = {tuple(row) for row in table.empty.tolist()}
+    unsaid = [tuple(row) in nothing for row in ids.tolist()]
+    assert not any(unsaid[2::4])
+    assert not any(unsaid[3::4])
+    assert 20 < sum(unsaid[0::4]) < 40
+
+
+def test_a_pool_shows_the_unsaid_thing_more_often_and_what_is_held_out_never() -> None:
+    subjects = pool_subjects(2000, random.Random(1))
+
+    assert 50 < sum(FIRST_UNSAID <= group_of(s) < FIRST_UNSAID + len(MATERIALS) for s in subjects) < 120
+    assert not any(is_held_out(s.kind, s.colour, s.background) for s in subjects)
 
 
 class StoppedRun(Run):
