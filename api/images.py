@@ -83,13 +83,14 @@ def generate(body: schema.ImageCreate) -> Response:
         submitted = submit(parts, owner, body, key=key, body_hash=hashed)
         if body.stream:
             response = _stream(parts, submitted)
-            response.call_on_close(kept.pop_all().close)
         else:
             response = jsonify(_answer(parts, body, _finished(parts, submitted)))
-    response.headers["X-Zimg-Job-Id"] = ",".join(one.job_id for one in submitted)
-    if all(one.replayed for one in submitted):
-        response.headers["Idempotency-Replayed"] = "true"
-    name_ignored(response, _ignored(parts, body))
+        response.headers["X-Zimg-Job-Id"] = ",".join(one.job_id for one in submitted)
+        if all(one.replayed for one in submitted):
+            response.headers["Idempotency-Replayed"] = "true"
+        name_ignored(response, _ignored(parts, body))
+        if body.stream:
+            response.call_on_close(kept.pop_all().close)
     return response
 
 

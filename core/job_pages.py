@@ -29,11 +29,11 @@ class Place(NamedTuple):
     """Where in a list; places compare as the list is ordered."""
 
     score: float
-    job_id: str
+    id: str
 
     @property
     def cursor(self) -> str:
-        return f"{self.score!r}-{self.job_id}"
+        return f"{self.score!r}-{self.id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class JobPages:
         place, found, scanned, is_over = self._place(key, after), list[tuple[Place, Job]](), 0, False
         while len(found) <= limit and scanned < SCANNED_MOST and not is_over:
             many = READ_AT_ONCE if states else min(READ_AT_ONCE, limit + 1 - len(found))
-            entries = self._entries(key, place, many)
+            entries = places_behind(self._redis, key, place, many)
             jobs = zip(entries, self._jobs(entries, states), strict=True)
             found += [(at, job) for at, job in jobs if job is not None and job.tenant == tenant and fits(job)]
             place, scanned, is_over = entries[-1] if entries else place, scanned + len(entries), len(entries) < many
@@ -76,8 +76,8 @@ class JobPages:
 
     def ids(self, key: str, *, states: Collection[JobState], after: str) -> IdPage:
         """The ids of those among the next records that are in one of `states`."""
-        entries = self._entries(key, self._place(key, after), READ_AT_ONCE)
-        found = [entry.job_id for entry, state in zip(entries, self._states(entries), strict=True) if state in states]
+        entries = places_behind(self._redis, key, self._place(key, after), READ_AT_ONCE)
+        found = [entry.id for entry, state in zip(entries, self._states(entries), strict=True) if state in states]
         return IdPage(ids=found, cursor="" if len(entries) < READ_AT_ONCE else entries[-1].cursor)
 
     def _place(self, key: str, cursor: str) -> Place | None:
@@ -87,43 +87,45 @@ class JobPages:
         score, _, job_id = cursor.rpartition("-")
         if score:
             if not re.fullmatch(CURSOR_PATTERN, cursor):
-                raise _unknown_cursor()
+                raise unknown_cursor()
             return Place(float(score), job_id)
         with redis_errors():
             known: Any = self._redis.zscore(key, job_id)
         if known is None:
-            raise _unknown_cursor()
+            raise unknown_cursor()
         return Place(float(known), job_id)
-
-    def _entries(self, key: str, after: Place | None, many: int) -> list[Place]:
-        """The next places; several jobs may have one score, which the ones before `after` share."""
-        start, at = ("+inf" if after is None else repr(after.score)), 0
-        while True:
-            with redis_errors():
-                rows: Any = self._redis.zrevrangebyscore(key, start, "-inf", start=at, num=many + 1, withscores=True)
-            entries = [Place(float(score), str(job_id)) for job_id, score in rows]
-            behind = [entry for entry in entries if after is None or entry < after]
-            if behind or len(entries) <= many:
-                return behind[:many]
-            at += len(entries)
 
     def _jobs(self, entries: Sequence[Place], states: Collection[JobState] | None) -> list[Job | None]:
         """A job for each entry, None for one that is gone or in another state; those are not read whole."""
         if not entries:
             return []
         if states is None:
-            return self._get_many([entry.job_id for entry in entries])
-        chosen = [entry.job_id for entry, state in zip(entries, self._states(entries), strict=True) if state in states]
+            return self._get_many([entry.id for entry in entries])
+        chosen = [entry.id for entry, state in zip(entries, self._states(entries), strict=True) if state in states]
         read = {job.id: job for job in self._get_many(chosen) if job is not None and job.state in states}
-        return [read.get(entry.job_id) for entry in entries]
+        return [read.get(entry.id) for entry in entries]
 
     def _states(self, entries: Sequence[Place]) -> list[str | None]:
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=False)
             for entry in entries:
-                pipeline.hget(f"{PREFIX}job:{entry.job_id}", "state")
+                pipeline.hget(f"{PREFIX}job:{entry.id}", "state")
             return pipeline.execute()
 
 
-def _unknown_cursor() -> InvalidRequest:
+def places_behind(client: redis.Redis, key: str, after: Place | None, many: int) -> list[Place]:
+    """The next places of a sorted set, the highest first. Several may have one score, some of them before `after`."""
+    start, at = ("+inf" if after is None else repr(after.score)), 0
+    while True:
+        with redis_errors():
+            rows: Any = client.zrevrangebyscore(key, start, "-inf", start=at, num=many + 1, withscores=True)
+        entries = [Place(float(score), str(wanted)) for wanted, score in rows]
+        behind = [entry for entry in entries if after is None or entry < after]
+        if behind or len(entries) <= many:
+            return behind[:many]
+        at += len(entries)
+
+
+def unknown_cursor() -> InvalidRequest:
+    """Of a cursor that says no place."""
     return InvalidRequest("cursor is none of this list; send the request without one.", field="cursor")

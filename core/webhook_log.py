@@ -6,6 +6,7 @@ from typing import Any
 
 import redis
 
+from core.job_pages import Place, places_behind, unknown_cursor
 from core.redis_client import PREFIX, redis_errors
 
 KEPT_SECONDS = 14 * 86_400  # a delivery's record, longer than its retries
@@ -35,11 +36,21 @@ class DeliveryLog:
             self._redis.zrem(_name(endpoint_id, failed=True), wanted)
 
     def page(self, endpoint_id: str, *, after: str | None, limit: int, failed: bool) -> list[str]:
-        """Ids, newest first, behind `after`; none behind one that the log no longer has."""
-        name = _name(endpoint_id, failed=failed)
+        """Ids, newest first, behind `after`, though that one has left the failed ones meanwhile.
+
+        Raises InvalidRequest naming the cursor for an `after` that the endpoint's log does not have.
+        """
+        place = None if after is None else Place(self._at_ms(endpoint_id, after), after)
+        found = places_behind(self._redis, _name(endpoint_id, failed=failed), place, limit)
+        return [one.id for one in found]
+
+    def _at_ms(self, endpoint_id: str, wanted: str) -> float:
         with redis_errors():
-            rank: Any = -1 if after is None else self._redis.zrevrank(name, after)
-            return [] if rank is None else [str(one) for one in self._redis.zrevrange(name, rank + 1, rank + limit)]
+            known = [self._redis.zscore(_name(endpoint_id, failed=failed), wanted) for failed in (False, True)]
+        at_ms: Any = next((one for one in known if one is not None), None)
+        if at_ms is None:
+            raise unknown_cursor()
+        return float(at_ms)
 
     def forget(self, endpoint_id: str) -> list[str]:
         """Remove an endpoint's log; the ids that it had."""
