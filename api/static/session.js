@@ -22,14 +22,19 @@ export async function signOut() {
   location.reload();
 }
 
+const whenSeen = (act) => { if (document.hidden) document.addEventListener('visibilitychange', act, { once: true }); else act(); };
+
 // `onChange` is told who it is now, once this is not whom the tab shows any more, and whether they signed out themselves.
 export function watchSession(onChange) {
-  let looks = 0;
+  let looks = 0, last = null; // whom the tab showed last
 
   async function look(isSignOut) {
     const mine = ++looks;
     const who = await service.session().catch((problem) => (problem.status >= 400 && problem.status < 500 ? NOBODY : null));
-    if (who && mine === looks && who.tenant !== service.shownFor()) onChange(who, isSignOut);
+    if (!who || mine !== looks || who.tenant === service.shownFor()) return;
+    last = service.shownFor() ?? last;
+    onChange(who, isSignOut);
+    if (who.signed_in && last !== null && last !== who.tenant) whenSeen(() => toast(say('nowOf', { name: who.tenant })));
   }
 
   service.onSessionLost(() => look(false));

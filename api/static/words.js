@@ -28,7 +28,7 @@ const EN = {
   zipping: 'Fetching %at of %of', zipMissing: { one: '%n picture is missing from the ZIP: %why', other: '%n pictures are missing from the ZIP: %why' },
   zipNone: 'No ZIP: %why', whySome: '%n %why', whyGone: 'expired or deleted', whyNoAnswer: 'no answer from the service',
   sending: 'Sending', unsent: 'Not sent yet', behind: 'After the one before it', sendsIn: 'Sends by itself in %time', noAnswer: 'No answer from the service', refused: 'Not accepted', edit: 'Edit',
-  announceUnsent: 'Not sent yet, waits: %prompt', sessionEnded: 'Your session has ended. Sign in again.', notReached: 'No answer from the service. Try again.',
+  announceUnsent: 'Not sent yet, waits: %prompt', sessionEnded: 'Your session has ended. Sign in again.', notReached: 'No answer from the service. Try again.', nowOf: 'Somebody else signed in here: this is the account %name now.',
   tooLong: { one: '%n character too many; at most %most are read.', other: '%n characters too many; at most %most are read.' }, pictureGone: 'This picture is gone: it expired, or it was deleted.', pictureLate: 'No answer from the service; the picture could not be loaded.',
 };
 const ZH = {
@@ -50,7 +50,7 @@ const ZH = {
   otherwise: '这里生成的不会是同一张图：%what。', otherModel: '模型用 %ours，不用 %theirs', otherPreset: '预设用 %ours，不用 %theirs',
   drawnWith: '改用模型 %ours 生成：这里已没有 %theirs', listJoin: '；', starsLoading: '正在查找收藏的图片…', zipping: '正在获取第 %at 张，共 %of 张',
   zipMissing: '压缩包缺少 %n 张图片：%why', zipNone: '没有可打包的图片：%why', whySome: '%n 张%why', whyGone: '已过期或被删除', whyNoAnswer: '服务没有回应',
-  sending: '正在提交', unsent: '尚未提交', behind: '排在前一个之后', sendsIn: '%time后自动提交', noAnswer: '服务没有回应', refused: '未被接受', edit: '修改', announceUnsent: '尚未提交，等待中：%prompt', sessionEnded: '会话已结束，请重新登录。', notReached: '服务没有回应，请重试。',
+  sending: '正在提交', unsent: '尚未提交', behind: '排在前一个之后', sendsIn: '%time后自动提交', noAnswer: '服务没有回应', refused: '未被接受', edit: '修改', announceUnsent: '尚未提交，等待中：%prompt', sessionEnded: '会话已结束，请重新登录。', notReached: '服务没有回应，请重试。', nowOf: '此浏览器已由他人登录：现在显示账户 %name。',
   tooLong: '超出 %n 个字符，最多读取 %most 个。', pictureGone: '这张图片已不存在：已过期或被删除。', pictureLate: '服务没有回应，无法加载图片。',
 };
 

@@ -56,6 +56,7 @@ def test_a_prompt_of_one_is_not_drawn_in_the_others_session(shop, inviting_api, 
     ask(shop, "the shop's secret")
 
     expect(shop.locator(".card-text")).to_have_text(["cafe's picture"])
+    expect(shop.locator("#toast")).to_have_text("Somebody else signed in here: this is the account cafe now.")
     expect(shop.locator("#prompt")).to_have_value("")
     assert (prompts(parts, "cafe"), prompts(parts, "shop")) == (["cafe's picture"], ["shop's picture"])
     assert "secret" not in shop.evaluate("() => JSON.stringify(localStorage)")
@@ -128,6 +129,7 @@ def test_a_sign_in_in_one_tab_is_the_others_too(shop, inviting_api, parts, keys)
 
     expect(shop.locator("#sign-in")).to_be_hidden()
     expect(shop.locator(".card-text")).to_have_text(["cafe's picture"])
+    expect(shop.locator("#toast")).to_have_text("Somebody else signed in here: this is the account cafe now.")
 
 
 def test_an_answer_that_was_on_its_way_to_one_is_not_shown_to_the_other(shop, inviting_api, parts, keys):
