@@ -13,7 +13,8 @@ from api.context import Services, services, tenant
 from api.openapi_parts import ACCOUNT, ADMIN_SECURITY, SECURITY, problems, routes
 from api.sessions import COOKIE, SESSION_SECONDS, close_session, open_session
 from core.errors import NotFound, Unauthenticated
-from scheduler.tenants import ApiKey
+from scheduler.quota import MOST
+from scheduler.tenants import NO_LIMIT, ApiKey
 
 keys = routes("keys", ACCOUNT, ADMIN_SECURITY)
 keys.before_request(require_admin)
@@ -42,6 +43,14 @@ class KeyCreate(schema.Exact):
         Annotated[StrictInt, Field(ge=60, le=10 * 366 * 86_400), schema.WHOLE] | None,
         Field(description="Seconds; never if absent."),
     ] = None
+    daily_units: Annotated[
+        Annotated[StrictInt, Field(ge=0, le=MOST), schema.WHOLE] | None,
+        Field(description="Pictures a day (UTC) by this key alone; as many as its account may draw if absent."),
+    ] = None
+    burst: Annotated[
+        Annotated[StrictInt, Field(ge=1, le=MOST), schema.WHOLE] | None,
+        Field(description="Pictures at once by this key alone; as many as its account may draw if absent."),
+    ] = None
 
 
 class KeyPath(BaseModel):
@@ -63,6 +72,8 @@ class KeyObject(BaseModel):
     last_used_at: int | None
     expires_at: int | None
     revoked_at: int | None
+    daily_units: Annotated[int | None, Field(description="Its own limit of pictures a day, if it has one.")]
+    burst: Annotated[int | None, Field(description="Its own limit of pictures at once, if it has one.")]
 
 
 class NewKeyObject(KeyObject):
@@ -118,7 +129,14 @@ class UsageObject(BaseModel):
 @keys.post("/v1/keys", summary="Make a key (admin)", responses={201: NewKeyObject, **problems(415)})
 def create(body: KeyCreate) -> Response:
     expires_ms = services().tenants.now_ms() + body.expires_in * 1000 if body.expires_in else 0
-    key, made = services().tenants.create_key(body.tenant, label=body.label, is_admin=body.admin, expires_ms=expires_ms)
+    key, made = services().tenants.create_key(
+        body.tenant,
+        label=body.label,
+        is_admin=body.admin,
+        expires_ms=expires_ms,
+        daily_units=NO_LIMIT if body.daily_units is None else body.daily_units,
+        burst=NO_LIMIT if body.burst is None else body.burst,
+    )
     return make_response(jsonify({**key_object(made), "key": key}), 201)
 
 
@@ -223,4 +241,6 @@ def key_object(key: ApiKey) -> dict[str, Any]:
         last_used_at=key.last_used_ms // 1000 or None,
         expires_at=key.expires_ms // 1000 or None,
         revoked_at=key.revoked_ms // 1000 or None,
+        daily_units=None if key.daily_units == NO_LIMIT else key.daily_units,
+        burst=None if key.burst == NO_LIMIT else key.burst,
     ).model_dump()

@@ -74,6 +74,7 @@ ADVICE: dict[str, tuple[str, str]] = {
         "请修改提示词后重发。",
     ),
     "This call asks for {count} pictures, and this account may draw {most} a day": _SEND_LESS,
+    "This call asks for {count} pictures, and this key may draw {most} a day": _SEND_LESS,
     "This call asks for {count} pictures, and of this account {most} may wait": _SEND_LESS,
     "This call asks for {count} pictures, and {most} may wait here": _SEND_LESS,
     "This service was started without an admin key (ZIMG_ADMIN_KEY).": (

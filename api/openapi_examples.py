@@ -47,6 +47,7 @@ BATCH: dict[str, Any] = {
 KEY: dict[str, Any] = {
     "id": SHA256, "object": "key", "tenant": "shop-1", "label": "till", "hint": "x9Qp", "admin": False,
     "created_at": BEGUN, "last_used_at": None, "expires_at": None, "revoked_at": None,
+    "daily_units": 100, "burst": None,
 }  # fmt: skip
 NEW_KEY = {**KEY, "key": "zimg_" + "0" * 39 + "x9Qp"}
 ENDPOINT: dict[str, Any] = {

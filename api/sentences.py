@@ -44,6 +44,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ("{name} leads to an internal address", "{name} 指向内部地址"),
         ("weight must be from {least} to {most}.", "weight 须在 {least} 到 {most} 之间。"),
         ("burst must be 1 or more.", "burst 须不小于 1。"),
+        ("{name} of a key may be at most its account's, {most}.", "密钥的 {name} 不能大于其账户的 {most}。"),
         (
             "burst_per_second must be larger: a whole burst would take more than a century to come back.",
             "burst_per_second 须更大：否则整个 burst 要一百多年才能恢复。",
@@ -157,6 +158,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         (
             "This call asks for {count} pictures, and this account may draw {most} a day",
             "本次请求 {count} 张图片，而该账户每天可绘制 {most} 张",
+        ),
+        (
+            "This call asks for {count} pictures, and this key may draw {most} a day",
+            "本次请求 {count} 张图片，而该密钥每天可绘制 {most} 张",
         ),
         (
             "This call asks for {count} pictures, and of this account {most} may wait",
@@ -292,6 +297,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     "quota_exceeded": (
+        (
+            "This key's {units} units of the day are used or reserved; they return at 00:00 UTC.",
+            "该密钥今日的 {units} 张额度已用完或已预留，将于 00:00 UTC 恢复。",
+        ),
         (
             "The day's {units} units are used or reserved; they return at 00:00 UTC.",
             "今日的 {units} 张额度已用完或已预留，将于 00:00 UTC 恢复。",

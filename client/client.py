@@ -258,9 +258,19 @@ class Zimg:
         """What was used on each of the last 30 days, the limits, and one's own keys."""
         return dict(self._call("GET", "/v1/account").json())
 
-    def create_key(self, tenant: str, *, label: str = "", admin: bool = False) -> dict[str, Any]:
-        """A new key (admin); it is in `key`, this once."""
+    def create_key(
+        self,
+        tenant: str,
+        *,
+        label: str = "",
+        admin: bool = False,
+        daily_units: int | None = None,
+        burst: int | None = None,
+    ) -> dict[str, Any]:
+        """A new key (admin); it is in `key`, this once. `daily_units` and `burst` bound this key alone."""
+        limits = {"daily_units": daily_units, "burst": burst}
         body = {"tenant": tenant, "label": label, "admin": admin}
+        body |= {name: value for name, value in limits.items() if value is not None}
         return dict(self._call("POST", "/v1/keys", json=body).json())
 
     def keys(self) -> list[dict[str, Any]]:

@@ -252,13 +252,19 @@ def create_key(
     *,
     label: Annotated[str, typer.Option(help="A note to find it again.")] = "",
     admin: Annotated[bool, typer.Option("--admin", help="A key that opens the operator's routes.")] = False,
+    daily_units: Annotated[
+        int | None, typer.Option(min=0, help="Pictures a day by this key alone; without it as many as its account's.")
+    ] = None,
+    burst: Annotated[
+        int | None, typer.Option(min=1, help="Pictures at once by this key alone; without it as many as its account's.")
+    ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     admin_key: AdminKey = "",
 ) -> None:
     """Make a key. It is shown this once."""
     with service(url, admin_key) as zimg:
-        made = zimg.create_key(tenant, label=label, admin=admin)
+        made = zimg.create_key(tenant, label=label, admin=admin, daily_units=daily_units, burst=burst)
     typer.echo(json.dumps(made) if as_json else made["key"])
 
 

@@ -14,7 +14,7 @@ from core.batch_store import BatchCounts
 from core.crowd import Crowds, look_at
 from core.job import Failure, GenerationRequest, Job, JobState, Lane, Picture, Priority, Progress, known_fields
 from core.job_pages import Fits, IdPage, JobPage, JobPages
-from core.look import WAITING, LimitUse, Look, QueuePlace, TenantLimits, place_from, use_from
+from core.look import WAITING, LimitUse, Look, QueuePlace, TenantLimits, place_from, usage_arguments, use_from
 from core.model_queues import ModelDepth, model_depths
 from core.redis_client import PREFIX, milliseconds, redis_errors
 from core.scripts import Scripts
@@ -193,16 +193,16 @@ class JobReader:
         """As `with_places`, and what `tenant` has used of `limits`: one call."""
         with redis_errors():
             pipeline = self.redis.pipeline(transaction=False)
-            self._ask_for_look(pipeline, ids, tenant)
+            self._ask_for_look(pipeline, ids, tenant, limits)
             answers = pipeline.execute(raise_on_error=False)
         return self._look_from(answers, ids, tenant, limits)
 
-    def _ask_for_look(self, pipeline: Any, ids: Sequence[str], tenant: str) -> None:
-        self._scripts.queue(pipeline, "usage", tenant)
+    def _ask_for_look(self, pipeline: Any, ids: Sequence[str], tenant: str, limits: TenantLimits) -> None:
+        self._scripts.queue(pipeline, "usage", *usage_arguments(tenant, limits))
         self._ask_with_places(pipeline, ids)
 
     def _look_from(self, answers: Sequence[Any], ids: Sequence[str], tenant: str, limits: TenantLimits) -> Look:
-        use = self._scripts.settled(answers[0], "usage", tenant)
+        use = self._scripts.settled(answers[0], "usage", *usage_arguments(tenant, limits))
         jobs, places = self._jobs_and_places(answers[1:], ids)
         return Look(jobs=jobs, use=use_from(use, limits), places=places)
 
@@ -233,7 +233,7 @@ class JobReader:
 
     def usage(self, tenant: str, limits: TenantLimits) -> LimitUse:
         """What the tenant has used of `limits` by now."""
-        return use_from(self._scripts.run("usage", tenant), limits)
+        return use_from(self._scripts.run("usage", *usage_arguments(tenant, limits)), limits)
 
     def is_paused(self, kind: str, name: str) -> bool:
         """Whether an operator paused this `lane`, `tenant` or `worker`."""

@@ -123,7 +123,7 @@ class JobStore(JobReader):
             with redis_errors():
                 pipeline = self.redis.pipeline(transaction=False)
                 self._scripts.queue(pipeline, "submit", *arguments)
-                self._ask_for_look(pipeline, ids, tenant)
+                self._ask_for_look(pipeline, ids, tenant, limits)
                 answers = pipeline.execute(raise_on_error=False)
             answer, is_asked_again = self._scripts.settled(answers[0], "submit", *arguments), False
         except RedisUnavailable:
@@ -160,7 +160,7 @@ class JobStore(JobReader):
             burst_cost,
         )
         rows = [value for job in jobs for value in row_values(job, self.settings)]
-        return (*header, *rows, *extras(jobs, step.values()))
+        return (*header, *rows, *extras(jobs, step.values(), limits.key))
 
     def _submitted(
         self, answer: Sequence[str], jobs: Sequence[NewJob], limits: TenantLimits, *, is_asked_again: bool

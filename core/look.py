@@ -6,7 +6,7 @@ All of it is asked for in one call, since a call costs the api more than what Re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.crowd import Crowds
@@ -18,8 +18,20 @@ WAITING = frozenset({JobState.QUEUED, JobState.RELEASED, JobState.RETRY, JobStat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLimits:
+    """What one key may use beside its tenant's limits, None: as much as its tenant. `id` names its counters."""
+
+    id: str
+    daily_units: int | None = None
+    burst: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TenantLimits:
-    """What one tenant may use; `weight` is its share of the service when all want more than there is."""
+    """What one tenant may use; `weight` is its share of the service when all want more than there is.
+
+    `key`: limits of the key that asks, if it has some of its own.
+    """
 
     daily_units: int
     burst_per_second: float
@@ -27,11 +39,25 @@ class TenantLimits:
     queued_jobs: int
     running_jobs: int
     weight: float = 1.0
+    key: KeyLimits | None = None
+
+    @property
+    def of_key(self) -> TenantLimits:
+        """The same for the key that asks: its own limits where it has some."""
+        daily, burst = (self.key.daily_units, self.key.burst) if self.key else (None, None)
+        return replace(
+            self,
+            daily_units=self.daily_units if daily is None else daily,
+            burst=self.burst if burst is None else burst,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitUse:
-    """How much of its limits a tenant has used; resets in seconds from now. For the RateLimit header fields."""
+    """How much of its limits a tenant has used; resets in seconds from now. For the RateLimit header fields.
+
+    Of a key with limits of its own: of the tighter ones.
+    """
 
     burst: int
     burst_remaining: int
@@ -77,8 +103,38 @@ def emission_of(limits: TenantLimits) -> float:
     return 1000 / limits.burst_per_second if limits.burst_per_second > 0 else 0.0
 
 
+def usage_arguments(tenant: str, limits: TenantLimits) -> tuple[str, str]:
+    """Of usage.lua."""
+    return tenant, limits.key.id if limits.key else ""
+
+
 def use_from(answer: Sequence[Any], limits: TenantLimits) -> LimitUse:
     """Reads the answer of usage.lua."""
+    now, _debt, _used, _reserved, *rest = answer[:7]
+    own = _use_of(answer[:7], limits)
+    if len(answer) == 7:
+        return own
+    key = _use_of([now, *answer[7:], *rest], limits.of_key)
+    daily, burst = (min(own, key, key=left) for left in (_daily_left, _burst_left))
+    return replace(
+        own,
+        **{name: getattr(daily, name) for name in ("daily_limit", "daily_used", "daily_reserved")},
+        **{name: getattr(burst, name) for name in _BURST},
+    )
+
+
+_BURST = ("burst", "burst_remaining", "burst_next_seconds", "burst_reset_seconds")
+
+
+def _daily_left(use: LimitUse) -> int:
+    return use.daily_remaining
+
+
+def _burst_left(use: LimitUse) -> tuple[int, float]:
+    return use.burst_remaining, -use.burst_next_seconds
+
+
+def _use_of(answer: Sequence[Any], limits: TenantLimits) -> LimitUse:
     emission_ms = emission_of(limits)
     _now, debt_ms, used, reserved, day_ms, waiting, held = answer
     spent = int(-(-int(debt_ms) // emission_ms)) if emission_ms else 0

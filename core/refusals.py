@@ -69,7 +69,7 @@ def refusal_of(answer: Sequence[str], limits: TenantLimits, job: NewJob, patienc
         "exceeds_limits": lambda: _exceeds(*facts),
         "draining": lambda: refusal_while_draining(facts[0]),
         "rate_limited": lambda: _too_fast(facts[0], limits),
-        "quota_exceeded": lambda: _day_is_used(facts[0], limits),
+        "quota_exceeded": lambda: _day_is_used(*facts, limits=limits),
         "queue_full": lambda: _queue_full(*facts, limits=limits, job=job, patience=patience),
         "overloaded": lambda: _overloaded(*facts, job=job, patience=patience),
     }
@@ -109,6 +109,7 @@ def _exceeds(limit: str, asked: str, most: str) -> ExceedsLimits:
         "daily": f"This call asks for {asked} pictures, and this account may draw {most} a day",
         "queue": f"This call asks for {asked} pictures, and of this account {most} may wait",
         "service": f"This call asks for {asked} pictures, and {most} may wait here",
+        "key": f"This call asks for {asked} pictures, and this key may draw {most} a day",
     }
     return ExceedsLimits(why[limit], most=int(most), field=COUNT_FIELD)
 
@@ -118,8 +119,10 @@ def _too_fast(wait_ms: str, limits: TenantLimits) -> RateLimited:
     return RateLimited(message, retry_after_seconds=_seconds(wait_ms))
 
 
-def _day_is_used(wait_ms: str, limits: TenantLimits) -> QuotaExceeded:
+def _day_is_used(wait_ms: str, units_of_key: str = "", *, limits: TenantLimits) -> QuotaExceeded:
     message = f"The day's {limits.daily_units} units are used or reserved; they return at 00:00 UTC."
+    if units_of_key:
+        message = f"This key's {units_of_key} units of the day are used or reserved; they return at 00:00 UTC."
     return QuotaExceeded(message, retry_after_seconds=_seconds(wait_ms))
 
 

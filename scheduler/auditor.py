@@ -42,7 +42,8 @@ log = get_logger(__name__)
 class AuditReport:
     """What was wrong; job id -> what, and (tenant, day, kind) -> units that usage says too many.
 
-    `counters`: the name of a count of waiting jobs or work -> how much it was too high.
+    `counters`: the name of a count of waiting jobs or work -> how much it was too high. A key with limits of its own
+    stands beside its tenant, as tenant/key.
     """
 
     jobs: int = 0
@@ -183,7 +184,8 @@ class Auditor:
             for _, entry in page:
                 entries[entry["job"]] += 1
                 if entry["kind"] == "charge":
-                    charged[entry["tenant"], entry["day"]] += int(entry["cost"])
+                    for purse in _purses(entry["tenant"], entry.get("key", "")):
+                        charged[purse, entry["day"]] += int(entry["cost"])
             if len(page) < PAGE:
                 return charged, [job_id for job_id, count in entries.items() if count > 1]
             start = f"({page[-1][0]}"
@@ -196,20 +198,20 @@ class Auditor:
             with redis_errors():
                 pipeline = self._redis.pipeline(transaction=False)
                 for job_id in ids[first : first + PAGE]:
-                    pipeline.hmget(f"{PREFIX}job:{job_id}", ["tenant", "day", "cost", "settled"])
+                    pipeline.hmget(f"{PREFIX}job:{job_id}", ["tenant", "day", "cost", "settled", "key"])
                 rows = pipeline.execute()
-            for tenant, day, cost, settled in rows:
-                if tenant and not settled:
-                    held[tenant, day] += int(cost)
+            for tenant, day, cost, settled, limited_key in rows:
+                for purse in _purses(tenant, limited_key) if tenant and not settled else ():
+                    held[purse, day] += int(cost)
         return held
 
     def _holds(self) -> Counter[tuple[str, str]]:
         held: Counter[tuple[str, str]] = Counter()
         with redis_errors():
             for key in self._scan("hold:*"):
-                tenant, day, units = self._redis.hmget(key, ["tenant", "day", "units"])
-                if tenant and day:
-                    held[str(tenant), str(day)] += int(units or 0)
+                tenant, day, units, limited_key = self._redis.hmget(key, ["tenant", "day", "units", "key"])
+                for purse in _purses(str(tenant), str(limited_key or "")) if tenant and day else ():
+                    held[purse, str(day)] += int(units or 0)
         return held
 
     def _stored_usage(self) -> dict[tuple[str, str], dict[str, str]]:
@@ -226,6 +228,11 @@ class Auditor:
                 key = f"{PREFIX}use:{tenant}:{day}"
                 self._redis.hincrby(key, kind, -too_many)
                 self._redis.expire(key, USE_KEPT_DAYS * 86_400)
+
+
+def _purses(tenant: str, key: str) -> tuple[str, ...]:
+    """Whose units a job counts in: its tenant's, and those of its key if that has limits of its own (prelude.lua)."""
+    return (tenant, f"{tenant}/{key}") if key else (tenant,)
 
 
 def tell(report: AuditReport) -> None:

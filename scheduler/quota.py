@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, get_type_hints
 
 from core.errors import InvalidRequest
 from core.job_store import TenantLimits
 from core.settings import Settings
 
-_KINDS: dict[str, Callable[[str], Any]] = get_type_hints(TenantLimits)
+_KINDS: dict[str, Callable[[str], Any]] = {
+    name: kind for name, kind in get_type_hints(TenantLimits).items() if name != "key"
+}
 LEAST_WEIGHT, MOST_WEIGHT = 0.01, 1000.0
 MOST = 10**9  # of any limit
 #: A whole burst comes back within a century: the scripts count it in milliseconds, as a whole number.
@@ -35,9 +37,22 @@ def limits_from(stored: Mapping[str, str], defaults: TenantLimits) -> TenantLimi
     return replace(defaults, **own) if own else defaults
 
 
+def stored_limits(limits: TenantLimits) -> dict[str, float]:
+    """What is kept of a tenant's limits, by name."""
+    return {name: getattr(limits, name) for name in _KINDS}
+
+
+def check_key_limits(of_tenant: TenantLimits, *, daily_units: int, burst: int) -> None:
+    """Raises InvalidRequest naming a limit of a key that is above its tenant's, which would hold nothing back."""
+    for name, value in (("daily_units", daily_units), ("burst", burst)):
+        most = getattr(of_tenant, name)
+        if value > most:
+            raise InvalidRequest(f"{name} of a key may be at most its account's, {most}.", field=name)
+
+
 def check_limits(limits: TenantLimits) -> TenantLimits:
     """The same limits; raises InvalidRequest naming the one that can not work."""
-    for name, value in asdict(limits).items():
+    for name, value in stored_limits(limits).items():
         if value < 0:
             raise InvalidRequest(f"{name} must be 0 or more.", field=name)
         if not value <= MOST:  # nor a value that is no number

@@ -18,17 +18,20 @@ import redis
 from core.errors import InvalidRequest
 from core.job import Lane
 from core.job_store import TenantLimits
+from core.look import KeyLimits
 from core.presets import find_preset
 from core.redis_client import PREFIX, as_one_step, milliseconds, redis_errors
 from core.refusals import banned
 from core.scripts import Scripts
 from core.settings import Settings
-from scheduler.quota import check_limits, default_limits, limits_from
+from scheduler.quota import check_key_limits, check_limits, default_limits, limits_from, stored_limits
 
 KEY_PREFIX = "zimg_"
 LOCAL, ADMIN = "local", "admin"
 BAN_REASON_MOST = 200
 OWNERS_KEPT = 10_000
+NO_LIMIT = -1
+KEY_ID_CHARACTERS = 16  # of a key's id, in the names of its counters
 LAST_USED_STEP_MS = 60_000  # how exact `last used` is, so that reading a key is not a write each time
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
@@ -58,10 +61,21 @@ class ApiKey:
     last_used_ms: int = 0
     expires_ms: int = 0
     revoked_ms: int = 0
+    daily_units: int = NO_LIMIT  # its own limits, beside its tenant's
+    burst: int = NO_LIMIT
+    counted_as: str = ""  # whose counters it goes on with: of the key that it was rotated from
 
     def is_open(self, now_ms: int) -> bool:
         """Whether it still opens the door."""
         return not self.revoked_ms and not (self.expires_ms and self.expires_ms <= now_ms)
+
+    @property
+    def limits(self) -> KeyLimits | None:
+        """Its own limits, None if it has all that its tenant has."""
+        if self.daily_units == NO_LIMIT and self.burst == NO_LIMIT:
+            return None
+        daily, burst = (None if one == NO_LIMIT else one for one in (self.daily_units, self.burst))
+        return KeyLimits(id=(self.counted_as or self.id)[:KEY_ID_CHARACTERS], daily_units=daily, burst=burst)
 
 
 def hash_key(key: str) -> str:
@@ -105,7 +119,7 @@ class Tenants:
         check_limits(tenant.limits)
         if tenant.preset:
             find_preset(tenant.preset)
-        limits: dict[Any, Any] = {name: str(value) for name, value in asdict(tenant.limits).items()}
+        limits: dict[Any, Any] = {name: str(value) for name, value in stored_limits(tenant.limits).items()}
         more: dict[Any, Any] = {
             "preset": tenant.preset,
             "lanes": ",".join(tenant.lanes),
@@ -195,11 +209,24 @@ class Tenants:
         return None if any_key else self._tenant(LOCAL, stored, is_admin=False)
 
     def create_key(
-        self, tenant: str, *, label: str = "", is_admin: bool = False, expires_ms: int = 0
+        self,
+        tenant: str,
+        *,
+        label: str = "",
+        is_admin: bool = False,
+        expires_ms: int = 0,
+        daily_units: int = NO_LIMIT,
+        burst: int = NO_LIMIT,
     ) -> tuple[str, ApiKey]:
-        """A new key of the tenant: the key itself, which nobody can read again, and what may be shown of it."""
+        """A new key of the tenant: the key itself, which nobody can read again, and what may be shown of it.
+
+        `daily_units` and `burst` are limits of its own; raises InvalidRequest for one above its tenant's.
+        """
         check_tenant_name(tenant)
+        if max(daily_units, burst) != NO_LIMIT:
+            check_key_limits(self.get(tenant).limits, daily_units=daily_units, burst=burst)
         key, shown = draw_key(tenant, now_ms=self.now_ms(), label=label, is_admin=is_admin, expires_ms=expires_ms)
+        shown = replace(shown, daily_units=daily_units, burst=burst)
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=True)
             _store_key(pipeline, shown)
@@ -237,7 +264,7 @@ class Tenants:
         if now_ms - key.last_used_ms >= LAST_USED_STEP_MS:
             with redis_errors():
                 self._redis.hset(f"{PREFIX}key:{key_hash}", "last_used_ms", str(now_ms))
-        return tenant
+        return replace(tenant, limits=replace(tenant.limits, key=key.limits)) if key.limits else tenant
 
     def _remember_owner(self, key_hash: str, tenant: str) -> None:
         if len(self._owners) >= OWNERS_KEPT:
@@ -324,6 +351,7 @@ def _rotate(pipeline: Any, name: str, overlap_seconds: int) -> tuple[str, ApiKey
     if not old.is_open(now_ms):
         return None
     key, shown = draw_key(old.tenant, now_ms=now_ms, label=old.label, is_admin=old.is_admin, expires_ms=old.expires_ms)
+    shown = replace(shown, daily_units=old.daily_units, burst=old.burst, counted_as=old.counted_as or old.id)
     _store_key(pipeline, shown)
     ends_ms = now_ms + overlap_seconds * 1000
     pipeline.hset(name, "expires_ms", str(min(ends_ms, old.expires_ms) if old.expires_ms else ends_ms))
@@ -353,4 +381,7 @@ def _api_key(stored: Mapping[str, str]) -> ApiKey:
         last_used_ms=int(stored.get("last_used_ms", 0)),
         expires_ms=int(stored.get("expires_ms", 0)),
         revoked_ms=int(stored.get("revoked_ms", 0)),
+        daily_units=int(stored.get("daily_units", NO_LIMIT)),
+        burst=int(stored.get("burst", NO_LIMIT)),
+        counted_as=stored.get("counted_as", ""),
     )

@@ -152,6 +152,11 @@ class Kit:
         return {key: readers[self.redis.type(key)](key) for key in sorted(self.redis.scan_iter(f"{PREFIX}*"))}
 
 
+def purses(entry: dict[str, str]) -> list[str]:
+    """Whose units are counted: the tenant's, and those of a key with limits of its own."""
+    return [entry["tenant"], *([f"{entry['tenant']}/{entry['key']}"] if entry.get("key") else [])]
+
+
 def violations(client: redis.Redis, job_ids: list[str]) -> list[str]:
     """The invariants at rest: every job ended and settled once, nothing reserved, nothing held, no counter off."""
     found: list[str] = []
@@ -174,11 +179,13 @@ def violations(client: redis.Redis, job_ids: list[str]) -> list[str]:
     found += [f"queued_work of {key}" for key in client.hgetall(f"{PREFIX}queued_work")]
     charged: Counter[str] = Counter()
     for _, entry in client.xrange(f"{PREFIX}ledger"):
-        charged[f"{entry['tenant']}:{entry['day']}"] += int(entry["cost"]) * (entry["kind"] == "charge")
+        for purse in purses(entry):
+            charged[f"{purse}:{entry['day']}"] += int(entry["cost"]) * (entry["kind"] == "charge")
     held: Counter[str] = Counter()  # by lists that are still coming in
     for key in client.scan_iter(f"{PREFIX}hold:*"):
         kept = client.hgetall(key)
-        held[f"{kept['tenant']}:{kept['day']}"] += int(kept["units"])
+        for purse in purses(kept):
+            held[f"{purse}:{kept['day']}"] += int(kept["units"])
         if client.zscore(f"{PREFIX}holds", key.removeprefix(f"{PREFIX}hold:")) is None:
             found.append(f"{key} never runs out")
     for key in client.scan_iter(f"{PREFIX}use:*"):

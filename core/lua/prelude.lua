@@ -19,7 +19,7 @@ local FIELDS = {
   'state', 'tenant', 'lane', 'token', 'epoch', 'created', 'arrival', 'deadline', 'cost', 'work', 'head_start', 'day', 'batch',
   'fingerprint', 'flight', 'worker', 'attempt', 'failures', 'max_attempts', 'crashes', 'alone', 'cancel',
   'promoted', 'retention', 'record_retention', 'started', 'picture', 'picture_removed', 'expires',
-  'shelved', 'model', 'rises', 'ride',
+  'shelved', 'model', 'rises', 'ride', 'key',
 }
 
 -- Models. Each further model of a service has a race, a clock, releases and a pace of its own, under the keys of the
@@ -294,7 +294,7 @@ end
 
 local ends_left = ENDED_AT_ONCE  -- of this call; a job that the caller names is ended even if none is left
 
--- When all of a tenant's burst will be free again, and whether that is not yet stored: where the clock was set back since
+-- When all of a tenant's or key's burst will be free again, and whether that is not yet stored: where the clock was set back since
 -- the burst was used, it is told in the present time.
 local function burst_ends(tenant, now)
   local ends = tonumber(redis.call('GET', PREFIX .. 'gcra:' .. tenant) or '0')
@@ -302,20 +302,31 @@ local function burst_ends(tenant, now)
   return ends - math.max(0, used_at - now), used_at > now
 end
 
+-- Whose counters of units and burst a job counts in: its tenant's, and its key's if that one has limits of its own.
+local function purses_of(tenant, key)
+  if key and key ~= '' then return {tenant, tenant .. '/' .. key} end
+  return {tenant}
+end
+
 -- Exactly one of charge and refund per job, to the day that its reservation was taken from.
 local function settle(job, kind)
   if redis.call('HSETNX', job_key(job.id), 'settled', kind) == 0 then return end
   local cost = tonumber(job.cost)
-  local use = PREFIX .. 'use:' .. job.tenant .. ':' .. job.day
-  redis.call('HINCRBY', use, 'reserved', 0 - cost)
-  if kind == 'charge' then redis.call('HINCRBY', use, 'used', cost) end
-  redis.call('XADD', PREFIX .. 'ledger', '*', 'job', job.id, 'tenant', job.tenant, 'kind', kind, 'cost', cost, 'day', job.day)
+  for _, purse in ipairs(purses_of(job.tenant, job.key)) do
+    local use = PREFIX .. 'use:' .. purse .. ':' .. job.day
+    redis.call('HINCRBY', use, 'reserved', 0 - cost)
+    if kind == 'charge' then redis.call('HINCRBY', use, 'used', cost) end
+  end
+  redis.call('XADD', PREFIX .. 'ledger', '*', 'job', job.id, 'tenant', job.tenant, 'kind', kind, 'cost', cost, 'day', job.day,
+    unpack(job.key and {'key', job.key} or {}))
 end
 
 -- What a list kept for rows that were not stored is free again; submit.lua opens holds.
 local function close_hold(list)
-  local kept = redis.call('HMGET', PREFIX .. 'hold:' .. list, 'tenant', 'day', 'units')
-  if kept[1] then redis.call('HINCRBY', PREFIX .. 'use:' .. kept[1] .. ':' .. kept[2], 'reserved', 0 - kept[3]) end
+  local kept = redis.call('HMGET', PREFIX .. 'hold:' .. list, 'tenant', 'day', 'units', 'key')
+  for _, purse in ipairs(kept[1] and purses_of(kept[1], kept[4]) or {}) do
+    redis.call('HINCRBY', PREFIX .. 'use:' .. purse .. ':' .. kept[2], 'reserved', 0 - kept[3])
+  end
   redis.call('DEL', PREFIX .. 'hold:' .. list)
   redis.call('ZREM', PREFIX .. 'holds', list)
 end

@@ -2,7 +2,8 @@
 -- ARGV: tenant, weight, running_jobs, daily_units, emission_ms, burst, queued_jobs, service_queued_jobs,
 --       idempotency_ms, record_retention_ms, burst_cost, then per job 16 values (FIELD_COUNT below); the lane of a job for a
 --       further model is lane@model. Last, where there is what few have: JSON, number of the job -> {field: value}
---       of its record (priority, webhook, base), and `list` of a call that is one of several.
+--       of its record (priority, webhook, base), `list` of a call that is one of several, and `key` of a call by a key
+--       that has limits of its own: {id, daily, burst}; both its tenant's counters and its own must have room.
 -- Answer: {'ok', (id, state, replayed, leader)*}, or {refusal, detail, places that must come free for this call}, or of
 -- a call that no waiting helps {'exceeds_limits', the limit, what the call asks for, the most that it may}.
 -- A long list comes in several calls, so that none holds the server for long: `open` decides for all of it and keeps what
@@ -82,6 +83,10 @@ for index = 1, count do
   end
 end
 
+-- Limits of the key that the call came by, if it has some: its id, units a day, pictures at once.
+local KEY = EXTRAS.key
+local key = KEY and KEY.id or ''
+
 local LIST = EXTRAS.list or {name = '', step = ''}
 local list, step = LIST.name, LIST.step
 local hold = PREFIX .. 'hold:' .. list
@@ -102,6 +107,7 @@ if is_drawn and not held_day and #news > 0 then
   return {is_stopped and 'list_stopped' or 'hold_gone', ''}
 end
 if is_drawn and held_day then day = held_day end
+if is_drawn and held_day then key = redis.call('HGET', hold, 'key') or '' end  -- whose units are kept
 
 -- Room in the queue that open holds keep: the tenant's, and everybody's for each model.
 local function held_jobs()
@@ -118,7 +124,8 @@ end
 -- The narrowest limit that the call would be over if nothing were used and nothing waited. The burst is none of them.
 local function never_fits()
   local narrowest
-  for _, one in ipairs({{'daily', cost + rest.units, ARGV[4]}, {'queue', asked, ARGV[7]}, {'service', asked, ARGV[8]}}) do
+  for _, one in ipairs({{'daily', cost + rest.units, ARGV[4]}, {'queue', asked, ARGV[7]}, {'service', asked, ARGV[8]},
+    {'key', cost + rest.units, KEY and KEY.daily or math.huge}}) do
     local most = tonumber(one[3])
     if one[2] > most and (not narrowest or most < tonumber(narrowest[4])) then
       narrowest = {'exceeds_limits', one[1], tostring(one[2]), tostring(most)}
@@ -127,15 +134,22 @@ local function never_fits()
   return narrowest
 end
 
-local gcra = PREFIX .. 'gcra:' .. tenant
-local emission, burst = tonumber(ARGV[5]), tonumber(ARGV[6])
-local burst_cost = math.min(asked, tonumber(ARGV[11]))
-local burst_from, was_set_back = burst_ends(tenant, now)
-if was_set_back then  -- at once, also for a call that is refused: from here on the debt is worked off
-  redis.call('SET', gcra, exact(burst_from), 'PX', math.ceil(math.max(1, burst_from - now + emission)))
-  redis.call('HSET', PREFIX .. 'lim:' .. tenant, 'at', now)
+local emission, burst_cost = tonumber(ARGV[5]), math.min(asked, tonumber(ARGV[11]))
+local purses = {}  -- the tenant's, and its key's: each with its limits
+for at, name in ipairs(purses_of(tenant, key)) do
+  local own = at == 2 and KEY or {}
+  local gcra, lim = PREFIX .. 'gcra:' .. name, PREFIX .. 'lim:' .. name
+  local burst_from, was_set_back = burst_ends(name, now)
+  if was_set_back then  -- at once, also for a call that is refused: from here on the debt is worked off
+    redis.call('SET', gcra, exact(burst_from), 'PX', math.ceil(math.max(1, burst_from - now + emission)))
+    redis.call('HSET', lim, 'at', now)
+  end
+  purses[at] = {
+    gcra = gcra, lim = lim, use = PREFIX .. 'use:' .. name .. ':' .. day,
+    daily = own.daily or tonumber(ARGV[4]), burst = own.burst or tonumber(ARGV[6]),
+    burst_until = math.max(burst_from, now) + emission * burst_cost,
+  }
 end
-local burst_until = math.max(burst_from, now) + emission * burst_cost
 if asked > 0 and not is_drawn then
   local never = never_fits()  -- first: who is told to wait is not refused after it
   if never then return never end
@@ -147,11 +161,16 @@ if asked > 0 and not is_drawn then
   end
   if redis.call('SISMEMBER', PREFIX .. 'draining', 'tenant:' .. tenant) == 1 then return {'draining', 'tenant:' .. tenant} end
   -- More than a whole burst at once passes when nothing else was used: it then waits out its own debt.
-  local most = now + emission * math.max(burst, burst_cost)
-  if emission > 0 and burst_until > most then return {'rate_limited', tostring(math.ceil(burst_until - most))} end
-  local use = redis.call('HMGET', PREFIX .. 'use:' .. tenant .. ':' .. day, 'used', 'reserved')
-  if (tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost + rest.units > tonumber(ARGV[4]) then
-    return {'quota_exceeded', tostring(86400000 - now % 86400000)}
+  local wait = 0
+  for _, purse in ipairs(purses) do
+    wait = math.max(wait, purse.burst_until - now - emission * math.max(purse.burst, burst_cost))
+  end
+  if emission > 0 and wait > 0 then return {'rate_limited', tostring(math.ceil(wait))} end
+  for at, purse in ipairs(purses) do
+    local use = redis.call('HMGET', purse.use, 'used', 'reserved')
+    if (tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost + rest.units > purse.daily then
+      return {'quota_exceeded', tostring(86400000 - now % 86400000), at == 2 and tostring(purse.daily) or ''}
+    end
   end
   local waiting, held = held_jobs()
   for _, entity in ipairs(entities_of(tenant)) do waiting = waiting + redis.call('ZCARD', PREFIX .. 'tq:' .. entity) end
@@ -172,22 +191,29 @@ local function take_from_hold()
   local kept = redis.call('HMGET', hold, 'units', 'jobs')
   redis.call('HSET', hold, 'units', math.max(0, kept[1] - cost), 'jobs', math.max(0, kept[2] - #news))
   -- More than was kept (a job of the list was removed since): never refused here.
-  redis.call('HINCRBY', PREFIX .. 'use:' .. tenant .. ':' .. day, 'reserved', math.max(0, cost - kept[1]))
+  for _, purse in ipairs(purses) do redis.call('HINCRBY', purse.use, 'reserved', math.max(0, cost - kept[1])) end
 end
 
 if asked > 0 and is_drawn then
   take_from_hold()
 elseif asked > 0 then
-  if emission > 0 then redis.call('SET', gcra, exact(burst_until), 'PX', math.ceil(burst_until - now + emission)) end
-  local use = PREFIX .. 'use:' .. tenant .. ':' .. day
-  redis.call('HINCRBY', use, 'reserved', cost + rest.units)
-  redis.call('EXPIRE', use, USE_KEPT_SECONDS)
+  for _, purse in ipairs(purses) do
+    if emission > 0 then
+      redis.call('SET', purse.gcra, exact(purse.burst_until), 'PX', math.ceil(purse.burst_until - now + emission))
+    end
+    redis.call('HINCRBY', purse.use, 'reserved', cost + rest.units)
+    redis.call('EXPIRE', purse.use, USE_KEPT_SECONDS)
+  end
+  if purses[2] then
+    redis.call('HSET', purses[2].lim, 'at', now)
+    redis.call('EXPIRE', purses[2].lim, USE_KEPT_SECONDS)
+  end
   redis.call('HSET', PREFIX .. 'lim:' .. tenant, 'weight', ARGV[2], 'running', ARGV[3], 'at', now)
 end
 
 if asked > #news then
   redis.call('HSET', hold, 'tenant', tenant, 'day', day, 'units', rest.units, 'jobs', asked - #news,
-    'model', job_at(1).model)
+    'model', job_at(1).model, 'key', key)
   held_day = day
   local batch = job_at(1).batch
   if batch ~= '' then redis.call('HSET', PREFIX .. 'batch:' .. batch, 'tenant', tenant, 'expected', LIST.total) end
@@ -213,26 +239,27 @@ local function next_arrival()
 end
 
 local function store(new)
-  local key = job_key(new.id)
+  local record = job_key(new.id)
   local arrival = next_arrival()
-  redis.call('HSET', key, 'state', 'QUEUED', 'tenant', tenant, 'lane', new.lane, 'cost', new.cost, 'work', new.work,
+  redis.call('HSET', record, 'state', 'QUEUED', 'tenant', tenant, 'lane', new.lane, 'cost', new.cost, 'work', new.work,
     'head_start', new.head_start, 'created', now, 'arrival', arrival, 'deadline', now + new.deadline_ms, 'day', day, 'epoch', 0,
     'max_attempts', new.max_attempts, 'request', new.request, 'retention', new.retention,
     'record_retention', ARGV[10])
   if new.model ~= '' then
-    redis.call('HSET', key, 'model', new.model)
+    redis.call('HSET', record, 'model', new.model)
     redis.call('SADD', PREFIX .. 'models', new.model)
   end
-  for name, value in pairs(new.extras) do redis.call('HSET', key, name, value) end
-  if new.fingerprint ~= '' then redis.call('HSET', key, 'fingerprint', new.fingerprint) end
-  if new.metadata ~= '{}' then redis.call('HSET', key, 'metadata', new.metadata) end
+  if key ~= '' then redis.call('HSET', record, 'key', key) end
+  for name, value in pairs(new.extras) do redis.call('HSET', record, name, value) end
+  if new.fingerprint ~= '' then redis.call('HSET', record, 'fingerprint', new.fingerprint) end
+  if new.metadata ~= '{}' then redis.call('HSET', record, 'metadata', new.metadata) end
   if new.idempotency_key ~= '' then
     redis.call('SET', idempotency_name(new), new.body_hash .. '|' .. new.id, 'PX', ARGV[9])
   end
   if new.repeat_key ~= '' then redis.call('SET', repeat_name(new), now .. '|' .. new.id, 'PX', REPEAT_KEPT_MS) end
   redis.call('ZADD', PREFIX .. 'jobs:' .. tenant, arrival, new.id)
   if new.batch ~= '' then
-    redis.call('HSET', key, 'batch', new.batch)
+    redis.call('HSET', record, 'batch', new.batch)
     redis.call('HINCRBY', PREFIX .. 'batch:' .. new.batch, 'total', 1)
     redis.call('HSET', PREFIX .. 'batch:' .. new.batch, 'tenant', tenant)
     redis.call('ZADD', PREFIX .. 'batch_jobs:' .. new.batch, redis.call('ZCARD', PREFIX .. 'batch_jobs:' .. new.batch), new.id)
