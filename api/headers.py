@@ -34,12 +34,13 @@ class Preference:
 def idempotency_key(route: str) -> str:
     """The caller's key, made separate for each route; "" without one. Raises InvalidRequest for a malformed one."""
     sent = request.headers.get("Idempotency-Key", "").strip()
-    if not sent:
+    bare = sent.strip(QUOTE)  # the draft's form is a quoted string; most clients send it bare
+    if not bare:
         return ""
     if not _IDEMPOTENCY_KEY.fullmatch(sent):
         message = "Idempotency-Key must have 1 to 255 printable ASCII characters without spaces."
         raise InvalidRequest(message, field="Idempotency-Key")
-    return f"{route}:{sent.strip(QUOTE)}"  # the draft's form is a quoted string; most clients send it bare
+    return f"{route}:{bare}"
 
 
 def body_hash(body: Mapping[str, Any]) -> str:

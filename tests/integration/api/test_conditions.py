@@ -27,6 +27,17 @@ def test_a_long_poll_with_a_tag_of_either_kind_waits_as_long_as_nothing_changes(
     assert time.monotonic() - begun >= 1
 
 
+@pytest.mark.parametrize("empty", ["", '""', '"'])
+def test_an_idempotency_key_that_says_nothing_is_none(http, worker, empty):
+    """Two wishes under it are two."""
+    answers = [
+        http.post("/v1/jobs", json={"prompt": prompt}, headers={"Idempotency-Key": empty}) for prompt in ("a", "b")
+    ]
+
+    assert [one.status_code for one in answers] == [202, 202]
+    assert len({one.json["id"] for one in answers}) == 2
+
+
 @pytest.mark.parametrize("suffix", ["png", "webp"])
 def test_a_picture_under_a_weak_tag_is_not_read_again(http, drawn, parts, suffix):
     path = f"/i/{drawn[0]}.{suffix}"
