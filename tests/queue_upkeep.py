@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from core.image_store import object_key
 from core.job import JobState, Lane, NewJob, Picture
+from core.look import KeyLimits
 from core.redis_client import PREFIX
 from core.trash import TrashBin
 from scheduler.auditor import Auditor
@@ -73,7 +74,8 @@ class Upkeep(Model):
             tenant, name = self.rng.choice(TENANTS), f"list{self.serial}"
             self.lists.append([self._row(tenant, name, number) for number in range(self.rng.randrange(3, 12))])
         jobs = self.rng.choice(self.lists[-3:])
-        for one in self._perhaps_twice(lambda: self.store.submit_many(jobs, limits(running_jobs=10))):
+        key = KeyLimits(id=self.rng.choice("xy"), daily_units=10**6) if self.rng.random() < 0.5 else None
+        for one in self._perhaps_twice(lambda: self.store.submit_many(jobs, limits(running_jobs=10, key=key))):
             self._know(one.job_id)
 
     def _know(self, job_id: str) -> None:

@@ -6,11 +6,13 @@ from tests.unit.core.queue.test_clock import *  # noqa: F403
 from tests.unit.core.queue.test_company import *  # noqa: F403
 from tests.unit.core.queue.test_crowd import *  # noqa: F403
 from tests.unit.core.queue.test_followers import *  # noqa: F403
+from tests.unit.core.queue.test_key_limits import *  # noqa: F403
 from tests.unit.core.queue.test_lift import *  # noqa: F403
 from tests.unit.core.queue.test_long_lists import *  # noqa: F403
 from tests.unit.core.queue.test_look import *  # noqa: F403
 from tests.unit.core.queue.test_models import *  # noqa: F403
 from tests.unit.core.queue.test_move import *  # noqa: F403
+from tests.unit.core.queue.test_never_fits import *  # noqa: F403
 from tests.unit.core.queue.test_odd_ends import *  # noqa: F403
 from tests.unit.core.queue.test_order import *  # noqa: F403
 from tests.unit.core.queue.test_place import *  # noqa: F403
@@ -18,7 +20,10 @@ from tests.unit.core.queue.test_reap import *  # noqa: F403
 from tests.unit.core.queue.test_records import *  # noqa: F403
 from tests.unit.core.queue.test_release import *  # noqa: F403
 from tests.unit.core.queue.test_runs import *  # noqa: F403
+from tests.unit.core.queue.test_shared_objects import *  # noqa: F403
 from tests.unit.core.queue.test_shelve import *  # noqa: F403
+from tests.unit.core.queue.test_small_guards import *  # noqa: F403
+from tests.unit.core.queue.test_stopped_lists import *  # noqa: F403
 from tests.unit.core.queue.test_submit import *  # noqa: F403
 from tests.unit.core.queue.test_takeover import *  # noqa: F403
 from tests.unit.core.queue.test_tallies import *  # noqa: F403

@@ -11,7 +11,7 @@ from tests.queue_kit import GENEROUS, Kit, make_job, violations
 from tests.unit.core.queue.test_long_lists import break_off, rows, store
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def portions_of_three(monkeypatch):
     monkeypatch.setattr(core.long_list, "ROWS_AT_ONCE", 3)
 
@@ -31,6 +31,7 @@ def stop(kit, jobs):
         kit.store.cancel(job.id)
 
 
+@pytest.mark.usefixtures("portions_of_three")
 def test_a_mass_cancel_stops_a_list_that_comes_in(kit):
     jobs = rows()
 
@@ -43,6 +44,7 @@ def test_a_mass_cancel_stops_a_list_that_comes_in(kit):
     assert violations(kit.redis, stored(kit, jobs)) == []
 
 
+@pytest.mark.usefixtures("portions_of_three")
 def test_lists_of_other_tenants_go_on(kit):
     jobs = [make_job(tenant="b", batch_id="b2") for _ in range(7)]
 
@@ -51,6 +53,7 @@ def test_lists_of_other_tenants_go_on(kit):
     assert len(stored(kit, jobs)) == 7
 
 
+@pytest.mark.usefixtures("portions_of_three")
 def test_it_says_how_many_lists_were_stopped(kit):
     first, second = rows(), [make_job(batch_id="b2") for _ in range(7)]
     break_off(kit, first)
@@ -60,6 +63,7 @@ def test_it_says_how_many_lists_were_stopped(kit):
     assert kit.redis.zcard(f"{PREFIX}holds") == 0
 
 
+@pytest.mark.usefixtures("portions_of_three")
 def test_a_stopped_list_sent_again_is_gone_on_with(kit):
     jobs = rows()
     with pytest.raises(ListStopped):
@@ -71,6 +75,7 @@ def test_a_stopped_list_sent_again_is_gone_on_with(kit):
     assert [one.state for one in again[3:]] == [JobState.QUEUED] * 7
 
 
+@pytest.mark.usefixtures("portions_of_three")
 def test_what_was_stopped_is_remembered_for_a_while_only(kit):
     break_off(kit, rows())
 
@@ -79,6 +84,7 @@ def test_what_was_stopped_is_remembered_for_a_while_only(kit):
     assert 0 < kit.redis.pttl(f"{PREFIX}stopped:b1") <= 900_000
 
 
+@pytest.mark.usefixtures("portions_of_three")
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_a_banned_tenant_stores_no_further_portion(kit, step):
     jobs = rows()
@@ -89,6 +95,7 @@ def test_a_banned_tenant_stores_no_further_portion(kit, step):
     assert len(stored(kit, jobs)) == 3 * (step - 1)
 
 
+@pytest.mark.usefixtures("portions_of_three")
 def test_a_call_that_a_ban_overtakes_stores_nothing_but_is_still_answered_if_it_was_stored(kit):
     job = make_job()
     kit.store.submit(job, GENEROUS)
@@ -101,6 +108,7 @@ def test_a_call_that_a_ban_overtakes_stores_nothing_but_is_still_answered_if_it_
     assert kit.queued()
 
 
+@pytest.mark.usefixtures("portions_of_three")
 @pytest.mark.parametrize("cap", [7, 9])
 def test_a_list_that_broke_off_finds_the_services_cap_when_it_is_sent_again(queue_redis, cap):
     """Its first call's rows are all stored, so none of them says which model the rest is for."""
@@ -118,6 +126,7 @@ def test_a_list_that_broke_off_finds_the_services_cap_when_it_is_sent_again(queu
     assert not queue_redis.exists(f"{PREFIX}hold:b1")
 
 
+@pytest.mark.usefixtures("portions_of_three")
 def test_a_list_that_broke_off_is_completed_where_the_cap_has_room(queue_redis):
     jobs = rows()
     break_off(Kit(queue_redis), jobs)
