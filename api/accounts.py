@@ -49,7 +49,9 @@ class KeyCreate(schema.Exact):
     ] = None
     burst: Annotated[
         Annotated[StrictInt, Field(ge=1, le=MOST), schema.WHOLE] | None,
-        Field(description="Pictures at once by this key alone; as many as its account may draw if absent."),
+        Field(
+            description="Pictures at once by this key alone, at its account's rate; as many as its account's if absent."
+        ),
     ] = None
 
 
@@ -208,7 +210,7 @@ def used() -> Response:
         daily_reserved=use.daily_reserved,
         daily_remaining=use.daily_remaining,
         resets_in_seconds=round(use.daily_reset_seconds),
-        burst=owner.limits.burst,
+        burst=use.burst,
         burst_per_second=owner.limits.burst_per_second,
         queued_jobs_limit=owner.limits.queued_jobs,
         queued_jobs=use.queue_waiting,

@@ -78,6 +78,7 @@ def test_a_key_has_a_burst_of_its_own(keyed, worker):
 
     refused = ask(keyed, bounded)
 
+    assert keyed.get("/v1/usage", headers={"Authorization": f"Bearer {bounded['key']}"}).json["burst"] == 1
     assert '"burst";q=1;' in first.headers["RateLimit-Policy"]
     assert (refused.status_code, refused.json["code"]) == (429, "rate_limit_exceeded")
     assert 90 < int(refused.headers["Retry-After"]) <= 100
