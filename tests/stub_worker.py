@@ -6,7 +6,7 @@ one file for each picture (created once, as on S3 with If-None-Match), a line in
 for each result: job, token, and 1 if it was taken.
 STUB_DIE_AT names a point (claimed, stored, completed) where the first process ends that comes there. A
 prompt that begins with `poison` ends the process, one with `fail` fails for ever. As in a real worker a
-job's first word to the storage takes its time, so that jobs come to their seats in another order than they were claimed.
+job's first word to the storage takes its time, so that jobs come to their seats in another order than their claims.
 """
 
 from __future__ import annotations
