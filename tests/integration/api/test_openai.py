@@ -112,7 +112,7 @@ def test_a_stream_whose_picture_can_not_be_read_ends_with_openais_error(client, 
 
 @pytest.mark.parametrize(("call", "more"), [("edit", {"prompt": "a"}), ("create_variation", {})])
 def test_edits_which_do_not_exist_here_are_refused_with_what_does(client, call, more):
-    with pytest.raises(openai.NotFoundError, match="draws from words alone.*POST /v1/images/generations"):
+    with pytest.raises(openai.NotFoundError, match=r"draws from words alone.*POST /v1/images/generations"):
         getattr(client.images, call)(model="z-image-turbo", image=b"x", **more)
 
 
