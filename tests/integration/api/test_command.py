@@ -297,6 +297,14 @@ def sending(parts):
     thread.join(timeout=20)
 
 
+#: The command as a terminal starts it, though these tests may run under nohup, whose processes ignore SIGHUP.
+IN_A_TERMINAL = """
+import runpy, signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+runpy.run_module("client", run_name="__main__", alter_sys=True)
+"""
+
+
 @pytest.fixture
 def listening(inner_api, tmp_path):
     """Starts `zimg webhooks listen` and gives its process once the service knows the endpoint."""
@@ -305,7 +313,7 @@ def listening(inner_api, tmp_path):
     def start(*arguments):
         environ = {**os.environ, "PYTHONPATH": str(ROOT), "ZIMG_URL": inner_api.url, "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
-            [sys.executable, "-m", "client", "webhooks", "listen", "--json", *arguments], cwd=tmp_path, env=environ,
+            [sys.executable, "-c", IN_A_TERMINAL, "webhooks", "listen", "--json", *arguments], cwd=tmp_path, env=environ,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         started.append(process)
