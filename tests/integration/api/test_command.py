@@ -313,8 +313,8 @@ def listening(inner_api, tmp_path):
     def start(*arguments):
         environ = {**os.environ, "PYTHONPATH": str(ROOT), "ZIMG_URL": inner_api.url, "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
-            [sys.executable, "-c", IN_A_TERMINAL, "webhooks", "listen", "--json", *arguments], cwd=tmp_path, env=environ,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", IN_A_TERMINAL, "webhooks", "listen", "--json", *arguments],
+            cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         started.append(process)
         eventually(lambda: endpoints(inner_api) or process.poll())
