@@ -51,6 +51,15 @@ def shop(page, inviting_api, keys):
     return page
 
 
+def signed_out_beside(page, url):
+    """Another tab of the same browser, in which its person has just signed out."""
+    other = page.context.new_page()
+    other.goto(url)
+    expect(other.locator(JOB)).to_have_count(1)
+    other.get_by_role("button", name="Sign out").click()
+    return other
+
+
 def test_a_prompt_of_one_is_not_drawn_in_the_others_session(shop, inviting_api, parts, keys):
     switch_unseen(shop, inviting_api, keys["cafe"])
     ask(shop, "the shop's secret")
@@ -105,10 +114,7 @@ def test_who_signs_in_again_has_their_pictures_and_their_unfinished_words(shop, 
 
 def test_a_sign_out_in_one_tab_empties_the_other(shop, inviting_api, parts, keys):
     shop.fill("#prompt", "half a secret")
-    other = shop.context.new_page()
-    other.goto(inviting_api.url)
-    expect(other.locator(JOB)).to_have_count(1)
-    other.get_by_role("button", name="Sign out").click()
+    other = signed_out_beside(shop, inviting_api.url)
     expect(other.locator("#sign-in")).to_be_visible()
 
     expect(shop.locator("#sign-in")).to_be_visible()
@@ -118,10 +124,7 @@ def test_a_sign_out_in_one_tab_empties_the_other(shop, inviting_api, parts, keys
 
 
 def test_a_sign_in_in_one_tab_is_the_others_too(shop, inviting_api, parts, keys):
-    other = shop.context.new_page()
-    other.goto(inviting_api.url)
-    expect(other.locator(JOB)).to_have_count(1)
-    other.get_by_role("button", name="Sign out").click()
+    other = signed_out_beside(shop, inviting_api.url)
     expect(other.locator("#sign-in")).to_be_visible()
     expect(shop.locator("#sign-in")).to_be_visible()
 
@@ -197,10 +200,7 @@ def test_the_account_of_a_revoked_key_is_not_shown_on(shops_account, parts, keys
 
 
 def test_a_sign_out_on_the_page_of_pictures_closes_the_account_page(shops_account, inviting_api, parts, keys):
-    other = shops_account.context.new_page()
-    other.goto(inviting_api.url)
-    expect(other.locator(JOB)).to_have_count(1)
-    other.get_by_role("button", name="Sign out").click()
+    signed_out_beside(shops_account, inviting_api.url)
 
     expect(shops_account.locator("#door")).to_be_visible()
     expect(shops_account.locator("#content")).to_be_hidden()

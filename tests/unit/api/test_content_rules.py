@@ -4,30 +4,9 @@ import os
 
 import pytest
 
-from api import content_rules
 from api.content_rules import ContentRules
 from core.errors import ConfigurationError, InvalidRequest
-
-
-@pytest.fixture
-def rules_of(tmp_path, monkeypatch):
-    """Rules from a text, looked at anew with each check."""
-    monkeypatch.setattr(content_rules, "LOOK_SECONDS", 0.0)
-    path = tmp_path / "blocked.txt"
-
-    def make(text):
-        path.write_text(text, encoding="utf-8")
-        return ContentRules(str(path)), path
-
-    return make
-
-
-def is_refused(rules, prompt):
-    try:
-        rules.check(prompt)
-    except InvalidRequest:
-        return True
-    return False
+from tests.unit.api.refusals import is_refused
 
 
 def test_a_refusal_names_the_prompt_and_not_the_rule(rules_of):

@@ -23,6 +23,13 @@ def test_a_picture_of_one_colour_is_flat(image):
     assert judge(image, finite=True).reason == "flat"
 
 
+def test_a_stray_bright_pixel_does_not_make_a_flat_picture_good():
+    image = Image.new("RGB", (64, 64), (20, 20, 20))
+    image.putpixel((5, 5), (120, 120, 120))
+
+    assert judge(image, finite=True).reason == "flat"
+
+
 def test_a_dark_picture_with_something_in_it_is_good():
     image = np.zeros((64, 64, 3), np.uint8)
     image[20:40, 20:40] = 30
