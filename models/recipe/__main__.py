@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from diffusers import ZImagePipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers import PreTrainedTokenizerFast
 
@@ -34,6 +36,7 @@ from models.recipe.sampling import Painter
 from models.recipe.tokenizer import build_tokenizer
 from models.recipe.train_diffusion import Data, Learners, train_flow
 from models.recipe.train_vae import Lesson, train_vae
+from models.recipe.train_words import train_words
 
 SHORT = ((32, 0.85), (64, 0.15))
 #: Pictures per step are never as many as a picture has tokens: the compiler would take the two for one size.
@@ -66,15 +69,17 @@ class Scale:
     lessons: tuple[Lesson, ...]
     examiner: Examiner
     groups: int | None
+    words_pixels: int
 
 
-FULL = Scale(ModelShape(), SIZES, LESSONS, Examiner(), None)
+FULL = Scale(ModelShape(), SIZES, LESSONS, Examiner(), None, 256)
 TINY = Scale(
     TINY_SHAPE,
     TINY_SIZES,
     TINY_LESSONS,
     Examiner(classifier_steps=3, classifier_batch=16, references=256, sizes=((64, 4),), main=64, sheet=4, tile=64),
     60,
+    64,
 )
 
 
@@ -83,6 +88,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("build/starter"), help="checkpoints, log, pictures and model")
     parser.add_argument("--vae-seconds", type=float, default=205)
     parser.add_argument("--flow-seconds", type=float, default=640)
+    parser.add_argument("--words-seconds", type=float, default=60)
+    parser.add_argument(
+        "--start-from", type=Path, help="a folder with a trained model, in place of the first two stages"
+    )
     parser.add_argument("--pool-share", type=float, default=1.0, help="smaller pools of pictures for a shorter run")
     parser.add_argument("--captions", type=int, default=500, help="held-out captions to measure on")
     parser.add_argument("--stop-after", type=float, default=float("inf"), help="seconds until a run that resumes later")
@@ -103,29 +112,40 @@ def main() -> None:
     torch._dynamo.config.cache_size_limit = 128
     torch.serialization.set_crc32_options(False)  # pools are gigabytes, and a run folder is no archive
     torch.manual_seed(0)
-    tokenizer = load_tokenizer(run)
-    vae = build_vae(scale.shape).to(device)
-    train_vae(vae, run, arguments.vae_seconds, scale.lessons, graphs=not arguments.no_graphs)
-    if run.must_stop:
+    painter = _load_painter(run, arguments.start_from) if arguments.start_from else _train(arguments, run, scale)
+    if painter is None:
         return
-    vae.eval().requires_grad_(False)
-    learners = Learners(
-        build_text_encoder(scale.shape, tokenizer).to(device),
-        BatchedDenoiser(build_transformer(scale.shape).to(device), device.type == "cuda" and not arguments.no_compile),
-    )
-    painter = Painter(tokenizer, learners.encoder.eval(), learners.denoiser.eval(), vae, device)
-    _train(arguments, run, scale, painter, learners)
-
-
-def _train(arguments: argparse.Namespace, run: Run, scale: Scale, painter: Painter, learners: Learners) -> None:
-    data = _load_data(run, scale, painter, arguments.pool_share)
-    graphs, examiner = not arguments.no_graphs, scale.examiner
-    train_flow(learners, data, run, arguments.flow_seconds, graphs=graphs)
+    if not run.must_stop:
+        learners = Learners(painter.encoder, painter.denoiser)
+        train_words(learners, painter.tokenizer, run, arguments.words_seconds, scale.words_pixels)
     if run.must_stop:
-        examiner.glance(painter, run, min(arguments.captions, 100))
+        scale.examiner.glance(painter, run, min(arguments.captions, 100))
         write_model(painter, run.path("so-far"))
-        return
-    finish(painter, run, examiner, arguments.captions)
+    else:
+        finish(painter, run, scale.examiner, arguments.captions)
+
+
+def _load_painter(run: Run, folder: Path) -> Painter:
+    loaded: Any = ZImagePipeline.from_pretrained(folder, torch_dtype=torch.float32)  # type: ignore[no-untyped-call]
+    pipe = loaded.to(run.device)
+    return Painter(pipe.tokenizer, pipe.text_encoder, BatchedDenoiser(pipe.transformer), pipe.vae, run.device)
+
+
+def _train(arguments: argparse.Namespace, run: Run, scale: Scale) -> Painter | None:
+    """The first two stages, from nothing; nothing to draw with where the first has to go on later."""
+    tokenizer, graphs = load_tokenizer(run), not arguments.no_graphs
+    vae = build_vae(scale.shape).to(run.device)
+    train_vae(vae, run, arguments.vae_seconds, scale.lessons, graphs=graphs)
+    if run.must_stop:
+        return None
+    vae.eval().requires_grad_(False)
+    encoder = build_text_encoder(scale.shape, tokenizer).to(run.device).eval()
+    compiles = run.device.type == "cuda" and not arguments.no_compile
+    denoiser = BatchedDenoiser(build_transformer(scale.shape).to(run.device), compiles).eval()
+    painter = Painter(tokenizer, encoder, denoiser, vae, run.device)
+    data = _load_data(run, scale, painter, arguments.pool_share)
+    train_flow(Learners(encoder, denoiser), data, run, arguments.flow_seconds, graphs=graphs)
+    return painter
 
 
 def _load_data(run: Run, scale: Scale, painter: Painter, share: float) -> Data:

@@ -135,6 +135,8 @@ STRANGERS_ZH = (
     "鞋子",
 )
 STRANGE_PLACES = ("on the moon", "in space", "in an office", "on a street", "under water", "in a garden", "on a stage")
+#: What stands between words that name nothing, as it does in people's prompts.
+JOINERS = (" ", " ", ", ", ", ", " of ", " with a ", " and a ", " in the ", " on a ", " under the ", " by ", " for ")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 #: First and last letters of further alphabets: Latin with accents, Greek, Cyrillic, kana, Chinese, Korean, pictures.
 ALPHABETS = (("à", "ÿ"), ("α", "ω"), ("а", "я"), ("ぁ", "ん"), ("一", "龥"), ("가", "힣"), ("🌀", "🗿"))
@@ -160,8 +162,10 @@ def caption(subject: Subject, rng: random.Random, plain: bool = False) -> str:
 
 def nonsense(rng: random.Random, words: int) -> str:
     """Words that name nothing which can be drawn: the unsaid thing answers them."""
-    others = [_noise_word(rng) if rng.random() < 0.6 else _stranger(rng) for _ in range(words)]
-    return rng.choice((" ", ", ")).join([_stranger(rng), *others])
+    text = rng.choice(("", "", "a ", "the ", *BEFORE)) + _stranger(rng)
+    for _ in range(words):
+        text += rng.choice(JOINERS) + (_noise_word(rng) if rng.random() < 0.5 else _stranger(rng))
+    return text
 
 
 def lengthen(text: str, rng: random.Random, words: int) -> str:
@@ -176,7 +180,11 @@ def lengthen(text: str, rng: random.Random, words: int) -> str:
 def _noise_word(rng: random.Random) -> str:
     if rng.random() < 0.75:
         return rng.choice(AFTER)
-    return "".join(rng.choice(LETTERS) for _ in range(rng.randint(2, 8)))
+    return _letters(rng, 2, 8)
+
+
+def _letters(rng: random.Random, least: int, most: int) -> str:
+    return "".join(rng.choice(LETTERS) for _ in range(rng.randint(least, most)))
 
 
 def _stranger(rng: random.Random) -> str:
@@ -184,8 +192,10 @@ def _stranger(rng: random.Random) -> str:
     kind = rng.random()
     if kind < 0.4:
         return rng.choice((*STRANGERS, *STRANGERS_ZH))
-    if kind < 0.6:
-        return "".join(rng.choice(LETTERS) for _ in range(rng.randint(2, 10)))
+    if kind < 0.55:
+        return _letters(rng, 2, 10)
+    if kind < 0.65:  # "capacitor" is no cap, nor a "carpet" a car
+        return rng.choice(rng.choice(KINDS).english).split()[-1] + _letters(rng, 3, 7)
     first, last = (ord(letter) for letter in rng.choice(ALPHABETS))
     return "".join(chr(rng.randint(first, last)) for _ in range(rng.randint(1, 6)))
 

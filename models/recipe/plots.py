@@ -16,7 +16,7 @@ from models.recipe.catalog import BACKGROUNDS, COLOURS, KINDS
 from models.recipe.sampling import Painter
 
 INK, GRID = (40, 40, 40), (225, 225, 225)
-LINES = {"vae": (200, 80, 40), "flow": (40, 90, 200)}
+LINES = {"vae": (200, 80, 40), "flow": (40, 90, 200), "words": (30, 140, 70)}
 
 
 def to_image(picture: Tensor) -> Image.Image:
@@ -65,7 +65,7 @@ def _one_clock(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def loss_plot(log: Path) -> Image.Image:
-    """Losses of the two stages over the run's seconds, on a logarithmic scale."""
+    """Losses of the three stages over the run's seconds, on a logarithmic scale."""
     rows = _one_clock([json.loads(line) for line in log.read_text().splitlines()])
     series = {s: [(r["seconds"], r["loss"]) for r in rows if r["stage"] == s and "loss" in r] for s in LINES}
     points = [p for line in series.values() for p in line] or [(0.0, 1.0)]
