@@ -37,7 +37,7 @@ from models.recipe.train_diffusion import FORWARDS, Learners
 from models.recipe.weights import Weights
 
 CHECKPOINT = "words.pt"
-BATCH, LOG_STEPS = 32, 20
+BATCH, LOG_STEPS = 16, 20
 RATE, WARM_UP, HOLD, FORGET = 4e-4, 50, 0.5, 0.005
 #: Tokens of the captions, how many words stand around them, and their shares.
 LENGTHS = ((32, (0, 4), 0.75), (64, (3, 11), 0.2), (128, (15, 28), 0.05))
