@@ -97,6 +97,9 @@ def finish(painter: Painter, run: Run, examiner: Examiner, captions: int) -> Non
         "bytes": size,
         "classifier_on_renders": ruler.sure,
         "colour_measure_on_renders": measure_ruler(ruler.network, ruler.references, run.device),
+        "unknown_words_give_the_unsaid_thing": measure_unknown(
+            painter, ruler.network, ruler.references, count=min(captions, 100), size=examiner.main
+        ),
         "measured": [],
     }
     for number, pair in enumerate(examiner.sizes):
@@ -104,7 +107,4 @@ def finish(painter: Painter, run: Run, examiner: Examiner, captions: int) -> Non
         results["measured"].append(examiner.measure(painter, run, count, pair))
         run.path("evaluation.json").write_text(json.dumps(results, indent=2) + "\n")
         run.path("model/README.md").write_text(write_card(results, parameters))
-    unknown = measure_unknown(painter, ruler.network, ruler.references, count=min(captions, 100), size=examiner.main)
-    results["unknown_words_give_the_unsaid_thing"] = unknown
-    run.path("evaluation.json").write_text(json.dumps(results, indent=2) + "\n")
     run.log("done", **{k: v for k, v in results.items() if k != "measured"})

@@ -187,6 +187,7 @@ def test_the_card_says_what_was_measured_what_it_is_not_and_how_to_get_the_real_
         "bytes": 19_300_000,
         "colour_measure_on_renders": 1.0,
         "classifier_on_renders": 0.99,
+        "unknown_words_give_the_unsaid_thing": 0.97,
         "measured": [{**figures, "white_border": 0.9991}],
     }
 
@@ -194,6 +195,7 @@ def test_the_card_says_what_was_measured_what_it_is_not_and_how_to_get_the_real_
 
     assert "| 512x512 | 4 | 500 | 95.7% | 86.1% | 99.91% |" in card
     assert "19.3 MB, 9.60 million parameters" in card
+    assert "answered 97% of 100 prompts without a known word so" in card
     assert "not Z-Image-Turbo" in card
     assert "ZIMG_MODEL=Tongyi-MAI/Z-Image-Turbo" in card
     assert all(word.name in card for word in (*KINDS, *COLOURS))
