@@ -277,11 +277,16 @@ def list_keys(as_json: AsJson = False, url: Url = DEFAULT_URL, admin_key: AdminK
     if as_json:
         typer.echo(json.dumps(found))
         return
-    rows = [
-        (one["id"][:12], one["tenant"], one["label"], f"…{one['hint']}", "revoked" if one["revoked_at"] else "open")
-        for one in found
-    ]
-    table(("id", "tenant", "label", "key", "state"), rows)
+    rows = [(one["id"][:12], one["tenant"], one["label"], f"…{one['hint']}", *_bounds_and_state(one)) for one in found]
+    table(("id", "tenant", "label", "key", "limits", "state"), rows)
+
+
+def _bounds_and_state(key: dict[str, Any]) -> tuple[str, str]:
+    """What the key alone is bound to, "" where its account's limits are all, and whether it opens."""
+    daily, burst = key.get("daily_units"), key.get("burst")  # a service of an earlier release does not tell
+    bounds = [f"{daily} a day"] if daily is not None else []
+    bounds += [f"{burst} at once"] if burst is not None else []
+    return ", ".join(bounds), "revoked" if key["revoked_at"] else "open"
 
 
 @keys_app.command("revoke", epilog=examples("zimg keys revoke 0f3a9c2b"))

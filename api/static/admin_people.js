@@ -105,11 +105,16 @@ async function revoke(key) {
   await act(`/v1/keys/${key.id}`, { method: 'DELETE' }, say('revoked'));
 }
 
+function aboutKey(key) {
+  const bounds = [['limitDaily', key.daily_units], ['limitBurst', key.burst]].filter(([, value]) => value !== null);
+  return [key.label, ...bounds.map(([words, value]) => `${say(words)}: ${number(value)}`)].filter(Boolean).join(' · ');
+}
+
 function drawKeys() {
   keep($('keys'), people.keys.filter(isOpenKey), (key) => key.id, (key) => {
     const row = make('tr');
     const named = { hint: key.hint, name: key.tenant };
-    row.append(rowHead(key.tenant, key.label), cell(make('span', 'mono', `…${key.hint}${key.admin ? ' · admin' : ''}`)), cell(when(key.last_used_at)),
+    row.append(rowHead(key.tenant, aboutKey(key)), cell(make('span', 'mono', `…${key.hint}${key.admin ? ' · admin' : ''}`)), cell(when(key.last_used_at)),
       cell([button(say('rotateKey'), () => rotate(key), { label: say('rotateOf', named) }), button(say('revoke'), () => revoke(key), { className: 'small danger', label: say('revokeOf', named) })], 'end'));
     return row;
   });
@@ -129,7 +134,9 @@ function drawInvites() {
 async function makeKey(event) {
   event.preventDefault();
   try {
-    const made = await service.ask('/v1/keys', { method: 'POST', body: { tenant: $('key-tenant').value.trim(), label: $('key-label').value } });
+    const body = { tenant: $('key-tenant').value.trim(), label: $('key-label').value };
+    for (const [name, input] of [['daily_units', $('key-daily')], ['burst', $('key-burst')]]) if (input.value) body[name] = Number(input.value);
+    const made = await service.ask('/v1/keys', { method: 'POST', body });
     event.target.reset();
     showSecret(made.key);
     await service.refresh();

@@ -222,7 +222,7 @@ def test_a_wrong_list_names_every_wrong_row(zimg, worker, tmp_path):
 def test_keys_are_made_listed_and_revoked(settings, parts, worker, zimg, tmp_path):
     with live_api(settings, tmp_path, ZIMG_HOST="0.0.0.0", ZIMG_ADMIN_KEY="the-operators-own-key") as api:
         environ = {"ZIMG_URL": api.url, "ZIMG_ADMIN_KEY": "the-operators-own-key"}
-        _, key, _ = zimg("keys", "create", "shop", "--label", "till", **environ)
+        _, key, _ = zimg("keys", "create", "shop", "--label", "till", "--daily-units", "50", **environ)
         used, _, _ = zimg("jobs", **environ, ZIMG_API_KEY=key.strip())
         _, listed, _ = zimg("keys", "list", **environ)
         zimg("keys", "revoke", listed.split("\t")[0], **environ)
@@ -235,6 +235,7 @@ def test_keys_are_made_listed_and_revoked(settings, parts, worker, zimg, tmp_pat
     assert (as_admin, json.loads(answer)["revoked"]) == (0, True)
     assert key.startswith("zimg_")
     assert key.strip() not in listed
+    assert "\t50 a day\t" in listed
     assert (used, refused) == (0, 3)
 
 

@@ -230,6 +230,19 @@ def test_keys_and_invites_are_made_shown_once_replaced_and_ended(admin, parts, w
     expect(admin.locator("#invites-table")).to_be_hidden()
 
 
+def test_a_key_with_limits_of_its_own_is_made_and_shown_with_them(admin, parts, worker):
+    admin.fill("#key-tenant", SHOP)
+    admin.fill("#key-label", "till")
+    admin.fill("#key-daily", "50")
+    admin.fill("#key-burst", "5")
+    admin.press("#key-burst", "Enter")
+    admin.get_by_role("button", name="Done").click()
+
+    expect(admin.locator("#keys tr")).to_contain_text("till · Pictures a day: 50 · Pictures at once: 5")
+    (key,) = (one for one in parts.tenants.list_keys() if one.tenant == SHOP)
+    assert (key.daily_units, key.burst) == (50, 5)
+
+
 def test_a_failed_delivery_is_shown(admin, parts, worker):
     endpoint = Endpoint(id="wh_1", tenant=SHOP, url="https://shop.example/hooks")
     parts.webhooks.save(endpoint)
