@@ -184,7 +184,8 @@ def state() -> Response:
 @sign_up.post(
     "/v1/sign-up",
     summary="Sign up with an invite",
-    description="Makes an account and its first key, which is shown this once. Only where `ZIMG_SIGN_UP=invite`.",
+    description="Makes an account and its first key, which is shown this once. Only where `ZIMG_SIGN_UP=invite`. "
+    "Where the answer was lost, the same call within an hour gives another key, while nobody has used the first.",
     responses={201: NewKeyObject, **problems(413, 415, 429)},
 )
 def create(body: SignUp) -> Response:

@@ -87,6 +87,8 @@ class Invites:
     def take(self, code: str, tenant: str) -> tuple[str, ApiKey]:
         """A new tenant and its first key, for one use of the code, in one step.
 
+        With the same code and name within an hour, while nobody has used that key: another in its place, since the
+        answer that showed the first may have been lost. That uses the code up no further.
         Raises Forbidden for a code that is unknown, used up or expired, InvalidRequest for a name that is taken.
         """
         if check_tenant_name(tenant) in (LOCAL, ADMIN):

@@ -18,6 +18,12 @@ MORE = [
     ("remove-dead-letter", "redis.call('ZREM', PREFIX .. 'dlq', id)\n", "", "shared_objects"),
     ("remove-due-picture", "redis.call('ZREM', PREFIX .. 'pictures', id)\n  redis", "redis", "shared_objects"),
     ("remove-due-record", "redis.call('ZREM', PREFIX .. 'records', id)\n  if job.batch", "if job.batch", "shared_objects"),
+    # A sign-up whose answer was lost
+    ("invite-lost-answer", "redis.call('HSET', invite, 'key:' .. tenant, ARGV[3])", "", "tests/unit/scheduler/test_invites.py"),
+    ("invite-lost-first-key", "    redis.call('HSET', first, 'revoked_ms', server_ms())\n", "", "tests/unit/scheduler/test_invites.py"),
+    ("invite-lost-used", "was[1] and tonumber(was[2] or 0) == 0 and", "was[1] and", "tests/unit/scheduler/test_invites.py"),
+    ("invite-lost-revoked", "tonumber(was[2] or 0) == 0 and tonumber(was[3] or 0) == 0", "tonumber(was[2] or 0) == 0", "tests/unit/scheduler/test_invites.py"),
+    ("invite-lost-late", "if is_unused and server_ms() - tonumber(was[1]) < LOST_ANSWER_MS then", "if is_unused then", "tests/unit/scheduler/test_invites.py"),
     # Keys with limits of their own
     ("key-counts", "for at, name in ipairs(purses_of(tenant, key)) do", "for at, name in ipairs({tenant}) do", "key_limits"),
     ("key-daily", "daily = own.daily or tonumber(ARGV[4])", "daily = tonumber(ARGV[4])", "key_limits"),

@@ -82,21 +82,71 @@ def test_nobody_signs_up_as_somebody_who_is_there(invites, tenants, name):
     assert invites.list_invites()[0].left == 1
 
 
-def test_the_same_call_again_uses_nothing_up(invites, fake_redis):
+def test_the_same_call_again_uses_nothing_up(invites, tenants):
     code, _ = invites.create(uses=2)
     calls = []
     run = invites._scripts.run
     invites._scripts.run = lambda *call: (calls.append(call), run(*call), run(*call))[2]
 
-    invites.take(code, "ada")
+    key, _ = invites.take(code, "ada")
 
     assert len(calls) == 1
+    assert tenants.find(hash_key(key)).name == "ada"
     assert invites.list_invites()[0].left == 1
+
+
+def test_who_lost_the_answer_gets_another_key_in_place_of_the_one_that_nobody_saw(invites, tenants):
+    code, _ = invites.create(uses=1)
+    lost, _ = invites.take(code, "ada")
+
+    key, _ = invites.take(code, "ada")
+
+    assert tenants.find(hash_key(lost)) is None
+    assert tenants.find(hash_key(key)).name == "ada"
+    assert invites.list_invites()[0].left == 0
+
+
+def use(tenants, fake_redis, key):
+    tenants.find(hash_key(key))
+
+
+def revoke(tenants, fake_redis, key):
+    tenants.revoke_key(hash_key(key))
+
+
+def wait_an_hour(tenants, fake_redis, key):
+    made = fake_redis.hget(f"{PREFIX}key:{hash_key(key)}", "created_ms")
+    fake_redis.hset(f"{PREFIX}key:{hash_key(key)}", "created_ms", int(made) - 3_600_000)
+
+
+@pytest.mark.parametrize("meanwhile", [use, revoke, wait_an_hour])
+def test_a_key_that_somebody_may_have_is_not_replaced_by_a_second_sign_up(invites, tenants, fake_redis, meanwhile):
+    code, _ = invites.create(uses=2)
+    key, _ = invites.take(code, "ada")
+    meanwhile(tenants, fake_redis, key)
+
+    with pytest.raises(InvalidRequest, match="taken"):
+        invites.take(code, "ada")
+    assert invites.list_invites()[0].left == 1
+
+
+def test_another_invite_does_not_replace_a_key(invites):
+    first, second = invites.create()[0], invites.create()[0]
+    invites.take(first, "ada")
+
+    with pytest.raises(InvalidRequest, match="taken"):
+        invites.take(second, "ada")
 
 
 def ask(invites, code, tenant, key="k1"):
     """The script's answer, past every check in Python."""
     return invites._scripts.run("take_invite", hash_key(code), tenant, key, 1, 0, "tenant", tenant)
+
+
+def test_a_late_repetition_of_the_same_call_is_answered_alike(invites):
+    code, _ = invites.create()
+
+    assert [ask(invites, code, "ada"), ask(invites, code, "ada")] == ["ok", "ok"]
 
 
 def test_one_invite_does_not_answer_for_a_key_of_another(invites):
