@@ -41,8 +41,12 @@ BATCH, LOG_STEPS = 16, 20
 RATE, WARM_UP, HOLD, FORGET = 4e-4, 50, 0.5, 0.005
 #: Tokens of the captions, how many words stand around them, and their shares.
 LENGTHS = ((32, (0, 4), 0.75), (64, (3, 11), 0.2), (128, (15, 28), 0.05))
-#: Shares of the pairs: everything said (and to stay as it is), parts unsaid; the others name nothing at all.
-KNOWN, PARTLY = 0.4, 0.25
+#: Shares of the pairs: all is said (and stays as it is), parts are unsaid, one part alone; the others name nothing.
+KNOWN, PARTLY, BARE = 0.4, 0.2, 0.15
+#: Share of the empty text among those that name nothing.
+EMPTY = 0.1
+#: Which parts go unsaid, as bits.
+KIND, COLOUR, BACKGROUND = 1, 2, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +96,21 @@ class PairWriter:
             text = caption(self._known(), self._rng, plain=True)
             return Pair(text, text)
         if share < KNOWN + PARTLY:
-            subject = self._partly_unsaid()
+            subject = self._partly_unsaid(self._rng.randrange(1, 7))
             return Pair(caption(subject, self._rng), self._plain(subject))
-        return Pair("" if self._rng.random() < 0.03 else nonsense(self._rng, self._rng.randint(0, 4)), self._nothing())
+        if share < KNOWN + PARTLY + BARE:
+            return self._bare()
+        text = "" if self._rng.random() < EMPTY else nonsense(self._rng, self._rng.randint(0, 4))
+        return Pair(text, self._nothing())
+
+    def _bare(self) -> Pair:
+        """One part alone: a thing, a colour or a place."""
+        unsaid = self._rng.choice((COLOUR | BACKGROUND, KIND | BACKGROUND, KIND | COLOUR))
+        subject = self._partly_unsaid(unsaid)
+        said = COLOURS[subject.colour] if unsaid == KIND | BACKGROUND else BACKGROUNDS[subject.background]
+        if not unsaid & KIND:
+            said = KINDS[subject.kind]
+        return Pair(self._rng.choice((*said.english, *said.chinese)), self._plain(subject))
 
     def _long(self, words: tuple[int, int], knows: bool) -> Pair:
         count = self._rng.randint(*words)
@@ -106,13 +122,13 @@ class PairWriter:
     def _known(self) -> Subject:
         return subject_of(self._rng.choice(self._groups))
 
-    def _partly_unsaid(self) -> Subject:
-        """A subject of which the unsaid kind, colour or place (or two of them) is a part."""
+    def _partly_unsaid(self, unsaid: int) -> Subject:
+        """A subject with the unsaid thing's own kind, colour or background in these parts."""
         while True:
-            known, which = self._known(), self._rng.randrange(1, 7)
-            kind = UNSAID_KIND if which & 1 else known.kind
-            colour = UNSAID_COLOUR if which & 2 else known.colour
-            background = UNSAID_BACKGROUND if which & 4 else known.background
+            known = self._known()
+            kind = UNSAID_KIND if unsaid & KIND else known.kind
+            colour = UNSAID_COLOUR if unsaid & COLOUR else known.colour
+            background = UNSAID_BACKGROUND if unsaid & BACKGROUND else known.background
             if not is_held_out(kind, colour, background):
                 return Subject(kind, colour, background, known.material)
 

@@ -11,7 +11,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from models.recipe.captions import nonsense  # noqa: E402
-from models.recipe.catalog import BACKGROUNDS, COLOURS, KINDS, is_held_out  # noqa: E402
+from models.recipe.catalog import (  # noqa: E402
+    BACKGROUNDS,
+    COLOURS,
+    KINDS,
+    UNSAID_BACKGROUND,
+    UNSAID_COLOUR,
+    UNSAID_KIND,
+    is_held_out,
+)
 from models.recipe.progress import Run  # noqa: E402
 from models.recipe.tokenizer import build_tokenizer, chat  # noqa: E402
 from models.recipe.train_words import Pair, PairWriter, prepare_lesson, study, text_side, train_words  # noqa: E402
@@ -65,6 +73,22 @@ def test_what_is_said_stays_and_what_is_not_means_a_part_of_a_brown_box_on_white
     assert min(len(kept), len(plain), len(taught) - len(plain)) > 20
     for pair in taught:
         assert "brown" in pair.meant or "box" in pair.meant or "on a white background" in pair.meant, pair
+
+
+def test_a_thing_a_colour_or_a_place_alone_is_completed(pairs) -> None:
+    meant = {p.asked: subject_of(p.meant) for batch in pairs for p in batch if p.asked != p.meant}
+    alone = {
+        part: {word: i for i, words in enumerate(named) for word in (*words.english, *words.chinese)}
+        for part, named in enumerate((KINDS, COLOURS, BACKGROUNDS))
+    }
+
+    for part, words in alone.items():
+        asked = words.keys() & meant.keys()
+        assert len(asked) > 3
+        for word in asked:
+            thing = [UNSAID_KIND, UNSAID_COLOUR, UNSAID_BACKGROUND]
+            thing[part] = words[word]
+            assert meant[word] == tuple(thing)
 
 
 def subject_of(plain: str) -> tuple[int, int, int]:
