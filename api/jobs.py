@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from flask import Response, g, jsonify, make_response, request
 
@@ -16,6 +16,7 @@ from api.headers import Preference, body_hash, idempotency_key, name_ignored, pr
 from api.job_json import STATES_OF_STATUS, job_object, job_objects, status_of
 from api.limits import known_use
 from api.openapi_parts import EVENT_STREAM, JOBS, NOT_CHANGED, SECURITY, json_of, problems, routes
+from api.repeats import counts_its_tries, key_of_call
 from api.strict_json import printable
 from api.submitting import submit_and_look
 from api.waiting import wait_for_end, wait_until
@@ -27,6 +28,7 @@ from core.look import Look
 jobs = routes("jobs", JOBS, SECURITY)
 jobs.before_request(require_tenant)
 
+ROUTE = "jobs"
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -46,7 +48,8 @@ class Conflict(Refusal):
     description="Answers 202 at once; `Prefer: wait=N` waits for the end, where a place to wait is free. "
     "With `n` above 1 the answer is a list. "
     "An `Idempotency-Key` makes it safe to send the same request again; without one, the same body within two seconds "
-    "is taken for a double click and gets the same job.",
+    "is taken for a double click and gets the same job. An SDK that counts its tries (`x-stainless-retry-count`) is no "
+    "person: its equal calls are a job each, and what it marks as a retry joins the job of the call that it repeats.",
     responses={202: ONE_OR_MANY, 200: ONE_OR_MANY, **problems(413, 415, 422, 429)},
 )
 def create(body: schema.JobCreate) -> Response:
@@ -58,11 +61,14 @@ def create(body: schema.JobCreate) -> Response:
 
 
 def _create(parts: Services, body: schema.JobCreate, wish: Preference) -> Response:
-    hashed = body_hash(request.get_json())
-    submitted, seen = submit_and_look(
-        parts, tenant(), body, key=idempotency_key("jobs"), body_hash=hashed, repeat_key=f"jobs:{hashed}"
-    )
-    made, shown = _made(parts, submitted, seen, wish.wait_seconds)
+    hashed, key = body_hash(request.get_json()), idempotency_key(ROUTE)
+    with ExitStack() as kept:
+        if not key and counts_its_tries():
+            key = kept.enter_context(key_of_call(parts.redis, ROUTE, tenant().name, hashed))
+        submitted, seen = submit_and_look(
+            parts, tenant(), body, key=key, body_hash=hashed, repeat_key=f"{ROUTE}:{hashed}"
+        )
+        made, shown = _made(parts, submitted, seen, wish.wait_seconds)
     is_done = wish.wait_seconds > 0 and all(job.state.is_terminal for job in made)
     response = _created(made, shown, is_done=is_done, is_list=(body.n or 1) > 1)
     if all(one.replayed for one in submitted):

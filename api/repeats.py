@@ -6,7 +6,7 @@ gets a key, and the keys of those that went without an answer are kept under ten
 Whether an answer that was written also arrived nobody can know here. It counts as lost for ten seconds, in which a
 client comes again: within them a retry never draws twice, after them it is of a call that never arrived.
 Calls that are no retries are never merged, however alike and however quick: a program that asks four times in a loop
-wants four pictures. The double click that /v1/jobs looks for is a person's.
+wants four pictures. The double click that /v1/jobs looks for is a person's, and so of calls without this header alone.
 """
 
 from __future__ import annotations
@@ -42,9 +42,14 @@ def key_of_call(server: redis.Redis, route: str, owner: str, body_hash: str) -> 
         calls.end(key)
         raise
     except Exception:
-        calls.end(key, unanswered=RETRY_COUNT in request.headers)
+        calls.end(key, unanswered=counts_its_tries())
         raise
     calls.end(key)
+
+
+def counts_its_tries() -> bool:
+    """Whether a client sent this that comes again by itself."""
+    return RETRY_COUNT in request.headers
 
 
 def is_retry() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from api.context import Services, base_url_of_request
-from api.repeats import is_retry
 from api.schema import Drawing, ImageCreate, bounded_retention
 from api.strict_json import printable
 from core.errors import InvalidRequest
@@ -21,8 +20,7 @@ def submit(
 ) -> list[Submitted]:
     """Store `n` jobs, all or none. Raises InvalidRequest, and whatever Submission does; then nothing was stored.
 
-    A call without an Idempotency-Key (`key`) joins the jobs of the same `repeat_key` within the last two seconds; one
-    that says it is a retry, within fifteen minutes.
+    A call without a `key` joins the jobs of the same `repeat_key` within the last two seconds.
     """
     wish = _wish(parts, owner, body, key=key, body_hash=body_hash, repeat_key=repeat_key)
     return parts.submission.submit_pictures(owner, wish, body.n or 1)
@@ -51,7 +49,6 @@ def _wish(parts: Services, owner: Tenant, body: Drawing, *, key: str, body_hash:
         idempotency_key=key,
         body_hash=body_hash,
         repeat_key="" if key else repeat_key,
-        is_repeat=is_retry(),
         priority=Priority(body.priority or "normal"),
         webhook_url=webhook_url,
         base_url=base_url_of_request(),

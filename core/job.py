@@ -168,7 +168,7 @@ class NewJob:
     fingerprint: str = ""  # "" = never deduplicated
     idempotency_key: str = ""
     body_hash: str = ""  # of the client's body: the same key with another body is refused
-    repeat_key: str = ""  # of the client's call without a key; "" = each call is a new job
+    repeat_key: str = ""  # of a call without a key, for a double click; "" = each call is a new job
     repeat_seconds: float = 0.0  # the same call within this time is answered with the same job
     cost_units: int = 1
     work: float = 0.0  # for fairness and ETA: 1 = a usual picture; 0 = as its cost

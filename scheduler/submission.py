@@ -24,7 +24,6 @@ SEED_LIMIT = 1 << 32  # exclusive
 #: One unit of work: four forwards of a 1024 x 1024 picture. Fair shares and ETAs are counted in it.
 USUAL_PIXEL_FORWARDS = 1024 * 1024 * 4
 DOUBLE_CLICK_SECONDS = 2.0
-REPEAT_SECONDS = 900.0  # an SDK waits ten minutes before it sends again
 NO_WORKER_SECONDS = 120.0
 LOOK_FOR_WORKERS_SECONDS = 5.0
 
@@ -45,8 +44,7 @@ class Wish:
     job_id: str = ""  # "" = a new one; a row of a list has its own, so that the list sent again is the same jobs
     idempotency_key: str = ""
     body_hash: str = ""
-    repeat_key: str = ""  # a hash of the whole call, for a double click or a repeat without a key; "" = never merged
-    is_repeat: bool = False  # the client's library says that it sends this call again
+    repeat_key: str = ""  # a hash of the whole call, for a double click; "" = never merged
     priority: Priority = Priority.NORMAL
     webhook_url: str = ""
     base_url: str = ""  # as in core.job.NewJob
@@ -158,7 +156,7 @@ class Submission:
             idempotency_key=idempotency_key,
             body_hash=wish.body_hash,
             repeat_key=repeat_key,
-            repeat_seconds=REPEAT_SECONDS if wish.is_repeat else DOUBLE_CLICK_SECONDS,
+            repeat_seconds=DOUBLE_CLICK_SECONDS,
             cost_units=1,
             work=work_of(wish.width, wish.height, preset),
             deadline_seconds=deadline,

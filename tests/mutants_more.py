@@ -47,6 +47,7 @@ MORE = [
     # Small ones
     ("lift-running", "if leader.state ~= 'QUEUED' then return end", "", "small_guards"),
     ("arrival-across-calls", "if #news > 0 then redis.call('SET', arrival_key, exact(last_arrival)) end", "", "small_guards"),
+    ("repeat-stopping", "state ~= 'DEAD' and not is_stopping then", "state ~= 'DEAD' then", "submit"),
     ("repeat-kept", "now .. '|' .. new.id, 'PX', REPEAT_KEPT_MS)", "now .. '|' .. new.id)", "small_guards"),
     ("promote-canceled-count", "then promote(job, job.promoted or '0') end", "then promote(job, '0') end", "small_guards"),
     ("promote-leader", "redis.call('HDEL', job_key(heir.id), 'leader')", "", "small_guards"),

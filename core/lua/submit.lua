@@ -13,7 +13,7 @@
 local FIELD_COUNT = 16
 local HEADER = 11
 local REUSE_MARGIN_MS = 300000
-local REPEAT_KEPT_MS = 900000  -- longer than the SDKs wait before they send again
+local REPEAT_KEPT_MS = 900000  -- longer than any double click; a release before this one looks back so long
 local USE_KEPT_SECONDS = 3456000
 local tenant = ARGV[1]
 local now = server_ms()
@@ -38,15 +38,16 @@ local function idempotency_name(new) return PREFIX .. 'idem:' .. tenant .. ':' .
 
 local function repeat_name(new) return PREFIX .. 'repeat:' .. tenant .. ':' .. new.repeat_key end
 
--- The job of the same call a moment ago (a double click), or of the call that a client's library says it repeats.
+-- The job of the same call a moment ago: a double click.
 local function repeated(new)
   local kept = new.repeat_key ~= '' and redis.call('GET', repeat_name(new))
   if not kept then return nil end
   local at, id = string.match(kept, '^([^|]*)|(.*)$')
   if math.abs(now - tonumber(at)) > new.repeat_ms then return nil end  -- or as long to come: the clock was set back
-  local state = redis.call('HGET', job_key(id), 'state')
+  local job = redis.call('HMGET', job_key(id), 'state', 'cancel')
+  local state, is_stopping = job[1], job[2]
   -- Who asks again after his job was canceled or failed wants another one.
-  if state and state ~= 'CANCELED' and state ~= 'DEAD' then return id, state end
+  if state and state ~= 'CANCELED' and state ~= 'DEAD' and not is_stopping then return id, state end
   return nil
 end
 

@@ -1,5 +1,7 @@
 """OpenAI's client sends a call again by itself: which call a retry joins, and which is one that never arrived."""
 
+from dataclasses import replace
+
 import pytest
 
 BODY = {"prompt": "a red mug", "size": "256x256"}
@@ -72,3 +74,45 @@ def test_what_is_kept_of_answers_ends_by_itself(http, valkey, drawing):
     (kept,) = valkey.scan_iter("*:answered")
     assert 0 < valkey.ttl(kept) <= 10
     assert [*valkey.scan_iter("*:last")] == []
+
+
+def hand_in(http, count):
+    return http.post("/v1/jobs", json=BODY, headers={"x-stainless-retry-count": str(count)})
+
+
+def allow(parts, **limits):
+    local = parts.tenants.local()
+    parts.tenants.save(replace(local, limits=replace(local.limits, **limits)))
+
+
+def test_a_retry_of_a_refused_job_never_joins_one_that_was_answered(http, parts, worker):
+    ids = {hand_in(http, 0).json["id"]}
+    worker.draw_all()
+    for used in (1, 2):  # two calls, each refused at first
+        allow(parts, daily_units=used)
+        assert hand_in(http, 0).status_code == 429
+        allow(parts, daily_units=100)
+        ids.add(hand_in(http, 1).json["id"])
+
+    assert len(ids) == 3
+
+
+def test_a_retry_of_a_job_whose_answer_may_be_lost_joins_it(http, worker):
+    first = hand_in(http, 0)
+
+    again = hand_in(http, 1)
+
+    assert again.json["id"] == first.json["id"]
+    assert "Idempotency-Replayed" not in first.headers
+    assert again.headers["Idempotency-Replayed"] == "true"
+
+
+def test_a_retry_long_after_the_answer_of_a_job_hands_in_another(http, valkey, worker):
+    first = hand_in(http, 0).json["id"]
+    let_ten_seconds_pass(valkey)
+
+    assert hand_in(http, 1).json["id"] != first
+
+
+def test_a_program_that_asks_twice_at_once_is_no_double_click(http, worker):
+    assert hand_in(http, 0).json["id"] != hand_in(http, 0).json["id"]

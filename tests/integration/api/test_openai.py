@@ -253,6 +253,16 @@ def test_two_equal_calls_that_are_no_retries_draw_two_pictures(client, working, 
     assert len(urls) == 2
 
 
+def test_the_same_words_three_times_are_three_jobs_though_the_client_had_to_come_again(client, worker, parts):
+    local = parts.tenants.local()
+    parts.tenants.save(replace(local, limits=replace(local.limits, burst=1, burst_per_second=2)))
+    again = client.with_options(max_retries=10)
+
+    ids = {again.post("/jobs", body={"prompt": "same", "size": "256x256"}, cast_to=object)["id"] for _ in range(3)}
+
+    assert len(ids) == 3
+
+
 def test_an_idempotency_key_makes_a_repeated_call_answer_with_the_same_picture(client, working):
     headers = {"Idempotency-Key": "order-1"}
     first, again = (

@@ -327,12 +327,11 @@ def test_the_same_call_later_is_another_job(kit):
     assert kit.submit(repeat_key="r", repeat_seconds=2).job_id != first.job_id
 
 
-def test_a_call_that_is_said_to_be_a_repeat_finds_its_job_much_later(kit):
-    first = kit.submit(repeat_key="r", repeat_seconds=2)
-    seconds, _ = kit.redis.time()
-    kit.redis.set(f"{PREFIX}repeat:a:r", f"{(int(seconds) - 500) * 1000}|{first.job_id}")
+def test_a_call_like_one_that_is_asked_to_stop_is_a_new_wish(kit):
+    run = kit.running(repeat_key="r", repeat_seconds=2)
+    kit.store.cancel(run.id)
 
-    assert kit.submit(repeat_key="r", repeat_seconds=900).job_id == first.job_id
+    assert kit.submit(repeat_key="r", repeat_seconds=2).job_id != run.id
 
 
 def test_calls_with_keys_of_their_own_are_never_merged(kit):
