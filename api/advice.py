@@ -11,6 +11,8 @@ _NEW_INVITE = ("Ask the operator for a new one.", "请向管理员索取新的�
 _ONE_OF_THESE = ("Use one of these.", "请使用其中之一。")
 _SEND_LESS = ("Send less at once.", "请减少一次提交的数量。")
 _EXPORT = ("Export it again as CSV in UTF-8.", "请重新导出为 UTF-8 编码的 CSV。")
+_IN_SEVERAL_LISTS = ("Send it in several lists, each with a key of its own.", "请拆成几张表分别提交。")
+_FEWER_CELLS = ("Leave out what is empty or not needed.", "请删去空白或不需要的部分。")
 _DRAW_AGAIN = ("Send its request again: it is drawn anew.", "请重发原请求，图片会重新绘制。")
 _KEYS = ("Look at `zimg keys list` and name it with more letters.", "请查看 `zimg keys list`，并写出更多位。")
 
@@ -65,10 +67,11 @@ ADVICE: dict[str, tuple[str, str]] = {
     "row {row}: {reason}": ("Correct the line and send the whole list again.", "请改正该行后整表重发。"),
     "The file is not a CSV: it holds NUL characters.": _EXPORT,
     "The file is not a readable CSV ({reason}).": _EXPORT,
-    "The file has {count} rows; at most {most} are taken.": (
-        "Send it in several lists, each with a key of its own.",
-        "请拆成几张表分别提交。",
-    ),
+    "The file has {count} rows; at most {most} are taken.": _IN_SEVERAL_LISTS,
+    "The list's prompts have more than {most} characters together.": _IN_SEVERAL_LISTS,
+    "The file has {count} lines; at most {most} are read.": _FEWER_CELLS,
+    "The file has {count} cells; at most {most} are read.": _FEWER_CELLS,
+    "The file has a line of {count} columns; at most {most} are read.": _FEWER_CELLS,
     "The operator's content rules do not allow this prompt. Nothing was charged.": (
         "Change the prompt and send it again.",
         "请修改提示词后重发。",

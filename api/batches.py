@@ -10,7 +10,6 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from flask import Response, jsonify, make_response, request
@@ -21,12 +20,13 @@ from pydantic import ValidationError
 
 from api import objects, schema
 from api.auth import require_tenant
+from api.batch_rows import Row, check_rules, plan_rows, row_seed
 from api.context import Services, base_url, base_url_of_request, services, tenant
-from api.errors import FieldError, InvalidFields, UnsupportedMediaType, invalid_fields
+from api.errors import UnsupportedMediaType, invalid_fields
 from api.headers import body_hash, idempotency_key
 from api.job_json import picture_url, status_of
 from api.openapi_parts import BATCHES, SECURITY, problems, routes
-from api.product_sheet import Sheet, fill, read_sheet, template_fields, write_sheet
+from api.product_sheet import Sheet, read_sheet, write_sheet
 from api.submitting import wanted_profile
 from core.batch_store import Batch
 from core.errors import ExceedsLimits, Gone, InvalidRequest, NotFound, RedisUnavailable, ZimgError
@@ -41,7 +41,6 @@ batches = routes("batches", BATCHES, SECURITY)
 batches.before_request(require_tenant)
 
 FILE_BYTES_MOST = 16 * 1024 * 1024
-ERRORS_SHOWN_MOST = 100
 BATCH_ID = re.compile(r"batch_[0-9a-f]{24}")
 
 #: The two pictures that a shop wants of a product.
@@ -67,16 +66,6 @@ FORM = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row and variant, ready to draw."""
-
-    index: int
-    sku: str
-    variant: str
-    prompt: str
-
-
 @batches.post(
     "/v1/batches",
     summary="Draw a product list",
@@ -95,7 +84,7 @@ def create() -> Response:
     profile = wanted_profile(parts, request.form.get("model", "").strip())
     pixels = _pixels(profile)
     rows = plan_rows(sheet, templates)
-    _check_rules(parts, rows)
+    check_rules(parts.rules, rows)
     hashed = body_hash(_meaning(parts, data, templates, profile, pixels))
     batch = _keep(parts, _id_for(parts, owner.name, key, hashed, len(rows)), name, sheet, templates)
     wishes = _wishes(rows, batch.id, profile, pixels, key=key, hashed=hashed)
@@ -183,67 +172,6 @@ def manifest(path: schema.BatchPath) -> Response:
     name = re.sub(r"[^A-Za-z0-9._-]", "_", batch.name.rsplit(".", 1)[0])[:60] or "products"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}-with-pictures.csv"'
     return response
-
-
-def plan_rows(sheet: Sheet, templates: Mapping[str, str]) -> list[Row]:
-    """Every row and variant with its prompt. Raises InvalidFields with all that is wrong, so one round is enough."""
-    wanted = {variant: template_fields(template, name=variant) for variant, template in templates.items()}
-    missing = [meaning for meaning in ("sku", "title") if sheet.column(meaning) is None]
-    if missing:
-        message = f"The header has no column named {' or '.join(missing)}."
-        raise InvalidRequest(message, field="file", code="invalid_sheet")
-    known = set(sheet.fields(sheet.rows[0]))
-    for variant, names in wanted.items():
-        if names - known:
-            raise InvalidRequest(f"The sheet has no column {sorted(names - known)[0]}.", field=variant)
-    rows: list[Row] = []
-    errors: list[FieldError] = []
-    for index, cells in enumerate(sheet.rows):
-        fields = sheet.fields(cells)
-        empty = sorted(name for name in {"sku", "title"}.union(*wanted.values()) if not fields[name])
-        errors += [
-            FieldError(f"/rows/{index + 2}/{name}", "invalid_sheet", f"row {index + 2}: {name} is empty")
-            for name in empty
-        ]
-        if not empty:
-            rows += _variants(index, fields, templates, errors)
-    if errors:
-        raise InvalidFields(errors[:ERRORS_SHOWN_MOST])
-    return rows
-
-
-def _variants(
-    index: int, fields: Mapping[str, str], templates: Mapping[str, str], errors: list[FieldError]
-) -> list[Row]:
-    made = []
-    for variant, template in templates.items():
-        prompt = fill(template, fields)
-        try:
-            schema.JobCreate(prompt=prompt)
-        except ValidationError as wrong:
-            reason = invalid_fields(wrong).fields[0].detail
-            errors.append(FieldError(f"/rows/{index + 2}/{variant}", "invalid_sheet", f"row {index + 2}: {reason}"))
-            continue
-        made.append(Row(index, fields["sku"], variant, prompt))
-    return made
-
-
-def _check_rules(parts: Services, rows: Sequence[Row]) -> None:
-    """Refuse the list if the operator's rules forbid one of its prompts; names every such row."""
-    errors = []
-    for row in rows:
-        try:
-            parts.rules.check(row.prompt)
-        except InvalidRequest as refused:
-            errors.append(FieldError(f"/rows/{row.index + 2}/{row.variant}", refused.code, str(refused)))
-    if errors:
-        raise InvalidFields(errors[:ERRORS_SHOWN_MOST])
-
-
-def row_seed(row: Row) -> int:
-    """The same for the same sku, variant and prompt, so that a list sent again gives the same pictures."""
-    text = "\x1f".join((row.sku, row.variant, row.prompt))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def row_id(batch_id: str, number: int) -> str:

@@ -6,8 +6,9 @@ import csv
 import io
 import re
 import string
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from charset_normalizer import from_bytes
 
@@ -15,8 +16,16 @@ from api.parser_words import of_csv
 from core.errors import InvalidRequest
 
 ROWS_MOST = 10_000
+COLUMNS_MOST = 1_000
 CELL_CHARACTERS_MOST = 20_000
+#: Of the whole file, counted before it is read: a few megabytes of nothing but line ends or commas are no list.
+LINES_MOST = 1_100_000  # a sheet of Excel, empty to its end, has 1,048,576
+CELLS_MOST = 3_000_000
+#: Of a template, as of a prompt.
+TEMPLATE_CHARACTERS_MOST = 4_000
 DELIMITERS = ",;\t|"
+#: So much of a file tells its delimiter: more than a header of COLUMNS_MOST columns has.
+HEAD_CHARACTERS = 64 * 1024
 
 #: What each column that we need may be called, lower case.
 COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -44,48 +53,75 @@ _NUMBER = re.compile(r"[+-]?\d[\d.,]*%?")
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A sheet as it was sent: header and rows in their order, all columns kept, each row as long as the header."""
+    """A sheet as it was sent: header and rows in their order, all columns kept.
+
+    The header is as long as the longest row; a row may be shorter, and its last cells are empty.
+    """
 
     delimiter: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    #: Where each column stands, by its name in lower case, and `sku` and `title` whatever those columns are called.
+    places: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
-    def column(self, meaning: str) -> int | None:
-        """Index of the column that holds `sku` or `title`, by any of its names."""
+    def __post_init__(self) -> None:
         names = [name.strip().lower() for name in self.header]
-        return next((names.index(name) for name in COLUMN_NAMES[meaning] if name in names), None)
+        ours = {
+            meaning: names.index(next(name for name in known if name in names))
+            for meaning, known in COLUMN_NAMES.items()
+            if set(known) & set(names)
+        }
+        object.__setattr__(self, "places", {name: place for place, name in enumerate(names)} | ours)
 
-    def fields(self, row: Sequence[str]) -> dict[str, str]:
-        """A row by its columns' names, lower case, and by `sku` and `title` whatever those columns are called."""
-        named = {name.strip().lower(): cell.strip() for name, cell in zip(self.header, row, strict=True)}
-        for meaning in COLUMN_NAMES:
-            index = self.column(meaning)
-            if index is not None:
-                named[meaning] = row[index].strip()
-        return named
+    def fields(self, row: Sequence[str], names: Collection[str] | None = None) -> dict[str, str]:
+        """A row's cells by their columns' names (`places`): all of them, or those of `names`."""
+        places = {name: self.places[name] for name in (self.places if names is None else names)}
+        return {name: row[place].strip() if place < len(row) else "" for name, place in places.items()}
 
 
 def read_sheet(data: bytes) -> Sheet:
-    """The sheet in `data`. Raises InvalidRequest naming `file` when it is not one, is empty or too long."""
+    """The sheet in `data`. Raises InvalidRequest naming `file` when it is not one, is empty or too large."""
     text = decode(data)
     if "\x00" in text:
         raise _wrong("The file is not a CSV: it holds NUL characters.")
-    delimiter = find_delimiter(text)
     csv.field_size_limit(CELL_CHARACTERS_MOST)
+    delimiter = find_delimiter(text)
+    _check_amount(text, delimiter)
+    lines, count = _lines(text, delimiter)
+    if count < 2:
+        raise _wrong("The file needs a header line and at least one row.")
+    if count - 1 > ROWS_MOST:
+        raise _wrong(f"The file has {count - 1} rows; at most {ROWS_MOST} are taken.")
+    header, *rows = lines
+    width = max(map(len, lines))
+    return Sheet(delimiter, (*header, *[""] * (width - len(header))), tuple(rows))
+
+
+def _check_amount(text: str, delimiter: str) -> None:
+    """Refuse by counting what would be far more to read than any list has."""
+    lines = text.count("\n") + text.count("\r") - text.count("\r\n")
+    if lines > LINES_MOST:
+        raise _wrong(f"The file has {lines} lines; at most {LINES_MOST} are read.")
+    cells = text.count(delimiter) + lines + 1
+    if cells > CELLS_MOST:
+        raise _wrong(f"The file has {cells} cells; at most {CELLS_MOST} are read.")
+
+
+def _lines(text: str, delimiter: str) -> tuple[list[tuple[str, ...]], int]:
+    """The lines that hold something, of which no more are kept than are taken, and how many there are."""
+    kept: list[tuple[str, ...]] = []
+    count = 0
     try:
-        lines = [
-            line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(map(str.strip, line))
-        ]
+        for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            if len(line) > COLUMNS_MOST:
+                raise _wrong(f"The file has a line of {len(line)} columns; at most {COLUMNS_MOST} are read.")
+            if any(map(str.strip, line)):
+                count += 1
+                if count <= ROWS_MOST + 1:
+                    kept.append(tuple(line))
     except csv.Error as error:
         raise _wrong(f"The file is not a readable CSV ({of_csv(str(error))}).") from None
-    if len(lines) < 2:
-        raise _wrong("The file needs a header line and at least one row.")
-    if len(lines) - 1 > ROWS_MOST:
-        raise _wrong(f"The file has {len(lines) - 1} rows; at most {ROWS_MOST} are taken.")
-    header, *rows = lines
-    width = max(len(header), *(len(row) for row in rows))
-    padded = [tuple(row + [""] * (width - len(row))) for row in [header, *rows]]
-    return Sheet(delimiter, padded[0], tuple(padded[1:]))
+    return kept, count
 
 
 def decode(data: bytes) -> str:
@@ -103,16 +139,26 @@ def decode(data: bytes) -> str:
 
 
 def find_delimiter(text: str) -> str:
-    """The delimiter under which the header has the columns that we need; else what csv.Sniffer says; else a comma."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    for delimiter in DELIMITERS:
-        cells = {cell.strip().lower() for cell in next(csv.reader([first], delimiter=delimiter), [])}
-        if all(cells & set(names) for names in COLUMN_NAMES.values()):
+    """The delimiter under which the header has the columns that we need; else the one that it holds most of; else a
+    comma.
+
+    Only the first HEAD_CHARACTERS are looked at, each once for each delimiter, whatever stands in them.
+    """
+    head = text.lstrip()[:HEAD_CHARACTERS]
+    headers = {delimiter: _first_line(head, delimiter) for delimiter in DELIMITERS}
+    for delimiter, cells in headers.items():
+        names = {cell.strip().lower() for cell in cells}
+        if all(names & set(known) for known in COLUMN_NAMES.values()):
             return delimiter
+    return max(DELIMITERS, key=lambda delimiter: len(headers[delimiter]))
+
+
+def _first_line(head: str, delimiter: str) -> list[str]:
     try:
-        return csv.Sniffer().sniff(first, delimiters=DELIMITERS).delimiter
+        reader = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter)
+        return next((line for line in reader if any(map(str.strip, line))), [])
     except csv.Error:
-        return ","
+        return []
 
 
 def write_sheet(sheet: Sheet, columns: Mapping[str, Sequence[str]]) -> str:
@@ -135,25 +181,42 @@ def escape(cell: str) -> str:
     return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
-def template_fields(template: str, *, name: str) -> set[str]:
-    """The columns that a prompt template names as {column}. Raises InvalidRequest for anything else in braces."""
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A prompt with columns in braces, read once for all rows."""
+
+    pieces: tuple[tuple[str, str | None], ...]  # words, and the column that follows them
+    words: int  # characters beside the columns
+    uses: Mapping[str, int]  # how often each column occurs
+
+    def length(self, fields: Mapping[str, str]) -> int:
+        """How many characters `fill` would write."""
+        return self.words + sum(times * len(fields[name]) for name, times in self.uses.items())
+
+    def fill(self, fields: Mapping[str, str]) -> str:
+        """The prompt of one row."""
+        return "".join(words + (fields[name] if name is not None else "") for words, name in self.pieces)
+
+
+def read_template(text: str, *, name: str) -> Template:
+    """The template of the variant `name`. Raises InvalidRequest for a long one and anything but {column} in braces."""
+    if len(text) > TEMPLATE_CHARACTERS_MOST:
+        message = f"{name} may have at most {TEMPLATE_CHARACTERS_MOST} characters"
+        raise InvalidRequest(message, field=name, code="too_long")
+    pieces = tuple(_pieces(text, name))
+    uses = Counter(column for _, column in pieces if column is not None)
+    return Template(pieces, sum(len(words) for words, _ in pieces), uses)
+
+
+def _pieces(text: str, name: str) -> Iterator[tuple[str, str | None]]:
     try:
-        parts = list(string.Formatter().parse(template))
+        parts = list(string.Formatter().parse(text))
     except ValueError:
         raise InvalidRequest("The template has a brace without its other half.", field=name) from None
-    for _, field, spec, conversion in parts:
-        if field is not None and (not field.strip() or spec or conversion or set(field) & set(".[]")):
+    for words, column, spec, conversion in parts:
+        if column is not None and (not column.strip() or spec or conversion or set(column) & set(".[]")):
             raise InvalidRequest("A template may hold {column} only, nothing else in braces.", field=name)
-    return {field.strip().lower() for _, field, _, _ in parts if field is not None}
-
-
-def fill(template: str, fields: Mapping[str, str]) -> str:
-    """The prompt of one row. The template was checked before."""
-    pieces: Iterable[str] = (
-        literal + (fields[field.strip().lower()] if field is not None else "")
-        for literal, field, _, _ in string.Formatter().parse(template)
-    )
-    return "".join(pieces)
+        yield words, None if column is None else column.strip().lower()
 
 
 def _wrong(message: str) -> InvalidRequest:

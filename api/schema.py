@@ -48,12 +48,17 @@ PROMPT_PATTERN = rf"^[^{_CONTROL_SET}]*[^{_CONTROL_SET}\s][^{_CONTROL_SET}]*$"
 def _check_prompt(prompt: str) -> str:
     if not prompt.strip():
         raise PydanticCustomError("empty_prompt", "prompt must say what to draw")
-    if len(prompt) > PROMPT_CHARACTERS_MOST:
-        message = "prompt has {length} characters; at most {most} are read"
-        raise PydanticCustomError("too_long", message, {"length": len(prompt), "most": PROMPT_CHARACTERS_MOST})
+    check_prompt_length(len(prompt))
     if _CONTROL.search(prompt):
         raise PydanticCustomError("invalid_character", "prompt holds a control character, such as NUL")
     return prompt
+
+
+def check_prompt_length(length: int) -> None:
+    """Raises PydanticCustomError for a prompt of so many characters where they are too many."""
+    if length > PROMPT_CHARACTERS_MOST:
+        message = "prompt has {length} characters; at most {most} are read"
+        raise PydanticCustomError("too_long", message, {"length": length, "most": PROMPT_CHARACTERS_MOST})
 
 
 def _check_size(text: str) -> str:

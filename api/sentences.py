@@ -143,6 +143,16 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ("it must be written as RFC 4180 says", "须按 RFC 4180 书写"),
         ("The file needs a header line and at least one row.", "文件须有表头和至少一行数据。"),
         ("The file has {count} rows; at most {most} are taken.", "文件有 {count} 行，最多接受 {most} 行。"),
+        ("The file has {count} lines; at most {most} are read.", "文件有 {count} 行文字，最多读取 {most} 行。"),
+        ("The file has {count} cells; at most {most} are read.", "文件有 {count} 个单元格，最多读取 {most} 个。"),
+        (
+            "The file has a line of {count} columns; at most {most} are read.",
+            "文件中有一行共 {count} 列，最多读取 {most} 列。",
+        ),
+        (
+            "The list's prompts have more than {most} characters together.",
+            "该商品表的提示词合计超过 {most} 个字符。",
+        ),
         ("The file's encoding is not known; save it as UTF-8.", "无法识别文件编码，请另存为 UTF-8。"),
     ),
     "content_policy_violation": (

@@ -119,6 +119,13 @@ BAD = {
     "unknown column in template": ({"file": (io.BytesIO(SHEET.encode()), "a.csv"), "white": "{nope}"}, "white"),
     "bad size": ({"file": (io.BytesIO(SHEET.encode()), "a.csv"), "size": "17x5000"}, "size"),
     "empty title": ({"file": (io.BytesIO(b"sku,title\nA,mug\nB,\n"), "a.csv")}, "rows.3.title"),
+    "a header of riddles": ({"file": (io.BytesIO(b',"a ;"a |"a \t"a ' * 40_000 + b"\n1,2\n"), "a.csv")}, "file"),
+    "a header cell too long": ({"file": (io.BytesIO(b"x" * 140_000 + b",sku,title\nA,B,C\n"), "a.csv")}, "file"),
+    "a row of commas": (
+        {"file": (io.BytesIO(b"sku,title\na,b" + b"," * 40_000 + b"\nA,mug" * 3_000), "a.csv")},
+        "file",
+    ),
+    "template too long": ({"file": (io.BytesIO(SHEET.encode()), "a.csv"), "white": "{title}" * 30_000}, "white"),
     "prompt too long": ({"file": (io.BytesIO(b"sku,title\nA," + b"x" * 5000 + b"\n"), "a.csv")}, "rows.2.white"),
 }
 

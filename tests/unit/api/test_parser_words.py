@@ -9,7 +9,7 @@ import pytest
 
 from api.errors import AS_DOCS_SAY, invalid_fields
 from api.parser_words import NOT_CSV, NOT_JSON, OF_CSV, OF_JSON, of_csv, of_json
-from api.product_sheet import read_sheet, template_fields
+from api.product_sheet import read_sheet, read_template
 from api.strict_json import parse_object
 from api.translation import in_chinese
 from core.errors import InvalidRequest
@@ -39,7 +39,7 @@ def test_what_is_no_json_is_said_in_chinese_too(body):
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_template_with_a_lone_brace_is_refused_in_chinese_too(template):
-    chinese = in_chinese(refusal(lambda: template_fields(template, name="white")))
+    chinese = in_chinese(refusal(lambda: read_template(template, name="white")))
 
     assert chinese
     assert not ENGLISH.search(chinese), chinese

@@ -1,13 +1,18 @@
 """Product lists as people's programs write them."""
 
 import csv
+import gc
 import io
+import re
+import tracemalloc
 
 import pytest
 
-from api.batches import DEFAULT_TEMPLATES, plan_rows, row_seed
+from api.batch_rows import plan_rows, row_seed
+from api.batches import DEFAULT_TEMPLATES
 from api.errors import InvalidFields
-from api.product_sheet import Sheet, decode, escape, read_sheet, write_sheet
+from api.product_sheet import Sheet, decode, escape, find_delimiter, read_sheet, write_sheet
+from api.translation import in_chinese
 from core.errors import InvalidRequest
 
 CHINESE = "货号,商品名称,颜色\nA-1,陶瓷马克杯，手工制作,红色\nA-2,实木书架，三层,原木色\nA-3,不锈钢保温杯,黑色\n"
@@ -137,3 +142,127 @@ def test_the_seed_of_a_row_follows_from_what_is_drawn():
 
 def test_bytes_that_are_no_text_are_refused_or_read_but_never_crash():
     assert isinstance(decode(b"sku;title\nA;caf\xe9 au lait\n"), str)
+
+
+#: What made csv.Sniffer search for a quarter of a minute: quotes and delimiters in every order, and no end.
+RIDDLE = ',"a ;"a |"a \t"a ' * 6_000
+
+
+@pytest.mark.timeout(120)
+def test_a_header_that_is_a_riddle_is_refused_by_a_bound_and_not_puzzled_over():
+    with pytest.raises(InvalidRequest) as refused:
+        plan_rows(read_sheet(f"{RIDDLE}\n1,2\n".encode()), DEFAULT_TEMPLATES)
+
+    assert (refused.value.code, refused.value.field) == ("invalid_sheet", "file")
+
+
+@pytest.mark.parametrize("cells", ["x" * 140_000, "x" * 21_000, '"' + "x" * 140_000])
+def test_a_header_cell_that_is_too_long_is_no_sheet(cells):
+    with pytest.raises(InvalidRequest) as refused:
+        read_sheet(f"{cells},sku,title\nA,B,C\n".encode())
+
+    assert (refused.value.code, refused.value.field) == ("invalid_sheet", "file")
+
+
+@pytest.mark.parametrize(
+    ("header", "delimiter"),
+    [
+        ("a;b;c,d", ";"),
+        ("a|b", "|"),
+        ("a\tb\tc", "\t"),
+        ('"a;b;c";x,y,z', ","),
+        ("alone", ","),
+        ("", ","),
+    ],
+)
+def test_without_our_columns_the_delimiter_is_the_one_that_occurs_most_outside_of_quotes(header, delimiter):
+    assert find_delimiter(f"\n{header}\n1,2;3|4\n") == delimiter
+
+
+def test_our_columns_are_found_behind_a_cell_of_several_lines_and_hundreds_of_others():
+    others = ";".join(f"column {number}" for number in range(900))
+
+    sheet = read_sheet(f'"of, the, spring\nlist";{others};sku;title\n1{";" * 901}A;mug\n'.encode())
+
+    assert sheet.delimiter == ";"
+    assert sheet.fields(sheet.rows[0], ("sku", "title")) == {"sku": "A", "title": "mug"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("sku,title\na,b" + "," * 40_000 + "\n" + "a,b\n" * 3_000, "40002 columns"),
+        ("sku,title" + "," * 999 + "\na,b\n", "1001 columns"),
+        ("sku,title\na,b" + "\n" * 1_200_000, "1200001 lines"),
+        ("sku,title\na,b\n" + "," * 3_100_000, "3100005 cells"),
+    ],
+)
+def test_more_than_any_list_holds_is_refused_with_its_number_and_a_bound(text, told):
+    with pytest.raises(InvalidRequest, match=told) as refused:
+        read_sheet(text.encode())
+
+    assert (refused.value.code, refused.value.field) == ("invalid_sheet", "file")
+    assert not re.search("[A-Za-z]+ [a-z]+ [a-z]+", in_chinese(str(refused.value)))
+
+
+def test_a_short_row_stays_short_however_wide_another_is():
+    sheet = read_sheet(b"sku,title\n" + b"a,b" + b"," * 900 + b"\n" + b"a,b\n" * 3_000)
+
+    assert len(sheet.header) == 902
+    assert sum(len(row) for row in sheet.rows) == 902 + 2 * 3_000
+    assert [line.count(",") for line in write_sheet(sheet, {}).splitlines()[:3]] == [901, 901, 901]
+
+
+def test_a_row_without_its_last_cells_has_them_empty():
+    sheet = read_sheet(b"sku,title,color\nA,mug\n")
+
+    assert sheet.fields(sheet.rows[0]) == {"sku": "A", "title": "mug", "color": ""}
+
+
+def peak_of(call):
+    """The most bytes that Python held while `call` ran, above what it held before."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_template_is_as_long_as_a_prompt_at_most():
+    with pytest.raises(InvalidRequest) as refused:
+        plan_rows(read_sheet(b"sku,title\nA,mug\n"), {"white": "{title}" * 30_000})
+
+    assert (refused.value.code, refused.value.field) == ("too_long", "white")
+
+
+def test_a_prompt_that_would_be_too_long_is_measured_and_never_written():
+    sheet = read_sheet(b"sku,title\nA," + b"x" * 19_000 + b"\n")
+
+    def plan():
+        with pytest.raises(InvalidFields, match="prompt has 10830000 characters; at most 4000 are read"):
+            plan_rows(sheet, {"white": "{title}" * 570})
+
+    assert peak_of(plan) < 1_000_000
+
+
+def test_a_list_whose_rows_are_all_wrong_is_read_until_it_is_known_what_to_tell():
+    names = [f"c{number}" for number in range(500)]
+    sheet = read_sheet(f"sku,title,{','.join(names)}\n".encode() + b"A,mug\n" * 5_000)
+
+    def plan():
+        with pytest.raises(InvalidFields) as refused:
+            plan_rows(sheet, {"white": "".join(f"{{{name}}}" for name in names)})
+        assert len(refused.value.fields) == 100
+
+    assert peak_of(plan) < 2_000_000
+
+
+def test_the_prompts_of_a_list_have_a_bound_together():
+    sheet = read_sheet(b"sku,title\n" + b"A,mug\n" * 10_000)
+
+    with pytest.raises(InvalidRequest, match="20000000 characters together") as refused:
+        plan_rows(sheet, {"white": "{title} " + "x" * 3_000})
+
+    assert (refused.value.code, refused.value.field) == ("invalid_sheet", "file")
