@@ -87,7 +87,7 @@ def usage(query: objects.DaysQuery) -> Response:
     responses={201: NewKeyObject, **problems(404, 413, 415)},
 )
 def rotate(path: KeyPath, body: objects.Overlap) -> Response:
-    made = services().tenants.rotate_key(path.key_id, overlap_seconds=body.overlap_seconds)
+    made = services().tenants.rotate_key(path.key_id, overlap_seconds=body.overlap_seconds, by_operator=True)
     if made is None:
         raise NotFound("There is no such open key, or more than one begins like this.")
     return make_response(jsonify({**key_object(made[1]), "key": made[0]}), 201)

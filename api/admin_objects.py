@@ -154,7 +154,11 @@ class DaysQuery(BaseModel):
 
 
 class Overlap(schema.Exact):
-    """How long the old key works beside the new one; 0 stops it at once."""
+    """How long the old key works beside the new one; 0 stops it at once.
+
+    Where the answer was lost, the same call within an hour closes the new key that nobody has used and makes another. A
+    key that stopped at once can make this call no more; then the operator can.
+    """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"overlap_seconds": 3600}})
 

@@ -12,7 +12,8 @@ import redis
 from core.errors import Forbidden, InvalidRequest
 from core.redis_client import PREFIX, milliseconds, redis_errors
 from core.scripts import Scripts
-from scheduler.tenants import ADMIN, LOCAL, ApiKey, check_tenant_name, draw_key, hash_key, key_fields
+from scheduler.keys import ApiKey, draw_key, hash_key, key_fields
+from scheduler.tenants import ADMIN, LOCAL, check_tenant_name
 
 CODE_PREFIX = "invite_"
 

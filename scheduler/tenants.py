@@ -5,12 +5,10 @@ Whether a key has expired is decided by the clock of Redis, which is one for all
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
-import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
@@ -18,20 +16,19 @@ import redis
 from core.errors import InvalidRequest
 from core.job import Lane
 from core.job_store import TenantLimits
-from core.look import KeyLimits
 from core.presets import find_preset
 from core.redis_client import PREFIX, as_one_step, milliseconds, redis_errors
 from core.refusals import banned
 from core.scripts import Scripts
 from core.settings import Settings
+from scheduler.keys import NO_LIMIT, ApiKey, api_key_of, draw_key, hash_key, rotate, store_key
 from scheduler.quota import check_key_limits, check_limits, default_limits, limits_from, stored_limits
 
-KEY_PREFIX = "zimg_"
+__all__ = ["NO_LIMIT", "ApiKey", "hash_key"]
+
 LOCAL, ADMIN = "local", "admin"
 BAN_REASON_MOST = 200
 OWNERS_KEPT = 10_000
-NO_LIMIT = -1
-KEY_ID_CHARACTERS = 16  # of a key's id, in the names of its counters
 LAST_USED_STEP_MS = 60_000  # how exact `last used` is, so that reading a key is not a write each time
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
@@ -46,41 +43,6 @@ class Tenant:
     lanes: tuple[Lane, ...] = (Lane.INTERACTIVE, Lane.BATCH)
     is_admin: bool = False  # by the key that named it
     ban_reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiKey:
-    """What may be shown of a key. `id` is its SHA-256; times are milliseconds, 0 = never."""
-
-    id: str
-    tenant: str
-    hint: str  # its last four characters
-    label: str = ""
-    is_admin: bool = False
-    created_ms: int = 0
-    last_used_ms: int = 0
-    expires_ms: int = 0
-    revoked_ms: int = 0
-    daily_units: int = NO_LIMIT  # its own limits, beside its tenant's
-    burst: int = NO_LIMIT
-    counted_as: str = ""  # whose counters it goes on with: of the key that it was rotated from
-
-    def is_open(self, now_ms: int) -> bool:
-        """Whether it still opens the door."""
-        return not self.revoked_ms and not (self.expires_ms and self.expires_ms <= now_ms)
-
-    @property
-    def limits(self) -> KeyLimits | None:
-        """Its own limits, None if it has all that its tenant has."""
-        if self.daily_units == NO_LIMIT and self.burst == NO_LIMIT:
-            return None
-        daily, burst = (None if one == NO_LIMIT else one for one in (self.daily_units, self.burst))
-        return KeyLimits(id=(self.counted_as or self.id)[:KEY_ID_CHARACTERS], daily_units=daily, burst=burst)
-
-
-def hash_key(key: str) -> str:
-    """How a key is kept and looked up. Keys are 256 random bits, so one round of SHA-256 is enough."""
-    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def check_tenant_name(name: str) -> str:
@@ -229,7 +191,7 @@ class Tenants:
         shown = replace(shown, daily_units=daily_units, burst=burst)
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=True)
-            _store_key(pipeline, shown)
+            store_key(pipeline, shown)
             pipeline.execute()
         return key, shown
 
@@ -252,7 +214,7 @@ class Tenants:
             stored, now, of_tenant = pipeline.execute()
         if not stored or not hmac.compare_digest(stored["id"], key_hash):
             return None
-        key, now_ms = _api_key(stored), milliseconds(now)
+        key, now_ms = api_key_of(stored), milliseconds(now)
         if not key.is_open(now_ms):
             return None
         if likely != key.tenant:
@@ -279,7 +241,7 @@ class Tenants:
             for key_hash in hashes:
                 pipeline.hgetall(f"{PREFIX}key:{key_hash}")
             rows = pipeline.execute()
-        keys = [_api_key(row) for row in rows if row]
+        keys = [api_key_of(row) for row in rows if row]
         return [key for key in keys if tenant is None or key.tenant == tenant]
 
     def revoke_key(self, key_id: str) -> bool:
@@ -291,21 +253,29 @@ class Tenants:
             self._redis.hset(f"{PREFIX}key:{found}", "revoked_ms", str(self.now_ms()))
         return True
 
-    def rotate_key(self, key_id: str, *, overlap_seconds: int = 0) -> tuple[str, ApiKey] | None:
+    def rotate_key(
+        self, key_id: str, *, overlap_seconds: int = 0, by_operator: bool = False
+    ) -> tuple[str, ApiKey] | None:
         """A new key like the old one, which works for `overlap_seconds` more. None if there is no such open key.
 
-        A key that expires keeps its last day: the new one ends then too, and an overlap never lengthens the old one.
+        The new key has the end that the old one was made with, and an overlap never lengthens the old one. A new key of
+        the last hour that nobody has used is closed by the next: the answer that showed it may be lost. For that the
+        operator may name the old key though it stopped at once.
         """
         found = self._find_id(key_id)
         if found is None:
             return None
         name = f"{PREFIX}key:{found}"
-        return as_one_step(self._redis, lambda pipeline: _rotate(pipeline, name, overlap_seconds), name)
+
+        def attempt(pipeline: Any) -> tuple[str, ApiKey] | None:
+            return rotate(pipeline, name, overlap_seconds=overlap_seconds, by_operator=by_operator)
+
+        return as_one_step(self._redis, attempt, name)
 
     def key(self, key_id: str) -> ApiKey | None:
         """What may be shown of the key with this whole id; None if unknown."""
         stored = self._read(f"key:{key_id}")
-        return _api_key(stored) if stored else None
+        return api_key_of(stored) if stored else None
 
     def _find_id(self, start: str) -> str | None:
         matches = [key.id for key in self.list_keys() if len(start) >= 8 and key.id.startswith(start)]
@@ -325,63 +295,3 @@ class Tenants:
             is_admin=is_admin,
             ban_reason=stored.get("ban_reason", ""),
         )
-
-
-def draw_key(
-    tenant: str, *, now_ms: int, label: str = "", is_admin: bool = False, expires_ms: int = 0
-) -> tuple[str, ApiKey]:
-    """A new key, kept nowhere yet, and what may be shown of it."""
-    key = KEY_PREFIX + secrets.token_urlsafe(32)
-    shown = ApiKey(
-        id=hash_key(key),
-        tenant=tenant,
-        hint=key[-4:],
-        label=label,
-        is_admin=is_admin,
-        created_ms=now_ms,
-        expires_ms=expires_ms,
-    )
-    return key, shown
-
-
-def _rotate(pipeline: Any, name: str, overlap_seconds: int) -> tuple[str, ApiKey] | None:
-    """Of two at once the second finds the key closed by the first, unless an overlap keeps it open."""
-    old, now_ms = _api_key(pipeline.hgetall(name)), milliseconds(pipeline.time())
-    pipeline.multi()
-    if not old.is_open(now_ms):
-        return None
-    key, shown = draw_key(old.tenant, now_ms=now_ms, label=old.label, is_admin=old.is_admin, expires_ms=old.expires_ms)
-    shown = replace(shown, daily_units=old.daily_units, burst=old.burst, counted_as=old.counted_as or old.id)
-    _store_key(pipeline, shown)
-    ends_ms = now_ms + overlap_seconds * 1000
-    pipeline.hset(name, "expires_ms", str(min(ends_ms, old.expires_ms) if old.expires_ms else ends_ms))
-    return key, shown
-
-
-def key_fields(key: ApiKey) -> dict[str, str]:
-    """A key as it is stored."""
-    return {name: str(int(value) if isinstance(value, bool) else value) for name, value in asdict(key).items()}
-
-
-def _store_key(pipeline: redis.client.Pipeline, key: ApiKey) -> None:
-    fields: dict[Any, Any] = dict(key_fields(key))
-    pipeline.hset(f"{PREFIX}key:{key.id}", mapping=fields)
-    pipeline.zadd(f"{PREFIX}keys", {key.id: key.created_ms})
-    pipeline.sadd(f"{PREFIX}tenants", key.tenant)
-
-
-def _api_key(stored: Mapping[str, str]) -> ApiKey:
-    return ApiKey(
-        id=stored["id"],
-        tenant=stored["tenant"],
-        hint=stored["hint"],
-        label=stored.get("label", ""),
-        is_admin=stored.get("is_admin") == "1",
-        created_ms=int(stored.get("created_ms", 0)),
-        last_used_ms=int(stored.get("last_used_ms", 0)),
-        expires_ms=int(stored.get("expires_ms", 0)),
-        revoked_ms=int(stored.get("revoked_ms", 0)),
-        daily_units=int(stored.get("daily_units", NO_LIMIT)),
-        burst=int(stored.get("burst", NO_LIMIT)),
-        counted_as=stored.get("counted_as", ""),
-    )
