@@ -5,7 +5,7 @@ import { showReady, wireBar } from './bar.js';
 import { make } from './cards.js';
 import { showLeft, WORDS } from './quota.js';
 import * as service from './service.js';
-import { signIn, signOut, watchSession } from './session.js';
+import { signIn, signOut, stopWaiting, waitToBeLetIn, watchSession, whoIsHere } from './session.js';
 import { applyWords, say } from './words.js';
 
 const JOBS_AT_ONCE = 10;
@@ -141,14 +141,19 @@ function showAccountOf(who) {
   [account, jobs, cursor] = [null, [], null];
   for (const id of ['sign-in-error', 'sign-up-error', 'delete-error']) $(id).textContent = '';
   $('confirm').value = '';
-  show('sign-out', who.key_required && who.signed_in);
+  show('sign-out', who.key_required && who.signed_in || Boolean(who.refused));
   show('door', !who.signed_in);
   show('content', false);
   draw();
 }
 
 async function start(who) {
+  stopWaiting();
   showAccountOf(who);
+  if (who.refused) {
+    $('sign-in-error').textContent = who.refused;
+    waitToBeLetIn(begin);
+  }
   if (who.signed_in) {
     await refresh();
     show('content', true);
@@ -162,7 +167,7 @@ async function start(who) {
 async function begin(known) {
   clearTimeout(startTimer);
   try {
-    await start(known ?? await service.session());
+    await start(known ?? await whoIsHere());
   } catch (problem) {
     if (problem.isOfSession) return;
     toast(problem.status ? problem.message : say('offline'));
@@ -204,7 +209,7 @@ async function enterWith(key) {
 
 function changeTo(who) {
   begin(who);
-  if (!who.signed_in) $('sign-in-error').textContent = say('sessionEnded');
+  if (!who.signed_in) $('sign-in-error').textContent = who.refused ?? say('sessionEnded');
 }
 
 async function rotate(event) {

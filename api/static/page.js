@@ -2,6 +2,7 @@
 import { showReady, wireBar } from './bar.js';
 import { drawCard, isOpen, make } from './cards.js';
 import { keepChoices } from './choices.js';
+import { openDoor } from './door.js';
 import { openDropped } from './dropped.js';
 import { openHistory } from './history.js';
 import { openLooking } from './looking.js';
@@ -9,7 +10,7 @@ import { openOutbox } from './outbox.js';
 import { openLength } from './prompt_length.js';
 import * as service from './service.js';
 import { openSelection } from './selection.js';
-import { signIn, signOut, watchSession } from './session.js';
+import { signOut, watchSession, whoIsHere } from './session.js';
 import { refreshQuota } from './quota.js';
 import { openRemoval } from './removal.js';
 import { openStars } from './stars.js';
@@ -279,22 +280,7 @@ const history = openHistory({
 
 const loadNewest = () => document.visibilityState === 'visible' && history.loadNewer().catch(() => {}); // or the next time
 
-function askForKey() {
-  if ($('sign-in').open) return;
-  $('sign-in').showModal();
-  service.isSignUpOpen().then((isOpen) => { $('to-sign-up').hidden = !isOpen; }, () => {});
-}
-
-async function enter(event) {
-  event.preventDefault();
-  try {
-    const who = await signIn($('key').value);
-    $('key').value = '';
-    begin(who);
-  } catch (problem) {
-    $('sign-in-error').textContent = problem.status ? problem.message : say('notReached');
-  }
-}
+const door = openDoor(begin);
 
 // The account of `who` is shown from here on. Words that another has left in the field are not theirs.
 function showAccountOf(who) {
@@ -303,13 +289,12 @@ function showAccountOf(who) {
   service.showFor(who.tenant);
   outbox.belongTo(who.tenant);
   stars.openFor(who.tenant);
-  $('sign-in-error').textContent = '';
-  $('sign-in').close();
 }
 
 async function start(who) {
   $('sign-out').hidden = !(who.key_required && who.signed_in);
-  if (!who.signed_in) return askForKey();
+  door.show(who);
+  if (!who.signed_in) return;
   showAccountOf(who);
   models = await service.models();
   [{ shapes }] = models;
@@ -325,7 +310,7 @@ async function start(who) {
 async function begin(known) {
   clearTimeout(startTimer);
   try {
-    await start(known ?? await service.session());
+    await start(known ?? await whoIsHere());
   } catch (problem) {
     if (problem.isOfSession) return;
     $('composer-error').textContent = problem.status ? problem.message : say('offline');
@@ -356,7 +341,7 @@ function empty() {
 function changeTo(who, isSignOut) {
   empty();
   if (isSignOut) emptyComposer();
-  if (!who.signed_in) $('sign-in-error').textContent = say('sessionEnded');
+  if (!who.signed_in) door.tell(say('sessionEnded'));
   begin(who);
 }
 
@@ -376,8 +361,6 @@ function wire() {
   document.addEventListener('visibilitychange', loadNewest);
   $('more').addEventListener('click', () => history.loadOlder().catch(tell));
   $('starred-only').addEventListener('change', () => { if ($('starred-only').checked) stars.load(); else stars.stop(); arrange(); selection.show(); });
-  $('sign-in-form').addEventListener('submit', enter);
-  $('sign-in').addEventListener('cancel', (event) => event.preventDefault());
   $('sign-out').addEventListener('click', signOut);
   document.addEventListener('keydown', (event) => {
     if (/^(TEXTAREA|INPUT)$/.test(event.target.tagName)) return;

@@ -32,7 +32,7 @@ export function showFor(name) {
   owner = name;
 }
 export const shownFor = () => owner;
-// `lost` is called when the service says that the session is over, or another's by now.
+// `lost` is called when the service says that the session is over, or another's by now, or may be: a ban forbids everything.
 export function onSessionLost(lost) { whenLost = lost; }
 
 async function call(path, options, read) {
@@ -49,7 +49,7 @@ async function call(path, options, read) {
   if (meant !== owners) throw new Problem(0, null, null, true);
   if (answer.ok) return body;
   const problem = new Problem(answer.status, parsed(body), answer.headers.get('Retry-After'), asked !== signIns);
-  if (problem.isOfSession && !problem.isOutdated && path !== SESSION) whenLost(problem);
+  if ((problem.isOfSession || problem.status === 403) && !problem.isOutdated && path !== SESSION) whenLost(problem);
   throw problem;
 }
 

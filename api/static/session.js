@@ -5,8 +5,36 @@ import { toast } from './toast.js';
 import { say } from './words.js';
 
 const NOBODY = { signed_in: false, tenant: null, key_required: true };
+const REFUSED_MS = 5000; // a ban ends some time
 const tabs = (() => { try { return new BroadcastChannel('zimg.session'); } catch { return null; /* no storage: each tab for itself */ } })();
 const tell = (what) => tabs?.postMessage(what);
+
+// Whose session it is; nobody's, with the service's `refused` sentence, where it lets the account in no more.
+export async function whoIsHere() {
+  try { return await service.session(); } catch (problem) {
+    if (problem.status !== 403) throw problem;
+    return { ...NOBODY, refused: problem.message };
+  }
+}
+
+let waits = 0, waitTimer = 0;
+
+// Who is refused is looked for again, until `act` is told who it is then, or nobody waits any more.
+export function waitToBeLetIn(act) {
+  stopWaiting();
+  const mine = waits;
+  waitTimer = setTimeout(async () => {
+    const who = await whoIsHere().catch(() => null);
+    if (mine !== waits) return;
+    if (who && !who.refused) act(who);
+    else waitToBeLetIn(act);
+  }, REFUSED_MS);
+}
+
+export function stopWaiting() {
+  clearTimeout(waitTimer);
+  waits += 1;
+}
 
 export async function signIn(key) {
   const who = await service.signIn(key);
@@ -30,7 +58,7 @@ export function watchSession(onChange) {
 
   async function look(isSignOut) {
     const mine = ++looks;
-    const who = await service.session().catch((problem) => (problem.status >= 400 && problem.status < 500 ? NOBODY : null));
+    const who = await whoIsHere().catch((problem) => (problem.status >= 400 && problem.status < 500 ? NOBODY : null));
     if (!who || mine !== looks || who.tenant === service.shownFor()) return;
     last = service.shownFor() ?? last;
     onChange(who, isSignOut);
