@@ -11,11 +11,10 @@ from pydantic_core import PydanticCustomError
 
 from api import schema
 from api.content_rules import ContentRules
-from api.errors import FieldError, InvalidFields, invalid_fields
+from api.errors import ERRORS_SHOWN_MOST, FieldError, InvalidFields, invalid_fields
 from api.product_sheet import Sheet, Template, read_template
 from core.errors import InvalidRequest
 
-ERRORS_SHOWN_MOST = 100
 PROMPTS_CHARACTERS_MOST = 20_000_000  # of a whole list: twenty thousand pictures with a thousand characters each
 
 

@@ -27,6 +27,7 @@ from api.headers import body_hash, idempotency_key
 from api.job_json import picture_url, status_of
 from api.openapi_parts import BATCHES, SECURITY, problems, routes
 from api.product_sheet import Sheet, read_sheet, write_sheet
+from api.strict_json import require_plain
 from api.submitting import wanted_profile
 from core.batch_store import Batch
 from core.errors import ExceedsLimits, Gone, InvalidRequest, NotFound, RedisUnavailable, ZimgError
@@ -238,6 +239,7 @@ def _sent_file() -> tuple[bytes, str]:
     request.max_content_length = FILE_BYTES_MOST
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the list as multipart/form-data with the CSV in the field `file`.")
+    require_plain(request)
     upload = request.files.get("file")
     if upload is None:
         raise InvalidRequest("Send the CSV in the field `file`.", field="file", code="missing_field")

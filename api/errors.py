@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 from flask import Flask, Response, g, json, make_response, request
+from gunicorn.http.errors import ParseException
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestedRangeNotSatisfiable
 
@@ -31,6 +32,9 @@ PROBLEM_JSON = "application/problem+json"
 
 #: The openai client retries a 429 by itself; when the wait is longer than this, tell it not to (it gives up anyway).
 LONGEST_CLIENT_RETRY_SECONDS = 120
+
+#: A body may be wrong in tens of thousands of places; each one told costs a look through all sentences.
+ERRORS_SHOWN_MOST = 100
 
 #: Where a word in the place of a job's id finds no route.
 JOB_PATH = re.compile(r"/v1/(?:admin/)?jobs/.")
@@ -130,7 +134,8 @@ def refuse_invalid(error: ValidationError) -> Response:
 def invalid_fields(error: ValidationError, *, prefix: str = "/") -> InvalidFields:
     """Our error for pydantic's; never repeats what was sent."""
     prefix = "?" if getattr(error, "title", "").endswith("Query") else prefix
-    return InvalidFields([_field_error(item, prefix) for item in error.errors(include_input=False, include_url=False)])
+    told = error.errors(include_input=False, include_url=False)[:ERRORS_SHOWN_MOST]
+    return InvalidFields([_field_error(item, prefix) for item in told])
 
 
 def _field_error(item: Any, prefix: str) -> FieldError:
@@ -152,6 +157,7 @@ def install(app: Flask) -> None:
     """Answer every exception of `app` from the table."""
     app.register_error_handler(errors.ZimgError, _answer_ours)
     app.register_error_handler(HTTPException, _answer_http)
+    app.register_error_handler(ParseException, _answer_unreadable)
     app.register_error_handler(Exception, _answer_unforeseen)
 
 
@@ -189,6 +195,12 @@ def _http_sentence(code: str, error: HTTPException) -> str:
     if code == "body_too_large":
         return f"The body is too large; at most {request.max_content_length or 0} bytes are read."
     return HTTP_SENTENCES.get(code, "")
+
+
+def _answer_unreadable(error: Exception) -> Response:
+    """A body whose chunks are broken: gunicorn says so while a route reads it, and then ends the connection."""
+    log.warning("no HTTP body", action="refuse", kind=type(error).__name__)
+    return answer("invalid_request", HTTP_SENTENCES["invalid_request"], error=error)
 
 
 def _answer_unforeseen(error: Exception) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Any
 
 from flask import Request
@@ -30,6 +31,7 @@ class ZimgRequest(Request):
             return {}
         if not self.is_json:
             raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
+        require_plain(self)
         return parse_object(self.read_bounded(JSON_BYTES_MOST))
 
     @property
@@ -38,11 +40,20 @@ class ZimgRequest(Request):
         return not self.content_type and not self.content_length and "Transfer-Encoding" not in self.headers
 
     def read_bounded(self, most: int) -> bytes:
-        """The body, refused above `most` bytes before it is read where its length is told."""
+        """The body, refused above `most` bytes: before it is read where its length is told, else at one byte more."""
         if self.content_length is not None and self.content_length > most:
             raise TooLarge(f"The body has {self.content_length} bytes; at most {most} are read.")
-        self.max_content_length = most
-        return self.get_data(cache=True)
+        self.max_content_length = most + 1  # at its bound a body in chunks is cut off without a word
+        data = self.get_data(cache=True)
+        if len(data) > most:
+            raise TooLarge(f"The body is too large; at most {most} bytes are read.")
+        return data
+
+
+def require_plain(request: Request) -> None:
+    """Refuse a compressed body: its bytes would be no JSON, and a few of them could become any number."""
+    if request.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
+        raise UnsupportedMediaType("Send the body without Content-Encoding; compressed ones are not read.")
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -67,8 +78,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        times = Counter(name for name, _ in pairs)  # one pass: a body may hold tens of thousands of names
+        twice = next(name for name, count in times.items() if count > 1)
         raise InvalidFields([FieldError(f"/{printable(twice)}", "duplicate_field", "A member may occur once only.")])
     return found
 

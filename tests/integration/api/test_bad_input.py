@@ -109,6 +109,20 @@ def test_every_wrong_member_is_told_at_once(http, parts):
     assert [error["pointer"] for error in answer.json["errors"]] == ["/prompt", "/size", "/seed"]
 
 
+def test_of_wrong_members_a_hundred_are_told_at_most(http, parts):
+    answer = http.post("/v1/jobs/cancel", json={"ids": [7] * 900}, headers={"Accept-Language": "zh"})
+
+    assert (answer.status_code, len(answer.json["errors"])) == (400, 100)
+
+
+def test_of_unknown_members_a_hundred_are_told_at_most(keyed, parts):
+    operator = {"Authorization": "Bearer the-operators-own-key"}
+
+    answer = keyed.patch("/v1/admin/tenants/local", json={f"n{n}": 1 for n in range(9_000)}, headers=operator)
+
+    assert (answer.status_code, len(answer.json["errors"])) == (400, 100)
+
+
 @pytest.mark.parametrize(
     ("language", "title"),
     [

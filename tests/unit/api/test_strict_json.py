@@ -63,3 +63,14 @@ def test_a_number_that_could_not_be_told_again_is_refused_by_name(body, field):
 
 def test_the_largest_number_is_read():
     assert parse_object(b'{"x": 1.7976931348623157e308}') == {"x": 1.7976931348623157e308}
+
+
+@pytest.mark.timeout(60)
+def test_the_one_member_of_two_hundred_thousand_that_occurs_twice_is_found_in_one_pass():
+    names = [f"name{number}" for number in range(200_000)]
+    body = "{" + ",".join(f'"{name}":1' for name in [*names, names[-2]]) + "}"
+
+    with pytest.raises(InvalidRequest) as refused:
+        parse_object(body.encode())
+
+    assert (refused.value.code, refused.value.field) == ("duplicate_field", "name199998")
