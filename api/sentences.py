@@ -278,6 +278,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ("The body is too large; at most {most} bytes are read.", "请求体过大，最多读取 {most} 字节。"),
     ),
     "unsupported_media_type": (
+        (
+            "Send the body without Content-Encoding; compressed ones are not read.",
+            "请不要压缩请求体（不带 Content-Encoding），压缩的请求体不会被读取。",
+        ),
         ("Send the body as Content-Type: application/json.", "请以 Content-Type: application/json 发送请求体。"),
         (
             "Send the list as multipart/form-data with the CSV in the field `file`.",
