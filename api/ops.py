@@ -79,6 +79,7 @@ def _reading(parts: Services) -> ServiceReading | None:
         outcomes={state.lower(): count for state, count in depth.outcomes.items()},
         dedup_hits=tallies.dedup_hits,
         webhook_attempts=tallies.webhook_attempts,
+        put_aside=tallies.put_aside,
         stages={stage: _stage(times) for stage, times in tallies.stages.items()},
         audit=tallies.audit,
         audited_ms=tallies.audit.get("at", 0),

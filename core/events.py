@@ -15,7 +15,7 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 
-from core.job import JobState, Lane
+from core.job import TERMINAL_STATES, Lane
 from core.logs import get_logger
 from core.redis_client import PREFIX, redis_errors
 
@@ -71,7 +71,7 @@ class JobEvents:
         found = [
             Event(id=entry_id, type=fields["type"], data=json.loads(fields["data"])) for entry_id, fields in entries
         ]
-        if lane != Lane.BATCH or _is_after(start, created) or (not found and JobState(state).is_terminal):
+        if lane != Lane.BATCH or _is_after(start, created) or (not found and state in TERMINAL_STATES):
             return found
         return [Event(id=f"{created}-0", type="status", data={"status": "queued"}), *found]
 

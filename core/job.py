@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
+
+Named = TypeVar("Named", bound=StrEnum)
+
+
+def known_value(kind: type[Named], text: str, otherwise: Named) -> Named:
+    """The value of `kind` that `text` names; `otherwise` where it names none: a newer release may have written it."""
+    try:
+        return kind(text)
+    except ValueError:
+        return otherwise
 
 
 def known_fields(kind: Any, text: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -10,13 +9,15 @@ from typing import Any
 
 import redis
 
+from core.aside import ASIDE, put_aside
 from core.batch_store import BatchCounts
 from core.crowd import Crowds, look_at
-from core.job import Failure, GenerationRequest, Job, JobState, Lane, Picture, Priority, Progress, known_fields
+from core.job import Job, JobState, Lane
 from core.job_pages import Fits, IdPage, JobPage, JobPages
+from core.job_record import jobs_from
 from core.look import WAITING, LimitUse, Look, QueuePlace, TenantLimits, place_from, usage_arguments, use_from
 from core.model_queues import ModelDepth, model_depths
-from core.redis_client import PREFIX, milliseconds, redis_errors
+from core.redis_client import PREFIX, redis_errors
 from core.scripts import Scripts
 from core.settings import Settings
 from core.workers import WorkerInfo
@@ -61,6 +62,7 @@ class Tallies:
 
     dedup_hits: int = 0  # jobs that share another's picture
     webhook_attempts: Mapping[str, int] = field(default_factory=dict)  # how it ended -> attempts
+    put_aside: Mapping[str, int] = field(default_factory=dict)  # one of core.aside.ASIDE_KINDS -> how often
     stages: Mapping[str, StageTimes] = field(default_factory=dict)
     audit: Mapping[str, int] = field(default_factory=dict)  # of the last audit: kind -> differences; `at`, server ms
 
@@ -92,7 +94,12 @@ class JobReader:
                 pipeline.hgetall(f"{PREFIX}job:{job_id}")
             pipeline.time()
             *rows, now = pipeline.execute()
-        return jobs_from(ids, rows, now)
+        return self._jobs_from(ids, rows, now)
+
+    def _jobs_from(
+        self, ids: Sequence[str], rows: Sequence[Mapping[str, str]], now: tuple[int, int]
+    ) -> list[Job | None]:
+        return jobs_from(ids, rows, now, lambda job_id, error: put_aside(self.redis, "job", job_id, error))
 
     def ended_among(self, ids: Sequence[str]) -> set[str]:
         """Those that ended or have no record."""
@@ -220,7 +227,7 @@ class JobReader:
         with redis_errors():
             for trouble in (answer for answer in (*rows, now) if isinstance(answer, Exception)):
                 raise trouble
-        jobs = jobs_from(ids, rows, now)
+        jobs = self._jobs_from(ids, rows, now)
         places: dict[str, QueuePlace] = {}
         for job, answer in zip(jobs, answers[len(ids) + 1 :], strict=True):
             if job is None or job.state not in WAITING:
@@ -289,12 +296,13 @@ class JobReader:
         """One reading of the counters, the same from every process."""
         with redis_errors():
             pipeline = self.redis.pipeline(transaction=False)
-            for name in ("counts", "hook_attempts", "stage_times", "audit"):
-                pipeline.hgetall(PREFIX + name)
-            counts, attempts, times, audit = pipeline.execute()
+            for name in (f"{PREFIX}counts", f"{PREFIX}hook_attempts", f"{PREFIX}stage_times", f"{PREFIX}audit", ASIDE):
+                pipeline.hgetall(name)
+            counts, attempts, times, audit, aside = pipeline.execute()
         return Tallies(
             dedup_hits=int(counts.get("dedup_hits", 0)),
             webhook_attempts={outcome: int(count) for outcome, count in attempts.items()},
+            put_aside={kind: int(count) for kind, count in aside.items()},
             stages={stage: _stage_times(stage, times) for stage in sorted({name.partition("|")[0] for name in times})},
             audit={kind: int(count) for kind, count in audit.items()},
         )
@@ -331,53 +339,3 @@ class JobReader:
 def _stage_times(stage: str, times: Mapping[str, str]) -> StageTimes:
     counts = [int(times.get(f"{stage}|{bound}", 0)) for bound in (*STAGE_BOUNDS_MS, "inf")]
     return StageTimes(up_to=tuple(accumulate(counts)), seconds=float(times.get(f"{stage}|sum", 0)) / 1000)
-
-
-def jobs_from(ids: Sequence[str], rows: Sequence[Mapping[str, str]], now: tuple[int, int]) -> list[Job | None]:
-    """A job for each id, as its hash says at the server's time `now`; None where there is no record."""
-    now_ms = milliseconds(now)
-    return [job_from(job_id, row, now_ms) if row.get("state") else None for job_id, row in zip(ids, rows, strict=True)]
-
-
-def job_from(job_id: str, row: Mapping[str, str], now_ms: int) -> Job:
-    """A job as its hash says; a picture past its retention counts as removed, whether or not it was swept already."""
-
-    def flag(name: str) -> bool:
-        return row.get(name) == "1"
-
-    def number(name: str) -> int:
-        return int(row.get(name) or 0)
-
-    return Job(
-        id=job_id,
-        tenant=row["tenant"],
-        lane=Lane(row["lane"]),
-        state=JobState(row["state"]),
-        request=GenerationRequest.from_json(row["request"]),
-        fingerprint=row.get("fingerprint", ""),
-        cost_units=number("cost"),
-        created_ms=number("created"),
-        deadline_ms=number("deadline"),
-        started_ms=number("started"),
-        finished_ms=number("finished"),
-        epoch=number("epoch"),
-        attempt=number("attempt"),
-        crashes=number("crashes"),
-        alone=flag("alone"),
-        cancel_requested=flag("cancel"),
-        leader=row.get("leader", ""),
-        worker=row.get("worker", ""),
-        batch_id=row.get("batch", ""),
-        metadata=json.loads(row.get("metadata", "{}")),
-        progress=Progress(**known_fields(Progress, row["progress"])) if "progress" in row else None,
-        picture=Picture.from_json(row["picture"]) if "picture" in row else None,
-        failure=Failure.from_json(row["failure"]) if "failure" in row else None,
-        expires_ms=number("expires"),
-        picture_removed=flag("picture_removed") or 0 < number("expires") <= now_ms,
-        queue=row.get("model", ""),
-        priority=Priority(row.get("priority") or "normal"),
-        webhook_url=row.get("webhook", ""),
-        base_url=row.get("base", ""),
-        work=float(row.get("work") or 0),
-        retention_seconds=number("retention") // 1000,
-    )

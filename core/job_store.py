@@ -22,6 +22,7 @@ from core.job import (
     Release,
 )
 from core.job_reader import JobReader, QueueDepth
+from core.job_record import lane_of, state_of
 from core.long_list import HOLD_SECONDS, ListStep, portions
 from core.look import LimitUse, Look, QueuePlace, TenantLimits, emission_of
 from core.redis_client import PREFIX, call, redis_errors
@@ -171,7 +172,7 @@ class JobStore(JobReader):
         own = {job.id for job in jobs} if is_asked_again else set()
         return [
             Submitted(
-                job_id=job_id, state=JobState(state), replayed=replayed == "1" and job_id not in own, leader=leader
+                job_id=job_id, state=state_of(state), replayed=replayed == "1" and job_id not in own, leader=leader
             )
             for job_id, state, replayed, leader in zip(*[iter(answer[1:])] * 4, strict=True)
         ]
@@ -215,7 +216,7 @@ class JobStore(JobReader):
             attempt=int(attempt),
             alone=alone == "1",
             tenant=tenant,
-            lane=Lane(lane),
+            lane=lane_of(lane),
             created_ms=int(created),
             deadline_ms=int(deadline),
             request=GenerationRequest.from_json(request),
@@ -258,7 +259,7 @@ class JobStore(JobReader):
         """RETRY or DEAD (CANCELED where the owner had asked); None if fenced off."""
         delays = RetryPolicy(max_attempts=self.settings.max_attempts).delays_ms()
         state = self._scripts.run("fail", job_id, token, failure.to_json(), int(failure.retryable), *delays)
-        return JobState(state) if state else None
+        return state_of(state) if state else None
 
     def give_back(self, job_id: str, token: str) -> bool:
         """A draining worker returns a job: queued again, without costing an attempt. False if fenced off."""
@@ -270,7 +271,7 @@ class JobStore(JobReader):
 
     def cancel_many(self, ids: Sequence[str]) -> list[JobState | None]:
         """As `cancel`, of many: an answer for each, in their order."""
-        return [JobState(state) if state else None for state in self._run_for_each("cancel", ids)]
+        return [state_of(state) if state else None for state in self._run_for_each("cancel", ids)]
 
     def move(self, job_id: str, *, to_front: bool) -> JobState | None:
         """Put a waiting job before or behind the others of its tenant's lane.
@@ -278,7 +279,7 @@ class JobStore(JobReader):
         The state it is in now: only a QUEUED one was moved; None if unknown.
         """
         state = self._scripts.run("move", job_id, "front" if to_front else "back")
-        return JobState(state) if state else None
+        return state_of(state) if state else None
 
     def reap(self) -> ReapReport:
         """Take back leases, unclaimed releases, due retries and deadlines; at most 100 jobs, followers among them."""

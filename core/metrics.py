@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from core import __version__
+from core.aside import ASIDE_KINDS
 
 REGISTRY = CollectorRegistry(auto_describe=True)
 
@@ -70,6 +71,7 @@ class ServiceReading:
     outcomes: Mapping[str, int] = field(default_factory=dict)  # succeeded, dead, canceled -> jobs since ever
     dedup_hits: int = 0
     webhook_attempts: Mapping[str, int] = field(default_factory=dict)  # one of WEBHOOK_OUTCOMES -> attempts since ever
+    put_aside: Mapping[str, int] = field(default_factory=dict)  # one of core.aside.ASIDE_KINDS -> how often
     stages: Mapping[str, StageReading] = field(default_factory=dict)  # one of STAGES
     audit: Mapping[str, int] = field(default_factory=dict)  # one of AUDIT_KINDS -> differences found last
     audited_ms: int = 0  # server time of the last audit; 0 = none yet
@@ -153,6 +155,10 @@ def _tally_metrics(reading: ServiceReading) -> Iterator[Metric]:
     for outcome in WEBHOOK_OUTCOMES:
         attempts.add_metric((outcome,), reading.webhook_attempts.get(outcome, 0))
     yield attempts
+    aside = CounterMetricFamily("zimg_put_aside", "What could not be read and was passed over.", labels=("kind",))
+    for kind in ASIDE_KINDS:
+        aside.add_metric((kind,), reading.put_aside.get(kind, 0))
+    yield aside
     text = "Time of a job in a stage: queue as it is claimed first, the others of pictures that succeeded."
     seconds = HistogramMetricFamily("zimg_job_seconds", text, labels=("stage",))
     for stage in STAGES:

@@ -11,7 +11,8 @@ local RIDE_KEPT_MS = 86400000            -- of a worker that nobody hears of any
 local LONGEST_RUN = 10                 -- usual ones: a clock that jumps makes runs of hours
 local HEIRS_LOOKED_AT = 8
 local ORPHAN_AFTER_MS = 600000         -- long after the last lease of a job that ended without a picture
-local WORK_WEIGHT = {interactive = 4, batch = 1}
+-- A lane of a newer release counts as a list's: nothing here stops for it.
+local WORK_WEIGHT = setmetatable({interactive = 4, batch = 1}, {__index = function() return 1 end})
 local LANES = {'interactive', 'batch'}
 local TERMINAL = {SUCCEEDED = true, DEAD = true, CANCELED = true}
 local unpack = unpack or table.unpack

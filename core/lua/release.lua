@@ -89,7 +89,7 @@ local function release_of(model)
       elseif job[1] then
         local work = tonumber(job[1])
         count_queued_work(entity, -work)
-        popped_of[lane] = popped_of[lane] + 1
+        popped_of[lane] = (popped_of[lane] or 0) + 1
         mark_released(id, name, tonumber(job[2]) + 1, job[3], model)
         tenant.running = tenant.running + 1
         present = math.max(present, virtual)
@@ -97,7 +97,7 @@ local function release_of(model)
         left = left - 1
       else  -- its record is gone, and with it how much work it was: the audit counts that anew
         count_queued_work(entity, 0)
-        popped_of[lane] = popped_of[lane] + 1
+        popped_of[lane] = (popped_of[lane] or 0) + 1
       end
     end
   end

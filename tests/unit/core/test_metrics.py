@@ -52,6 +52,13 @@ def test_attempts_to_deliver_and_shared_pictures_are_counted_from_nothing_on():
     assert 'zimg_webhook_attempts_total{outcome="unreachable"} 0.0' in text
 
 
+def test_what_was_put_aside_is_counted_from_nothing_on():
+    text = scrape(ServiceReading(put_aside={"message": 2}))
+
+    assert 'zimg_put_aside_total{kind="message"} 2.0' in text
+    assert 'zimg_put_aside_total{kind="job"} 0.0' in text
+
+
 def test_what_the_last_audit_found_is_shown_by_kind_once_there_was_one():
     text = scrape(ServiceReading(audit={"place": 2, "at": 5000}, audited_ms=5000))
 

@@ -1,0 +1,94 @@
+"""A record with what this release does not know is read as far as it goes; one that is broken hides no other."""
+
+import pytest
+
+from core.job import JobState, Lane, Priority
+from core.redis_client import PREFIX
+from tests.queue_kit import GENEROUS, make_job
+
+
+def spoil(kit, job_id, field, value):
+    kit.redis.hset(f"{PREFIX}job:{job_id}", field, value)
+
+
+@pytest.mark.parametrize(
+    ("field", "reads"),
+    [("lane", Lane.BATCH), ("priority", Priority.NORMAL), ("state", JobState.QUEUED)],
+)
+def test_an_unknown_value_is_read_as_the_one_that_does_no_harm(kit, field, reads):
+    job_id = kit.queued()
+    spoil(kit, job_id, field, "of_tomorrow")
+
+    assert getattr(kit.job(job_id), field) == reads
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("request", "{"), ("request", "{}"), ("request", "null"), ("metadata", "{"), ("cost", "many"), ("picture", "{}"),
+     ("progress", "7"), ("failure", "[]"), ("work", "much")],
+)  # fmt: skip
+def test_a_broken_record_is_passed_over_and_counted_and_hides_no_other(kit, field, value):
+    broken, whole = kit.queued(), kit.queued()
+    spoil(kit, broken, field, value)
+
+    assert [job and job.id for job in kit.store.get_many([broken, whole])] == [None, whole]
+    assert kit.store.tallies().put_aside == {"job": 1}
+
+
+def test_a_record_without_a_tenant_is_passed_over_too(kit):
+    job_id = kit.queued()
+    kit.redis.hdel(f"{PREFIX}job:{job_id}", "tenant")
+
+    assert kit.store.get(job_id) is None
+
+
+def test_the_owners_list_shows_the_others(kit):
+    broken, whole = kit.queued(), kit.queued()
+    spoil(kit, broken, "request", "{")
+
+    assert [job.id for job in kit.store.list_jobs("a")] == [whole]
+
+
+def queued_in_an_unknown_lane(kit):
+    """As a newer release submits it: its scripts know a lane more."""
+    kit.store.submit(make_job(tenant="b"), GENEROUS)
+    (job_id,) = kit.redis.zrange(f"{PREFIX}tq:b|interactive", 0, -1)
+    spoil(kit, job_id, "lane", "of_tomorrow")
+    kit.redis.rename(f"{PREFIX}tq:b|interactive", f"{PREFIX}tq:b|of_tomorrow")
+    kit.redis.zrem(f"{PREFIX}act", "b|interactive")
+    kit.redis.zadd(f"{PREFIX}act", {"b|of_tomorrow": 0})
+    kit.redis.hdel(f"{PREFIX}queued_work", "b|interactive")
+    kit.redis.hset(f"{PREFIX}queued_work", "b|of_tomorrow", 1)
+    kit.redis.hdel(f"{PREFIX}nq", "interactive")
+    kit.redis.hset(f"{PREFIX}nq", "of_tomorrow", 1)
+    return job_id
+
+
+def test_a_job_of_an_unknown_lane_is_released_claimed_and_done_and_so_are_the_others(kit):
+    odd, usual = queued_in_an_unknown_lane(kit), kit.queued()
+
+    runs = [kit.claim(release) for release in kit.store.release(10)]
+
+    assert {run.id for run in runs} == {odd, usual}
+    assert all(kit.complete(run) for run in runs)
+    assert kit.redis.hgetall(f"{PREFIX}nq") == {"of_tomorrow": "0", "interactive": "0"}
+
+
+def test_a_job_of_an_unknown_lane_comes_back_when_nobody_claims_it(kit):
+    job_id = queued_in_an_unknown_lane(kit)
+    kit.store.release(10)
+    kit.let_run_out("rel", job_id)
+
+    kit.store.reap()
+
+    assert [one.job_id for one in kit.store.release(10)] == [job_id]
+
+
+def test_a_place_behind_a_job_of_an_unknown_lane_is_told(kit):
+    queued_in_an_unknown_lane(kit)
+    kit.redis.zadd(f"{PREFIX}act", {"b|of_tomorrow": -1})
+
+    place = kit.store.queue_place(kit.job(kit.queued()))
+
+    assert place is not None
+    assert place.position == 2
