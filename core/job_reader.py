@@ -186,7 +186,7 @@ class JobReader:
         leaders = [job.leader if job.state is JobState.FOLLOWING else job.id for job in waiting]
         answers = self._scripts.run_all([("place", (job_id, self.live_ms)) for job_id in leaders])
         told = [(job, answer) for job, answer in zip(waiting, answers, strict=True) if answer]
-        return {job.id: place_from(answer, job, self._crowds) for job, answer in told}
+        return {job.id: place_from(answer, self._crowds) for job, answer in told}
 
     def with_places(self, ids: Sequence[str]) -> tuple[list[Job | None], dict[str, QueuePlace]]:
         """The jobs with these ids, and the places of those that wait: one call."""
@@ -235,7 +235,7 @@ class JobReader:
             if job.state is JobState.FOLLOWING:  # its place is its leader's, which was not asked for
                 places |= self.queue_places([job])
             elif found := self._scripts.settled(answer, "place", job.id, self.live_ms):
-                places[job.id] = place_from(found, job, self._crowds)
+                places[job.id] = place_from(found, self._crowds)
         return jobs, places
 
     def usage(self, tenant: str, limits: TenantLimits) -> LimitUse:

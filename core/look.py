@@ -154,13 +154,11 @@ def _use_of(answer: Sequence[Any], limits: TenantLimits) -> LimitUse:
     )
 
 
-def place_from(answer: Sequence[Any], job: Job, crowds: Crowds) -> QueuePlace:
-    """Reads the answer of place.lua; `crowds` is asked where many start before the job."""
-    ahead, work_ahead, busy, work, gap_ms, run_ms, slots, cap_ms, paused, tag, entity, model = answer
+def place_from(answer: Sequence[Any], crowds: Crowds) -> QueuePlace:
+    """Reads the answer of place.lua; `crowds` is asked where many start before."""
+    ahead, work_ahead, busy, work, gap_ms, run_ms, slots, wait_ms, paused, tag, entity, model = answer
     others, work_of_others = crowds.of(model).before(float(tag), entity) if tag else (0, 0.0)
     before = float(work_ahead) + work_of_others
-    waiting = job.state is JobState.QUEUED or job.state is JobState.FOLLOWING
     pace = (float(gap_ms or 0), float(run_ms)) if run_ms else None
-    eta = eta_seconds(before + float(work) + float(busy), pace, int(slots), float(cap_ms))
-    position = int(ahead) + others + 1 if waiting else 0
-    return QueuePlace(position=position, eta_seconds=None if paused else eta, paused=bool(paused))
+    eta = eta_seconds(before + float(work) + float(busy), pace, int(slots), float(wait_ms))
+    return QueuePlace(position=int(ahead) + others + 1, eta_seconds=None if paused else eta, paused=bool(paused))

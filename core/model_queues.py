@@ -80,16 +80,16 @@ def worker_silence_seconds(client: redis.Redis, queue: str) -> float | None:
     return int(seconds) - max(own) / 1000 if own else None
 
 
-def eta_seconds(work: float, pace: tuple[float, float] | None, slots: int, cap_ms: float) -> float | None:
+def eta_seconds(work: float, pace: tuple[float, float] | None, slots: int, wait_ms: float) -> float | None:
     """Seconds until a job ends with `work` (its own, that before it and in flight) at a `pace` of (gap, run) ms.
 
-    `cap_ms`: what it waits at least, for jobs of its own tenant to end.
+    `wait_ms`: what it waits at least, for jobs of its own tenant to end or for its next try.
     """
     if pace is None:
         return None
     gap_ms, run_ms = pace
     start_seconds = 0.0 if slots else WORKER_START_SECONDS
-    return round(max(run_ms + cap_ms, work * gap_ms) / 1000 + start_seconds, 1)
+    return round(max(run_ms + wait_ms, work * gap_ms) / 1000 + start_seconds, 1)
 
 
 def _further(counted: Mapping[str, str]) -> Counter[str]:

@@ -44,6 +44,10 @@ MORE = [
     ("key-hold-more", "for _, purse in ipairs(purses) do redis.call('HINCRBY', purse.use, 'reserved', math.max(0, cost - kept[1])) end", "redis.call('HINCRBY', purses[1].use, 'reserved', math.max(0, cost - kept[1]))", "key_limits"),
     ("key-whose-day", "at == 2 and tostring(purse.daily) or ''", "''", "key_limits"),
     ("key-used", "local own, of_key = used_of(purses[1]), purses[2] and used_of(purses[2]) or {}", "local own, of_key = used_of(purses[1]), {}", "key_limits"),
+    # Places of those that wait for their next try
+    ("place-retry-rank", "if job.state == 'QUEUED' then return redis.call('ZRANK', queue, job.id) or 0 end", "if true then return redis.call('ZRANK', queue, job.id) or 0 end", "place"),
+    ("place-retry-wait", "if job.state ~= 'RETRY' then return 0 end", "if true then return 0 end", "place"),
+    ("place-released", "return {waits and ahead or -1,", "return {ahead,", "place"),
     # Small ones
     ("lift-running", "if leader.state ~= 'QUEUED' then return end", "", "small_guards"),
     ("arrival-across-calls", "if #news > 0 then redis.call('SET', arrival_key, exact(last_arrival)) end", "", "small_guards"),

@@ -1,8 +1,9 @@
 -- Where a waiting job stands. ARGV: id, worker_live_ms. Answer: nil if it does not wait, else
--- {jobs released before it, work of those, work released or running, its work, gap_ms, run_ms of its size in the company
---  that it will have, live slots, how long it waits for its tenant's cap of running jobs (ms, 0 = not at all),
---  1 if an operator stopped what it waits for, its virtual start time if many start before it: then the first two count its own queue alone (crowd.lua), else '',
---  entity, model}.
+-- {jobs released before it (-1: it is released itself), work of those, work released or running, its work, gap_ms,
+--  run_ms of its size in the company that it will have, live slots, how long it waits at least (ms, 0 = not at all): for
+--  its tenant's cap of running jobs, or for its next try,
+--  1 if an operator stopped what it waits for, its virtual start time if many start before it (then the first two count
+--  its own queue alone, see crowd.lua), else '', entity, model}.
 -- Position follows the virtual start times that release.lua will use, not the time of submission.
 local job = read_job(ARGV[1])
 if not job or (job.state ~= 'QUEUED' and job.state ~= 'RELEASED' and job.state ~= 'RETRY') then return false end
@@ -49,8 +50,17 @@ end
 local own_ahead = 0  -- of its tenant, whose cap they share
 local behind_many = ''
 
-if job.state == 'QUEUED' then
-  local rank = redis.call('ZRANK', PREFIX .. 'tq:' .. entity, job.id) or 0
+-- How many of its own queue are before it. Who waits for the next try comes back to where it stood.
+local function rank_of()
+  local queue = PREFIX .. 'tq:' .. entity
+  if job.state == 'QUEUED' then return redis.call('ZRANK', queue, job.id) or 0 end
+  return redis.call('ZCOUNT', queue, '-inf', '(' .. exact(tonumber(job.arrival) - tonumber(job.head_start)))
+end
+
+local waits = job.state ~= 'RELEASED'  -- what is on its way goes on
+
+if waits then
+  local rank = rank_of()
   local virtual = virtual_of(entity)
   local _, mean = before(entity, virtual, 0, redis.call('HGET', PREFIX .. 'queued_work', entity))
   ahead, work_ahead = rank, rank * mean
@@ -62,7 +72,6 @@ end
 
 local function is_paused(name) return redis.call('SISMEMBER', PREFIX .. 'paused', name) == 1 end
 
-local waits = job.state ~= 'RELEASED'  -- what is on its way goes on
 local stopped = waits and (is_paused('lane:' .. job.lane) or is_paused('tenant:' .. job.tenant))
 local slots, workers, held, resting = 0, 0, 0, 0
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'workers', now - tonumber(ARGV[2]), '+inf')) do
@@ -150,5 +159,11 @@ local function wait_for_cap()
   return math.max(0, run_ms - passed) + (ends - 1) * run_ms / most
 end
 
-return {ahead, exact(work_ahead), exact(busy * mean_work), job.work, gap_ms and exact(gap_ms) or '',
-  run_ms and exact(run_ms) or '', slots, exact(wait_for_cap()), stopped and 1 or 0, behind_many, entity, job.model or ''}
+local function wait_for_next_try()
+  if job.state ~= 'RETRY' then return 0 end
+  return tonumber(redis.call('ZSCORE', PREFIX .. 'retry', job.id) or now) - now
+end
+
+return {waits and ahead or -1, exact(work_ahead), exact(busy * mean_work), job.work, gap_ms and exact(gap_ms) or '',
+  run_ms and exact(run_ms) or '', slots, exact(math.max(wait_for_cap(), wait_for_next_try())), stopped and 1 or 0,
+  behind_many, entity, job.model or ''}

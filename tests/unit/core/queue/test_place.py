@@ -6,7 +6,7 @@ import pytest
 
 from core.job import Lane
 from core.redis_client import PREFIX
-from tests.queue_kit import Kit, limits
+from tests.queue_kit import CRASHED, Kit, limits
 
 
 def places(kit, ids):
@@ -226,3 +226,59 @@ def test_below_its_cap_a_tenant_waits_for_nobody(kit):
     kit.running(allowed=limits(running_jobs=3))
 
     assert place_of(kit, kit.queued(allowed=limits(running_jobs=3))).eta_seconds == 1.0
+
+
+def due_in(kit, job_id, seconds):
+    now, _ = kit.redis.time()
+    kit.redis.zadd(f"{PREFIX}retry", {job_id: (int(now) + seconds) * 1000})
+
+
+def test_a_job_that_waits_for_its_next_try_is_told_where_it_stands_then_and_when_it_can_end(kit):
+    with_pace(kit)
+    run = kit.waiting_to_retry()
+    due_in(kit, run.id, 100)
+
+    place = place_of(kit, run.id)
+
+    assert place.position == 1
+    assert place.eta_seconds == pytest.approx(104, abs=1.1)
+
+
+def test_who_follows_a_job_that_waits_for_its_next_try_is_told_the_same(kit):
+    with_pace(kit)
+    run = kit.running(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+    kit.store.fail(run.id, run.token, CRASHED)
+    due_in(kit, run.id, 100)
+
+    place = place_of(kit, follower)
+
+    assert place.position == 1
+    assert place.eta_seconds == pytest.approx(104, abs=1.1)
+
+
+def test_a_next_try_comes_back_before_what_was_asked_later_and_behind_what_was_asked_before(kit):
+    """Two that arrived before wait, and two behind; all of one tenant."""
+    ids = [kit.queued() for _ in range(5)]
+    runs = {one.job_id: kit.claim(one) for one in kit.store.release(5)}
+    kit.store.fail(ids[2], runs[ids[2]].token, CRASHED)
+    for job_id in (ids[0], ids[1], ids[3], ids[4]):
+        kit.store.give_back(job_id, runs[job_id].token)
+
+    assert places(kit, [ids[2]]) == [3]
+
+
+def test_a_next_try_that_is_due_waits_for_the_work_ahead_alone(kit):
+    with_pace(kit)
+    run = kit.waiting_to_retry()
+    kit.let_run_out("retry", run.id)
+    for _ in range(9):
+        kit.running(tenant="b")
+
+    assert place_of(kit, run.id).eta_seconds == 10.0
+
+
+def test_who_follows_a_job_on_its_way_stands_at_nought_like_it(kit):
+    kit.released(fingerprint="f")
+
+    assert place_of(kit, kit.queued(fingerprint="f")).position == 0
