@@ -42,7 +42,7 @@ RATE, WARM_UP, HOLD, FORGET = 4e-4, 50, 0.5, 0.005
 #: Tokens of the captions, how many words stand around them, and their shares.
 LENGTHS = ((32, (0, 4), 0.75), (64, (3, 11), 0.2), (128, (15, 28), 0.05))
 #: Shares of the pairs: all is said (and stays as it is), parts are unsaid, one part alone; the others name nothing.
-KNOWN, PARTLY, BARE = 0.4, 0.2, 0.15
+KNOWN, PARTLY, BARE = 0.4, 0.15, 0.2
 #: Share of the empty text among those that name nothing.
 EMPTY = 0.1
 #: Which parts go unsaid, as bits.
