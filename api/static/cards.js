@@ -1,4 +1,5 @@
 // One card for each job: what it waits for, how far it is, or its picture.
+import { isDoubleClick } from './pressing.js';
 import { say, sayTime } from './words.js';
 
 export const ENDED = new Set(['succeeded', 'failed', 'canceled', 'expired', 'refused']);
@@ -133,7 +134,7 @@ function endedParts(job, onAgain, onRemove) {
   const reason = isRefused ? job.unsent.problem.message : job.error?.message;
   box.append(make('strong', isRefused || job.status === 'failed' ? 'problem' : '', say(job.status)), make('span', '', reason ?? ''));
   const acts = make('div', 'waiting-acts');
-  acts.append(act(say(isRefused ? 'edit' : 'again'), isRefused ? undefined : say('againOf', { prompt: short(job.prompt) }), onAgain));
+  acts.append(act(say(isRefused ? 'edit' : 'again'), isRefused ? undefined : say('againOf', { prompt: short(job.prompt) }), (event) => { if (!isDoubleClick(event)) onAgain(); }));
   if (onRemove) acts.append(act(say('remove'), say('removeOf', { prompt: short(job.prompt) }), onRemove));
   box.append(acts);
   return [box, make('p', 'card-text', job.prompt)];

@@ -38,6 +38,9 @@ function differences(found, served) {
   ];
 }
 
+// A spreadsheet copies a picture of its cells beside their text.
+const hasText = (data) => data.types.includes('text/plain');
+
 export function openDropped({ known }) {
   let found = null;  // its parameters, until another prompt is written or they are put away
   let served = null;
@@ -70,13 +73,19 @@ export function openDropped({ known }) {
     toast(say('repeated'));
   }
 
+  // Text that is dragged is the browser's own affair.
+  function hang(event) {
+    if (!event.dataTransfer?.types.includes('Files')) return;
+    event.preventDefault();
+    document.body.classList.toggle('dropping', event.type === 'dragover' || event.type === 'dragenter');
+  }
+
   function wire() {
     $('repeated').addEventListener('click', () => { putAway(); $('prompt').focus(); });
     $('prompt').addEventListener('input', () => { if (found && written !== $('prompt').value) putAway(); });
-    for (const kind of ['dragover', 'dragenter']) document.addEventListener(kind, (event) => { event.preventDefault(); document.body.classList.add('dropping'); });
-    for (const kind of ['dragleave', 'drop']) document.addEventListener(kind, (event) => { event.preventDefault(); document.body.classList.remove('dropping'); });
+    for (const kind of ['dragover', 'dragenter', 'dragleave', 'drop']) document.addEventListener(kind, hang);
     document.addEventListener('drop', (event) => { if (event.dataTransfer?.files.length) take(event.dataTransfer.files[0]); });
-    document.addEventListener('paste', (event) => { if (event.clipboardData?.files.length) take(event.clipboardData.files[0]); });
+    document.addEventListener('paste', (event) => { if (event.clipboardData?.files.length && !hasText(event.clipboardData)) take(event.clipboardData.files[0]); });
   }
 
   wire();

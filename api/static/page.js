@@ -7,6 +7,7 @@ import { openDropped } from './dropped.js';
 import { openHistory } from './history.js';
 import { openLooking } from './looking.js';
 import { openOutbox } from './outbox.js';
+import { ignoreHeldEnter, isDoubleClick } from './pressing.js';
 import { openLength } from './prompt_length.js';
 import * as service from './service.js';
 import { openSelection } from './selection.js';
@@ -354,8 +355,10 @@ function wire() {
     // Enter that ends an input method's composition is part of typing, not a wish to draw.
     if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
     event.preventDefault();
-    go();
+    if (!event.repeat) go();
   });
+  $('go').addEventListener('click', (event) => { if (isDoubleClick(event)) event.preventDefault(); });
+  ignoreHeldEnter();
   wireBar(() => { selection.show(); redraw(); refreshQuota(); dropped.show(); length.show(); });
   for (const button of $('examples').querySelectorAll('button')) button.addEventListener('click', () => { write(button.textContent); $('prompt').focus(); });
   document.addEventListener('visibilitychange', loadNewest);

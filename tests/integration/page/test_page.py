@@ -368,6 +368,7 @@ def test_three_browsers_get_their_own_fifty_pictures_each(browser, live, worker,
 
 
 def test_each_go_is_a_picture_of_its_own_however_fast(home, worker, parts):
+    """A Go is a press of Enter or of the button; what a held key or a double click repeats is none (test_one_press)."""
     home.fill("#prompt", "the same words")
     home.press("#prompt", "Enter")
     home.press("#prompt", "Enter")
