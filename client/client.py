@@ -7,6 +7,7 @@ with Zimg("http://127.0.0.1:8080") as zimg:
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -25,12 +27,15 @@ TRIES = 4
 SHORT_LIMIT_SECONDS = 5
 LONGEST_PAUSE_SECONDS = 30.0
 GONE_AWAY = (502, 503, 504)
+#: What comes up before a byte is on its way, and would each time: a header or an address that HTTP does not have.
+NOT_SENDABLE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError)
 
 
 class ZimgProblem(Exception):
     """Raised for every answer that is not a success; `code` is stable, `field` names what was wrong.
 
-    `status` is 0 when the service did not answer at all.
+    `status` is 0 when the service did not answer at all; then there is a `code` only where it was not even asked, since
+    the key, the address or the call is none that HTTP can carry.
     """
 
     def __init__(self, status: int, body: Mapping[str, Any], message: str = "") -> None:
@@ -115,9 +120,14 @@ class Zimg:
         self, url: str = DEFAULT_URL, *, key: str = "", timeout_seconds: float = 60.0, language: str = ""
     ) -> None:
         """`language`, such as `zh-CN`, is what the service's messages are asked for in."""
+        key = checked_key(key)
         wanted = {"Authorization": f"Bearer {key}" if key else "", "Accept-Language": language}
         headers = {name: value for name, value in wanted.items() if value}
-        self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_seconds)
+        base_url = checked_address(url).rstrip("/")
+        try:
+            self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout_seconds)
+        except NOT_SENDABLE as error:
+            raise _not_sendable(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -311,6 +321,8 @@ class Zimg:
             is_last = attempt == TRIES or not is_safe
             try:
                 answer = self._http.request(method, path, **options)
+            except NOT_SENDABLE as error:
+                raise _not_sendable(error) from error
             except httpx.TransportError as error:
                 if is_last:
                     message = f"{self._http.base_url} does not answer ({type(error).__name__}). Is zimg running there?"
@@ -324,6 +336,33 @@ class Zimg:
                 raise ZimgProblem(answer.status_code, _problem(answer))
             return answer
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def checked_key(key: str) -> str:
+    """The key without blanks around it. Raises ZimgProblem for one that no header can hold; it does not say the key."""
+    bare = key.strip()
+    if not re.fullmatch(r"[ -~]*", bare):
+        message = "This is no key: keys are ASCII letters, digits and signs on one line. Copy it again, without quotes."
+        raise ZimgProblem(0, {"code": "invalid_api_key"}, message)
+    return bare
+
+
+def checked_address(url: str) -> str:
+    """The address. Raises ZimgProblem for one that no request can go to."""
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL):
+        is_good = False
+    if not is_good:
+        message = f"{url!r} is no web address: write http://HOST:PORT or https://…"
+        raise ZimgProblem(0, {"code": "invalid_request"}, message)
+    return url
+
+
+def _not_sendable(error: Exception) -> ZimgProblem:
+    return ZimgProblem(0, {"code": "invalid_request"}, f"This can not be sent: {error}")
 
 
 def _is_worth_a_wait(answer: httpx.Response) -> bool:

@@ -311,6 +311,8 @@ def _prompt(given: str) -> str:
         words = typer.get_binary_stream("stdin").read().decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise typer.BadParameter("what comes from standard input is not UTF-8", param_hint="PROMPT") from None
+    except RuntimeError:  # there is none: a shell's <&-
+        raise typer.BadParameter("standard input is closed", param_hint="PROMPT") from None
     if not words:
         raise typer.BadParameter("nothing came from standard input", param_hint="PROMPT")
     return words

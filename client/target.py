@@ -14,6 +14,7 @@ PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", 
 
 def check_pictures(target: Path, count: int) -> None:
     """Raises BadParameter where `count` pictures could not be written to `target`, as PNG files."""
+    _check_name(target)
     with _told(target):
         is_file = is_file_name(target)
     if not is_file:
@@ -27,6 +28,7 @@ def check_pictures(target: Path, count: int) -> None:
 
 def check_file(path: Path) -> None:
     """Raises BadParameter where this file could not be written. Leaves nothing behind."""
+    _check_name(path)
     with _told(path):
         if path.exists():
             path.open("ab").close()
@@ -44,6 +46,11 @@ def is_file_name(target: Path) -> bool:
 def numbered(target: Path, place: int, count: int) -> Path:
     """The file of one of `count` pictures; `place` is from 1."""
     return target if count == 1 else target.with_name(f"{target.stem}-{place}{target.suffix}")
+
+
+def _check_name(path: Path) -> None:
+    if str(path) == "-":  # as other programs call their standard output; here that tells where the results are
+        raise typer.BadParameter("nothing is written to standard output: name a file or a folder", param_hint="--out")
 
 
 def _check_folder(folder: Path) -> None:

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .client import Zimg, ZimgProblem
+from .client import Zimg, ZimgProblem, checked_address
 
-FAILED, REFUSED, UNAVAILABLE, STOPPED = 1, 3, 4, 130
+FAILED, WRONG_USAGE, REFUSED, UNAVAILABLE, STOPPED = 1, 2, 3, 4, 130
 UNAUTHENTICATED = 401
 EXIT_CODES = (
     "Exit codes: 0 done, 1 a job did not succeed or a check failed, 2 wrong usage, 3 the service refused, "
@@ -33,9 +33,10 @@ out, err = Console(width=TABLE_WIDTH), Console(stderr=True, soft_wrap=True, high
 
 def web_address(url: str) -> str:
     """The address, as typer asks for it. Raises BadParameter for one that no request can go to."""
-    if not url.startswith(("http://", "https://")):
-        raise typer.BadParameter(f"{url!r} is no web address: write http://HOST:PORT or https://…")
-    return url
+    try:
+        return checked_address(url)
+    except ZimgProblem as problem:
+        raise typer.BadParameter(str(problem)) from None
 
 
 Url = Annotated[str, typer.Option("--url", envvar="ZIMG_URL", help="Where the service is.", callback=web_address)]
@@ -87,7 +88,7 @@ def told(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]
             return function(*args, **kwargs)
         except ZimgProblem as problem:
             _tell(problem, key_from=KEY_OF_ADMIN if "admin_key" in kwargs else KEY_OF_TENANT)
-            raise typer.Exit(REFUSED if 400 <= problem.status < 500 else UNAVAILABLE) from None
+            raise typer.Exit(_exit_code(problem)) from None
         except BrokenPipeError:  # whoever read our lines has enough of them
             raise
         except OSError as error:
@@ -101,6 +102,12 @@ def told(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]
     return telling
 
 
+def _exit_code(problem: ZimgProblem) -> int:
+    if problem.status == 0 and problem.code:  # the service was not asked
+        return WRONG_USAGE
+    return REFUSED if 400 <= problem.status < 500 else UNAVAILABLE
+
+
 def tell(sentence: str) -> None:
     """A sentence about what went wrong."""
     err.print(f"[red]zimg:[/red] {escape(sentence)}")
@@ -111,7 +118,7 @@ def _tell(problem: ZimgProblem, *, key_from: str) -> None:
     tell(f"{problem}{where}")
     for one in problem.errors[:20] if len(problem.errors) > 1 else ():
         err.print(f"  {escape(str(one['pointer']))}: {escape(str(one['detail']))}")
-    if problem.status == UNAUTHENTICATED:
+    if problem.status == UNAUTHENTICATED or problem.code == "invalid_api_key":
         err.print(f"  Here the key comes from {key_from}.")
 
 

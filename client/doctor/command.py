@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..client import DEFAULT_URL
+from ..terminal import Url
 from .card import check_cards
 from .findings import Finding, Surroundings, failed
 from .machine import check_machine
@@ -35,12 +36,15 @@ def run_checks(around: Surroundings) -> list[Finding]:
 
 
 def doctor(
+    context: typer.Context,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    url: Annotated[str, typer.Option("--url", envvar="ZIMG_URL", help="Where the service is.")] = DEFAULT_URL,
+    url: Url = DEFAULT_URL,
 ) -> None:
     """Check this machine and its services, and say what to do about each fault. Exit code 1 if one is fatal."""
-    found = run_checks(Surroundings(environ=os.environ, url=url.rstrip("/")))
+    source = context.get_parameter_source("url")
+    is_named = source is not None and source.name != "DEFAULT"
+    found = run_checks(Surroundings(environ=os.environ, url=url.rstrip("/"), is_named=is_named))
     is_well = all(one.state != "failed" for one in found)
     if as_json:
         typer.echo(json.dumps({"ok": is_well, "checks": [asdict(one) for one in found]}, ensure_ascii=False))

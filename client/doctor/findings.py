@@ -32,6 +32,7 @@ class Surroundings:
     environ: Mapping[str, str] = field(default_factory=dict)
     root: Path = Path("/")
     url: str = DEFAULT_URL
+    is_named: bool = False  # somebody said that the service is there
     checkout: Path = Path(__file__).parents[2]
 
     @property
@@ -51,7 +52,7 @@ class Surroundings:
     def is_elsewhere(self) -> bool:
         """Another machine may be the one that draws."""
         try:
-            host = urlsplit(self.environ.get("ZIMG_URL") or self.url).hostname or ""
+            host = urlsplit(self.url).hostname or ""
         except ValueError:
             return True
         return host not in ("127.0.0.1", "::1", "localhost")

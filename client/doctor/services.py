@@ -17,6 +17,7 @@ ANSWER_SECONDS = 5.0
 CLOCK_SECONDS = 60.0
 OLDEST_REDIS = 7
 _START = "Start it with `make run`, or name its address with --url or ZIMG_URL."
+_NAMED = "Look at the address (--url or ZIMG_URL), and whether the service runs and may be reached from here."
 _DURABLE = "With less than append-only, `appendfsync always` and `noeviction` a power cut loses accepted jobs."
 
 
@@ -30,7 +31,8 @@ def _service(around: Surroundings) -> list[Finding]:
         health = httpx.get(f"{around.url}/healthz", timeout=ANSWER_SECONDS)
         ready = httpx.get(f"{around.url}/readyz", timeout=ANSWER_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return [warning("service", f"{around.url} does not answer ({type(error).__name__})", _START)]
+        told = f"{around.url} does not answer ({type(error).__name__})"
+        return [failed("service", told, _NAMED) if around.is_named else warning("service", told, _START)]
     if health.status_code != httpx.codes.OK or "uptime_sec" not in health.text:
         return [failed("service", f"{around.url} answers, but is not zimg", "Another program has the port: " + _START)]
     found = [ok("service", f"{around.url} is up for {health.json()['uptime_sec']} s")]

@@ -10,7 +10,9 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from typer.testing import CliRunner
 
+from client.command import app
 from client.doctor import command
 from client.doctor.card import check_cards, parse_cards
 from client.doctor.findings import GIB, Surroundings
@@ -322,3 +324,37 @@ def test_the_command_needs_no_torch_no_redis_and_no_boto3(machine):
     assert report["ok"] is False
     assert {check["name"]: check["state"] for check in report["checks"]}["redis"] == "failed"
     assert all(check["fix"] for check in report["checks"] if check["state"] in ("failed", "warning"))
+
+
+def test_a_service_that_is_named_and_not_there_is_a_fault_and_one_that_nobody_named_is_none(machine):
+    away = replace(machine, url="http://127.0.0.1:1")
+
+    assert look(check_services, away)["service"].state == "warning"
+    assert look(check_services, replace(away, is_named=True))["service"].state == "failed"
+
+
+def doctored(*words, **environ):
+    made = CliRunner().invoke(app, ["doctor", *words], env={"COLUMNS": "300", "NO_COLOR": "1", **environ})
+    return made.exit_code, " ".join(made.output.split())
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_the_doctor_fails_where_the_named_service_is_away(way):
+    url = "http://127.0.0.1:1"
+    code, told = doctored("--url", url) if way == "option" else doctored(ZIMG_URL=url)
+
+    assert code == 1
+    assert "✗ service: http://127.0.0.1:1 does not answer (ConnectError)" in told
+
+
+def test_the_doctor_takes_web_addresses_alone():
+    code, told = doctored("--url", "localhost:8080")
+
+    assert (code, "is no web address" in told) == (2, True)
+
+
+def test_the_address_that_was_named_says_whose_machine_it_is_and_not_the_environments(machine):
+    """As with all commands, --url comes before ZIMG_URL."""
+    around = replace(machine, url="https://zimg.example", environ={"ZIMG_URL": "http://127.0.0.1:8080"})
+
+    assert around.is_elsewhere
