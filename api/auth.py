@@ -23,6 +23,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 KEY_PREFIX = "zimg_"
 #: Whose request it is meant to be. The page names whose pictures it shows: another tab may have signed in as another.
+#: Who sends a key has said by it who asks.
 MEANT_HEADER = "X-Zimg-Tenant"
 
 
@@ -39,7 +40,7 @@ class Caller:
 def require_tenant() -> None:
     """before_request of every route that belongs to somebody: sets `g.tenant`.
 
-    Raises Unauthenticated, Forbidden, and InvalidRequest where the caller means another account.
+    Raises Unauthenticated, Forbidden, and InvalidRequest where a page means another account.
     """
     if request.method != "OPTIONS":
         _identify()
@@ -50,7 +51,8 @@ def _identify() -> None:
     caller = find_caller(services())
     if caller is None:
         raise Unauthenticated(_what_to_send())
-    if request.headers.get(MEANT_HEADER, caller.tenant.name) != caller.tenant.name:
+    sent_no_key = caller.by_cookie or not caller.key_hash
+    if sent_no_key and request.headers.get(MEANT_HEADER, caller.tenant.name) != caller.tenant.name:
         raise InvalidRequest("This session is another account's by now.", field=MEANT_HEADER, code="conflict")
     g.caller, g.tenant = caller, caller.tenant
 

@@ -39,7 +39,14 @@ SECURITY_SCHEMES: dict[str, Any] = {
         "scheme": "bearer",
         "description": "A key of `zimg keys create`; none needed on localhost without keys.",
     },
-    "session": {"type": "apiKey", "in": "cookie", "name": "zimg_session", "description": "The page's session."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "zimg_session",
+        "description": "The page's session. A request without a key may say in the header `X-Zimg-Tenant` which "
+        "account it is meant for; where the session is another's by now, the routes of an account answer 409 `conflict` "
+        "and do nothing.",
+    },
 }
 
 #: Swagger UI sets styles on elements and shows icons from data: URLs; scripts stay ours alone.

@@ -34,3 +34,26 @@ def test_the_refusal_speaks_chinese(signed_in):
     answer = signed_in.get("/v1/usage", headers={"X-Zimg-Tenant": "shop", "Accept-Language": "zh-CN"})
 
     assert "另一个账户" in answer.json["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/account/key/rotate"])
+def test_who_sends_a_key_is_who_the_key_says_whatever_else_is_said(keyed, parts, worker, path):
+    key, _ = parts.tenants.create_key("cafe")
+
+    answer = keyed.post(path, json=BODY if path == "/v1/jobs" else {}, headers={
+        "Authorization": f"Bearer {key}", "X-Zimg-Tenant": "shop"
+    })  # fmt: skip
+
+    assert answer.status_code in (201, 202)
+
+
+def test_the_operators_key_is_the_operators_too(keyed, parts):
+    operator = {"Authorization": "Bearer the-operators-own-key", "X-Zimg-Tenant": "shop"}
+
+    assert keyed.get("/v1/admin/tenants", headers=operator).status_code == 200
+
+
+def test_without_keys_what_a_page_means_for_another_account_is_not_drawn_for_local(http, worker):
+    """A page that was signed in before the last key was taken away still holds what its account waits for."""
+    assert http.post("/v1/jobs", json=BODY, headers={"X-Zimg-Tenant": "cafe"}).status_code == 409
+    assert http.post("/v1/jobs", json=BODY, headers={"X-Zimg-Tenant": "local"}).status_code == 202

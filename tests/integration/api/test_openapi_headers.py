@@ -1,5 +1,6 @@
 """The OpenAPI document names the headers that a request may send and an answer carries; the answers really do."""
 
+import io
 import re
 
 import pytest
@@ -75,3 +76,38 @@ def test_what_says_later_says_when(document, status):
 def test_no_example_of_a_header_breaks_its_own_rules(document):
     for name, one in document["components"]["parameters"].items():
         assert re.search(one["schema"].get("pattern", ""), one["example"]), name
+
+
+def ask(http, path, key):
+    """The same wish under the same key: on each of the routes that draw."""
+    headers = {"Idempotency-Key": key}
+    if path == "/v1/batches":
+        return http.post(path, data={"file": (io.BytesIO(b"sku,title\nA,mug\n"), "a.csv")}, headers=headers)
+    return http.post(path, json={"prompt": "a red mug", "size": "256x256"}, headers=headers)
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations", "/v1/batches"])
+def test_the_key_of_deleted_pictures_is_gone_and_the_document_says_so(http, worker, document, path):
+    with worker.at_work():
+        made = ask(http, path, "order-17")
+        ids = [job["id"] for job in http.get("/v1/jobs").json["data"]]
+        for job in ids:
+            assert http.get(f"/v1/jobs/{job}?wait=30").json["status"] == "succeeded"
+    for job in ids:
+        assert http.delete(f"/v1/jobs/{job}").status_code == 204
+
+    again = ask(http, path, "order-17")
+
+    assert (made.status_code, again.status_code, again.json["code"]) == (made.status_code, 410, "gone")
+    assert "410" in document["paths"][path]["post"]["responses"]
+
+
+def test_a_list_that_is_canceled_while_it_comes_in_is_a_conflict_by_the_document(document):
+    assert "409" in document["paths"]["/v1/batches"]["post"]["responses"]
+
+
+def test_the_header_that_says_whose_session_is_meant_is_named_once_with_its_refusal(document):
+    told = document["components"]["securitySchemes"]["session"]["description"]
+
+    assert "X-Zimg-Tenant" in told
+    assert "409 `conflict`" in told
