@@ -44,8 +44,8 @@ SECURITY_SCHEMES: dict[str, Any] = {
         "in": "cookie",
         "name": "zimg_session",
         "description": "The page's session. A request without a key may say in the header `X-Zimg-Tenant` which "
-        "account it is meant for; where the session is another's by now, the routes of an account answer 409 `conflict` "
-        "and do nothing.",
+        "account it is meant for; where the session is another's by now, the routes of an account answer 409 "
+        "`conflict` and do nothing.",
     },
 }
 
