@@ -1,7 +1,7 @@
 // How long a prompt may be, counted as the service counts: an emoji is one character, where `maxlength` counts two.
 import { language, say } from './words.js';
 
-const MOST = 4000;
+export const MOST = 4000;
 const excess = (text) => Math.max(0, [...text].length - MOST);
 
 // What is too much is said as long as it is there; nothing is cut off.
