@@ -11,7 +11,7 @@ import { applyWords, say } from './words.js';
 const JOBS_AT_ONCE = 10;
 const REFRESH_MS = 5000;
 const AGAIN_MS = 3000;
-let account = null;
+let account = null, use = null; // use: of whichever has less left of the day, the account or the key
 let jobs = [];
 let cursor = null;
 let timer = 0, startTimer = 0;
@@ -30,12 +30,13 @@ function fact(list, name, value) {
 }
 
 function drawToday() {
-  const { limits, used_today: used, reserved_today: reserved } = account;
-  const left = Math.max(0, limits.daily_units - used - reserved);
+  const { limits, key, used_today: used, reserved_today: reserved } = account;
+  const { daily_remaining: left, daily_limit: limit } = use;
+  const isOfKey = limit !== limits.daily_units && limit === key?.daily_units;
   $('left').textContent = number(left);
   $('used').textContent = number(used);
   $('reserved').textContent = number(reserved);
-  showLeft({ box: document.querySelector('.today'), meter: $('daily'), text: $('left-note'), left, limit: limits.daily_units, words: { ...WORDS, good: 'ofLimit' } });
+  showLeft({ box: document.querySelector('.today'), meter: $('daily'), text: $('left-note'), left, limit, words: { ...WORDS, good: isOfKey ? 'ofLimitKey' : 'ofLimit' } });
 }
 
 function drawDays() {
@@ -76,6 +77,8 @@ function drawKey() {
   fact(list, say('keyMade'), when(key.created_at));
   fact(list, say('keyUsed'), when(key.last_used_at));
   fact(list, say('keyEnds'), when(key.expires_at));
+  if (key.daily_units !== null) fact(list, say('keyDaily'), number(key.daily_units));
+  if (key.burst !== null) fact(list, say('keyBurst'), number(key.burst));
 }
 
 function drawJobs() {
@@ -113,8 +116,8 @@ function draw() {
 }
 
 async function refresh() {
-  const [who, list] = await Promise.all([service.ask('/v1/account'), service.history(null, Math.max(JOBS_AT_ONCE, Math.min(100, jobs.length)))]);
-  account = who;
+  const [who, used, list] = await Promise.all([service.account(), service.usage(), service.history(null, Math.max(JOBS_AT_ONCE, Math.min(100, jobs.length)))]);
+  [account, use] = [who, used];
   jobs = list.data;
   cursor = list.next_cursor;
   draw();

@@ -124,3 +124,43 @@ def test_the_main_page_leads_to_the_account_and_words_are_chinese_where_asked(pa
 def test_a_job_appears_by_itself(account, parts, worker):
     draw(parts, worker)
     expect(account.locator("#jobs tr")).to_have_count(1)
+
+
+def sign_in(page, api, key):
+    page.goto(f"{api.url}/account")
+    page.fill("#key", key)
+    page.press("#key", "Enter")
+    expect(page.locator("#content")).to_be_visible()
+
+
+def test_a_key_with_a_limit_of_its_own_is_told_what_is_left_to_it(page, inviting_api, parts, worker, complaints):
+    key, _ = parts.tenants.create_key(NAME, daily_units=3, burst=2)
+    sign_in(page, inviting_api, key)
+    expect(page.locator("#left")).to_have_text("3")
+    expect(page.locator("#left-note")).to_have_text("of 3 a day by this key")
+    expect(page.locator("#key-facts")).to_contain_text("Pictures a day by this key3")
+    expect(page.locator("#key-facts")).to_contain_text("Pictures at once by this key2")
+
+    headers = {"Authorization": f"Bearer {key}"}
+    for number in range(2):
+        body = {"prompt": f"mug {number}", "size": "256x256"}
+        assert page.request.post(f"{inviting_api.url}/v1/jobs", data=body, headers=headers).ok
+
+    expect(page.locator("#left")).to_have_text("1")
+    expect(page.locator("#daily")).to_have_js_property("value", 1)
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator("#key-facts")).to_contain_text("此密钥每日张数3")
+    expect(page.locator("#key-facts")).to_contain_text("此密钥一次最多张数2")
+    assert complaints.lines == []
+
+
+def test_where_the_account_has_less_left_than_the_key_that_is_what_counts(page, inviting_api, parts, worker):
+    key, _ = parts.tenants.create_key(NAME, daily_units=40)
+    parts.tenants.change(NAME, {"daily_units": 10})
+    draw(parts, worker, 4)
+    sign_in(page, inviting_api, key)
+
+    expect(page.locator("#left")).to_have_text("6")
+    expect(page.locator("#left-note")).to_have_text("of 10 a day")
+    expect(page.locator("#key-facts")).to_contain_text("Pictures a day by this key40")
+    expect(page.locator("#key-facts")).not_to_contain_text("at once")
