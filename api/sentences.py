@@ -276,6 +276,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     "body_too_large": (
         ("The body has {count} bytes; at most {most} are read.", "请求体有 {count} 字节，最多读取 {most} 字节。"),
         ("The body is too large; at most {most} bytes are read.", "请求体过大，最多读取 {most} 字节。"),
+        ("This endpoint is off; it must be turned on first.", "该 webhook 已关闭，须先开启。"),
     ),
     "unsupported_media_type": (
         (

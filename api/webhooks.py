@@ -15,7 +15,7 @@ from api import schema
 from api.auth import require_tenant
 from api.context import services, tenant
 from api.openapi_parts import SECURITY, WEBHOOKS, problems, routes
-from core.errors import InvalidRequest, NotFound
+from core.errors import InvalidRequest, NotFound, Refusal
 from core.webhook_store import Delivery, Endpoint, Secret, WebhookStore, new_secret, now_ms
 from scheduler.outbound import OutboundGuard
 from scheduler.webhooks import check_event
@@ -30,6 +30,12 @@ OF_REQUESTS = "requests"
 
 EventType = Literal["job.succeeded", "job.failed", "job.canceled", "batch.completed", "batch.failed", "batch.cancelled"]
 Events = Annotated[list[EventType], Field(max_length=6, description="Which events; all of them when empty.")]
+
+
+class TurnedOff(Refusal):
+    """Raised where an event shall go to an endpoint that takes none."""
+
+    code = "conflict"
 
 
 class EndpointCreate(schema.Body):
@@ -222,11 +228,12 @@ def rotate(path: EndpointPath, body: Rotation) -> Response:
 @webhooks.post(
     "/v1/webhooks/<endpoint_id>/test",
     summary="Send a test event",
-    responses={202: DeliveryObject, **problems(404)},
+    responses={202: DeliveryObject, **problems(404, 409)},
 )
 def test_call(path: EndpointPath) -> Response:
     endpoint = _find(path.endpoint_id)
     _require_url(endpoint)
+    _require_on(endpoint)
     delivery = _store().enqueue(endpoint, check_event(endpoint.id, int(time.time())))
     return make_response(jsonify(_delivery_object(delivery)), 202)
 
@@ -251,13 +258,14 @@ def deliveries(path: EndpointPath, query: DeliveryQuery) -> Response:
 @webhooks.post(
     "/v1/webhooks/<endpoint_id>/deliveries/<delivery_id>/resend",
     summary="Send an event again",
-    responses={202: DeliveryObject, **problems(404)},
+    responses={202: DeliveryObject, **problems(404, 409)},
 )
 def resend(path: DeliveryPath) -> Response:
     endpoint, store = _find(path.endpoint_id), _store()
     delivery = store.delivery(path.delivery_id)
     if delivery is None or delivery.endpoint_id != endpoint.id:
         raise NotFound("There is no such delivery.")
+    _require_on(endpoint)
     return make_response(jsonify(_delivery_object(store.resend(delivery))), 202)
 
 
@@ -272,6 +280,11 @@ def _checked(url: str) -> str:
 def _require_url(endpoint: Endpoint) -> None:
     if endpoint.is_for_requests:
         raise InvalidRequest("Each request names the URL; this endpoint has none of its own.", field="url")
+
+
+def _require_on(endpoint: Endpoint) -> None:
+    if endpoint.disabled:
+        raise TurnedOff("This endpoint is off; it must be turned on first.")
 
 
 def _find(endpoint_id: str) -> Endpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -29,6 +30,22 @@ ROUTED, NAT64 = ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("64:ff9
 #: A call that its own deadline did not end is given up so much later.
 GRACE_SECONDS = 2.0
 
+#: A part of a host's name, as name servers know them, and the longest name.
+_LABEL, NAME_MOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)"), 253
+_NO_ADDRESS = "the address is not one that can be called"
+
+#: What an attempt's failure is called; the first kind that fits, in the failure or what it was raised from, is told.
+REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((ssl.SSLCertVerificationError,), "its certificate is not trusted"),
+    ((ssl.SSLError,), "no TLS connection came about"),
+    ((socket.gaierror,), "no such host is known to the name servers"),
+    ((httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError), _NO_ADDRESS),
+    ((TimeoutError, httpx.TimeoutException), "no answer in time"),
+    ((httpx.ConnectError, ConnectionRefusedError), "nobody takes the connection there"),
+    ((httpx.RemoteProtocolError,), "what answers there is no web server"),
+    ((httpx.NetworkError, ConnectionError), "the connection broke off"),
+)
+
 
 class AddressRefused(Exception):
     """Raised when a URL leads to an address that may not be reached."""
@@ -45,12 +62,15 @@ class OutboundGuard:
         """The URL if events may go there; raises InvalidRequest naming `field` and why not. Asks no name server."""
         try:
             parts = urlsplit(url)
-            port = parts.port
-        except ValueError:  # of the port, or of brackets that hold no address
+            port = parts.port if url == url.strip() else 0
+            httpx.URL(url)
+        except (ValueError, httpx.InvalidURL):  # of the port, of brackets that hold no address, of what is no URL
             parts, port = urlsplit(""), 0
         if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.username is not None:
             raise InvalidRequest(f"{field} must be http:// or https:// with a host, without a user", field=field)
         address = _address(parts.hostname)
+        if address is None and not _is_name(parts.hostname):
+            raise InvalidRequest(f"{field} must be http:// or https:// with a host, without a user", field=field)
         if parts.scheme == "http" and not self._is_allowed(parts.hostname, address):
             raise InvalidRequest(f"{field} must be https:// (http only for hosts the operator allowed)", field=field)
         if address is not None and not self._may_reach(parts.hostname, address):
@@ -121,6 +141,26 @@ def _within(seconds: float, call: Callable[[], Result]) -> Result:
 
     threading.Thread(target=work, name="outbound", daemon=True).start()
     return future.result(timeout=seconds)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a call of `post` did not arrive, for whoever reads its log."""
+    chain: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in chain:
+        chain.append(one)
+        one = one.__cause__ or one.__context__
+    found = (words for kinds, words in REASONS if any(isinstance(one, kinds) for one in chain))
+    return next(found, "it could not be sent")
+
+
+def _is_name(host: str) -> bool:
+    """Whether a host may be called so; names beyond ASCII are looked at as name servers know them."""
+    try:
+        labels = host.removesuffix(".").encode("idna").decode().lower().split(".")
+    except UnicodeError:
+        return False
+    return len(".".join(labels)) <= NAME_MOST and all(_LABEL.fullmatch(label) for label in labels)
 
 
 def _is_public(address: Address) -> bool:

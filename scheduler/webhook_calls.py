@@ -23,7 +23,7 @@ from core.errors import RedisUnavailable
 from core.logs import get_logger
 from core.webhook_due import group_of
 from core.webhook_store import Attempt, Delivery, Endpoint, WebhookStore, now_ms
-from scheduler.outbound import AddressRefused, OutboundGuard
+from scheduler.outbound import AddressRefused, OutboundGuard, reason_of
 
 #: At once: in all; to one address; of one tenant to its endpoints, and as many to the URLs of its requests.
 CALLS_MOST, OF_LANE_MOST, OF_GROUP_MOST = 64, 2, 4
@@ -33,6 +33,8 @@ RETRY_SECONDS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 
 #: How the error of an attempt to an address that may not be reached begins.
 BLOCKED = "not allowed"
+#: Of an event that waited when its endpoint was turned off.
+NOT_TRIED = "not tried: the endpoint is off"
 
 log = get_logger(__name__)
 
@@ -98,7 +100,8 @@ class Calls:
     def _deliver(self, delivery: Delivery) -> None:
         endpoint = self._hooks.endpoint(delivery.endpoint_id)
         if endpoint is None or endpoint.disabled:
-            self._hooks.record(replace(delivery, state="failed"))
+            off = Attempt(at_ms=now_ms(), status=0, duration_ms=0, error=NOT_TRIED)
+            self._hooks.record(replace(delivery, state="failed", attempts=(*delivery.attempts, off)))
             return
         attempt = self._try(endpoint, delivery)
         self._hooks.count_attempt(outcome_of(attempt))
@@ -122,7 +125,7 @@ class Calls:
         except AddressRefused as refused:
             error = f"{BLOCKED}: {refused}"
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as failed:  # ValueError: a name that is none
-            error = type(failed).__name__
+            error = reason_of(failed)
         return Attempt(at_ms=now_ms(), status=status, duration_ms=round((time.monotonic() - begun) * 1000), error=error)
 
 

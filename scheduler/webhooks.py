@@ -8,6 +8,7 @@ survive restarts and are tried again over three days.
 
 from __future__ import annotations
 
+import secrets
 import socket
 import threading
 import time
@@ -151,8 +152,9 @@ def batch_event(counts: BatchCounts, base_url: str) -> dict[str, Any]:
 
 
 def check_event(endpoint_id: str, moment: int) -> dict[str, Any]:
-    """What the test call sends: shaped like a real event, of a type of its own."""
-    return _event("webhook.test", f"evt_test_{endpoint_id}_{moment}", moment, {"id": endpoint_id, "object": "webhook"})
+    """What a test call sends: shaped like a real event, of a type of its own, and each time another one."""
+    event_id = f"evt_test_{endpoint_id}_{moment}_{secrets.token_hex(4)}"
+    return _event("webhook.test", event_id, moment, {"id": endpoint_id, "object": "webhook"})
 
 
 def _event(kind: str, event_id: str, created_at: int, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -312,6 +312,13 @@ def test_an_internal_address_in_another_one_is_refused_when_it_is_called_too(url
         OutboundGuard().post(url, b"{}", {}, seconds=5)
 
 
+@pytest.mark.parametrize(
+    "host", ["shop.example", "SHOP.example.", "my_shop.example", "商店.example", "a-b.example:8443"]
+)
+def test_a_name_as_hosts_have_them_is_taken(host):
+    assert OutboundGuard().check(f"https://{host}/hook?a=b")
+
+
 @pytest.mark.parametrize("host", ["2606:4700::1111", "64:ff9b::808:808", "2002:808:808::1", "::ffff:8.8.8.8"])
 def test_a_public_address_is_taken_however_it_is_written(host):
     assert OutboundGuard().check(f"https://[{host}]/hook")

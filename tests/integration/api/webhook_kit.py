@@ -22,7 +22,8 @@ INTERNAL = [
 ]  # fmt: skip
 WRONG = [
     "ftp://example.com/", "http://example.com/", "example.com", "https://", "https://user:pw@example.com/",
-    "https://a:0/", "file:///etc/passwd",
+    "https://a:0/", "file:///etc/passwd", "https://exa mple.com/", "https://a..b/", "https://exa\nmple.com/", "https://-a.example/",
+    "https://a_\u0000.example/", "https://.example/", "https://a%20b.example/", f"https://{'a' * 64}.example/", " https://a.example/",
 ]  # fmt: skip
 
 
