@@ -196,6 +196,48 @@ def test_what_nginx_can_not_read_is_a_problem_too(door, case, language):
     assert told["request_id"] in head
 
 
+def read_by_any_page(headers):
+    """Whether a page of any other site may read such an answer, and when it may come again."""
+    exposed = {name.strip().lower() for name in headers.get("Access-Control-Expose-Headers", "").split(",")}
+    return headers.get_list("Access-Control-Allow-Origin") == ["*"] and exposed == {"retry-after", "x-request-id"}
+
+
+def test_pages_of_other_sites_can_read_what_nginx_refuses(door):
+    """A plugin with the origin `null` has no other way to learn why; nothing of it is secret."""
+    with httpx.Client(timeout=20, headers={"Origin": "null"}) as client:
+        sent = (client.post(f"{door}/v1/jobs", json={}) for _ in range(40))
+        refused = {answer.status_code: answer for answer in sent if answer.status_code == 429}
+        refused[413] = client.post(f"{door}/v1/batches", content=b"x" * (16 * 1024 * 1024 + 1))
+        passed = client.get(f"{door}/v1/models")
+
+    assert {status: read_by_any_page(answer.headers) for status, answer in refused.items()} == {429: True, 413: True}
+    assert "Access-Control-Allow-Origin" not in passed.headers  # of the rest the api alone decides
+
+
+def test_pages_of_other_sites_can_read_that_the_api_is_away(tmp_path):
+    with nginx_before(choose_ports(["nobody"])["nobody"], tmp_path) as door:
+        answer = httpx.get(f"{door}/v1/models", headers={"Origin": "null"}, timeout=20)
+
+    assert read_by_any_page(answer.headers)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_pages_of_other_sites_can_read_what_could_not_be_read(door, case):
+    head, _ = answer_to(door, REFUSED[case][0].replace("{language}", "en").encode())
+    lines = (line.partition(": ") for line in head.splitlines()[1:])
+
+    assert read_by_any_page(httpx.Headers([(name, value) for name, _, value in lines]))
+
+
+def test_every_refusal_of_the_file_can_be_read_by_other_sites():
+    refusals = re.findall(r"location [^{]+\{\s+internal;.*?\n        \}", CONFIG.read_text(), re.DOTALL)
+
+    assert len(refusals) == 7
+    for refusal in refusals:
+        assert 'add_header Access-Control-Allow-Origin "*" always;' in refusal
+        assert 'add_header Access-Control-Expose-Headers "Retry-After, X-Request-Id" always;' in refusal
+
+
 def test_the_addresses_of_refusals_can_not_be_asked_for(door):
     answer = httpx.get(f"{door}/-refused/long", timeout=20)
 

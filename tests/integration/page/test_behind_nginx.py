@@ -14,7 +14,7 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from core.image_store import object_key
 from core.job import Picture
 from tests.fixtures.nginx import nginx_before
-from tests.integration.api.conftest import eventually
+from tests.integration.api.conftest import eventually, live_api
 
 HISTORY = 60
 PICTURES = "document.querySelectorAll('.card[data-status=succeeded] img')"
@@ -111,3 +111,29 @@ def answered(live):
     route = 'zimg_http_requests_total{code="200",method="GET",route="/i/<job_id>.png"}'
     lines = httpx.get(f"{live.url}/metrics", timeout=20).text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(route))
+
+
+#: Nine jobs at once from an iframe without an origin, as a Figma plugin runs; what each of them came to.
+NINE_AT_ONCE = """async ([url, key]) => {
+  const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' };
+  const ask = (at) => fetch(`${url}/v1/jobs`, {
+    method: 'POST', headers, body: JSON.stringify({ prompt: `mug ${at}`, size: '256x256' }),
+  }).then(async (answer) => [answer.status, answer.headers.get('Retry-After'), (await answer.json()).code ?? null],
+    (error) => [0, null, String(error)]);
+  return Promise.all([...Array(9).keys()].map(ask));
+}"""
+
+
+def test_a_plugin_without_an_origin_reads_why_it_was_refused_and_when_to_come_again(settings, parts, page, tmp_path):
+    key, _ = parts.tenants.create_key("shop")
+    with (
+        live_api(settings, tmp_path, ZIMG_HOST="0.0.0.0", ZIMG_CORS_ORIGINS="null") as api,
+        nginx_before(api.port, tmp_path) as door,
+    ):
+        page.set_content('<iframe sandbox="allow-scripts" srcdoc="<p>a plugin</p>"></iframe>')
+        plugin = page.locator("iframe").element_handle().content_frame()
+        assert plugin.evaluate("() => self.origin") == "null"
+        came_to = plugin.evaluate(NINE_AT_ONCE, [door, key])
+
+    assert {status for status, _, _ in came_to} == {202, 429}
+    assert {tuple(one[1:]) for one in came_to if one[0] == 429} == {("1", "rate_limit_exceeded")}
