@@ -48,10 +48,16 @@ class BatchCounts:
     canceled: int
     missing: int = 0  # rows of the list that are not stored: not yet (`is_coming_in`), or the call broke off
     is_coming_in: bool = False
+    again: int = 0  # dead ones that were tried again; each is one picture, which `dead` counts no more
 
     @property
     def open(self) -> int:
         return self.total - self.succeeded - self.dead - self.canceled
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing is open, and nothing of the list is missing, be it on its way or not."""
+        return self.open == 0 and self.missing == 0
 
 
 class BatchStore:

@@ -191,6 +191,7 @@ class NewJob:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     retention_seconds: int = 0  # 0 = the service's default
     queue: str = ""  # the id of a further model of the service; "" = the default model's
+    again: str = ""  # the dead job that it tries again: in its batch it is the same picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,16 +157,18 @@ class JobReader:
             row, is_held = pipeline.exists(f"{PREFIX}hold:{batch_id}").execute()
         if not row:
             return None
-        total = int(row.get("total", 0))
+        again = int(row.get("again", 0))
+        total = int(row.get("total", 0)) - again
         return BatchCounts(
             id=batch_id,
             tenant=row.get("tenant", ""),
             total=total,
             succeeded=int(row.get(JobState.SUCCEEDED, 0)),
-            dead=int(row.get(JobState.DEAD, 0)),
+            dead=max(0, int(row.get(JobState.DEAD, 0)) - again),
             canceled=int(row.get(JobState.CANCELED, 0)),
             missing=max(0, int(row.get("expected", total)) - total),
             is_coming_in=bool(is_held),
+            again=again,
         )
 
     def batch_job_ids(self, batch_id: str) -> list[str]:

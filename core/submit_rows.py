@@ -76,7 +76,7 @@ def extras(jobs: Sequence[NewJob], listed: Mapping[str, str], key: KeyLimits | N
         found["key"] = {name: value for name, value in own.items() if value is not None}
     for number, job in enumerate(jobs, 1):
         priority = "" if job.priority is Priority.NORMAL else job.priority.value
-        told = (("priority", priority), ("webhook", job.webhook_url), ("base", job.base_url))
+        told = (("priority", priority), ("webhook", job.webhook_url), ("base", job.base_url), ("again", job.again))
         fields = {name: value for name, value in told if value}
         if fields:
             found[str(number)] = fields

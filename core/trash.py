@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import redis
 
+from core.aside import put_aside
 from core.redis_client import PREFIX, milliseconds, redis_errors
 
 
@@ -33,7 +34,7 @@ class TrashBin:
             entries: list[str] = self._redis.zrangebyscore(  # type: ignore[assignment]
                 f"{PREFIX}trash", "-inf", now_ms, start=0, num=limit
             )
-            trash = [Trash(entry, self._key_of(entry)) for entry in entries]
+            trash = [one for entry in entries if (one := self._trash_of(entry)) is not None]
             pipeline = self._redis.pipeline(transaction=False)
             for one in trash:
                 pipeline.exists(f"{PREFIX}ref:{one.key}")
@@ -53,6 +54,14 @@ class TrashBin:
             with redis_errors():
                 due = milliseconds(self._redis.time()) + round(seconds * 1000)
                 self._redis.zadd(f"{PREFIX}trash", {one.entry: due for one in trash}, xx=True)
+
+    def _trash_of(self, entry: str) -> Trash | None:
+        try:
+            return Trash(entry, self._key_of(entry))
+        except ValueError as error:  # it names no object: nothing to delete, and the others are not to wait for it
+            put_aside(self._redis, "trash", entry, error)
+            self._redis.zrem(f"{PREFIX}trash", entry)
+            return None
 
     def _key_of(self, entry: str) -> str:
         kind, _, rest = entry.partition(":")

@@ -8,104 +8,41 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
 
 import redis
 from redis.exceptions import ResponseError
 
+from core.aside import put_aside
+from core.job_record import UNREADABLE
 from core.redis_client import PREFIX, as_one_step, redis_errors
-from core.webhook_due import OF_REQUESTS, DueLanes, key_of, lane_of
+from core.webhook_due import OF_REQUESTS, DueLanes, key_of
 from core.webhook_log import KEPT_SECONDS, LOGGED_MOST, DeliveryLog
+from core.webhook_records import (
+    REQUEST,
+    SECRETS_MOST,
+    Attempt,
+    Delivery,
+    Endpoint,
+    Secret,
+    attempt_from,
+    delivery_from,
+    endpoint_from,
+    to_json,
+)
 
-__all__ = ["LOGGED_MOST"]
+__all__ = ["LOGGED_MOST", "SECRETS_MOST", "Attempt", "Delivery", "Endpoint", "Secret"]
 
 EVENT_TYPES = (
     "job.succeeded", "job.failed", "job.canceled", "batch.completed", "batch.failed", "batch.cancelled",
 )  # fmt: skip
 SECRET_BYTES = 32
-SECRETS_MOST = 5  # of an endpoint: the newest, and those whose time is not over
 REMOVED_AT_ONCE = 500  # deliveries of an endpoint, so that no call holds the server for long
 FAILURES_MOST = 500  # of all tenants, for the operator
-REQUEST = "request"  # the source of a tenant's endpoint for what its requests name
 LEDGER, GROUP = f"{PREFIX}ledger", "webhooks"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Secret:
-    """A signing secret (`whsec_…`); after a rotation the old one signs too, until `until_ms` (0 = for good)."""
-
-    value: str
-    until_ms: int = 0
-
-    def signs(self, now_ms: int) -> bool:
-        return not self.until_ms or now_ms < self.until_ms
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """Where a tenant's events go. `events` empty = all of them; `disabled` "" = on, else why it was turned off.
-
-    The one of `source` "request" has no URL of its own: it signs and logs what goes to the `webhook_url` of requests.
-    """
-
-    id: str
-    tenant: str
-    url: str
-    events: tuple[str, ...] = ()
-    secrets: tuple[Secret, ...] = ()
-    created_ms: int = 0
-    disabled: str = ""
-    source: str = ""
-
-    @property
-    def is_for_requests(self) -> bool:
-        return self.source == REQUEST
-
-    def wants(self, event_type: str) -> bool:
-        return not self.disabled and (not self.events or event_type in self.events)
-
-    def rotated(self, value: str, *, now_ms: int, overlap_ms: int) -> tuple[Endpoint, int]:
-        """With a new secret; the one before signs for `overlap_ms`, older ones until their own end. Pure.
-
-        And how many of them end at once, the ones that end first, because more than SECRETS_MOST may not sign.
-        """
-        until = {one: one.until_ms or now_ms + overlap_ms for one in self.secrets}
-        old = [replace(one, until_ms=until[one]) for one in self.secrets if until[one] > now_ms]
-        kept = sorted(old, key=lambda one: -one.until_ms)[: SECRETS_MOST - 1]
-        return replace(self, secrets=(Secret(value=value), *kept)), len(old) - len(kept)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One try to deliver. `status` 0 = no answer; `error` says why."""
-
-    at_ms: int
-    status: int
-    duration_ms: int
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One event on its way to one endpoint. `state`: pending, delivered or failed; `url` "" = the endpoint's own."""
-
-    id: str
-    endpoint_id: str
-    tenant: str
-    event_id: str
-    type: str
-    body: str
-    created_ms: int
-    state: str = "pending"
-    next_ms: int = 0
-    attempts: tuple[Attempt, ...] = field(default_factory=tuple)
-    url: str = ""
-
-    @property
-    def lane(self) -> str:
-        """Where it waits for its turn."""
-        return lane_of(self.endpoint_id, self.tenant, self.url)
+Kept = TypeVar("Kept")
 
 
 def new_secret() -> str:
@@ -141,7 +78,7 @@ class WebhookStore:
             has_room = most is None or pipeline.zcard(listed) < most
             pipeline.multi()
             if has_room:
-                pipeline.set(key_of("hook", False, endpoint.id), _to_json(endpoint))
+                pipeline.set(key_of("hook", False, endpoint.id), to_json(endpoint))
                 pipeline.zadd(listed, {endpoint.id: endpoint.created_ms})
             return bool(has_room)
 
@@ -156,23 +93,31 @@ class WebhookStore:
 
         def attempt(pipeline: Any) -> Endpoint | None:
             stored = pipeline.get(name)
-            changed = None if stored is None else how(_endpoint(json.loads(stored)))
+            changed = None if stored is None else how(endpoint_from(json.loads(stored)))
             pipeline.multi()
             if changed is not None:
-                pipeline.set(name, _to_json(changed))
+                pipeline.set(name, to_json(changed))
             return changed
 
         return as_one_step(self._redis, attempt, name)
 
     def endpoint(self, endpoint_id: str) -> Endpoint | None:
-        """The endpoint, or None if unknown."""
-        stored = self._find("hook", endpoint_id)
-        return None if stored is None else _endpoint(stored)
+        """The endpoint, or None if it is unknown or can not be read."""
+        return self._find("hook", endpoint_id, endpoint_from, aside="endpoint")
 
-    def _find(self, kind: str, wanted: str) -> dict[str, Any] | None:
+    def _find(self, kind: str, wanted: str, made_of: Callable[[Any], Kept], *, aside: str) -> Kept | None:
         with redis_errors():
             found = self._redis.mget([key_of(kind, of_requests, wanted) for of_requests in (False, True)])
-        return next((json.loads(str(one)) for one in found if one is not None), None)
+        stored = next((str(one) for one in found if one is not None), None)
+        try:
+            return None if stored is None else made_of(json.loads(stored))
+        except UNREADABLE as error:
+            put_aside(self._redis, aside, wanted, error)
+            return None
+
+    def put_aside(self, kind: str, name: str, error: Exception) -> None:
+        """As core.aside.put_aside."""
+        put_aside(self._redis, kind, name, error)
 
     def endpoints(self, tenant: str) -> list[Endpoint]:
         """The tenant's endpoints, oldest first; behind them the one for what its requests name, if there is one."""
@@ -191,7 +136,7 @@ class WebhookStore:
         )
         self.ensure_group(of_requests=True)  # before the first job that names a URL, so that no end is missed
         with redis_errors():
-            self._redis.set(key_of("hook", True, wanted), _to_json(made), nx=True)
+            self._redis.set(key_of("hook", True, wanted), to_json(made), nx=True)
         return self.endpoint(wanted) or made
 
     def ensure_group(self, *, of_requests: bool) -> str:
@@ -240,7 +185,7 @@ class WebhookStore:
         )
         name = key_of("delivery", bool(url), delivery.id)
         with redis_errors():
-            is_new = self._redis.set(name, _to_json(delivery), nx=True, ex=KEPT_SECONDS)
+            is_new = self._redis.set(name, to_json(delivery), nx=True, ex=KEPT_SECONDS)
         if is_new:
             self._log.add(endpoint.id, delivery.id, delivery.created_ms)
         found = delivery if is_new else self.delivery(delivery.id)
@@ -249,9 +194,8 @@ class WebhookStore:
         return delivery
 
     def delivery(self, wanted: str) -> Delivery | None:
-        """The delivery, or None if unknown or too old."""
-        stored = self._find("delivery", wanted)
-        return None if stored is None else _delivery(stored)
+        """The delivery, or None if it is unknown, too old, or can not be read."""
+        return self._find("delivery", wanted, delivery_from, aside="delivery")
 
     def deliveries(
         self, endpoint_id: str, *, limit: int = 50, after: str | None = None, failed: bool = False
@@ -268,7 +212,7 @@ class WebhookStore:
 
     def all_attempts(self, delivery: Delivery) -> tuple[Attempt, ...]:
         """Those of the delivery, behind those from before it was sent again, oldest first."""
-        earlier = tuple(Attempt(**json.loads(one)) for one in self._log.earlier(delivery.id))
+        earlier = tuple(attempt_from(json.loads(one)) for one in self._log.earlier(delivery.id))
         return (*earlier, *delivery.attempts)
 
     def resend(self, delivery: Delivery) -> Delivery:
@@ -277,7 +221,7 @@ class WebhookStore:
         of_requests = bool(delivery.url)
         with redis_errors():
             name = key_of("delivery", of_requests, delivery.id)
-            if not self._redis.set(name, _to_json(again), ex=KEPT_SECONDS, xx=True):
+            if not self._redis.set(name, to_json(again), ex=KEPT_SECONDS, xx=True):
                 return again
         self._log.keep_earlier(delivery.id, [json.dumps(asdict(one)) for one in delivery.attempts[:-1]])
         self._log.is_no_failure(delivery.endpoint_id, delivery.id)
@@ -313,7 +257,7 @@ class WebhookStore:
         """Keep what an attempt came to, and when the next is due; not of a delivery that was removed meanwhile."""
         with redis_errors():
             name = key_of("delivery", bool(delivery.url), delivery.id)
-            is_kept = bool(self._redis.set(name, _to_json(delivery), ex=KEPT_SECONDS, xx=True))
+            is_kept = bool(self._redis.set(name, to_json(delivery), ex=KEPT_SECONDS, xx=True))
         if is_kept:
             self._note_failure(delivery)
         if is_kept and delivery.state == "pending":
@@ -372,20 +316,3 @@ class WebhookStore:
 def now_ms() -> int:
     """Milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
-
-
-def _to_json(kept: Endpoint | Delivery) -> str:
-    """As JSON, without a field that a release added where it says nothing: the one before does not know it."""
-    added = "source" if isinstance(kept, Endpoint) else "url"
-    return json.dumps({name: value for name, value in asdict(kept).items() if value or name != added})
-
-
-def _endpoint(stored: dict[str, Any]) -> Endpoint:
-    stored["events"] = tuple(stored["events"])
-    stored["secrets"] = tuple(Secret(**one) for one in stored["secrets"])
-    return Endpoint(**stored)
-
-
-def _delivery(stored: dict[str, Any]) -> Delivery:
-    stored["attempts"] = tuple(Attempt(**one) for one in stored["attempts"])
-    return Delivery(**stored)

@@ -69,6 +69,7 @@ class DeadLetters:
             base_url=job.base_url,
             work=job.work,
             retention_seconds=job.retention_seconds,
+            again=job.id,
         )
 
 

@@ -80,7 +80,7 @@ class Calls:
 
     def _run(self, lane: str, delivery: Delivery) -> None:
         try:
-            self._guarded(lambda: self._deliver(delivery))
+            self._guarded(lambda: self._deliver_or_put_aside(delivery))
         finally:
             with self._changed:
                 self._of_lane -= Counter([lane])
@@ -96,6 +96,16 @@ class Calls:
             log.warning("redis away", action="webhook", error=str(error))
         except Exception as error:  # raised by the next turn, which ends the process
             self._failure = error
+
+    def _deliver_or_put_aside(self, delivery: Delivery) -> None:
+        """One that can not be sent (a secret that is none) fails alone."""
+        try:
+            self._deliver(delivery)
+        except RedisUnavailable:
+            raise
+        except Exception as error:
+            self._hooks.put_aside("delivery", delivery.id, error)
+            self._hooks.record(replace(delivery, state="failed"))
 
     def _deliver(self, delivery: Delivery) -> None:
         endpoint = self._hooks.endpoint(delivery.endpoint_id)

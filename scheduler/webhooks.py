@@ -17,6 +17,7 @@ from typing import Any
 
 import redis
 
+from core.errors import RedisUnavailable
 from core.job import Job, JobState
 from core.job_store import BatchCounts, JobStore
 from core.settings import Settings
@@ -83,21 +84,38 @@ class Webhooks:
         ended = self._ended[of_requests]
         ended.read()
         entries = ended.next(TOLD_AT_ONCE)
-        endpoints: dict[str, list[Endpoint]] = {}
-        for _, fields in entries:
-            tenant = fields.get("tenant", "")
-            if tenant and tenant not in endpoints:
-                endpoints[tenant] = self._hooks.endpoints(tenant)
-            if any(one.is_for_requests is of_requests for one in endpoints.get(tenant, ())):
-                job = self._jobs.get(fields["job"])
-                if job is not None and job.state in _TYPE_OF_STATE:
-                    tell(endpoints[tenant], job)
+        known: dict[str, list[Endpoint]] = {}
+        for entry_id, fields in entries:
+            try:
+                self._tell_end(fields, known, tell, of_requests=of_requests)
+            except RedisUnavailable:
+                raise
+            except Exception as error:  # one entry is one tenant's; all others wait behind it
+                self._hooks.put_aside("ended_job", f"{entry_id} {fields.get('job', '')}", error)
         ended.done(entries)
         return len(entries)
 
+    def _tell_end(
+        self,
+        fields: Mapping[str, str],
+        known: dict[str, list[Endpoint]],
+        tell: Callable[[Sequence[Endpoint], Job], None],
+        *,
+        of_requests: bool,
+    ) -> None:
+        """One entry of the ledger; `known` keeps the endpoints of tenants that were looked up."""
+        tenant = fields.get("tenant", "")
+        if tenant and tenant not in known:
+            known[tenant] = self._hooks.endpoints(tenant)
+        if any(one.is_for_requests is of_requests for one in known.get(tenant, ())):
+            job = self._jobs.get(fields["job"])
+            if job is not None and job.state in _TYPE_OF_STATE:
+                tell(known[tenant], job)
+
     def _tell_registered(self, endpoints: Sequence[Endpoint], job: Job) -> None:
         events = [job_event(job, self._base_url(job))]
-        if job.batch_id and (counts := self._jobs.get_batch(job.batch_id)) is not None and counts.open == 0:
+        counts = self._jobs.get_batch(job.batch_id) if job.batch_id else None
+        if counts is not None and counts.is_complete:
             events.append(batch_event(counts, self._base_url(job)))
         for event in events:
             for endpoint in endpoints:
@@ -148,7 +166,9 @@ def batch_event(counts: BatchCounts, base_url: str) -> dict[str, Any]:
         "request_counts": {"total": counts.total, "completed": counts.succeeded, "failed": counts.dead},
         "manifest_url": f"{base_url}/v1/batches/{counts.id}/manifest.csv",
     }
-    return _event(kind, f"evt_{counts.id}", int(time.time()), data)
+    # Another event when it is complete another time: rows that were missing came, or dead ones were tried again.
+    event_id = f"evt_{counts.id}_{counts.total}" + (f"_{counts.again}" if counts.again else "")
+    return _event(kind, event_id, int(time.time()), data)
 
 
 def check_event(endpoint_id: str, moment: int) -> dict[str, Any]:

@@ -71,3 +71,9 @@ MORE = [
     ("list-rest-service", "local of_each = asked > #news and {job_at(1), unpack(news)} or news", "local of_each = news", "stopped_lists"),
     ("lift-into-pause", "if redis.call('SISMEMBER', PREFIX .. 'paused', 'lane:interactive') == 1 then return end", "", "small_guards"),
 ]  # fmt: skip
+    # Dead letters
+    ("batch-again", "if new.extras.again then redis.call('HINCRBY', PREFIX .. 'batch:' .. new.batch, 'again', 1) end", "", "tests/unit/scheduler/test_dead_letters.py"),
+    ("batch-again-only", "if new.extras.again then redis.call('HINCRBY'", "if true then redis.call('HINCRBY'", "records"),
+    # Values of a newer release
+    ("unknown-lane-weight", "setmetatable({interactive = 4, batch = 1}, {__index = function() return 1 end})", "{interactive = 4, batch = 1}", "unreadable"),
+    ("unknown-lane-counted", "elseif job[1] then\n        local work = tonumber(job[1])\n        count_queued_work(entity, -work)\n        popped_of[lane] = (popped_of[lane] or 0) + 1", "elseif job[1] then\n        local work = tonumber(job[1])\n        count_queued_work(entity, -work)\n        popped_of[lane] = popped_of[lane] + 1", "unreadable"),

@@ -209,7 +209,7 @@ elseif asked > 0 then
     redis.call('HSET', purses[2].lim, 'at', now)
     redis.call('EXPIRE', purses[2].lim, USE_KEPT_SECONDS)
   end
-  redis.call('HSET', PREFIX .. 'lim:' .. tenant, 'weight', ARGV[2], 'running', ARGV[3], 'at', now)
+  redis.call('HSET', PREFIX .. 'lim:' .. tenant, 'weight', weight, 'running', running, 'at', now)
 end
 
 if asked > #news then
@@ -267,6 +267,7 @@ local function store(new)
   end
 end
 
+    if new.extras.again then redis.call('HINCRBY', PREFIX .. 'batch:' .. new.batch, 'again', 1) end
 -- A person waits for the leader now: it leaves the batch lane, at once or when it is queued again.
 local function lift(leader)
   if leader.lane == 'interactive' then return end

@@ -3,6 +3,7 @@
 import pytest
 
 from core.job import JobState
+from core.redis_client import PREFIX
 from core.settings import Settings
 from scheduler.dead_letters import DeadLetters
 from scheduler.tenants import Tenants
@@ -81,3 +82,18 @@ def test_what_is_not_dead_or_not_ones_own_is_not_requeued(kit, letters, tenant):
     assert letters.requeue(kit.queued(), tenant) is None
     assert letters.requeue(kit.dead(tenant="b"), tenant) is None
     assert letters.requeue("no-such-job", tenant) is None
+
+
+def test_in_its_batch_a_job_tried_again_is_the_same_picture(kit, letters, tenant):
+    dead = kit.dead(batch_id="b1")
+    kit.succeeded(batch_id="b1")
+
+    again = letters.requeue(dead, tenant).job_id
+    letters.requeue(dead, tenant)
+    during = kit.store.get_batch("b1")
+    kit.complete(kit.claim_again(again))
+    after = kit.store.get_batch("b1")
+
+    assert (during.total, during.dead, during.open, during.again) == (2, 0, 1, 1)
+    assert (after.total, after.succeeded, after.dead, after.open, after.is_complete) == (2, 2, 0, 0, True)
+    assert kit.redis.hget(f"{PREFIX}job:{again}", "again") == dead
