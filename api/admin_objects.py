@@ -54,7 +54,7 @@ TENANT = {
 
 
 class TenantObject(BaseModel):
-    """A tenant: limits, lanes, default preset, ban, and its units of today."""
+    """A tenant: limits, lanes, default preset, ban, and its pictures of today."""
 
     model_config = _example(TENANT)
 
@@ -118,7 +118,7 @@ class DayObject(BaseModel):
 
 
 class TenantUsage(BaseModel):
-    """One tenant's units by day, oldest first, today last."""
+    """One tenant's pictures by day, oldest first, today last."""
 
     tenant: str
     used_today: int

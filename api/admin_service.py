@@ -18,6 +18,8 @@ from core.presets import find_preset
 from scheduler.dead_letters import DeadLetters
 from scheduler.overview import Overview
 from scheduler.submission import work_of
+from scheduler.tenants import ADMIN as OPERATOR
+from scheduler.tenants import LOCAL
 from scheduler.traffic import Flow, Kind, Stop, Traffic
 
 admin_service = routes("admin_service", ADMIN, ADMIN_SECURITY)
@@ -61,6 +63,8 @@ def set_flow(path: admin_objects.StopPath, body: admin_objects.FlowChange) -> Re
     parts = services()
     if path.kind is Kind.WORKER and body.state is not Flow.OPEN:
         _require_alive(parts, path.name)
+    if path.kind is Kind.TENANT and body.state is not Flow.OPEN:
+        _require_known(parts, path.name)
     Traffic(parts.jobs).set(path.kind, path.name, body.state)
     return jsonify(_stop(Stop(path.kind, path.name, body.state)).model_dump(mode="json"))
 
@@ -194,6 +198,12 @@ def _workers(parts: Services, stops: Stops) -> list[objects.WorkerObject]:
 def _require_alive(parts: Services, name: str) -> None:
     if all(worker.name != name for worker in parts.jobs.live_workers()):
         raise NotFound("No worker of this name is alive.")
+
+
+def _require_known(parts: Services, name: str) -> None:
+    """A stop of a name that nobody has would wait in silence for whoever gets it."""
+    if name not in {LOCAL, OPERATOR, *parts.tenants.names(), *Overview(parts.jobs).tenants_with_jobs()}:
+        raise NotFound("There is no tenant of this name.")
 
 
 def _by_name(stops: list[Stop]) -> Stops:

@@ -80,6 +80,10 @@ ADVICE: dict[str, tuple[str, str]] = {
     "This call asks for {count} pictures, and this key may draw {most} a day": _SEND_LESS,
     "This call asks for {count} pictures, and of this account {most} may wait": _SEND_LESS,
     "This call asks for {count} pictures, and {most} may wait here": _SEND_LESS,
+    "This call asks for {count} picture, and this account may draw {most} a day": _SEND_LESS,
+    "This call asks for {count} picture, and this key may draw {most} a day": _SEND_LESS,
+    "This call asks for {count} picture, and of this account {most} may wait": _SEND_LESS,
+    "This call asks for {count} picture, and {most} may wait here": _SEND_LESS,
     "This service was started without an admin key (ZIMG_ADMIN_KEY).": (
         "Start it with one, such as `ZIMG_ADMIN_KEY=$(openssl rand -hex 20) make run`, and send that.",
         "请带密钥重新启动，例如 `ZIMG_ADMIN_KEY=$(openssl rand -hex 20) make run`，然后使用该密钥。",
@@ -140,6 +144,10 @@ ADVICE: dict[str, tuple[str, str]] = {
     "There is no dead letter with this id.": (
         "Check the id: /v1/admin/dead-letters lists them.",
         "请检查编号；/v1/admin/dead-letters 列出全部死信任务。",
+    ),
+    "There is no tenant of this name.": (
+        "Check the name: /v1/admin/tenants lists them.",
+        "请检查名称；/v1/admin/tenants 列出全部租户。",
     ),
     "No worker of this name is alive.": (
         "Check the name: /admin shows those that are.",

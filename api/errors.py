@@ -22,9 +22,9 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestedRangeN
 
 from api.context import base_url
 from api.language import Language, preferred_language
+from api.parser_words import AS_DOCS_SAY, OF_PYDANTIC
 from api.problem_page import is_for_a_person, page_of
 from api.problems import PROBLEMS, VIOLATED_POLICY, Problem
-from api.sentences import AS_DOCS_SAY, OF_PYDANTIC
 from api.translation import advice_for, in_chinese, patience
 from core import errors
 
@@ -109,7 +109,7 @@ PYDANTIC_CODES = {
         "invalid_type",
     ),
     **dict.fromkeys(
-        ("literal_error", "greater_than_equal", "less_than_equal", "less_than", "greater_than", "too_short",
+        ("literal_error", "enum", "greater_than_equal", "less_than_equal", "less_than", "greater_than", "too_short",
          "string_too_short"),
         "out_of_range",
     ),

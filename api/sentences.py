@@ -56,7 +56,6 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         ("The tenant {name} can not be banned.", "不能停用租户 {name}。"),
         ("A ban needs a reason; its tenant reads it.", "停用账户须写明原因，该租户会看到。"),
-        ("The lanes are {names}.", "可用的通道：{names}。"),
     ),
     "invalid_json": (
         ("The body must be a JSON object.", "请求体须为一个 JSON 对象。"),
@@ -95,6 +94,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "out_of_range": (
         ("{name} must be {choices}", "{name} 须为 {choices}"),
+        ("The lanes are {names}.", "可用的通道：{names}。"),
         ("{name} must be a number", "{name} 须为数值"),
         (
             "A number may have at most 308 digits before its point.",
@@ -104,8 +104,8 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ("{name} must be at most {most}", "{name} 不能大于 {most}"),
         ("{name} must be below {most}", "{name} 须小于 {most}"),
         ("{name} must be above {least}", "{name} 须大于 {least}"),
-        ("{name} needs at least {least} entries", "{name} 至少须有 {least} 项"),
-        ("{name} needs at least {least} characters", "{name} 至少须有 {least} 个字符"),
+        ("{name} must have {least} or more entries", "{name} 至少须有 {least} 项"),
+        ("{name} must have {least} or more characters", "{name} 至少须有 {least} 个字符"),
     ),
     "too_long": (
         ("prompt has {length} characters; at most {most} are read", "prompt 有 {length} 个字符，最多读取 {most} 个"),
@@ -164,6 +164,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     "exceeds_limits": (
         ("{reason}; send at most {most} at once.", "{reason}。请一次最多提交 {most} 张。"),
         ("{reason}; send at most {most} rows at once.", "{reason}。请一次最多提交 {most} 行。"),
+        ("{reason}; send at most {most} row at once.", "{reason}。请一次最多提交 {most} 行。"),
         ("{reason}; tell the operator that you need more.", "{reason}。请联系管理员提高限额。"),
         (
             "This call asks for {count} pictures, and this account may draw {most} a day",
@@ -179,6 +180,22 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         (
             "This call asks for {count} pictures, and {most} may wait here",
+            "本次请求 {count} 张图片，而本服务可有 {most} 张排队",
+        ),
+        (
+            "This call asks for {count} picture, and this account may draw {most} a day",
+            "本次请求 {count} 张图片，而该账户每天可绘制 {most} 张",
+        ),
+        (
+            "This call asks for {count} picture, and this key may draw {most} a day",
+            "本次请求 {count} 张图片，而该密钥每天可绘制 {most} 张",
+        ),
+        (
+            "This call asks for {count} picture, and of this account {most} may wait",
+            "本次请求 {count} 张图片，而该账户可有 {most} 张排队",
+        ),
+        (
+            "This call asks for {count} picture, and {most} may wait here",
             "本次请求 {count} 张图片，而本服务可有 {most} 张排队",
         ),
     ),
@@ -240,6 +257,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         ("There is no invite with this id.", "没有该编号的邀请码。"),
         ("There is no dead letter with this id.", "没有该编号的死信任务。"),
+        ("There is no tenant of this name.", "没有以此命名的租户。"),
         ("No worker of this name is alive.", "没有以此命名的在线工作进程。"),
         ("There is no model {name}. The models here: {models}.", "没有模型 {name}。本服务的模型：{models}。"),
     ),
@@ -258,6 +276,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "There is no key to replace: the operator's own is ZIMG_ADMIN_KEY, and localhost needs none.",
             "没有可更换的密钥：管理员自己的密钥是 ZIMG_ADMIN_KEY，而 localhost 不需要密钥。",
         ),
+        ("This endpoint is off; it must be turned on first.", "该 webhook 已关闭，须先开启。"),
         ("This session is another account's by now.", "此会话现已属于另一个账户。"),
     ),
     "gone": (
@@ -276,7 +295,6 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     "body_too_large": (
         ("The body has {count} bytes; at most {most} are read.", "请求体有 {count} 字节，最多读取 {most} 字节。"),
         ("The body is too large; at most {most} bytes are read.", "请求体过大，最多读取 {most} 字节。"),
-        ("This endpoint is off; it must be turned on first.", "该 webhook 已关闭，须先开启。"),
     ),
     "unsupported_media_type": (
         (
@@ -306,6 +324,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "rate_limit_exceeded": (
         ("More than {rate} pictures a second; wait and send again.", "超过了每秒 {rate} 张图片，请稍候重发。"),
+        ("More than {rate} picture a second; wait and send again.", "超过了每秒 {rate} 张图片，请稍候重发。"),
         (
             "Too many wrong keys from this address; wait, then send the right one.",
             "该地址提供错误密钥的次数过多，请稍候再发送正确的密钥。",
@@ -313,17 +332,17 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "quota_exceeded": (
         (
-            "This key's {units} units of the day are used or reserved; they return at 00:00 UTC.",
+            "This key's pictures of the day ({units}) are drawn or reserved; they return at 00:00 UTC.",
             "该密钥今日的 {units} 张额度已用完或已预留，将于 00:00 UTC 恢复。",
         ),
         (
-            "The day's {units} units are used or reserved; they return at 00:00 UTC.",
+            "The day's pictures ({units}) are drawn or reserved; they return at 00:00 UTC.",
             "今日的 {units} 张额度已用完或已预留，将于 00:00 UTC 恢复。",
         ),
     ),
     "queue_full": (
         (
-            "{count} jobs of yours wait already, {most} may; send again when some have ended.",
+            "{count} of the {most} places in your queue are taken; send again when some jobs have ended.",
             "您已有 {count} 个任务在排队，上限为 {most} 个，请等部分任务结束后再提交。",
         ),
     ),
@@ -400,7 +419,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "该模型已有两分钟没有在线的工作进程，须由管理员启动。",
         ),
     ),
-    "draining": (("{name} takes no new work now; try again later.", "{name} 目前不接收新任务，请稍后重试。"),),
+    "draining": (
+        ("This account takes no new work now; try again later.", "该账户目前不接收新任务，请稍后重试。"),
+        ("The {lane} lane takes no new work now; try again later.", "{lane} 通道目前不接收新任务，请稍后重试。"),
+    ),
     "still_running": (
         (
             "The jobs go on: send the same request again with the same Idempotency-Key, or look at the job.",
@@ -408,30 +430,4 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         ("The job goes on; look at it under /v1/jobs.", "任务仍在进行，可在 /v1/jobs 查询。"),
     ),
-}
-
-AS_DOCS_SAY = "{name} is not written as /docs says"
-
-#: pydantic's error types in our words; whatever else it has to say is `AS_DOCS_SAY`.
-OF_PYDANTIC: dict[str, str] = {
-    "missing": "{name} is required",
-    "extra_forbidden": "{name} is not known here",
-    **dict.fromkeys(("string_type", "string_unicode"), "{name} must be text"),
-    **dict.fromkeys(
-        ("int_type", "int_from_float", "int_parsing", "int_parsing_size", "float_type"), "{name} must be a whole number"
-    ),
-    **dict.fromkeys(("bool_type", "bool_parsing"), "{name} must be true or false"),
-    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "{name} must be an object"),
-    "list_type": "{name} must be a list",
-    **dict.fromkeys(("literal_error", "enum"), "{name} must be {expected}"),
-    "greater_than_equal": "{name} must be at least {ge}",
-    "less_than_equal": "{name} must be at most {le}",
-    "less_than": "{name} must be below {lt}",
-    "greater_than": "{name} must be above {gt}",
-    "too_short": "{name} needs at least {min_length} entries",
-    "too_long": "{name} may have at most {max_length} entries",
-    "string_too_short": "{name} needs at least {min_length} characters",
-    "string_too_long": "{name} may have at most {max_length} characters",
-    **dict.fromkeys(("finite_number", "float_parsing"), "{name} must be a number"),
-    "string_pattern_mismatch": AS_DOCS_SAY,
 }

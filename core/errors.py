@@ -70,7 +70,8 @@ class ExceedsLimits(InvalidRequest):
 
     def in_rows(self, pictures_a_row: int, *, field: str) -> ExceedsLimits:
         """The same refusal for a list, whose sender counts rows."""
-        return ExceedsLimits(self.why, most=self.most // pictures_a_row, field=field, unit=" rows")
+        rows = self.most // pictures_a_row
+        return ExceedsLimits(self.why, most=rows, field=field, unit=" row" if rows == 1 else " rows")
 
 
 class Unauthenticated(Refusal):

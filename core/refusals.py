@@ -79,8 +79,10 @@ def refusal_of(answer: Sequence[str], limits: TenantLimits, job: NewJob, patienc
 def refusal_while_draining(entry: str) -> Draining:
     """The refusal for new work of an `entry` (lane:NAME or tenant:NAME) that the operator lets run empty."""
     kind, _, name = entry.partition(":")
-    what = f"The {name} lane" if kind == "lane" else "This account"
-    return Draining(f"{what} takes no new work now; try again later.", retry_after_seconds=DRAINING_RETRY_SECONDS)
+    message = "This account takes no new work now; try again later."
+    if kind == "lane":
+        message = f"The {name} lane takes no new work now; try again later."
+    return Draining(message, retry_after_seconds=DRAINING_RETRY_SECONDS)
 
 
 def _mismatch() -> IdempotencyMismatch:
@@ -105,24 +107,28 @@ def banned(reason: str) -> Forbidden:
 
 
 def _exceeds(limit: str, asked: str, most: str) -> ExceedsLimits:
+    call = f"This call asks for {asked} picture{'' if asked == '1' else 's'}"
     why = {
-        "daily": f"This call asks for {asked} pictures, and this account may draw {most} a day",
-        "queue": f"This call asks for {asked} pictures, and of this account {most} may wait",
-        "service": f"This call asks for {asked} pictures, and {most} may wait here",
-        "key": f"This call asks for {asked} pictures, and this key may draw {most} a day",
+        "daily": f"{call}, and this account may draw {most} a day",
+        "queue": f"{call}, and of this account {most} may wait",
+        "service": f"{call}, and {most} may wait here",
+        "key": f"{call}, and this key may draw {most} a day",
     }
     return ExceedsLimits(why[limit], most=int(most), field=COUNT_FIELD)
 
 
 def _too_fast(wait_ms: str, limits: TenantLimits) -> RateLimited:
-    message = f"More than {limits.burst_per_second:g} pictures a second; wait and send again."
+    per_second = limits.burst_per_second or limits.of_key.burst_per_second
+    message = f"More than {per_second:g} pictures a second; wait and send again."
+    if per_second == 1:
+        message = "More than 1 picture a second; wait and send again."
     return RateLimited(message, retry_after_seconds=_seconds(wait_ms))
 
 
 def _day_is_used(wait_ms: str, units_of_key: str = "", *, limits: TenantLimits) -> QuotaExceeded:
-    message = f"The day's {limits.daily_units} units are used or reserved; they return at 00:00 UTC."
+    message = f"The day's pictures ({limits.daily_units}) are drawn or reserved; they return at 00:00 UTC."
     if units_of_key:
-        message = f"This key's {units_of_key} units of the day are used or reserved; they return at 00:00 UTC."
+        message = f"This key's pictures of the day ({units_of_key}) are drawn or reserved; they return at 00:00 UTC."
     return QuotaExceeded(message, retry_after_seconds=_seconds(wait_ms))
 
 
@@ -130,7 +136,8 @@ def _queue_full(waiting: str, places: str, *, limits: TenantLimits, job: NewJob,
     # Of a tenant that may run nothing no place comes free by itself.
     is_hopeless = limits.running_jobs < 1
     seconds = RETRY_AFTER_MOST if is_hopeless else patience.for_own_places(int(places), job, limits)
-    message = f"{waiting} jobs of yours wait already, {limits.queued_jobs} may; send again when some have ended."
+    most = limits.queued_jobs
+    message = f"{waiting} of the {most} places in your queue are taken; send again when some jobs have ended."
     return QueueFull(message, retry_after_seconds=seconds)
 
 

@@ -87,6 +87,6 @@ class Traffic:
 
     def _check(self, kind: Kind, name: str) -> None:
         if kind is Kind.LANE and name not in set(Lane):
-            raise InvalidRequest(f"The lanes are {', '.join(Lane)}.", field="name")
+            raise InvalidRequest(f"The lanes are {', '.join(Lane)}.", field="name", code="out_of_range")
         if kind is Kind.TENANT:
             check_tenant_name(name)

@@ -8,6 +8,7 @@ from api.app import create_app
 from core.redis_client import PREFIX
 from core.webhook_store import Attempt, Endpoint
 from core.workers import WorkerInfo
+from scheduler.traffic import Flow, Kind, Traffic
 from tests.integration.api.conftest import use_up
 from tests.integration.api.test_admin import admin
 from tests.integration.api.test_auth import BODY, make_key
@@ -75,12 +76,33 @@ def test_a_draining_worker_takes_nothing_more_and_ends_what_it_holds(keyed, work
         ("traffic/lane/batch", {"state": "slow"}, 400, "state"),
         ("traffic/planet/earth", {"state": "paused"}, 400, "kind"),
         ("traffic/worker/nobody", {"state": "paused"}, 404, None),
+        ("traffic/tenant/tpyo", {"state": "paused"}, 404, None),
+        ("traffic/tenant/tpyo", {"state": "draining"}, 404, None),
+        ("traffic/tenant/TYPO", {"state": "paused"}, 404, None),
     ],
 )
 def test_a_pause_of_what_can_not_be_paused_is_refused(keyed, parts, path, body, status, field):
     answer = admin(keyed, "PUT", path, body)
 
     assert (answer.status_code, answer.json.get("field")) == (status, field)
+    assert answer.json["code"] == ("out_of_range" if status == 400 else "not_found")
+    assert admin(keyed, "GET", "traffic").json["data"] == []
+
+
+@pytest.mark.parametrize("name", ["local", "admin", "cafe"])
+def test_a_tenant_that_is_there_can_be_paused_before_its_first_job(keyed, parts, name):
+    parts.tenants.create_key("cafe")
+
+    flow(keyed, "tenant", name, "paused")
+
+    assert [one["name"] for one in admin(keyed, "GET", "traffic").json["data"]] == [name]
+
+
+def test_what_a_stop_of_a_tenant_left_behind_can_be_taken_away(keyed, parts):
+    Traffic(parts.jobs).set(Kind.TENANT, "gone", Flow.DRAINING)
+
+    flow(keyed, "tenant", "gone", "open")
+
     assert admin(keyed, "GET", "traffic").json["data"] == []
 
 

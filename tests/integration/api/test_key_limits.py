@@ -46,7 +46,7 @@ def test_a_key_is_kept_to_its_own_limit_and_its_tenants_other_keys_are_not(keyed
 
     assert taken == [202] * 3
     assert (refused.status_code, refused.json["code"]) == (429, "quota_exceeded")
-    assert "This key's 3 units" in refused.json["detail"]
+    assert "This key's pictures of the day (3)" in refused.json["detail"]
     assert int(refused.headers["Retry-After"]) > 0
     assert ask(keyed, plain).status_code == 202
 

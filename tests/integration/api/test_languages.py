@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from core.job import Failure
+from scheduler.traffic import Flow, Kind, Traffic
 
 BODY = {"prompt": "a red mug"}
 MODELS = ["gpt-image-1", "z-image-turbo"]
@@ -169,6 +170,77 @@ def test_more_rows_than_a_limit_ever_allows_are_told_in_both(http, worker, parts
         "This call asks for 6 pictures, and this account may draw 5 a day; send at most 2 rows at once."
     )
     assert chinese["detail"] == "本次请求 6 张图片，而该账户每天可绘制 5 张。请一次最多提交 2 行。"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "english", "chinese"),
+    [
+        (
+            "lane", "interactive",
+            "The interactive lane takes no new work now; try again later. Wait 60 seconds.",
+            "interactive 通道目前不接收新任务，请稍后重试。请等待 60 秒。",
+        ),
+        (
+            "tenant", "local",
+            "This account takes no new work now; try again later. Wait 60 seconds.",
+            "该账户目前不接收新任务，请稍后重试。请等待 60 秒。",
+        ),
+    ],
+)  # fmt: skip
+def test_what_runs_empty_says_so_in_one_language(http, worker, parts, kind, name, english, chinese):
+    Traffic(parts.jobs).set(Kind(kind), name, Flow.DRAINING)
+
+    told = both(http, "POST", "/v1/jobs", json=BODY)
+
+    assert [one["detail"] for one in told] == [english, chinese]
+
+
+#: Grammar that a form gets wrong for one, and the ledger's word for what everybody else calls a picture.
+CLUMSY = re.compile(r"\b1 (pictures|rows|jobs|entries|characters)\b|\bunits\b")
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ({"daily_units": 0}, "This call asks for 1 picture, and this account may draw 0 a day; tell the operator"),
+        ({"queued_jobs": 0}, "This call asks for 1 picture, and of this account 0 may wait; tell the operator"),
+        ({"daily_units": 1}, "The day's pictures (1) are drawn or reserved; they return at 00:00 UTC."),
+        ({"queued_jobs": 1}, "1 of the 1 places in your queue are taken; send again when some jobs have ended."),
+        ({"burst": 1, "burst_per_second": 1}, "More than 1 picture a second; wait and send again."),
+    ],
+)
+def test_one_is_one_in_both(http, worker, parts, limit, told):
+    parts.tenants.change("local", limit)
+    http.post("/v1/jobs", json={"prompt": "first"})
+
+    english, chinese = both(http, "POST", "/v1/jobs", json=BODY)
+
+    assert english["detail"].startswith(told)
+    assert not CLUMSY.search(english["detail"])
+    assert_same_facts(english["detail"].partition("Wait")[0], chinese["detail"].partition("请等待")[0])
+
+
+def test_one_row_that_fits_is_one_row(http, worker, parts):
+    parts.tenants.change("local", {"daily_units": 2})
+
+    english, chinese = (
+        http.post(
+            "/v1/batches",
+            data={"file": (io.BytesIO(b"sku,title\nA,mug\nB,mug\n"), "a.csv")},
+            headers={"Accept-Language": language},
+        ).json
+        for language in ("en", "zh")
+    )
+
+    assert english["detail"].endswith("; send at most 1 row at once.")
+    assert chinese["detail"].endswith("请一次最多提交 1 行。")
+
+
+def test_a_list_without_an_entry_is_told_the_least_in_both(http, parts):
+    english, chinese = both(http, "POST", "/v1/jobs/cancel", json={"ids": []})
+
+    assert english["detail"].startswith("ids must have 1 or more entries")
+    assert_same_facts(english["detail"], chinese["detail"])
 
 
 def test_the_time_that_is_told_is_the_one_of_the_header(http, worker, parts):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from api.advice import ADVICE
+from api.parser_words import OF_PYDANTIC
 from api.problems import PROBLEMS
-from api.sentences import OF_PYDANTIC, SENTENCES
+from api.sentences import SENTENCES
 from api.translation import NUMBERS, advice_for, in_chinese, patience
 from core import errors
 

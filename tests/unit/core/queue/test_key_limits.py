@@ -28,7 +28,7 @@ def test_a_key_draws_no_more_a_day_than_its_own_limit(kit):
     for _ in range(3):
         kit.queued(allowed=THREE)
 
-    with pytest.raises(QuotaExceeded, match="This key's 3 units"):
+    with pytest.raises(QuotaExceeded, match=r"This key's pictures of the day \(3\)"):
         kit.queued(allowed=THREE)
 
     assert (kit.use("a"), kit.use(KEY)) == ({"reserved": 3}, {"reserved": 3})
@@ -48,7 +48,7 @@ def test_a_key_with_room_is_refused_where_its_tenant_has_none(kit):
     allowed = limits(daily_units=1, key=KeyLimits(id="k1", daily_units=1))
     kit.queued(allowed=limits(daily_units=1))
 
-    with pytest.raises(QuotaExceeded, match="The day's 1 units"):
+    with pytest.raises(QuotaExceeded, match=r"The day's pictures \(1\)"):
         kit.queued(allowed=allowed)
 
     assert kit.use(KEY) == {}
