@@ -12,6 +12,7 @@ from api.account import account, sign_up
 from api.accounts import keys, session, usage
 from api.admin import admin
 from api.admin_service import admin_service
+from api.admin_webhooks import admin_webhooks
 from api.batches import batches
 from api.context import Services
 from api.docs import docs as docs_routes
@@ -32,7 +33,7 @@ FORM_PARTS_MOST = 32
 #: With a part in the OpenAPI document, in its order.
 DESCRIBED = (
     jobs, pictures, images, models, batches, keys, session, sign_up, usage, account, webhooks, admin, admin_service,
-    ops,
+    admin_webhooks, ops,
 )  # fmt: skip
 UNDESCRIBED = (page, docs_routes)
 

@@ -233,7 +233,7 @@ def rotate(path: EndpointPath, body: Rotation) -> Response:
 def test_call(path: EndpointPath) -> Response:
     endpoint = _find(path.endpoint_id)
     _require_url(endpoint)
-    _require_on(endpoint)
+    require_on(endpoint)
     delivery = _store().enqueue(endpoint, check_event(endpoint.id, int(time.time())))
     return make_response(jsonify(_delivery_object(delivery)), 202)
 
@@ -265,7 +265,7 @@ def resend(path: DeliveryPath) -> Response:
     delivery = store.delivery(path.delivery_id)
     if delivery is None or delivery.endpoint_id != endpoint.id:
         raise NotFound("There is no such delivery.")
-    _require_on(endpoint)
+    require_on(endpoint)
     return make_response(jsonify(_delivery_object(store.resend(delivery))), 202)
 
 
@@ -282,7 +282,8 @@ def _require_url(endpoint: Endpoint) -> None:
         raise InvalidRequest("Each request names the URL; this endpoint has none of its own.", field="url")
 
 
-def _require_on(endpoint: Endpoint) -> None:
+def require_on(endpoint: Endpoint) -> None:
+    """Raises TurnedOff where nothing may be sent to it."""
     if endpoint.disabled:
         raise TurnedOff("This endpoint is off; it must be turned on first.")
 
