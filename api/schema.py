@@ -40,13 +40,19 @@ RETENTION_MOST = 366 * 86_400
 #: Control characters have no business in a prompt, except line feeds, carriage returns and tabs.
 _CONTROL_SET = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
 _CONTROL = re.compile(f"[{_CONTROL_SET}]")
+#: What shows nothing by itself: Unicode's marks that only join, turn or vary what they stand beside, and fillers.
+_INVISIBLE_SET = (
+    r"\x80-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb"
+)
+_SAYS_SOMETHING = re.compile(rf"[^{_INVISIBLE_SET}\s]")
 #: For the document: what is always let out. Where else one may go is the operator's to say (scheduler/outbound.py).
 OUTSIDE_URL_PATTERN = r"^https://([a-z0-9]{1,60}\.){1,3}[a-z]{2,20}(:[1-9][0-9]{0,3})?(/[!-~]{0,500})?$"
-PROMPT_PATTERN = rf"^[^{_CONTROL_SET}]*[^{_CONTROL_SET}\s][^{_CONTROL_SET}]*$"
+PROMPT_PATTERN = rf"^[^{_CONTROL_SET}]*[^{_CONTROL_SET}{_INVISIBLE_SET}\s][^{_CONTROL_SET}]*$"
 
 
 def _check_prompt(prompt: str) -> str:
-    if not prompt.strip():
+    if not _SAYS_SOMETHING.search(prompt):
         raise PydanticCustomError("empty_prompt", "prompt must say what to draw")
     check_prompt_length(len(prompt))
     if _CONTROL.search(prompt):

@@ -12,7 +12,7 @@ from core.model_profile import PIXELS_MOST, SIZE_LEAST, SIZE_MOST, SIZE_MULTIPLE
 AUTO = "auto"
 #: OpenAI's sizes of more pixels than are drawn → the largest size of just their shape. Its clients know no others.
 OPENAI_SIZES = {"1536x1024": "1248x832", "1024x1536": "832x1248", "1792x1024": "1344x768", "1024x1792": "768x1344"}
-_SIZE = re.compile(r"([0-9]{2,4})x([0-9]{2,4})")
+_SIZE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
 _SIDES = range(SIZE_LEAST, SIZE_MOST + 1, SIZE_MULTIPLE)
 
 
@@ -38,6 +38,7 @@ def parse_size(text: str) -> tuple[int, int] | None:
 
 def nearest_size(width: int, height: int) -> tuple[int, int]:
     """The size that is drawn whose shape and area are nearest: what a refusal proposes."""
+    width, height = max(width, 1), max(height, 1)
     shrink = min(1.0, (PIXELS_MOST / (width * height)) ** 0.5, SIZE_MOST / max(width, height))
     sides = [max(SIZE_LEAST, round(side * shrink / SIZE_MULTIPLE) * SIZE_MULTIPLE) for side in (width, height)]
     while sides[0] * sides[1] > PIXELS_MOST:  # by rounding, a multiple at most

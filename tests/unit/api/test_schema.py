@@ -26,6 +26,9 @@ def refusal_of(**body):
         ({}, "prompt", "missing_field"),
         ({"prompt": ""}, "prompt", "empty_prompt"),
         ({"prompt": " \n\t "}, "prompt", "empty_prompt"),
+        ({"prompt": "\u200b"}, "prompt", "empty_prompt"),
+        ({"prompt": "\u200b\u2060 \u3164\ufeff\u00ad"}, "prompt", "empty_prompt"),
+        ({"prompt": "\u2800\ufe0f\u202e\x85"}, "prompt", "empty_prompt"),
         ({"prompt": "a" * 100_000}, "prompt", "too_long"),
         ({"prompt": "a\x00b"}, "prompt", "invalid_character"),
         ({"prompt": ["a"]}, "prompt", "invalid_type"),
@@ -64,6 +67,13 @@ def test_too_many_entries_are_told_in_our_words():
 def test_a_prompt_is_kept_letter_for_letter():
     prompt = '  霓虹灯，暗夜雨景 🌃\r\n"quoted" \\ back\tslash  '
 
+    assert JobCreate(prompt=prompt).prompt == prompt
+
+
+@pytest.mark.parametrize(
+    "prompt", ["👩‍👩‍👧", "نامه‌ای", "\u200bcat", "한글", "é", "🏴\U000e0067\U000e007f", "\U0001fae9"]
+)
+def test_marks_that_join_what_is_seen_are_kept(prompt):
     assert JobCreate(prompt=prompt).prompt == prompt
 
 
@@ -117,7 +127,8 @@ def test_openais_own_larger_sizes_keep_their_shape_in_openais_call_alone(openais
     ("size", "nearest"),
     [
         ("1000x1000", "992x992"), ("1536x1536", "1024x1024"), ("2000x1000", "1456x720"), ("100x100", "256x256"),
-        ("9999x10", "1536x256"), ("500x512", "496x512"),
+        ("9999x10", "1536x256"), ("500x512", "496x512"), ("1x1", "256x256"), ("99999x1", "1536x256"),
+        ("0x0", "256x256"), ("0x512", "256x512"), ("999999999x999999999", "1024x1024"),
     ],
 )  # fmt: skip
 def test_a_refused_size_names_the_nearest_one_that_is_drawn(size, nearest):
@@ -128,12 +139,12 @@ def test_a_refused_size_names_the_nearest_one_that_is_drawn(size, nearest):
 
 
 @settings(deadline=None)
-@given(width=st.integers(10, 9999), height=st.integers(10, 9999))
+@given(width=st.integers(0, 10**9 - 1), height=st.integers(0, 10**9 - 1))
 def test_the_nearest_size_is_always_one_that_is_drawn(width, height):
     assert parse_size("{}x{}".format(*nearest_size(width, height)))
 
 
-@given(st.text(max_size=30))
+@given(st.text(max_size=30) | st.text("\u200b\u2060\u3164\ufeff\u2800\ufe0f\x85\xa0\x1f \n", max_size=5))
 def test_the_documented_pattern_of_prompts_is_the_rule_itself(text):
     try:
         taken = bool(JobCreate(prompt=text))
