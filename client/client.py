@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from .webhook_calls import WebhookCalls
+
 DEFAULT_URL = "http://127.0.0.1:8080"
 Priority = Literal["low", "normal", "high"]
 ENDED = frozenset({"succeeded", "failed", "canceled", "expired"})
@@ -113,7 +115,7 @@ class Job:
         )
 
 
-class Zimg:
+class Zimg(WebhookCalls):
     """The service at one address, as one tenant. Every method raises ZimgProblem."""
 
     def __init__(
@@ -290,29 +292,6 @@ class Zimg:
     def revoke_key(self, key_id: str) -> None:
         """Close a key for ever (admin)."""
         self._call("DELETE", f"/v1/keys/{key_id}")
-
-    # Webhooks
-
-    def create_webhook(self, url: str, *, events: Sequence[str] = ()) -> dict[str, Any]:
-        """A new endpoint; its signing secret is in `secret`, this once."""
-        return dict(self._call("POST", "/v1/webhooks", json={"url": url, "events": list(events)}).json())
-
-    def webhooks(self) -> list[dict[str, Any]]:
-        """Your endpoints, oldest first."""
-        return list(self._call("GET", "/v1/webhooks").json()["data"])
-
-    def test_webhook(self, endpoint_id: str) -> None:
-        """Let the service send a test event to an endpoint."""
-        self._call("POST", f"/v1/webhooks/{endpoint_id}/test")
-
-    def rotate_webhook(self, endpoint_id: str, *, overlap_seconds: int = 86_400) -> dict[str, Any]:
-        """A new signing secret, in `secret` this once; the old one signs too for `overlap_seconds`."""
-        body = {"overlap_seconds": overlap_seconds}
-        return dict(self._call("POST", f"/v1/webhooks/{endpoint_id}/rotate", json=body).json())
-
-    def delete_webhook(self, endpoint_id: str) -> None:
-        """Remove an endpoint."""
-        self._call("DELETE", f"/v1/webhooks/{endpoint_id}")
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The answer. What may be sent again safely is sent again while the service is away or a limit soon passes."""

@@ -6,7 +6,6 @@ Progress goes to standard error, results to standard output, so that both can be
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ from .client import DEFAULT_URL, Job, Priority, Zimg
 from .doctor.command import doctor
 from .picture import read_parameters
 from .target import check_file, check_pictures, is_file_name, numbered
-from .terminal import FAILED, AdminKey, AsJson, Key, Url, err, examples, service, table, tell, told
+from .terminal import FAILED, AdminKey, AsJson, Key, Url, err, examples, moment, service, table, tell, told
 from .watching import watch, watch_batch
 from .webhooks_command import webhooks_app
 from .weights_command import weights_app
@@ -191,7 +190,7 @@ def jobs(
         _show(found, results, as_json=True)
         return
     rows = [
-        (job.id, job.status, _moment(job.created_at), str(job.seed), _short(job.prompt), text)
+        (job.id, job.status, moment(job.created_at), str(job.seed), _short(job.prompt), text)
         for job, text in zip(found, results, strict=True)
     ]
     table(("id", "status", "handed in", "seed", "prompt", "result"), rows)
@@ -353,11 +352,6 @@ def _short(prompt: str) -> str:
     """The prompt on one line, its beginning if it is long."""
     line = " ".join(prompt.split())
     return line if len(line) <= PROMPT_SHOWN else f"{line[: PROMPT_SHOWN - 1].rstrip()}…"
-
-
-def _moment(seconds: int) -> str:
-    """A moment as people here write it."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else ""
 
 
 def _show(made: Sequence[Job], results: Sequence[str], *, as_json: bool) -> None:

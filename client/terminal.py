@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Annotated, ParamSpec, TypeVar
@@ -120,6 +121,11 @@ def _tell(problem: ZimgProblem, *, key_from: str) -> None:
         err.print(f"  {escape(str(one['pointer']))}: {escape(str(one['detail']))}")
     if problem.status == UNAUTHENTICATED or problem.code == "invalid_api_key":
         err.print(f"  Here the key comes from {key_from}.")
+
+
+def moment(seconds: int) -> str:
+    """A moment as people here write it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else ""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -1,4 +1,4 @@
-"""`zimg webhooks`: see what the service would send, on the machine where one writes the receiver."""
+"""`zimg webhooks`: what was sent, sending it again, and a receiver on the machine where one writes one's own."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from typing import Annotated, Any
 import typer
 
 from .client import DEFAULT_URL, Zimg, ZimgProblem
-from .terminal import AsJson, Key, Url, err, examples, service, told
+from .terminal import AsJson, Key, Url, err, examples, moment, service, table, told
+from .webhook_calls import Delivery
 from .webhooks import Received, Receiver
 
 webhooks_app = typer.Typer(
     help="Signed events of your jobs.", epilog=examples("zimg webhooks listen --test"), no_args_is_help=True
 )
 
+Endpoint = Annotated[str, typer.Argument(help="The endpoint's id; `requests` for the addresses of requests.")]
 NOT_VERIFIED = 1
+DELIVERIES_MOST = 10_000  # as many as the service keeps
 LOOK_SECONDS = 0.5
 
 
@@ -37,6 +40,118 @@ class _Asked(Exception):
 @webhooks_app.callback()
 def webhooks() -> None:
     """Signed events of your jobs."""
+
+
+@webhooks_app.command("list", epilog=examples("zimg webhooks list"))
+@told
+def list_endpoints(as_json: AsJson = False, url: Url = DEFAULT_URL, key: Key = "") -> None:
+    """List your endpoints, oldest first."""
+    with service(url, key) as zimg:
+        found = zimg.webhooks()
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    rows = [
+        (one["id"], one["url"] or "(webhook_url of requests)", ", ".join(one["events"]) or "all", _switch(one))
+        for one in found
+    ]
+    table(("id", "url", "events", "state"), rows)
+
+
+@webhooks_app.command(epilog=examples("zimg webhooks deliveries wh_0123456789abcdef01234567 --failed"))
+@told
+def deliveries(
+    endpoint: Endpoint,
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="Only those that were given up.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=DELIVERIES_MOST)] = 20,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = "",
+) -> None:
+    """List what was sent to an endpoint and what came of it, newest first."""
+    with service(url, key) as zimg:
+        found = zimg.deliveries(endpoint, failed=failed, limit=limit)
+    if as_json:
+        typer.echo(json.dumps([one.raw for one in found]))
+        return
+    rows = [
+        (one.id, moment(one.created_at), one.type, one.event_id, one.state, str(len(one.attempts)), _last_answer(one))
+        for one in found
+    ]
+    table(("id", "begun", "type", "event", "state", "tries", "last answer"), rows)
+
+
+@webhooks_app.command(
+    epilog=examples(
+        "zimg webhooks resend wh_0123456789abcdef01234567 whd_0123456789abcdef0123456789abcdef",
+        "zimg webhooks resend wh_0123456789abcdef01234567 --failed",
+    )
+)
+@told
+def resend(
+    endpoint: Endpoint,
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of deliveries.")] = None,
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="All that were given up.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key: Key = "",
+) -> None:
+    """Send events to an endpoint again, at once and with all their tries."""
+    if bool(ids) == failed:
+        raise typer.BadParameter("name deliveries, or all that were given up with --failed", param_hint="IDS")
+    with service(url, key) as zimg:
+        wanted = ids or [one.id for one in zimg.deliveries(endpoint, failed=True, limit=DELIVERIES_MOST)]
+        _show([zimg.resend(endpoint, one) for one in wanted], as_json=as_json)
+
+
+@webhooks_app.command("test", epilog=examples("zimg webhooks test wh_0123456789abcdef01234567"))
+@told
+def send_test(endpoint: Endpoint, as_json: AsJson = False, url: Url = DEFAULT_URL, key: Key = "") -> None:
+    """Send a test event to an endpoint; `zimg webhooks deliveries` shows what came of it."""
+    with service(url, key) as zimg:
+        _show([zimg.test_webhook(endpoint)], as_json=as_json)
+
+
+@webhooks_app.command(epilog=examples("zimg webhooks on wh_0123456789abcdef01234567"))
+@told
+def on(endpoint: Endpoint, as_json: AsJson = False, url: Url = DEFAULT_URL, key: Key = "") -> None:
+    """Turn an endpoint on again."""
+    _turn(endpoint, is_on=True, as_json=as_json, url=url, key=key)
+
+
+@webhooks_app.command(epilog=examples("zimg webhooks off wh_0123456789abcdef01234567"))
+@told
+def off(endpoint: Endpoint, as_json: AsJson = False, url: Url = DEFAULT_URL, key: Key = "") -> None:
+    """Turn an endpoint off: it is told nothing until it is on again."""
+    _turn(endpoint, is_on=False, as_json=as_json, url=url, key=key)
+
+
+def _turn(endpoint: str, *, is_on: bool, as_json: bool, url: str, key: str) -> None:
+    with service(url, key) as zimg:
+        changed = zimg.change_webhook(endpoint, enabled=is_on)
+    if as_json:
+        typer.echo(json.dumps(changed))
+        return
+    table(("id", "state"), [(changed["id"], _switch(changed))])
+
+
+def _switch(endpoint: dict[str, Any]) -> str:
+    return "on" if endpoint["enabled"] else f"off: {endpoint['disabled_because']}"
+
+
+def _last_answer(sent: Delivery) -> str:
+    """The status of the last answer, or why there is none; "" before the first try."""
+    last = sent.attempts[-1] if sent.attempts else None
+    return "" if last is None else last.error or str(last.status)
+
+
+def _show(sent: list[Delivery], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([one.raw for one in sent]))
+        return
+    table(("id", "state"), [(one.id, one.state) for one in sent])
 
 
 @webhooks_app.command(epilog=examples("zimg webhooks listen --forward-to http://127.0.0.1:3000/hook --test"))

@@ -28,7 +28,8 @@ def help_of(*words):
 
 
 def test_there_are_the_commands_that_the_documents_name():
-    wanted = {"gen", "batch", "jobs", "cancel", "usage", "show", "doctor", "webhooks listen"}
+    wanted = {"gen", "batch", "jobs", "cancel", "usage", "show", "doctor"}
+    wanted |= {f"webhooks {name}" for name in ("listen", "list", "deliveries", "resend", "test", "on", "off")}
 
     assert wanted | {"keys create", "keys list", "keys revoke"} <= set(COMMANDS)
 
