@@ -36,8 +36,9 @@ STAGES = ("queue", "text", "denoise", "decode", "upload")
 #: How an attempt to deliver an event may end: taken, answered otherwise, answered 410, no answer, address not allowed.
 WEBHOOK_OUTCOMES = ("delivered", "rejected", "gone", "unreachable", "blocked")
 
-#: What an audit compares: jobs with their places, counters with the queues, usage with the ledger, one entry for a job.
-AUDIT_KINDS = ("place", "counter", "usage", "settled_twice")
+#: What an audit compares: jobs with their places, counters with the queues, usage with the ledger, one entry for a job;
+#: and what it finds and no repair decides.
+AUDIT_KINDS = ("place", "counter", "usage", "settled_twice", "unclear")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,9 +101,9 @@ class Scripts:
     def settled(self, answer: Any, name: str, *arguments: Any) -> Any:
         """What a pipeline, executed without raising, answered to a queued script. Raises as `run` does.
 
-        A server that had forgotten the script did nothing of it and is asked again.
+        A server that had forgotten the script, or does not know its first line, did nothing of it and is asked again.
         """
-        if isinstance(answer, NoScriptError):
+        if isinstance(answer, NoScriptError) or (isinstance(answer, ResponseError) and _is_unknown_flag(answer)):
             return self.run(name, *arguments)
         if isinstance(answer, Exception):
             with redis_errors():

@@ -15,6 +15,7 @@ from core.errors import ConfigurationError
 from core.presets import find_preset
 
 GIB = 1 << 30
+LEDGER_DAYS_LEAST = 45  # a day's usage is kept for 40 days
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,7 @@ class Settings:
     picture_retention_seconds: int = 30 * 86_400  # ZIMG_PICTURE_RETENTION_SECONDS
     record_retention_seconds: int = 60 * 86_400  # ZIMG_RECORD_RETENTION_SECONDS
     audit_seconds: float = 600.0  # ZIMG_AUDIT_SECONDS: how often one of the schedulers audits the queue; 0 = never
+    ledger_days: int = 400  # ZIMG_LEDGER_DAYS: how long the bill's entries stay in Redis; export them before that
     idempotency_seconds: int = 86_400  # ZIMG_IDEMPOTENCY_SECONDS
 
     # The api
@@ -114,6 +116,8 @@ class Settings:
             raise ConfigurationError("ZIMG_BACKLOG_GIB and ZIMG_BACKLOG_FREE_DISK_GIB must be 0 or more")
         if self.audit_seconds < 0:
             raise ConfigurationError("ZIMG_AUDIT_SECONDS must be 0 (never) or more")
+        if self.ledger_days < LEDGER_DAYS_LEAST:
+            raise ConfigurationError(f"ZIMG_LEDGER_DAYS must be {LEDGER_DAYS_LEAST} or more: usage is proved by it")
         if self.api_redis_timeout_seconds <= 0:
             raise ConfigurationError("ZIMG_API_REDIS_TIMEOUT_SECONDS must be more than 0")
         if self.lease_seconds <= 0 or self.claim_seconds <= 0:

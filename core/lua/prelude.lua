@@ -318,8 +318,9 @@ local function settle(job, kind)
     redis.call('HINCRBY', use, 'reserved', 0 - cost)
     if kind == 'charge' then redis.call('HINCRBY', use, 'used', cost) end
   end
-  redis.call('XADD', PREFIX .. 'ledger', '*', 'job', job.id, 'tenant', job.tenant, 'kind', kind, 'cost', cost, 'day', job.day,
-    unpack(job.key and {'key', job.key} or {}))
+  local entry = redis.call('XADD', PREFIX .. 'ledger', '*', 'job', job.id, 'tenant', job.tenant, 'kind', kind, 'cost', cost,
+    'day', job.day, unpack(job.key and {'key', job.key} or {}))
+  redis.call('HSET', job_key(job.id), 'entry', entry)  -- so that the audit finds it without reading all
 end
 
 -- What a list kept for rows that were not stored is free again; submit.lua opens holds.
