@@ -16,7 +16,8 @@ from core.errors import InvalidRequest
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 QUOTE = '"'
-_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})\"?", re.IGNORECASE)
+_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\"?)([0-9]+)\1(?=[,;\s]|$)", re.IGNORECASE)
+DIGITS_READ = 9  # a longer number is cut to what we grant as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def preference() -> Preference:
     """`Prefer: wait=N`, cut to what we grant; `respond-async` alone waits for nothing, which is what we do anyway."""
     sent = ", ".join(request.headers.getlist("Prefer"))
     match = _PREFER_WAIT.search(sent)
-    seconds = min(int(match[1]), WAIT_SECONDS_MOST) if match else 0
+    seconds = min(int(match[2].lstrip("0")[:DIGITS_READ] or 0), WAIT_SECONDS_MOST) if match else 0
     applied = ["respond-async"] if "respond-async" in sent.lower() else []
     return Preference(seconds, ", ".join([*applied, *([f"wait={seconds}"] if seconds else [])]))
 
