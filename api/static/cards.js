@@ -25,13 +25,15 @@ function shapeOf(job) {
   const [width, height] = job.effective_parameters.size.split('x').map(Number);
   return (width / height).toFixed(4);
 }
+// What the service says about waiting; the card counts down by itself, and two times would differ.
+const PATIENCE = /\s*(Wait \d+ \w+\.|请等待 \d+ (秒|分钟|小时)。)$/;
 const short = (text) => (text.length > 90 ? `${text.slice(0, 90)}…` : text);
 
 function unsentText({ unsent: { problem, opensAt }, isBehind, isSending }) {
   if (isBehind) return [say('unsent'), say('behind')];
   if (!problem) return [say(isSending ? 'sending' : 'unsent'), ''];
   const seconds = Math.ceil((opensAt - Date.now()) / 1000);
-  const reason = problem.status ? problem.message.replace(/[.。]$/, '') : say('noAnswer');
+  const reason = problem.status ? problem.message.replace(PATIENCE, '').replace(/[.。]$/, '') : say('noAnswer');
   return [say('unsent'), seconds > 0 ? `${reason} · ${say('sendsIn', { time: sayTime(seconds) })}` : reason];
 }
 
