@@ -6,6 +6,7 @@ So a lost message costs a claim deadline, a doubled one nothing, and no message 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -15,9 +16,11 @@ from kombu import Queue
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from core import broker_transport
+from core.aside import put_aside
 from core.job import Release
 from core.logs import get_logger
-from core.redis_client import sentinel_address
+from core.redis_client import connect, sentinel_address
 from core.settings import Settings
 
 QUEUE = "zimg"
@@ -40,6 +43,7 @@ def queue_named(model: str) -> Queue:
 def make_celery(settings: Settings, model: str = "") -> Celery:
     """The Celery app of the api, scheduler and worker; makes no connection. A worker takes the queue of `model`."""
     own = queue_named(model)
+    broker_transport.register()
     app = Celery("zimg", broker=broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
         task_acks_late=True,
@@ -71,6 +75,7 @@ def make_celery(settings: Settings, model: str = "") -> Celery:
             "health_check_interval": 10,
             "max_connections": 32,
             "global_keyprefix": "celery:",
+            broker_transport.ON_UNREADABLE: partial(put_aside, connect(settings.redis_url, connections=2), "message"),
             **_sentinel_options(settings.redis_url),
         },
         **_sentinel_tls(settings.redis_url),
