@@ -103,6 +103,11 @@ class PlaceAudit:
             found += map(str, self._scripts.run("audit_parked", int(repair), *entities[at : at + ASKED_AT_ONCE]))
         return found
 
+    def holds(self, *, repair: bool) -> list[str]:
+        """Lists that would keep units of their tenants for ever."""
+        lists = list(self._names("hold:*"))
+        return [str(one) for one in self._scripts.run("audit_holds", int(repair), *lists)] if lists else []
+
     def batches(self, *, repair: bool) -> tuple[dict[str, float], dict[str, str]]:
         """Counts of batches that are too high, by how much; and batches that nobody can put right for sure."""
         found, unclear = dict[str, float](), dict[str, str]()

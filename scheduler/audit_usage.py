@@ -1,9 +1,9 @@
 """Usage against the ledger and the open jobs, each day of each purse as at one moment, beside a working service.
 
 A moment is read in one step: usage, what lists keep, the last entry of the ledger and the arrival of the last job.
-What the audit reads after it is counted as it was then: entries behind that one and jobs that arrived later are left out,
-and a job that is settled by now, but by a later entry, was still open. So work in between makes no difference, and as
-every step of a job changes both sides alike, a difference stays what it is until it is corrected.
+What the audit reads after it is counted as it was then: entries behind that one and later jobs are left out, and a job
+that is settled by now, but by a later entry, was still open. So work in between makes no difference, and as every step
+of a job changes both sides alike, a difference stays what it is until it is corrected.
 """
 
 from __future__ import annotations

@@ -85,6 +85,7 @@ class Auditor:
         jobs, misplaced = self._places.jobs(repair=repair)
         misplaced |= self._places.members(repair=repair)
         misplaced |= dict.fromkeys(self._places.parked(repair=repair), "stands aside for no reason")
+        misplaced |= dict.fromkeys(self._places.holds(repair=repair), "keeps units for ever")
         counters, strays = self._queues.counters(repair=repair)
         batches, unclear = self._places.batches(repair=repair)
         usage = self._usage.audit(repair=repair)

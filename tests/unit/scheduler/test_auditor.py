@@ -271,6 +271,7 @@ def test_what_is_kept_for_the_rows_of_a_list_is_reserved(kit, auditor):
     kit.queued()
     key = next(kit.redis.scan_iter(f"{PREFIX}use:a:*"))
     kit.redis.hset(f"{PREFIX}hold:list", mapping={"tenant": "a", "day": key[-8:], "units": 7, "jobs": 7})
+    kit.redis.zadd(f"{PREFIX}holds", {"list": 1e15})
     kit.redis.hincrby(key, "reserved", 7)
 
     assert auditor.audit().is_clean
