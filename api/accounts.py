@@ -169,7 +169,7 @@ def sign_in(body: SignIn) -> Response:
     require_same_origin(parts)
     caller = caller_of_key(parts, body.key.strip())
     if caller is None:
-        raise Unauthenticated("This API key is not known here; it may have been revoked.")
+        raise Unauthenticated("This API key is not known here; it may have been revoked or replaced.")
     shown = SessionObject(signed_in=True, tenant=caller.tenant.name, admin=caller.is_admin, key_required=True)
     response = jsonify(shown.model_dump())
     keep_session(response, parts, caller.key_hash)

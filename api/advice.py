@@ -88,7 +88,7 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Start it with one, such as `ZIMG_ADMIN_KEY=$(openssl rand -hex 20) make run`, and send that.",
         "请带密钥重新启动，例如 `ZIMG_ADMIN_KEY=$(openssl rand -hex 20) make run`，然后使用该密钥。",
     ),
-    "This API key is not known here; it may have been revoked.": (
+    "This API key is not known here; it may have been revoked or replaced.": (
         "Send another one, or ask the operator for one.",
         "请改用其他密钥，或向管理员索取。",
     ),

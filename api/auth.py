@@ -111,7 +111,7 @@ def _local(parts: Services) -> Tenant | None:
 def _caller_of_known_key(parts: Services, key: str) -> Caller:
     caller = caller_of_key(parts, key)
     if caller is None:
-        raise Unauthenticated("This API key is not known here; it may have been revoked.")
+        raise Unauthenticated("This API key is not known here; it may have been revoked or replaced.")
     return caller
 
 

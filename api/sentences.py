@@ -212,7 +212,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "This service was started without an admin key (ZIMG_ADMIN_KEY).",
             "本服务启动时没有设置管理员密钥（ZIMG_ADMIN_KEY）。",
         ),
-        ("This API key is not known here; it may have been revoked.", "本服务不认识该 API 密钥，它可能已被吊销。"),
+        (
+            "This API key is not known here; it may have been revoked or replaced.",
+            "本服务不认识该 API 密钥，它可能已被吊销或更换。",
+        ),
     ),
     "forbidden": (
         ("This needs the admin key (ZIMG_ADMIN_KEY).", "此操作需要管理员密钥（ZIMG_ADMIN_KEY）。"),
