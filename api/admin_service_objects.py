@@ -369,6 +369,6 @@ def hook_failure(delivery: Delivery, endpoint: Endpoint | None) -> HookFailure:
         status=last.status,
         error=last.error or None,
         last_attempt_at=last.at_ms // 1000,
-        next_attempt_at=delivery.next_ms // 1000 if delivery.state == "pending" else None,
+        next_attempt_at=max(delivery.next_ms, delivery.created_ms) // 1000 if delivery.state == "pending" else None,
         endpoint_disabled_because=(endpoint.disabled or None) if endpoint else None,
     )

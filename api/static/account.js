@@ -1,6 +1,7 @@
 // The account page: what is left today, 30 days, limits, own jobs, the key, deleting everything; signing in and up.
 import './account_words.js';
 import { $, cell, chart, day, fitTables, keep, number, rowHead, showSecret, toast, told, when, wireSecret } from './account_parts.js';
+import { openWebhooks } from './account_webhooks.js';
 import { showReady, wireBar } from './bar.js';
 import { make } from './cards.js';
 import { showLeft, WORDS } from './quota.js';
@@ -22,6 +23,8 @@ const tell = (problem, field) => {
   if (field) $(field).textContent = told(problem);
   else toast(told(problem));
 };
+
+const webhooks = openWebhooks((problem) => tell(problem));
 
 const show = (id, isShown) => { $(id).hidden = !isShown; };
 
@@ -112,11 +115,12 @@ function draw() {
   drawDays();
   drawLimits();
   drawKey();
+  webhooks.draw();
   drawJobs();
 }
 
 async function refresh() {
-  const [who, used, list] = await Promise.all([service.account(), service.usage(), service.history(null, Math.max(JOBS_AT_ONCE, Math.min(100, jobs.length)))]);
+  const [who, used, list] = await Promise.all([service.account(), service.usage(), service.history(null, Math.max(JOBS_AT_ONCE, Math.min(100, jobs.length))), webhooks.read()]);
   [account, use] = [who, used];
   jobs = list.data;
   cursor = list.next_cursor;
@@ -142,6 +146,7 @@ function keepFresh() {
 function showAccountOf(who) {
   service.showFor(who.tenant);
   [account, jobs, cursor] = [null, [], null];
+  webhooks.reset();
   for (const id of ['sign-in-error', 'sign-up-error', 'delete-error']) $(id).textContent = '';
   $('confirm').value = '';
   show('sign-out', who.key_required && who.signed_in || Boolean(who.refused));

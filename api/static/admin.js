@@ -112,6 +112,12 @@ async function requeueAll(code) {
   await look({ isFull: true });
 }
 
+async function sendAgain(failure) {
+  await ask('/v1/admin/webhook-failures/resend', { method: 'POST', body: { delivery_id: failure.delivery_id } });
+  toast(say('sentAgain'));
+  await look({ isFull: true });
+}
+
 function drawHooks(hooks) {
   $('no-hooks').hidden = hooks.length > 0;
   $('hooks-table').hidden = hooks.length === 0;
@@ -120,7 +126,8 @@ function drawHooks(hooks) {
     const note = one.endpoint_disabled_because ? say('hookOff', { reason: one.endpoint_disabled_because }) : one.type;
     const head = rowHead(one.url ?? one.endpoint_id, note);
     head.classList.add('prompt');
-    row.append(head, nameCell(one.tenant), cell([String(one.status || say('noAnswer')), ...(one.error ? [make('span', 'note', ` ${one.error.slice(0, 60)}`)] : [])]), cell(number(one.attempts), 'num'), cell(one.next_attempt_at ? when(one.next_attempt_at) : say('givenUp')));
+    row.append(head, nameCell(one.tenant), cell([String(one.status || say('noAnswer')), ...(one.error ? [make('span', 'note', ` ${one.error.slice(0, 60)}`)] : [])]), cell(number(one.attempts), 'num'), cell(one.state === 'failed' ? say('givenUp') : when(one.next_attempt_at)),
+      cell(button(say('sendAgain'), () => sendAgain(one), { label: say('sendAgainOf', { name: one.url ?? one.endpoint_id }) }), 'end'));
     return row;
   });
 }

@@ -30,6 +30,14 @@ def test_a_given_up_delivery_is_on_its_way_again(keyed, parts, failed):
     assert [one.id for lane in parts.webhooks.due_lanes() for one in parts.webhooks.take(lane, 9)] == [failed.id]
 
 
+def test_what_was_sent_again_is_listed_as_due_since_it_was_made(keyed, parts, failed):
+    again(keyed, failed.id)
+
+    (shown,) = keyed.get("/v1/admin/webhook-failures", headers=OPERATOR).json["data"]
+
+    assert (shown["state"], shown["next_attempt_at"]) == ("pending", failed.created_ms // 1000)
+
+
 def test_an_unknown_one_is_told(keyed, parts):
     answer = again(keyed, "whd_" + "0" * 32)
 

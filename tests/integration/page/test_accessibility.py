@@ -135,6 +135,7 @@ def test_the_account_page_in_every_state_has_no_violations(bare_tab, inviting_ap
     page = bare_tab
     key, _ = parts.tenants.create_key("shop", label="till")
     parts.tenants.change("shop", {"daily_units": 3})
+    fill_webhooks(parts)
     page.goto(f"{inviting_api.url}/account")
     expect(page.locator("#code")).to_be_visible()
     assert violations(page) == []
@@ -148,11 +149,39 @@ def test_the_account_page_in_every_state_has_no_violations(bare_tab, inviting_ap
     page.press("#key", "Enter")
     expect(page.locator("#jobs tr")).to_have_count(3)
     expect(page.locator(".today")).to_have_attribute("data-level", "none")
+    expect(page.locator("#deliveries tr")).to_have_count(2)
     assert violations(page) == []
     assert not is_too_wide(page)
     page.locator("#rotate-form button").click()
     expect(page.locator("#secret-dialog")).to_be_visible()
     assert violations(page) == []
+
+
+def test_what_a_banned_account_sees_has_no_violations(bare_tab, inviting_api, parts, worker):
+    page = bare_tab
+    key, _ = parts.tenants.create_key("shop")
+    assert page.context.request.post(f"{inviting_api.url}/v1/session", data={"key": key}).ok
+    parts.tenants.ban("shop", "the invoice of October is open, and nobody has answered our letters since " * 2)
+    page.goto(inviting_api.url)
+    expect(page.locator("#sign-out-here")).to_be_visible()
+    assert violations(page) == []
+    assert not is_too_wide(page)
+    page.goto(f"{inviting_api.url}/account")
+    expect(page.locator("#sign-up")).to_be_visible()
+    assert violations(page) == []
+    assert not is_too_wide(page)
+
+
+def fill_webhooks(parts):
+    """Two endpoints of the shop, one of them off, with two deliveries to the first."""
+    first = Endpoint(id="wh_1", tenant="shop", url="https://shop.example/hooks", events=("job.succeeded", "job.failed"))
+    off = Endpoint(id="wh_2", tenant="shop", url="https://shop.example/b", created_ms=1, disabled="it answered 410")
+    for endpoint in (first, off):
+        parts.webhooks.save(endpoint)
+    for number, state in enumerate(("failed", "delivered")):
+        sent = parts.webhooks.enqueue(first, {"id": f"evt_{number}", "type": "job.succeeded"})
+        tried = Attempt(at_ms=5_000, status=0, duration_ms=3, error="the connection was refused")
+        parts.webhooks.record(replace(sent, state=state, attempts=(tried,)))
 
 
 def test_the_operators_page_in_every_state_has_no_violations(bare_tab, inviting_api, parts, worker):

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from core.workers import WorkerInfo
 from scheduler.submission import Wish
 from tests.integration.api.conftest import eventually
-from tests.integration.page.test_accessibility import fill_service
+from tests.integration.page.test_accessibility import fill_service, fill_webhooks
 
 SIZES = ((1280, 800), (1024, 768), (390, 844))
 PHONE = {"width": 390, "height": 844}
@@ -85,6 +85,7 @@ def test_the_account_page_fits(page, inviting_api, parts, worker):
     wish = Wish(prompt="a red mug on a white table, morning light", width=1024, height=1024)
     parts.submission.submit_pictures(parts.tenants.get("shop"), wish, 3)
     worker.finish(worker.claim()[0])
+    fill_webhooks(parts)
     page.fill("#key", key)
     page.press("#key", "Enter")
     expect(page.locator("#jobs tr")).to_have_count(3)

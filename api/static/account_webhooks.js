@@ -1,0 +1,119 @@
+// Webhooks on the account page: where events go, what became of each, and sending one again.
+import { $, button, cell, fitTables, keep, number, rowHead, toast, when } from './account_parts.js';
+import { make } from './cards.js';
+import * as service from './service.js';
+import { say } from './words.js';
+
+const AT_ONCE = 10;
+const MOST = 100; // of one call
+const NOTHING = { data: [], next_cursor: null };
+const PILLS = { pending: 'running', delivered: 'succeeded', failed: 'failed' };
+
+// `tell` tells a problem.
+export function openWebhooks(tell) {
+  let endpoints = [], chosen = null; // the id of the one whose log is shown
+  let log = [], cursor = null;
+  let reads = 0; // what is asked for anew makes an answer that is on its way worth nothing
+
+  const named = ({ url }) => url ?? say('endpointOfRequests');
+
+  const ask = (id, limit, after) => service.ask(
+    `/v1/webhooks/${id}/deliveries?limit=${limit}${after ? `&cursor=${after}` : ''}${$('log-failed').checked ? '&status=failed' : ''}`,
+  );
+
+  async function read(limit = Math.max(AT_ONCE, Math.min(MOST, log.length))) {
+    const mine = ++reads;
+    const { data } = await service.ask('/v1/webhooks');
+    const wanted = (data.find((one) => one.id === chosen) ?? data[0])?.id ?? null;
+    const list = wanted ? await ask(wanted, limit) : NOTHING;
+    if (mine !== reads) return;
+    [endpoints, chosen, log, cursor] = [data, wanted, list.data, list.next_cursor];
+    draw();
+  }
+
+  async function more() {
+    const mine = ++reads;
+    const list = await ask(chosen, AT_ONCE, cursor);
+    if (mine !== reads) return;
+    [log, cursor] = [[...log, ...list.data], list.next_cursor];
+    draw();
+  }
+
+  function choose(id) {
+    chosen = id;
+    return read(AT_ONCE);
+  }
+
+  async function turnOn(id) {
+    await service.ask(`/v1/webhooks/${id}`, { method: 'PATCH', body: JSON.stringify({ enabled: true }) });
+    await read();
+  }
+
+  async function sendAgain(id) {
+    await service.send(`/v1/webhooks/${chosen}/deliveries/${id}/resend`);
+    toast(say('sentAgain'));
+    await read();
+  }
+
+  const doing = (action) => () => action().catch(tell);
+
+  function endpointRow(one) {
+    const row = make('tr');
+    const head = rowHead(named(one), one.disabled_because ?? '');
+    head.classList.add('prompt');
+    const acts = [
+      ...(one.enabled ? [] : [button(say('turnOn'), doing(() => turnOn(one.id)), { label: say('turnOnOf', { name: named(one) }) })]),
+      ...(one.isAlone ? [] : [chooser(one)]),
+    ];
+    row.append(head, cell(one.events.join(', ') || say('allEvents'), 'long'),
+      cell(make('span', `pill pill-${one.enabled ? 'open' : 'paused'}`, say(one.enabled ? 'endpointOn' : 'endpointOff'))), cell(acts, 'end'));
+    return row;
+  }
+
+  function chooser(one) {
+    const choice = button(say('deliveries'), doing(() => choose(one.id)), { label: say('deliveriesOf', { name: named(one) }) });
+    choice.setAttribute('aria-pressed', String(one.isChosen));
+    return choice;
+  }
+
+  function deliveryRow({ id, type, url, event_id: event, state, made, next, tries, last }) {
+    const row = make('tr');
+    const answer = last ? [String(last.status || say('receiverSilent')), ...(last.error ? [make('span', 'note', ` ${last.error}`)] : [])] : '–';
+    const name = `${type}, ${when(made)}`;
+    row.append(rowHead(type, url ?? event), cell(make('span', `pill pill-${PILLS[state]}`, say(`delivery_${state}`))), cell(answer, 'answer'),
+      cell(number(tries), 'num'), cell(when(made)), cell(next ? when(next) : '–'),
+      cell(button(say('sendAgain'), doing(() => sendAgain(id)), { label: say('sendAgainOf', { name }) }), 'end'));
+    return row;
+  }
+
+  function draw() {
+    const isAlone = endpoints.length === 1;
+    for (const id of ['endpoints-table', 'log']) $(id).hidden = endpoints.length === 0;
+    $('no-endpoints').hidden = endpoints.length > 0;
+    keep($('endpoints'), endpoints.map((one) => ({ ...one, isAlone, isChosen: one.id === chosen })), (one) => one.id, endpointRow);
+    const shown = endpoints.find((one) => one.id === chosen);
+    if (shown) $('log-title').textContent = say('deliveriesTo', { name: named(shown) });
+    $('no-deliveries').textContent = log.length ? '' : say($('log-failed').checked ? 'noneGivenUp' : 'noDeliveries');
+    $('deliveries-table').hidden = log.length === 0;
+    $('more-deliveries').hidden = cursor === null;
+    keep($('deliveries'), log.map((one) => ({
+      id: one.id, type: one.type, url: one.url, event_id: one.event_id, state: one.state, made: one.created_at, next: one.next_attempt_at,
+      tries: one.attempts.length, last: one.attempts.at(-1),
+    })), (one) => one.id, deliveryRow);
+    fitTables();
+  }
+
+  $('more-deliveries').addEventListener('click', doing(more));
+  $('log-failed').addEventListener('change', doing(() => read(AT_ONCE)));
+
+  return {
+    read, draw,
+    // Nothing of whose account was shown stays.
+    reset() {
+      reads += 1;
+      [endpoints, chosen, log, cursor] = [[], null, [], null];
+      $('log-failed').checked = false;
+      draw();
+    },
+  };
+}
