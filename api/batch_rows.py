@@ -71,23 +71,22 @@ def _variants(
     errors += [FieldError(f"/rows/{row}/{name}", "invalid_sheet", f"row {row}: {name} is empty") for name in empty]
     made: list[Row] = []
     for variant, template in templates.items() if not empty else ():
-        if reason := _reason_against(template, fields):
-            errors.append(FieldError(f"/rows/{row}/{variant}", "invalid_sheet", f"row {row}: {reason}"))
-        else:
-            made.append(Row(index, fields["sku"], variant, template.fill(fields)))
+        try:
+            made.append(Row(index, fields["sku"], variant, _prompt(template, fields)))
+        except InvalidRequest as wrong:
+            errors.append(FieldError(f"/rows/{row}/{variant}", "invalid_sheet", f"row {row}: {wrong}"))
     return made
 
 
-def _reason_against(template: Template, fields: Mapping[str, str]) -> str:
-    """Why a row's prompt is none, "" where it is one. A long one is measured, not written."""
+def _prompt(template: Template, fields: Mapping[str, str]) -> str:
+    """What one row and variant draws; a long one is measured, not written. Raises InvalidRequest for what is none."""
     try:
         schema.check_prompt_length(template.length(fields))
-        schema.JobCreate(prompt=template.fill(fields))
+        return schema.JobCreate(prompt=template.fill(fields)).prompt
     except PydanticCustomError as wrong:
-        return wrong.message()
+        raise InvalidRequest(wrong.message()) from None
     except ValidationError as wrong:
-        return invalid_fields(wrong).fields[0].detail
-    return ""
+        raise InvalidRequest(invalid_fields(wrong).fields[0].detail) from None
 
 
 def check_rules(rules: ContentRules, rows: Sequence[Row]) -> None:

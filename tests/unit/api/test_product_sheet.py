@@ -106,6 +106,14 @@ def test_each_row_gets_both_variants_with_its_own_words():
     ]
 
 
+def test_the_words_of_a_template_are_kept_letter_for_letter():
+    sheet = read_sheet(b"sku,title,2024\nA,{mug} 100%s,50%\n")
+
+    (row,) = plan_rows(sheet, {"white": "{{ {Title} }} 100% {2024} %s %(title)s {title}"})
+
+    assert row.prompt == "{ {mug} 100%s } 100% 50% %s %(title)s {mug} 100%s"
+
+
 def test_all_wrong_rows_are_told_at_once_by_their_line_in_the_sheet():
     sheet = read_sheet(b"sku,title\nA,mug\n,bowl\nC,\n")
 
