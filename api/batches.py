@@ -26,7 +26,7 @@ from api.errors import UnsupportedMediaType, invalid_fields
 from api.headers import body_hash, idempotency_key
 from api.job_json import picture_url, status_of
 from api.openapi_parts import BATCHES, SECURITY, problems, routes
-from api.product_sheet import Sheet, read_sheet, write_sheet
+from api.product_sheet import TEMPLATE_CHARACTERS_MOST, Sheet, read_sheet, write_sheet
 from api.strict_json import require_plain
 from api.submitting import wanted_profile
 from core.batch_store import Batch
@@ -57,10 +57,18 @@ FORM = {
             "type": "string",
             "format": "binary",
             "contentMediaType": "text/csv",
-            "description": "CSV with columns sku and title, up to 10,000 rows",
+            "description": "CSV with columns sku and title, up to 10,000 rows of 1,000 columns and 16 MiB",
         },
-        "white": {"type": "string", "description": "Prompt template of the white picture; {column} is filled in"},
-        "scene": {"type": "string", "description": "Prompt template of the scene picture"},
+        "white": {
+            "type": "string",
+            "maxLength": TEMPLATE_CHARACTERS_MOST,
+            "description": "Prompt template of the white picture; {column} is filled in",
+        },
+        "scene": {
+            "type": "string",
+            "maxLength": TEMPLATE_CHARACTERS_MOST,
+            "description": "Prompt template of the scene picture",
+        },
         "size": {"type": "string", "description": "WIDTHxHEIGHT, or auto"},
         "model": {"type": "string", "description": "The id of a model of this service; its default when absent"},
     },
