@@ -43,14 +43,13 @@ def make_loops(settings: Settings, stop: threading.Event) -> list[Loop]:
     release = Releaser(store(), make_celery(settings)).turn
     audit = RegularAudit(store(), stop)
     sweep = Retention(keeper, bin_, ImageStore(settings)).turn
+    tell = Webhooks(hooks.redis, hooks, settings, stop).turn
     return [
         Loop("release", release, stop, on_alive=touch),
         Loop("reap", Reaper(store()).turn, stop, pause_seconds=reaper.PERIOD_SECONDS, on_alive=touch),
-        Loop(
-            "webhooks", Webhooks(hooks.redis, hooks, settings, stop).turn, stop, pause_seconds=webhooks.PERIOD_SECONDS
-        ),
-        Loop("audit", audit.turn, stop, pause_seconds=audit.pause_seconds),
-        Loop("retention", sweep, stop, pause_seconds=retention.PERIOD_SECONDS),
+        Loop("webhooks", tell, stop, pause_seconds=webhooks.PERIOD_SECONDS, vital=False),
+        Loop("audit", audit.turn, stop, pause_seconds=audit.pause_seconds, vital=False),
+        Loop("retention", sweep, stop, pause_seconds=retention.PERIOD_SECONDS, vital=False),
     ]
 
 

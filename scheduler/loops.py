@@ -11,19 +11,25 @@ from core.errors import RedisUnavailable
 from core.logs import get_logger
 
 BACKOFF_FIRST_SECONDS, BACKOFF_MOST_SECONDS = 0.1, 2.0
+FAILED_SECONDS = 30.0  # until a loop that ends no process is tried again
 
 log = get_logger(__name__)
 
 
 @dataclass
 class Loop:
-    """Calls `turn` until `stop` is set, `pause_seconds` after each. An unexpected error stops the whole process."""
+    """Calls `turn` until `stop` is set, `pause_seconds` after each.
+
+    An unexpected error stops the whole process, which is then started anew; of a loop that is not `vital` it is said,
+    and the turn tried again later: what it can not do must not stop the release of jobs.
+    """
 
     name: str
     turn: Callable[[], None]
     stop: threading.Event
     pause_seconds: float = 0.0
     on_alive: Callable[[str], None] = field(default=lambda name: None)
+    vital: bool = True
     failed: bool = False
     _outages: int = 0
 
@@ -39,6 +45,10 @@ class Loop:
                 pause = self._wait_seconds(error)
                 self.on_alive(self.name)
             except Exception:
+                if not self.vital:
+                    log.exception("loop failed; it is tried again", action=self.name)
+                    self.stop.wait(FAILED_SECONDS)
+                    continue
                 log.exception("loop failed; the process ends and is started again", action=self.name)
                 self.failed = True
                 self.stop.set()

@@ -1,10 +1,11 @@
-"""Fault row 19, messages: the real worker is given messages of releases before and after its own."""
+"""Fault rows 18 and 19, messages: the real worker is given garbage, and messages of older and newer releases."""
 
 import pytest
 
 from core.broker import QUEUE, TASK, make_celery
 from core.job import JobState
 from tests.integration.queue.test_faults_storage import assert_all_well, submit
+from tests.integration.queue.test_garbage import garbage, genuine, odd
 from tests.queue_processes import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
@@ -34,3 +35,22 @@ def test_row_19_messages_of_other_releases_run_their_jobs_at_once(real_fleet, s3
     redis = fleet.store.redis
     wait_until(lambda: redis.llen("celery:zimg") + redis.hlen("celery:unacked") == 0, seconds=20, why=fleet.logs)
     assert fleet.processes[-1].poll() is None
+
+
+def test_row_18_garbage_ends_no_worker_that_draws(real_fleet, s3_server):
+    fleet = real_fleet
+    fleet.start_scheduler()
+    worker = fleet.start_real_worker()
+    redis, message = fleet.store.redis, genuine(fleet)
+    bad = garbage(message)
+    ids = submit(fleet, 8)
+    wait_until(lambda: fleet.store.depth().running > 0, seconds=30, why=fleet.logs)
+
+    for one in (*bad, *odd(message)):
+        redis.rpush("celery:zimg", one)  # before all that waits
+
+    jobs = assert_all_well(fleet, s3_server, ids, seconds=60)
+    assert {(job.state, job.attempt) for job in jobs} == {(JobState.SUCCEEDED, 1)}
+    wait_until(lambda: redis.llen("celery:zimg") + redis.hlen("celery:unacked") == 0, seconds=20, why=fleet.logs)
+    assert fleet.store.tallies().put_aside == {"message": len(bad)}
+    assert worker.poll() is None

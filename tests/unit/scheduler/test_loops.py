@@ -6,7 +6,9 @@ import pytest
 
 from core.errors import RedisUnavailable, StorageUnavailable
 from core.redis_client import PREFIX
+from core.settings import Settings
 from core.trash import TrashBin
+from scheduler.__main__ import make_loops
 from scheduler.loops import Loop
 from scheduler.reaper import Reaper
 from scheduler.retention import Retention
@@ -64,6 +66,28 @@ def test_an_unexpected_error_ends_the_process_so_that_it_is_started_again():
     loop.run()
 
     assert (loop.failed, stop.is_set()) == (True, True)
+
+
+def test_an_unexpected_error_beside_the_queue_ends_nothing_and_is_tried_again(monkeypatch):
+    monkeypatch.setattr("scheduler.loops.FAILED_SECONDS", 0.0)
+    stop, turns = threading.Event(), []
+
+    def turn():
+        turns.append(1)
+        if len(turns) < 3:
+            raise KeyError("bug")
+        stop.set()
+
+    loop = Loop("test", turn, stop, vital=False)
+    loop.run()
+
+    assert (len(turns), loop.failed) == (3, False)
+
+
+def test_only_release_and_reaper_end_the_process(tmp_path):
+    loops = make_loops(Settings(data_dir=tmp_path), threading.Event())
+
+    assert {loop.name for loop in loops if loop.vital} == {"release", "reap"}
 
 
 def test_a_loop_says_that_it_lives_even_while_redis_is_away():
