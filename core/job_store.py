@@ -340,6 +340,8 @@ class JobStore(JobReader):
             pipeline = self.redis.pipeline(transaction=True)
             pipeline.zrem(f"{PREFIX}workers", name)
             pipeline.delete(f"{PREFIX}worker:{name}", f"{PREFIX}held:{name}", f"{PREFIX}shelf:{name}")
+            for stopped in ("paused", "draining"):
+                pipeline.srem(PREFIX + stopped, f"worker:{name}")
             pipeline.execute()
 
     def audit_job(self, job_id: str, *, repair: bool) -> str:

@@ -343,8 +343,8 @@ local function finish(job, state, kind)
   redis.call('HINCRBY', PREFIX .. 'outcomes', state, 1)
   if job.batch then redis.call('HINCRBY', PREFIX .. 'batch:' .. job.batch, state, 1) end
   redis.call('ZADD', PREFIX .. 'records', now + tonumber(job.record_retention), job.id)
-  -- A run may have stored a picture that nobody will ever see, also one whose claim a failover lost.
-  if state ~= 'SUCCEEDED' and (job.attempt or job.state ~= 'FOLLOWING') then
+  -- Who was released may have stored a picture that nobody will ever see, also where a failover lost the claim.
+  if state ~= 'SUCCEEDED' and job.epoch ~= '0' then
     redis.call('ZADD', PREFIX .. 'trash', now + ORPHAN_AFTER_MS, 'job:' .. job.id .. ':' .. job.created .. ':' .. job.tenant)
   end
   job.state = state

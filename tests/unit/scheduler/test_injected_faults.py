@@ -1,4 +1,4 @@
-"""Each thing that may be lost or left behind is found, put right where that is certain, and only told where it is not."""
+"""What may be lost or left behind is found, put right where that is certain, and only told where it is not."""
 
 import pytest
 

@@ -4,8 +4,9 @@ import pytest
 
 from core.errors import StorageFailure, StorageUnavailable
 from core.redis_client import PREFIX
+from core.settings import Settings
 from core.trash import Trash, TrashBin
-from scheduler.retention import REFUSED_AGAIN_SECONDS, Retention
+from scheduler.retention import OBJECTS_AT_ONCE, REFUSED_AGAIN_SECONDS, Retention
 from tests.queue_kit import Kit, make_picture
 
 
@@ -84,3 +85,138 @@ def test_a_storage_that_goes_away_is_not_asked_for_the_rest(kit, bin_):
     retention.turn()
 
     assert (len(bucket.deleted), retention.refused, kit.redis.zcard(f"{PREFIX}trash")) == (1, 0, 3)
+
+
+@pytest.mark.parametrize("kind", ["records", "pictures"])
+def test_what_is_due_while_objects_are_deleted_does_not_wait_for_them(kit, bin_, monkeypatch, kind):
+    late, ids = kit.succeeded(), [kit.succeeded() for _ in range(60)]
+    bucket = Bucket()
+    remove(kit, ids)
+
+    def delete(key):
+        bucket.deleted.append(key)
+        if len(bucket.deleted) == 5:
+            kit.let_run_out(kind, late)
+        if len(bucket.deleted) == 5 + OBJECTS_AT_ONCE:
+            assert is_gone(kit, kind, late)
+
+    monkeypatch.setattr(bucket, "delete", delete)
+
+    Retention(kit.store, bin_, bucket).turn()
+
+    assert len(bucket.deleted) > 5 + OBJECTS_AT_ONCE
+
+
+def is_gone(kit, kind, job_id):
+    job = kit.store.get(job_id)
+    return job is None if kind == "records" else job.picture_removed
+
+
+def test_a_slow_storage_is_left_after_a_second_for_what_is_due(kit, bin_):
+    late, ids = kit.succeeded(), [kit.succeeded() for _ in range(10)]
+    now, seen = [0.0], []
+
+    class Slow(Bucket):
+        def delete(self, key):
+            super().delete(key)
+            now[0] += 0.6
+            if len(self.deleted) == 1:
+                kit.let_run_out("records", late)
+            seen.append(kit.store.get(late) is None)
+
+    remove(kit, ids)
+
+    Retention(kit.store, bin_, Slow(), clock=lambda: now[0]).turn()
+
+    assert (len(seen), seen.index(True)) == (11, 2)
+
+
+def test_records_go_while_the_storage_is_away(kit, bin_):
+    ids = [kit.succeeded() for _ in range(3)]
+    remove(kit, ids[:1])
+    kit.let_run_out("records", ids[1])
+
+    Retention(kit.store, bin_, Bucket(lives=0)).turn()
+
+    assert kit.store.get(ids[1]) is None
+
+
+def test_a_turn_has_an_end_however_much_there_is_to_delete(kit, bin_, monkeypatch):
+    monkeypatch.setattr("scheduler.retention.OBJECT_PORTIONS_MOST", 2)
+    bucket = Bucket()
+    remove(kit, [kit.succeeded() for _ in range(3 * OBJECTS_AT_ONCE)])
+
+    Retention(kit.store, bin_, bucket).turn()
+
+    assert len(bucket.deleted) == 2 * OBJECTS_AT_ONCE
+
+
+@pytest.mark.parametrize("made", ["queued", "released"])
+def test_a_job_that_was_never_released_leaves_no_object_to_delete(kit, made):
+    one = getattr(kit, made)()
+    job_id = getattr(one, "job_id", one)
+
+    kit.store.cancel(job_id)
+
+    assert kit.redis.zcard(f"{PREFIX}trash") == (0 if made == "queued" else 1)
+
+
+def test_neither_does_one_that_waited_until_its_deadline(kit):
+    kit.let_run_out("deadline", kit.queued())
+
+    kit.store.reap()
+
+    assert kit.redis.zcard(f"{PREFIX}trash") == 0
+
+
+def test_names_of_workers_that_are_gone_for_a_day_go_too(kit, bin_):
+    for state in ("paused", "draining"):
+        kit.redis.sadd(f"{PREFIX}{state}", "worker:gone", "worker:w1", "lane:batch", "tenant:a")
+
+    Retention(kit.store, bin_, Bucket()).turn()
+
+    for state in ("paused", "draining"):
+        assert kit.redis.smembers(f"{PREFIX}{state}") == {"worker:w1", "lane:batch", "tenant:a"}
+
+
+def test_a_worker_that_says_goodbye_is_neither_paused_nor_drained_any_more(kit):
+    for state in ("paused", "draining"):
+        kit.redis.sadd(f"{PREFIX}{state}", "worker:w1", "worker:w2")
+
+    kit.store.forget_worker("w1")
+
+    assert [kit.redis.smembers(f"{PREFIX}{state}") for state in ("paused", "draining")] == [{"worker:w2"}] * 2
+
+
+def test_a_worker_that_is_only_silent_stays_paused_for_a_day(kit, bin_):
+    kit.store.pause("worker", "w1")
+    kit.redis.zrem(f"{PREFIX}workers", "w1")
+
+    Retention(kit.store, bin_, Bucket()).turn()
+
+    assert kit.store.paused() == ["worker:w1"]
+
+
+def test_the_ledger_is_trimmed_by_whole_days_of_the_setting_and_says_so(fake_redis, bin_):
+    kit = Kit(fake_redis, Settings(ledger_days=45))
+    ledger, (seconds, _) = f"{PREFIX}ledger", kit.redis.time()
+    today = seconds // 86_400
+    entry = {"job": "j", "tenant": "a", "kind": "refund", "cost": 1, "day": "20200101"}
+    for day in (today - 46, today - 45, today):
+        kit.redis.xadd(ledger, entry, id=f"{day * 86_400_000}-1")
+
+    Retention(kit.store, bin_, Bucket()).turn()
+
+    assert [one.partition("-")[0] for one, _ in kit.redis.xrange(ledger)] == [
+        str(day * 86_400_000) for day in (today - 45, today)
+    ]
+    assert kit.redis.get(f"{PREFIX}ledger_cut") == str((today - 45) * 86_400_000)
+
+
+def test_a_ledger_that_is_young_enough_is_not_touched(kit, bin_):
+    kit.succeeded()
+    before = kit.snapshot()
+
+    Retention(kit.store, bin_, Bucket()).turn()
+
+    assert kit.snapshot() == before
