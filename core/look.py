@@ -19,7 +19,10 @@ WAITING = frozenset({JobState.QUEUED, JobState.RELEASED, JobState.RETRY, JobStat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyLimits:
-    """What one key may use beside its tenant's limits, None: as much as its tenant. `id` names its counters."""
+    """What one key may use beside its tenant's limits, None: as much as its tenant. `id` names its counters.
+
+    Its burst comes back as fast as its tenant's, or where that has no such limit, within a second.
+    """
 
     id: str
     daily_units: int | None = None
@@ -45,11 +48,10 @@ class TenantLimits:
     def of_key(self) -> TenantLimits:
         """The same for the key that asks: its own limits where it has some."""
         daily, burst = (self.key.daily_units, self.key.burst) if self.key else (None, None)
-        return replace(
-            self,
-            daily_units=self.daily_units if daily is None else daily,
-            burst=self.burst if burst is None else burst,
-        )
+        of_key = self if daily is None else replace(self, daily_units=daily)
+        if burst is None:
+            return of_key
+        return replace(of_key, burst=burst, burst_per_second=self.burst_per_second or burst)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

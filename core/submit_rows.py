@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.job import Job, JobState, NewJob, Priority
-from core.look import KeyLimits
+from core.look import KeyLimits, TenantLimits, emission_of
 from core.settings import Settings
 
 
@@ -64,16 +64,15 @@ def _kept_seconds(job: NewJob, settings: Settings) -> int:
     return min(job.retention_seconds or settings.picture_retention_seconds, settings.record_retention_seconds)
 
 
-def extras(jobs: Sequence[NewJob], listed: Mapping[str, str], key: KeyLimits | None = None) -> list[str]:
+def extras(jobs: Sequence[NewJob], listed: Mapping[str, str], limits: TenantLimits) -> list[str]:
     """What few calls have, as one argument behind all rows, else nothing.
 
-    Fields of the record by the job's number; `listed` says which call of a long list this is, `key` what the key that
-    asks may use.
+    Fields of the record by the job's number; `listed` says which call of a long list this is, `limits` what the key
+    that asks may use.
     """
     found: dict[str, Mapping[str, Any]] = {"list": listed} if listed else {}
-    if key is not None:
-        own = {"id": key.id, "daily": key.daily_units, "burst": key.burst}
-        found["key"] = {name: value for name, value in own.items() if value is not None}
+    if limits.key is not None:
+        found["key"] = _of_key(limits, limits.key)
     for number, job in enumerate(jobs, 1):
         priority = "" if job.priority is Priority.NORMAL else job.priority.value
         told = (("priority", priority), ("webhook", job.webhook_url), ("base", job.base_url), ("again", job.again))
@@ -81,3 +80,8 @@ def extras(jobs: Sequence[NewJob], listed: Mapping[str, str], key: KeyLimits | N
         if fields:
             found[str(number)] = fields
     return [json.dumps(found)] if found else []
+
+
+def _of_key(limits: TenantLimits, key: KeyLimits) -> dict[str, Any]:
+    own = {"id": key.id, "daily": key.daily_units, "burst": key.burst, "emission": emission_of(limits.of_key)}
+    return {name: value for name, value in own.items() if value is not None}

@@ -34,7 +34,7 @@ LIVES = [
     ("clock-burst", "return ends - math.max(0, used_at - now),", "return ends,", "clock"),
     ("clock-burst-later", "return ends - math.max(0, used_at - now),", "return ends - (used_at - now),", "clock"),
     ("clock-burst-kept", "if was_set_back then", "if false then", "clock"),
-    ("clock-burst-used", "'running', ARGV[3], 'at', now)", "'running', ARGV[3])", "clock"),
+    ("clock-burst-used", "'running', running, 'at', now)", "'running', running)", "clock"),
     ("clock-repeat", "if math.abs(now - tonumber(at)) > new.repeat_ms then", "if now - tonumber(at) > new.repeat_ms then", "clock"),
     ("clock-repeat-moment", "if math.abs(now - tonumber(at)) > new.repeat_ms then", "if tonumber(at) > now or now - tonumber(at) > new.repeat_ms then", "clock"),
     # Odd ends

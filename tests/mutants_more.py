@@ -29,7 +29,7 @@ MORE = [
     ("key-daily", "daily = own.daily or tonumber(ARGV[4])", "daily = tonumber(ARGV[4])", "key_limits"),
     ("key-burst", "burst = own.burst or tonumber(ARGV[6])", "burst = tonumber(ARGV[6])", "key_limits"),
     ("key-burst-tenants", "burst = own.burst or tonumber(ARGV[6])", "burst = own.burst or 1", "key_limits"),
-    ("key-burst-both", "wait = math.max(wait, purse.burst_until", "wait = math.max(0, purse.burst_until", "key_limits"),
+    ("key-burst-both", "wait = math.max(wait, over)", "wait = math.max(0, over)", "key_limits"),
     ("key-burst-own", "local burst_from, was_set_back = burst_ends(name, now)", "local burst_from, was_set_back = burst_ends(tenant, now)", "key_limits"),
     ("key-burst-at", "redis.call('HSET', purses[2].lim, 'at', now)", "", "key_limits"),
     ("key-burst-at-goes", "redis.call('EXPIRE', purses[2].lim, USE_KEPT_SECONDS)", "", "key_limits"),
@@ -48,6 +48,13 @@ MORE = [
     ("place-retry-rank", "if job.state == 'QUEUED' then return redis.call('ZRANK', queue, job.id) or 0 end", "if true then return redis.call('ZRANK', queue, job.id) or 0 end", "place"),
     ("place-retry-wait", "if job.state ~= 'RETRY' then return 0 end", "if true then return 0 end", "place"),
     ("place-released", "return {waits and ahead or -1,", "return {ahead,", "place"),
+    # Limits that were read before the operator changed them
+    ("submit-throttled-weight", "weight, running = set[2] or weight, set[3] or running", "running = set[3] or running", "throttle"),
+    ("submit-throttled-cap", "weight, running = set[2] or weight, set[3] or running", "weight = set[2] or weight", "throttle"),
+    ("submit-throttled-unset", "weight, running = set[2] or weight, set[3] or running", "weight, running = set[2] or '1', set[3] or '1000000'", "throttle"),
+    # A key's burst where its tenant has none
+    ("key-burst-alone", "local emission = tonumber(own.emission or ARGV[5])", "local emission = tonumber(ARGV[5])", "key_limits"),
+    ("key-burst-alone-others", "if purse.emission > 0 then wait =", "if true then wait =", "throttle"),
     # Small ones
     ("lift-running", "if leader.state ~= 'QUEUED' then return end", "", "small_guards"),
     ("arrival-across-calls", "if #news > 0 then redis.call('SET', arrival_key, exact(last_arrival)) end", "", "small_guards"),

@@ -2,8 +2,8 @@
 -- ARGV: tenant, weight, running_jobs, daily_units, emission_ms, burst, queued_jobs, service_queued_jobs,
 --       idempotency_ms, record_retention_ms, burst_cost, then per job 16 values (FIELD_COUNT below); the lane of a job for a
 --       further model is lane@model. Last, where there is what few have: JSON, number of the job -> {field: value}
---       of its record (priority, webhook, base), `list` of a call that is one of several, and `key` of a call by a key
---       that has limits of its own: {id, daily, burst}; both its tenant's counters and its own must have room.
+--       of its record (priority, webhook, base, again), `list` of a call that is one of several, and `key` of a call by a key
+--       that has limits of its own: {id, daily, burst, emission}; both its tenant's counters and its own must have room.
 -- Answer: {'ok', (id, state, replayed, leader)*}, or {refusal, detail, places that must come free for this call}, or of
 -- a call that no waiting helps {'exceeds_limits', the limit, what the call asks for, the most that it may}.
 -- A long list comes in several calls, so that none holds the server for long: `open` decides for all of it and keeps what
@@ -99,9 +99,12 @@ if step == 'open' and not held_day then
   rest = {interactive = tonumber(LIST.interactive), batch = tonumber(LIST.batch), units = tonumber(LIST.units)}
 end
 local asked = #news + rest.interactive + rest.batch
+local weight, running = ARGV[2], ARGV[3]
 if asked > 0 then  -- a ban may have come since the key was looked at, or between two portions of a list
-  local ban = redis.call('HGET', PREFIX .. 'tenant:' .. tenant, 'ban_reason')
+  local set = redis.call('HMGET', PREFIX .. 'tenant:' .. tenant, 'ban_reason', 'weight', 'running_jobs')
+  local ban = set[1]
   if ban and ban ~= '' then return {'banned', ban} end
+  weight, running = set[2] or weight, set[3] or running  -- and the operator may have throttled the tenant since
 end
 if is_drawn and not held_day and #news > 0 then
   local is_stopped = redis.call('EXISTS', PREFIX .. 'stopped:' .. list) == 1
@@ -135,11 +138,12 @@ local function never_fits()
   return narrowest
 end
 
-local emission, burst_cost = tonumber(ARGV[5]), math.min(asked, tonumber(ARGV[11]))
+local burst_cost = math.min(asked, tonumber(ARGV[11]))
 local purses = {}  -- the tenant's, and its key's: each with its limits
 for at, name in ipairs(purses_of(tenant, key)) do
   local own = at == 2 and KEY or {}
   local gcra, lim = PREFIX .. 'gcra:' .. name, PREFIX .. 'lim:' .. name
+  local emission = tonumber(own.emission or ARGV[5])
   local burst_from, was_set_back = burst_ends(name, now)
   if was_set_back then  -- at once, also for a call that is refused: from here on the debt is worked off
     redis.call('SET', gcra, exact(burst_from), 'PX', math.ceil(math.max(1, burst_from - now + emission)))
@@ -147,7 +151,7 @@ for at, name in ipairs(purses_of(tenant, key)) do
   end
   purses[at] = {
     gcra = gcra, lim = lim, use = PREFIX .. 'use:' .. name .. ':' .. day,
-    daily = own.daily or tonumber(ARGV[4]), burst = own.burst or tonumber(ARGV[6]),
+    daily = own.daily or tonumber(ARGV[4]), burst = own.burst or tonumber(ARGV[6]), emission = emission,
     burst_until = math.max(burst_from, now) + emission * burst_cost,
   }
 end
@@ -164,9 +168,10 @@ if asked > 0 and not is_drawn then
   -- More than a whole burst at once passes when nothing else was used: it then waits out its own debt.
   local wait = 0
   for _, purse in ipairs(purses) do
-    wait = math.max(wait, purse.burst_until - now - emission * math.max(purse.burst, burst_cost))
+    local over = purse.burst_until - now - purse.emission * math.max(purse.burst, burst_cost)
+    if purse.emission > 0 then wait = math.max(wait, over) end
   end
-  if emission > 0 and wait > 0 then return {'rate_limited', tostring(math.ceil(wait))} end
+  if wait > 0 then return {'rate_limited', tostring(math.ceil(wait))} end
   for at, purse in ipairs(purses) do
     local use = redis.call('HMGET', purse.use, 'used', 'reserved')
     if (tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost + rest.units > purse.daily then
@@ -199,8 +204,8 @@ if asked > 0 and is_drawn then
   take_from_hold()
 elseif asked > 0 then
   for _, purse in ipairs(purses) do
-    if emission > 0 then
-      redis.call('SET', purse.gcra, exact(purse.burst_until), 'PX', math.ceil(purse.burst_until - now + emission))
+    if purse.emission > 0 then
+      redis.call('SET', purse.gcra, exact(purse.burst_until), 'PX', math.ceil(purse.burst_until - now + purse.emission))
     end
     redis.call('HINCRBY', purse.use, 'reserved', cost + rest.units)
     redis.call('EXPIRE', purse.use, USE_KEPT_SECONDS)
@@ -262,12 +267,12 @@ local function store(new)
   if new.batch ~= '' then
     redis.call('HSET', record, 'batch', new.batch)
     redis.call('HINCRBY', PREFIX .. 'batch:' .. new.batch, 'total', 1)
+    if new.extras.again then redis.call('HINCRBY', PREFIX .. 'batch:' .. new.batch, 'again', 1) end
     redis.call('HSET', PREFIX .. 'batch:' .. new.batch, 'tenant', tenant)
     redis.call('ZADD', PREFIX .. 'batch_jobs:' .. new.batch, redis.call('ZCARD', PREFIX .. 'batch_jobs:' .. new.batch), new.id)
   end
 end
 
-    if new.extras.again then redis.call('HINCRBY', PREFIX .. 'batch:' .. new.batch, 'again', 1) end
 -- A person waits for the leader now: it leaves the batch lane, at once or when it is queued again.
 local function lift(leader)
   if leader.lane == 'interactive' then return end

@@ -27,4 +27,5 @@ from tests.unit.core.queue.test_stopped_lists import *  # noqa: F403
 from tests.unit.core.queue.test_submit import *  # noqa: F403
 from tests.unit.core.queue.test_takeover import *  # noqa: F403
 from tests.unit.core.queue.test_tallies import *  # noqa: F403
+from tests.unit.core.queue.test_throttle import *  # noqa: F403
 from tests.unit.core.queue.test_unreadable import *  # noqa: F403

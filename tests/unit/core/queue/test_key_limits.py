@@ -11,7 +11,7 @@ from core.look import KeyLimits
 from core.redis_client import PREFIX
 from scheduler.auditor import Auditor
 from tests.queue_kit import GENEROUS, REFUSED, limits, make_job, violations
-from tests.unit.core.queue.test_clock import HOUR_MS, jump
+from tests.unit.core.queue.test_clock import HOUR_MS, jump, now_ms
 from tests.unit.core.queue.test_long_lists import break_off, end_all, rows
 
 KEY = "a/k1"  # the counters of key k1 of tenant a
@@ -123,6 +123,29 @@ def test_a_key_has_a_burst_of_its_own(kit):
     assert 90 < refusal.value.retry_after_seconds <= 100
     assert kit.queued(allowed=slow)
     assert kit.queued(allowed=replace(slow, key=KeyLimits(id="k2", burst=2)))
+
+
+def test_a_keys_burst_holds_where_its_tenant_has_none_and_comes_back_within_a_second(kit):
+    allowed = limits(burst_per_second=0.0, key=KeyLimits(id="k1", burst=2))
+    before = now_ms(kit)
+    kit.store.submit_many([make_job(), make_job()], allowed)
+    free_again = float(kit.redis.get(f"{PREFIX}gcra:{KEY}"))
+    kit.redis.set(f"{PREFIX}gcra:{KEY}", free_again + 60_000)  # as if that were just now, however slow the test
+
+    with pytest.raises(RateLimited, match="More than 2 pictures a second"):
+        kit.queued(allowed=allowed)
+
+    assert before + 1000 <= free_again <= now_ms(kit) + 1000
+    assert kit.store.usage("a", allowed).burst_remaining == 0
+    assert kit.queued(allowed=replace(allowed, key=None)), "its tenant still has no such limit"
+    jump(kit, 62_000)
+    assert kit.queued(allowed=allowed)
+
+
+def test_a_key_whose_tenant_has_no_burst_and_that_has_none_itself_is_not_held_back(kit):
+    allowed = limits(burst_per_second=0.0, key=KeyLimits(id="k1", daily_units=100))
+
+    assert [kit.queued(allowed=allowed) for _ in range(5)]
 
 
 def test_a_key_without_a_burst_of_its_own_has_its_tenants(kit):

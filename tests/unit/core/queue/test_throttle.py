@@ -1,0 +1,30 @@
+"""A tenant's weight and cap of running jobs, changed while its submits are under way."""
+
+from core.redis_client import PREFIX
+from scheduler.tenants import Tenants
+from tests.queue_kit import limits, make_job
+
+
+def test_a_throttle_holds_against_a_submit_that_read_the_limits_before_it(kit):
+    tenants = Tenants(kit.redis, kit.settings)
+    read = tenants.change("a", {"running_jobs": 50, "weight": 5.0}).limits
+    tenants.change("a", {"running_jobs": 0, "weight": 0.01})
+
+    kit.store.submit_many([make_job(), make_job()], read)
+
+    assert kit.store.release(9) == []
+    assert kit.redis.hmget(f"{PREFIX}lim:a", "running", "weight") == ["0", "0.01"]
+
+
+def test_a_tenant_without_limits_of_its_own_has_those_of_the_call(kit):
+    Tenants(kit.redis, kit.settings).change("a", {"daily_units": 99})
+
+    kit.queued(allowed=limits(running_jobs=3, weight=2.5))
+
+    assert kit.redis.hmget(f"{PREFIX}lim:a", "running", "weight") == ["3", "2.5"]
+
+
+def test_who_has_no_limit_of_pictures_a_second_any_more_works_off_no_debt(kit):
+    kit.store.submit_many([make_job() for _ in range(9)], limits(burst_per_second=0.01, burst=1))
+
+    assert kit.queued(allowed=limits(burst_per_second=0.0))
