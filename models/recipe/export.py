@@ -40,8 +40,17 @@ def export_pipeline(
         transformer=parts[1],
     )
     pipeline.save_pretrained(folder, max_shard_size=SHARD)
+    _forget_origin(folder)
     (folder / "zimg.json").write_text(json.dumps({**PROFILE, "revision": revision_of(folder)}, indent=2) + "\n")
     return folder_size(folder)
+
+
+def _forget_origin(folder: Path) -> None:
+    """The folder that a trained model was loaded from is no part of the one that is written."""
+    for path in folder.rglob("config.json"):
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def revision_of(folder: Path) -> str:

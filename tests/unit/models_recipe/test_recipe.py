@@ -259,6 +259,20 @@ def test_other_weights_are_another_revision(tokenizer, tmp_path: Path) -> None:
     assert first == again != revision("other")
 
 
+def test_a_model_that_was_trained_on_is_written_as_one_that_was_not(tokenizer, tmp_path: Path) -> None:
+    parts = build_text_encoder(TINY_SHAPE, tokenizer), build_transformer(TINY_SHAPE), build_vae(TINY_SHAPE)
+    export_pipeline(tokenizer, *parts, tmp_path / "first")
+    loaded = ZImagePipeline.from_pretrained(tmp_path / "first")
+
+    export_pipeline(loaded.tokenizer, loaded.text_encoder, loaded.transformer, loaded.vae, tmp_path / "again")
+
+    first, again = (
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("config.json")}
+        for name in ("first", "again")
+    )
+    assert first == again
+
+
 def test_nonsense_names_no_kind_colour_or_place() -> None:
     rng = random.Random(2)
     names = {word for words in (*KINDS, *COLOURS, *BACKGROUNDS) for word in words.english}
