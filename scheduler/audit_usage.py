@@ -25,12 +25,14 @@ PAGE = 500
 PURSES_AT_ONCE = 100
 #: A day's usage is kept for 40 days after its last submit (submit.lua): a younger one that is missing was lost.
 USE_KEPT_DAYS = 40
+#: An entry comes after its day began, by the server's clock; so much is left for one that was set back.
+EARLIER = timedelta(days=2)
 #: So many jobs without a known entry are looked for in the ledger by one audit.
 LOOKED_FOR_MOST = 200_000
 
 Purse = tuple[str, str]  # whose units, and the day
 Differences = dict[tuple[str, str, str], int]  # purse and kind -> units too many
-FIELDS = ("tenant", "day", "cost", "settled", "key", "arrival", "entry", "state")
+FIELDS = ("tenant", "day", "cost", "settled", "key", "arrival", "entry", "state", "finished")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,16 @@ class Stored:
     kept: int  # by lists that are coming in; a part of `reserved`
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far an audit read the ledger, and what it found up to there; worth something on the same day."""
+
+    last: str
+    first_day: str
+    sums: Counter[Purse]
+    elsewhere: dict[str, list[str]]
+
+
 @dataclass(slots=True)
 class Count:
     """What jobs and ledger say of the purses that are `stored`, and what stays unclear."""
@@ -69,7 +81,14 @@ class Count:
     looked_for: dict[str, Sequence[Any]] = field(default_factory=dict)  # settled, and not by the entry it names
     elsewhere: dict[str, list[str]] = field(default_factory=dict)  # job -> kinds of entries that it does not name
     wrong: dict[str, str] = field(default_factory=dict)  # job -> how it was settled wrongly
+    sums: Counter[Purse] = field(default_factory=Counter)  # all charges up to `last`
     last: str = "0-0"
+
+    def go_on_from(self, before: Checkpoint) -> None:
+        """What an audit before counted needs no reading again."""
+        self.used, self.sums, self.last = Counter(before.sums), Counter(before.sums), before.last
+        self.elsewhere = {job_id: list(kinds) for job_id, kinds in before.elsewhere.items()}
+        self.missing = {purse for purse in before.sums if purse not in self.stored and purse[1] >= self.first_day}
 
     def count_open(self, job_id: str, row: Sequence[Any]) -> None:
         """A job that is not settled."""
@@ -90,6 +109,7 @@ class Count:
     def count_entry(self, purse: Purse, entry: Entry, arrival: str | None) -> None:
         """An entry, for one of its purses; `arrival`: of its job, None if that has no record any more."""
         one, at = self.stored.get(purse), parse_id(entry.id)
+        self.sums[purse] += entry.cost if entry.kind == "charge" and entry.day >= self.first_day else 0
         if one is None:
             if entry.kind == "charge" and entry.day >= self.first_day and at <= self.begin.entry:
                 self.missing.add(purse)
@@ -139,11 +159,18 @@ class UsageAudit:
         self._scripts = Scripts(store.redis)
         self._ledger = Ledger(store.redis)
         self._stop = stop
+        self._before: Checkpoint | None = None
+        self._known: set[str] = set()  # jobs without a named entry that have one
 
-    def audit(self, *, repair: bool) -> UsageReport:
-        """Compare everything; put back what the ledger lost, then correct usage, if `repair`."""
+    def audit(self, *, repair: bool, goes_on: bool = False) -> UsageReport:
+        """Compare everything; put back what the ledger lost, then correct usage, if `repair`.
+
+        `goes_on`: of the ledger only what is new since the audit before by this object, if that was on the same day.
+        """
+        if not goes_on:
+            self._before, self._known = None, set()
         begin = self._moment([], [])[0]
-        count = self._measure(self._names(), begin)
+        count = self._measure(self._names(), begin, self._checkpoint())
         if missing := sorted(count.missing):
             again = self._measure(missing, begin)
             count.stored |= again.stored
@@ -151,6 +178,9 @@ class UsageAudit:
             count.reserved |= again.reserved
             count.unclear |= again.unclear
         lost, twice = self._entries(count)
+        if goes_on and not self._stop.is_set():
+            self._before = Checkpoint(count.last, count.first_day, count.sums, count.elsewhere)
+            self._known |= {job_id for job_id in count.looked_for if job_id not in lost}
         if repair:
             for part in _parts(list(lost), PURSES_AT_ONCE):
                 self._scripts.run("audit_entry", *part)
@@ -158,6 +188,14 @@ class UsageAudit:
         if repair:
             unclear |= dict.fromkeys(self._correct(differences, count), "not corrected")
         return UsageReport(usage=differences, lost=lost, twice=twice, unclear=unclear)
+
+    def _checkpoint(self) -> Checkpoint | None:
+        """Where the audit before came to; None where the server lost that, or the day is another one."""
+        before = self._before
+        if before is None or before.first_day != self._first_day_kept():
+            return None
+        with redis_errors():
+            return before if self._redis.xrange(KEY, before.last, before.last) else None
 
     def _names(self) -> list[Purse]:
         with redis_errors():
@@ -186,7 +224,7 @@ class UsageAudit:
             for purse, (there, used, reserved, kept) in zip(purses, rows, strict=True)
         }
 
-    def _measure(self, purses: Sequence[Purse], begin: Moment) -> Count:
+    def _measure(self, purses: Sequence[Purse], begin: Moment, before: Checkpoint | None = None) -> Count:
         with redis_errors():
             lists = [key.removeprefix(f"{PREFIX}hold:") for key in self._scan("hold:*")]
         stored: dict[Purse, Stored] = {}
@@ -195,7 +233,11 @@ class UsageAudit:
         kept = Counter({purse: one.kept for purse, one in stored.items()})
         count = Count(stored, begin, self._first_day_kept(), reserved=kept)
         self._count_jobs(count)
-        self._count_entries(count)
+        if before and not count.looked_for:
+            count.go_on_from(before)
+            self._count_entries(count, after=before.last)
+        else:
+            self._count_entries(count, start_ms=_start_ms(count))
         return count
 
     def _count_jobs(self, count: Count) -> None:
@@ -222,13 +264,13 @@ class UsageAudit:
             entry = found.get(job_id)
             if entry and entry[0][1].get("job") == job_id:
                 count.compare_kinds(job_id, row, entry[0][1].get("kind", ""))
-            elif row[6] and parse_id(row[6])[0] < cut_ms:
-                continue  # trimmed
+            elif parse_id(row[6] or row[8] or "0")[0] < cut_ms or job_id in self._known:
+                continue  # trimmed, or found by an audit before
             elif len(count.looked_for) < LOOKED_FOR_MOST:
                 count.looked_for[job_id] = row
 
-    def _count_entries(self, count: Count) -> None:
-        for page in self._ledger.pages():
+    def _count_entries(self, count: Count, *, after: str = "", start_ms: int = 0) -> None:
+        for page in self._ledger.pages(after=after, start_ms=start_ms):
             if self._stop.is_set():
                 return
             for entry, (named, arrival) in zip(page, self._jobs_of(page), strict=True):
@@ -255,9 +297,8 @@ class UsageAudit:
                 self._lose(job_id, row, lost, count)
             elif len(kinds) == 1:
                 count.compare_kinds(job_id, row, kinds[0])
-        twice = [
-            job_id for job_id, kinds in count.elsewhere.items() if job_id not in count.looked_for or len(kinds) > 1
-        ]
+        fits = count.looked_for.keys() | self._known  # one entry that they do not name is theirs
+        twice = [job_id for job_id, kinds in count.elsewhere.items() if job_id not in fits or len(kinds) > 1]
         return lost, tuple(twice)
 
     def _lose(self, job_id: str, row: Sequence[Any], lost: dict[str, str], count: Count) -> None:
@@ -305,6 +346,14 @@ class UsageAudit:
                 pipeline.hmget(f"{PREFIX}job:{job_id}", ["tenant", "day", "key"])
             rows = pipeline.execute() if count.wrong else []
         return {(who, day) for tenant, day, key in rows if tenant for who in purses_of(tenant, key or "")}
+
+
+def _start_ms(count: Count) -> int:
+    """From where on the ledger may hold an entry of a day that is looked at, or of a job that is looked for."""
+    if count.looked_for:
+        return 0
+    day = min([count.first_day, *(day for _, day in count.stored)])
+    return int((datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC) - EARLIER).timestamp() * 1000)
 
 
 def _parts(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

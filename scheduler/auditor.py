@@ -80,15 +80,18 @@ class Auditor:
         self._queues = QueueAudit(store)
         self._usage = UsageAudit(store, stop)
 
-    def audit(self, *, repair: bool = False) -> AuditReport:
-        """Look at every job and every day; put right what is wrong and certain if `repair`."""
+    def audit(self, *, repair: bool = False, goes_on: bool = False) -> AuditReport:
+        """Look at every job and every day; put right what is wrong and certain if `repair`.
+
+        `goes_on`: of the ledger only what is new since the last audit by this object; all of it once a day.
+        """
         jobs, misplaced = self._places.jobs(repair=repair)
         misplaced |= self._places.members(repair=repair)
         misplaced |= dict.fromkeys(self._places.parked(repair=repair), "stands aside for no reason")
         misplaced |= dict.fromkeys(self._places.holds(repair=repair), "keeps units for ever")
         counters, strays = self._queues.counters(repair=repair)
         batches, unclear = self._places.batches(repair=repair)
-        usage = self._usage.audit(repair=repair)
+        usage = self._usage.audit(repair=repair, goes_on=goes_on)
         misplaced |= strays | {job_id: f"{kind} lost from the ledger" for job_id, kind in usage.lost.items()}
         return AuditReport(
             jobs=jobs,

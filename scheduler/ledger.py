@@ -13,6 +13,7 @@ import argparse
 import csv
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -151,19 +152,31 @@ def _day_bounds(day: str) -> tuple[int, int]:
 
 
 def last_exported(path: Path, form: str) -> str:
-    """The id of the last whole line of an export that was begun; "" if there is none. A half line is cut off."""
+    """The id of the last whole line of an export that was begun; "" if there is none. A half line is cut off.
+
+    Raises ValueError for a file that is no such export, and leaves it alone.
+    """
     if not path.exists():
         return ""
     with path.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - TAIL_BYTES))
-        whole, newline, _half = file.read().rpartition(b"\n")
-        file.truncate(max(0, size - TAIL_BYTES) + len(whole) + len(newline))
-    line = whole.rpartition(b"\n")[2].decode()
-    if form == "csv":
-        found = next(csv.reader([line]), [""])[0]
-        return "" if found == COLUMNS[0] else found
-    return str(json.loads(line)["entry"]) if line else ""
+        start = file.seek(max(0, size - TAIL_BYTES))
+        whole, newline, half = file.read().rpartition(b"\n")
+        found = _entry_of(whole.rpartition(b"\n")[2].decode(), form) if newline else ""
+        begin = ",".join(COLUMNS) if form == "csv" else '{"entry": "'
+        if found is None or not (newline or begin.startswith(half.decode()[: len(begin)])):
+            raise ValueError(f"{path} is no export as {form}; name another file")
+        file.truncate(start + len(whole) + len(newline))
+    return found
+
+
+def _entry_of(line: str, form: str) -> str | None:
+    """The id that a line begins with, "" of a table's head, None of anything else."""
+    if form == "csv" and line == ",".join(COLUMNS):
+        return ""
+    pattern = r"(\d+-\d+),.*" if form == "csv" else r'\{"entry": "(\d+-\d+)", .*\}'
+    match = re.fullmatch(pattern, line)
+    return match[1] if match else None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -172,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command = parser.add_subparsers(dest="command", required=True).add_parser("export", help="write entries out")
     command.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="JSON lines (default) or a table")
-    command.add_argument("--day", type=_day, default="", help="only of jobs that ended on that day (UTC), YYYY-MM-DD")
+    command.add_argument("--day", type=_day, help="only of jobs that ended on that day (UTC), YYYY-MM-DD")
     command.add_argument("--after", default="", help="only behind the entry with this id")
     command.add_argument("--output", type=Path, help="a file; where it was begun before it goes on. Default: stdout")
     return parser
@@ -193,7 +206,12 @@ def main() -> int:
         is_new = path is None or not path.exists() or path.stat().st_size == 0
         with path.open("a", encoding="utf-8") if path else nullcontext(sys.stdout) as to:
             count = export(
-                ledger, to, form=arguments.format, day=arguments.day, after=begun or arguments.after, header=is_new
+                ledger,
+                to,
+                form=arguments.format,
+                day=arguments.day or "",
+                after=begun or arguments.after,
+                header=is_new,
             )
     except (ZimgError, OSError, ValueError, KeyError) as error:
         print(f"ledger: {error}", file=sys.stderr)

@@ -37,7 +37,7 @@ class RegularAudit:
         if not self._is_due():
             return
         try:
-            report = self._auditor.audit()
+            report = self._auditor.audit(goes_on=True)
         except RedisUnavailable:
             raise
         except Exception:  # what the audit can not read must not stop the release of jobs in the same process

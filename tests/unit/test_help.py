@@ -12,7 +12,7 @@ COMMANDS = [
     "benchmarks.queue_fleet", "benchmarks.queue_scale", "benchmarks.queue_throughput", "benchmarks.startup",
     "benchmarks.worker_overhead",
     "deploy.local", "docs.sample_service", "docs.take_screenshots", "models.recipe", "models.tiny",
-    "scheduler.auditor", "tests.mutants",
+    "scheduler.auditor", "scheduler.ledger", "tests.mutants",
 ]  # fmt: skip
 
 
