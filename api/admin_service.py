@@ -12,8 +12,8 @@ from api.auth import require_admin
 from api.context import Services, services
 from api.jobs import Conflict
 from api.openapi_parts import ADMIN, ADMIN_SECURITY, problems, routes
-from core.errors import Draining, ExceedsLimits, InvalidRequest, NotFound, OverLimit, Overloaded
-from core.job import Job, JobState, Lane
+from core.errors import InvalidRequest, NotFound
+from core.job import JobState, Lane
 from core.presets import find_preset
 from scheduler.dead_letters import DeadLetters
 from scheduler.overview import Overview
@@ -124,16 +124,18 @@ def requeue(path: schema.JobPath) -> Response:
 @admin_service.post(
     "/v1/admin/dead-letters/requeue",
     summary="Try dead jobs again by filter",
-    description="Those of a `tenant`, of a `code`, or `all`; at most `limit`, newest first. One that its tenant's "
-    "limits refuse stays a letter.",
+    description="Those of a `tenant`, of a `code`, or `all`, newest first, until `limit` are tried again. One that a "
+    "limit, a drain or a ban refuses stays a letter and does not count; `next_offset`, sent as the next call's "
+    "`offset`, passes over such. A call looks at 1,000 letters at most.",
     responses={200: objects.RequeuedList, **problems(413, 415)},
 )
 def requeue_many(body: objects.RequeueMany) -> Response:
     if not (body.all or body.tenant or body.code):
         raise InvalidRequest("Name a tenant or a code, or send all: true.", field="all", code="missing_field")
     parts = services()
-    found = _letters(parts).list_letters(tenant=body.tenant, code=body.code, limit=body.limit)
-    return jsonify(objects.RequeuedList(data=[_requeue(parts, job) for job in found]).model_dump())
+    many = _letters(parts).requeue_many(tenant=body.tenant, code=body.code, limit=body.limit, offset=body.offset)
+    shown = [objects.Requeued(letter=one.letter, job_id=one.job_id, refused=one.refused) for one in many.tried]
+    return jsonify(objects.RequeuedList(data=shown, next_offset=many.next_offset).model_dump())
 
 
 @admin_service.get(
@@ -146,16 +148,8 @@ def list_hook_failures() -> Response:
     return jsonify(objects.HookFailureList(data=shown).model_dump())
 
 
-def _requeue(parts: Services, job: Job) -> objects.Requeued:
-    try:
-        done = _letters(parts).requeue(job.id, parts.tenants.get(job.tenant))
-    except (ExceedsLimits, OverLimit, Draining, Overloaded) as refused:
-        return objects.Requeued(letter=job.id, job_id=None, refused=refused.code)
-    return objects.Requeued(letter=job.id, job_id=done.job_id if done else None, refused=None if done else "not_found")
-
-
 def _letters(parts: Services) -> DeadLetters:
-    return DeadLetters(parts.jobs, parts.settings)
+    return DeadLetters(parts.jobs, parts.settings, parts.submission.reuse)
 
 
 def _queue(parts: Services, stops: Stops) -> objects.QueueObject:

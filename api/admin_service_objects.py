@@ -192,6 +192,7 @@ class RequeueMany(schema.Exact):
     code: Annotated[StrictStr | None, Field(pattern=CODE_PATTERN)] = None
     all: Annotated[StrictBool, Field(description="Of every tenant, for every reason, unless one is named.")] = False
     limit: Annotated[StrictInt, Field(ge=1, le=LETTERS_MOST), schema.WHOLE] = LETTERS_MOST
+    offset: Annotated[StrictInt, Field(ge=0, le=100_000), schema.WHOLE] = 0
 
 
 class Requeued(BaseModel):
@@ -207,12 +208,17 @@ class RequeuedList(BaseModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "example": {"object": "list", "data": [{"letter": HEX_ID, "job_id": HEX_ID[::-1], "refused": None}]}
+            "example": {
+                "object": "list",
+                "data": [{"letter": HEX_ID, "job_id": HEX_ID[::-1], "refused": None}],
+                "next_offset": None,
+            }
         }
     )
 
     object: Literal["list"] = "list"
     data: list[Requeued]
+    next_offset: Annotated[int | None, Field(description="Where the next call goes on; null at the end.")]
 
 
 WAITING: dict[str, Any] = {

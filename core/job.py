@@ -229,6 +229,7 @@ class Job:
     base_url: str = ""  # as in NewJob
     work: float = 0.0  # as in NewJob
     retention_seconds: int = 0  # of its picture
+    key: str = ""  # the counters of the key that asked, if that has limits of its own (core.look.KeyLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

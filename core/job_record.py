@@ -97,4 +97,5 @@ def job_from(job_id: str, row: Mapping[str, str], now_ms: int) -> Job:
         base_url=row.get("base", ""),
         work=float(row.get("work") or 0),
         retention_seconds=number("retention") // 1000,
+        key=row.get("key", ""),
     )

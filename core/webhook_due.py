@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import redis
 
+from core.aside import put_aside
 from core.redis_client import PREFIX, redis_errors
 from core.scripts import Scripts
 
@@ -40,6 +41,11 @@ def group_of(lane: str) -> tuple[str, bool]:
     """The tenant of a lane, and whether it is of requests' addresses. Pure."""
     _, tenant, part = lane.split("|")
     return tenant, bool(part)
+
+
+def is_lane(lane: str) -> bool:
+    """Whether `lane_of` may have made it. Pure."""
+    return lane.count("|") == 2
 
 
 class DueLanes:
@@ -91,7 +97,11 @@ class DueLanes:
     def lanes(self) -> list[str]:
         """Lanes in which something may be due, the one that has waited longest first."""
         with redis_errors():
-            return [str(lane) for lane in self._redis.zrangebyscore(LANES, "-inf", _now_ms())]
+            lanes = [str(lane) for lane in self._redis.zrangebyscore(LANES, "-inf", _now_ms())]
+            for broken in (lane for lane in lanes if not is_lane(lane)):
+                put_aside(self._redis, "delivery", broken, "no lane is named so")
+                self._redis.zrem(LANES, broken)
+        return [lane for lane in lanes if is_lane(lane)]
 
     def take(self, lane: str, most: int) -> list[str]:
         """Ids of what is due in a lane, each given to one caller only, for as long as one attempt may take."""

@@ -74,6 +74,11 @@ class Submission:
         self._further = {one.id: one for one in further_profiles(settings)}
         self._workers_seen_until: dict[str, float] = {}  # model, as in NewJob.queue -> monotonic time
 
+    @property
+    def reuse(self) -> Reuse | None:
+        """What looks for the objects of finished pictures."""
+        return self._reuse
+
     def submit(self, tenant: Tenant, wish: Wish) -> Submitted:
         """Store one job; see `submit_many`."""
         return self.submit_many(tenant, [wish])[0]

@@ -55,8 +55,9 @@ class Calls:
     def start_due(self) -> None:
         """Begin what is due, as far as there is room. Raises RedisUnavailable, and what a call ended with before."""
         with self._changed:
-            if self._failure is not None:
-                raise self._failure
+            failure, self._failure = self._failure, None  # said once: the next turn is a new try
+            if failure is not None:
+                raise failure
             if self._stop.is_set() or self._of_lane.total() >= CALLS_MOST:
                 return
             for lane in self._hooks.due_lanes():
@@ -94,7 +95,7 @@ class Calls:
             work()
         except RedisUnavailable as error:
             log.warning("redis away", action="webhook", error=str(error))
-        except Exception as error:  # raised by the next turn, which ends the process
+        except Exception as error:  # raised by the next turn
             self._failure = error
 
     def _deliver_or_put_aside(self, delivery: Delivery) -> None:

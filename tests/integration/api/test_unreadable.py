@@ -147,6 +147,18 @@ def test_a_delivery_that_can_not_be_signed_fails_alone(http, worker, sender, rec
     assert parts.jobs.tallies().put_aside == {"delivery": 2}
 
 
+def test_a_lane_of_deliveries_that_is_none_is_put_aside_and_the_others_go_out(http, worker, sender, receiver, parts):
+    add(http, receiver.url)
+    job = draw(http, worker)
+    parts.redis.zadd(f"{PREFIX}hook_lanes", {"of_tomorrow": 1})
+
+    assert goes_on(sender)
+    assert goes_on(sender)
+
+    assert told(receiver) == [job["id"]]
+    assert parts.jobs.tallies().put_aside == {"delivery": 1}
+
+
 def test_an_entry_of_the_trash_that_names_no_object_is_put_aside(http, worker, parts):
     job = draw(http, worker)
     parts.redis.zadd(f"{PREFIX}trash", {"job:of_tomorrow": 1, "job:a:b:c": 2, job["id"]: 3})
