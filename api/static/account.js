@@ -1,6 +1,6 @@
 // The account page: what is left today, 30 days, limits, own jobs, the key, deleting everything; signing in and up.
 import './account_words.js';
-import { $, cell, chart, day, fitTables, keep, number, rowHead, showSecret, toast, told, when, wireSecret } from './account_parts.js';
+import { $, cell, chart, day, fitTables, keep, number, rowHead, showSecret, toast, told, when, whenEnds, wireSecret } from './account_parts.js';
 import { openWebhooks } from './account_webhooks.js';
 import { showReady, wireBar } from './bar.js';
 import { make } from './cards.js';
@@ -79,7 +79,7 @@ function drawKey() {
   if (key.label) fact(list, say('keyLabel'), key.label);
   fact(list, say('keyMade'), when(key.created_at));
   fact(list, say('keyUsed'), when(key.last_used_at));
-  fact(list, say('keyEnds'), when(key.expires_at));
+  fact(list, say('keyEnds'), whenEnds(key.expires_at));
   if (key.daily_units !== null) fact(list, say('keyDaily'), number(key.daily_units));
   if (key.burst !== null) fact(list, say('keyBurst'), number(key.burst));
 }

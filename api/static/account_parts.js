@@ -15,6 +15,7 @@ export function when(seconds) {
   const year = moment.getFullYear() === new Date().getFullYear() ? {} : { year: 'numeric' };
   return moment.toLocaleString(language, { month: 'short', day: 'numeric', hour: 'numeric', minute: '2-digit', ...year });
 }
+export const whenEnds = (seconds) => (seconds ? when(seconds) : say('noEnd'));
 export const day = (iso) => new Date(`${iso}T00:00:00Z`).toLocaleDateString(language, { month: 'short', day: 'numeric', timeZone: 'UTC' });
 
 export const told = (problem) => (problem.status ? problem.message : say('notReached'));

@@ -1,5 +1,5 @@
 // Tenants with their usage and limits, keys, invites.
-import { $, button, cell, keep, number, rowHead, showSecret, spark, toast, told, when } from './account_parts.js';
+import { $, button, cell, keep, number, rowHead, showSecret, spark, toast, told, when, whenEnds } from './account_parts.js';
 import { make } from './cards.js';
 import { say } from './words.js';
 
@@ -7,6 +7,7 @@ const EDITED = [
   ['daily_units', 'limitDaily', 1], ['burst', 'limitBurst', 1], ['burst_per_second', 'limitRate', 'any'], ['queued_jobs', 'limitQueued', 1],
   ['running_jobs', 'limitRunning', 1], ['weight', 'limitWeight', 'any'],
 ];
+const DAY_SECONDS = 86400;
 let service = null; // { ask, refresh, replaceKey }
 let people = { tenants: [], usage: new Map(), keys: [], invites: [], isOpen: true };
 let chosen = null;
@@ -114,7 +115,7 @@ function drawKeys() {
   keep($('keys'), people.keys.filter(isOpenKey), (key) => key.id, (key) => {
     const row = make('tr');
     const named = { hint: key.hint, name: key.tenant };
-    row.append(rowHead(key.tenant, aboutKey(key)), cell(make('span', 'mono', `…${key.hint}${key.admin ? ' · admin' : ''}`)), cell(when(key.last_used_at)),
+    row.append(rowHead(key.tenant, aboutKey(key)), cell([make('span', 'mono', `…${key.hint}`), ...(key.admin ? [' ', make('span', 'pill pill-admin', 'admin')] : [])]), cell(when(key.last_used_at)), cell(whenEnds(key.expires_at)),
       cell([button(say('rotateKey'), () => rotate(key), { label: say('rotateOf', named) }), button(say('revoke'), () => revoke(key), { className: 'small danger', label: say('revokeOf', named) })], 'end'));
     return row;
   });
@@ -125,7 +126,7 @@ function drawInvites() {
   $('invites-table').hidden = people.invites.length === 0;
   keep($('invites'), people.invites, (one) => one.id, (one) => {
     const row = make('tr');
-    row.append(rowHead(`…${one.hint}`, one.label), cell(`${number(one.left)} / ${number(one.uses)}`, 'num'), cell(when(one.expires_at)),
+    row.append(rowHead(`…${one.hint}`, one.label), cell(`${number(one.left)} / ${number(one.uses)}`, 'num'), cell(whenEnds(one.expires_at)),
       cell(button(say('withdraw'), () => act(`/v1/admin/invites/${one.id}`, { method: 'DELETE' }, say('withdrawn')), { label: say('withdrawOf', { hint: one.hint }) }), 'end'));
     return row;
   });
@@ -134,7 +135,8 @@ function drawInvites() {
 async function makeKey(event) {
   event.preventDefault();
   try {
-    const body = { tenant: $('key-tenant').value.trim(), label: $('key-label').value };
+    const body = { tenant: $('key-tenant').value.trim(), label: $('key-label').value, admin: $('key-admin').checked };
+    if ($('key-days').value) body.expires_in = Number($('key-days').value) * DAY_SECONDS;
     for (const [name, input] of [['daily_units', $('key-daily')], ['burst', $('key-burst')]]) if (input.value) body[name] = Number(input.value);
     const made = await service.ask('/v1/keys', { method: 'POST', body });
     event.target.reset();
@@ -146,7 +148,7 @@ async function makeKey(event) {
 async function makeInvite(event) {
   event.preventDefault();
   try {
-    const made = await service.ask('/v1/admin/invites', { method: 'POST', body: { uses: Number($('invite-uses').value), expires_in: Number($('invite-days').value) * 86400 } });
+    const made = await service.ask('/v1/admin/invites', { method: 'POST', body: { uses: Number($('invite-uses').value), expires_in: Number($('invite-days').value) * DAY_SECONDS } });
     showSecret(made.code);
     await service.refresh();
   } catch (problem) { toast(told(problem)); }

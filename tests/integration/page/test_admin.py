@@ -1,6 +1,7 @@
 """The operator's page in a real browser, on the service's own state."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import expect
@@ -14,6 +15,7 @@ from scheduler.tenants import hash_key
 
 OPERATOR = "the-operators-own-key"
 SHOP = "shop"
+DAY_MS = 86_400_000
 
 
 def queue(parts, count=1, prompt="a red mug", tenant=SHOP):
@@ -241,6 +243,32 @@ def test_a_key_with_limits_of_its_own_is_made_and_shown_with_them(admin, parts, 
     expect(admin.locator("#keys tr")).to_contain_text("till · Pictures a day: 50 · Pictures at once: 5")
     (key,) = (one for one in parts.tenants.list_keys() if one.tenant == SHOP)
     assert (key.daily_units, key.burst) == (50, 5)
+
+
+def test_a_key_that_ends_and_a_key_of_an_operator_are_made_and_shown_as_such(admin, parts, worker):
+    before = parts.tenants.now_ms()
+    admin.fill("#key-tenant", SHOP)
+    admin.get_by_label("Ends after … days").fill("3")
+    admin.get_by_label("Admin: it opens this page").check()
+    admin.get_by_role("button", name="Make a key").click()
+    admin.get_by_role("button", name="Done").click()
+
+    (key,) = (one for one in parts.tenants.list_keys() if one.tenant == SHOP)
+    assert key.is_admin
+    assert 0 <= key.expires_ms - before - 3 * DAY_MS < DAY_MS
+    ends = datetime.fromtimestamp(key.expires_ms / 1000, UTC).astimezone()
+    row = admin.locator("#keys tr")
+    expect(row).to_contain_text("admin")
+    expect(row).to_contain_text(f"{ends:%b} {ends.day}")
+    expect(admin.locator("#keys-table th")).to_contain_text(["Ends"])
+    expect(admin.get_by_label("Admin: it opens this page")).not_to_be_checked()
+
+    admin.fill("#key-tenant", "cafe")
+    admin.press("#key-tenant", "Enter")
+    admin.get_by_role("button", name="Done").click()
+    plain = admin.locator("#keys tr", has_text="cafe")
+    expect(plain).to_contain_text("never")
+    expect(plain).not_to_contain_text("admin")
 
 
 def test_a_failed_delivery_is_shown(admin, parts, worker):
