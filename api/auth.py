@@ -98,6 +98,14 @@ def is_still_open(parts: Services, caller: Caller) -> bool:
         return False
 
 
+def require_still_open() -> None:
+    """Of a request that goes on for long: raises Unauthenticated once its key is closed, Forbidden after a ban."""
+    parts, caller = services(), g.caller
+    is_a_tenants = bool(caller.key_hash) and caller.key_hash != hash_key(parts.settings.admin_key)
+    if is_a_tenants and parts.tenants.find(caller.key_hash) is None:
+        raise Unauthenticated("This API key was revoked or replaced, or has expired, while the request was under way.")
+
+
 def keyless(parts: Services) -> bool:
     """Whether requests without a key are served: bound to loopback, and nobody made a key yet."""
     return parts.settings.is_loopback and not parts.tenants.any_key()

@@ -19,7 +19,7 @@ from flask_openapi.models.schema import Schema
 from pydantic import ValidationError
 
 from api import objects, schema
-from api.auth import require_tenant
+from api.auth import require_still_open, require_tenant
 from api.batch_rows import Row, check_rules, plan_rows, row_seed
 from api.context import Services, base_url, base_url_of_request, services, tenant
 from api.errors import UnsupportedMediaType, invalid_fields
@@ -99,7 +99,7 @@ def create() -> Response:
     wishes = _wishes(rows, batch.id, profile, pixels, key=key, hashed=hashed)
     bound_patience(bounded=False)  # many calls for one answer: one that is late is asked again, not left in part
     try:
-        submitted = parts.submission.submit_many(owner, wishes)
+        submitted = parts.submission.submit_many(owner, wishes, before_next=require_still_open)
     except RedisUnavailable:
         raise  # a part may be stored: the record stays, and the list sent again with its key goes on from there
     except ZimgError as refused:

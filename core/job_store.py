@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,16 +32,9 @@ from core.submit_rows import as_stored, extras, row_values
 from core.workers import WorkerInfo
 
 __all__ = [
-    "BatchCounts",
-    "JobStore",
-    "LimitUse",
-    "QueueDepth",
-    "QueuePlace",
-    "ReapReport",
-    "Submitted",
-    "TenantLimits",
+    "BatchCounts", "JobStore", "LimitUse", "QueueDepth", "QueuePlace", "ReapReport", "Submitted", "TenantLimits",
     "WorkerInfo",
-]
+]  # fmt: skip
 
 #: The reaper runs each second: a longer gap between two runs means that it, or Redis, stood still.
 STALL_SECONDS = 3.0
@@ -93,12 +86,15 @@ class JobStore(JobReader):
         """Store one job; see `submit_many`."""
         return self.submit_many([job], limits)[0]
 
-    def submit_many(self, jobs: Sequence[NewJob], limits: TenantLimits) -> list[Submitted]:
+    def submit_many(
+        self, jobs: Sequence[NewJob], limits: TenantLimits, before_next: Callable[[], None] = lambda: None
+    ) -> list[Submitted]:
         """Store jobs of one tenant, all or none, in their order.
 
         Raises IdempotencyMismatch, ExceedsLimits, Draining, RateLimited, QuotaExceeded, QueueFull, Overloaded or
         Forbidden (banned); then nothing was stored. More than ROWS_AT_ONCE are stored in portions (core/long_list.py):
-        after RedisUnavailable, ListStopped or Forbidden a part of them may be, and the same call stores the rest.
+        after RedisUnavailable, ListStopped, Forbidden, or what `before_next` raises before each portion but the first,
+        a part of them may be, and the same call stores the rest.
         """
         if not jobs:
             return []
@@ -107,6 +103,8 @@ class JobStore(JobReader):
             raise ValueError("submit_many takes the jobs of one tenant")
         stored: list[Submitted] = []
         for part, step in portions(self.redis, jobs):
+            if stored:
+                before_next()
             arguments = self._arguments(part, step, limits, _burst_cost(jobs))
             answer, is_asked_again = self._ask_to_store(arguments)
             stored += self._submitted(answer, part, limits, is_asked_again=is_asked_again)

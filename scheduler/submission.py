@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,12 +108,15 @@ class Submission:
             for index in range(count)
         ]
 
-    def submit_many(self, tenant: Tenant, wishes: Sequence[Wish]) -> list[Submitted]:
+    def submit_many(
+        self, tenant: Tenant, wishes: Sequence[Wish], before_next: Callable[[], None] = lambda: None
+    ) -> list[Submitted]:
         """Store a job for each wish, all or none, in their order.
 
         Raises Forbidden (a lane that is not the tenant's), IdempotencyMismatch, RateLimited, QuotaExceeded, QueueFull,
         Overloaded, NoWorker or RedisUnavailable; then nothing was stored and nothing charged, except that a list of
-        more than core.long_list.ROWS_AT_ONCE may be stored in part at RedisUnavailable: the same call stores the rest.
+        more than core.long_list.ROWS_AT_ONCE may be stored in part at RedisUnavailable, or at what `before_next` raises
+        (JobStore.submit_many): the same call stores the rest.
         """
         jobs = [
             self._job(
@@ -126,7 +129,7 @@ class Submission:
             for wish in wishes
         ]
         self._check(tenant, jobs)
-        return self._store.submit_many(jobs, tenant.limits)
+        return self._store.submit_many(jobs, tenant.limits, before_next)
 
     def _check(self, tenant: Tenant, jobs: Sequence[NewJob]) -> None:
         for job in jobs:

@@ -66,3 +66,42 @@ def test_a_ban_ends_a_list_that_comes_in(keyed, parts, valkey, after_the_first_p
     assert len(parts.jobs.list_jobs("t1", limit=100)) == 2
     assert counts(valkey, "t1") == [{"reserved": 0 if cancels else 2}]
     assert valkey.zcard(f"{PREFIX}holds") == 0
+
+
+@pytest.mark.parametrize("how", ["revoked", "replaced", "expired"])
+def test_a_list_ends_with_its_key(keyed, parts, worker, valkey, after_the_first_portion, how):
+    made = keyed.post("/v1/keys", json={"tenant": "t1"}, headers=ADMIN).json
+    close = {
+        "revoked": lambda: parts.tenants.revoke_key(made["id"]),
+        "replaced": lambda: parts.tenants.rotate_key(made["id"]),
+        "expired": lambda: valkey.hset(f"{PREFIX}key:{made['id']}", "expires_ms", "1"),
+    }[how]
+    after_the_first_portion(close)
+    headers = {"Authorization": f"Bearer {made['key']}", "Idempotency-Key": "upload-1"}
+
+    answer = send(keyed, headers=headers)
+
+    assert (answer.status_code, answer.json["code"]) == (401, "invalid_api_key")
+    assert len(parts.jobs.list_jobs("t1", limit=100)) == 2
+    valkey.zadd(f"{PREFIX}holds", dict.fromkeys(valkey.zrange(f"{PREFIX}holds", 0, -1), 1))
+    parts.jobs.reap_holds()
+    assert counts(valkey, "t1") == [{"reserved": 2}]
+
+
+def test_another_key_of_the_tenant_stores_the_rest_of_a_list_whose_key_was_revoked(
+    keyed, parts, worker, after_the_first_portion
+):
+    made, other = (keyed.post("/v1/keys", json={"tenant": "t1"}, headers=ADMIN).json for _ in range(2))
+    after_the_first_portion(lambda: parts.tenants.revoke_key(made["id"]))
+    send(keyed, headers={"Authorization": f"Bearer {made['key']}", "Idempotency-Key": "upload-1"})
+
+    rest = send(keyed, headers={"Authorization": f"Bearer {other['key']}", "Idempotency-Key": "upload-1"})
+
+    assert (rest.status_code, rest.json["request_counts"]["total"]) == (202, 6)
+    assert len(worker.draw_all()) == 6
+
+
+def test_the_operators_own_list_goes_on(keyed, parts, worker, after_the_first_portion):
+    after_the_first_portion(lambda: None)
+
+    assert send(keyed, headers=ADMIN).status_code == 202
