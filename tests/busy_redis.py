@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import fakeredis
+import redis
 
 from core.job_store import JobStore
 from scheduler.auditor import Auditor
 from tests.queue_kit import Kit
 
 
-class Busy(fakeredis.FakeRedis):
+class Busy(redis.Redis):
     """Calls `between` before each command, pipeline and script."""
 
     between: Callable[[], Any] = staticmethod(lambda: None)
