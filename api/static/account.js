@@ -91,13 +91,15 @@ function drawJobs() {
   keep($('jobs'), jobs.map(({ id, prompt, status, images, created_at, effective_parameters: { size } }) => ({ id, prompt, status, images, created_at, size })), (job) => job.id, (job) => {
     const row = make('tr');
     const text = job.prompt.length > 120 ? `${job.prompt.slice(0, 120)}…` : job.prompt;
+    const words = make('bdi', '', text);
     const name = make('th', 'prompt');
     name.scope = 'row';
     if (job.status === 'succeeded' && job.images.length) {
-      const link = make('a', '', text);
+      const link = make('a');
+      link.append(words);
       link.href = `/i/${job.id}.png`;
       name.append(link);
-    } else name.append(text);
+    } else name.append(words);
     row.append(name, cell(make('span', `pill pill-${job.status}`, say(`status_${job.status}`))), cell(job.size.replace('x', ' × ')), cell(when(job.created_at)));
     return row;
   });

@@ -48,8 +48,9 @@ const longClass = (text) => (text.length > NAME_LONG ? 'long' : '');
 export const nameCell = (name) => cell(name, longClass(name));
 
 export function rowHead(text, note) {
-  const element = make('th', longClass(text), text);
+  const element = make('th', longClass(text));
   element.scope = 'row';
+  element.append(make('bdi', '', text)); // what somebody wrote from right to left turns nothing beside it
   if (note) element.append(make('small', '', note));
   return element;
 }

@@ -70,6 +70,13 @@ export function drawCard(card, job, { isStarred, isSelecting, isSelected, onOpen
   if (kind === 'open') updateOpen(card, job);
 }
 
+// Arabic and Hebrew run from right to left.
+function promptOf(job) {
+  const text = make('p', 'card-text', job.prompt);
+  text.dir = 'auto';
+  return text;
+}
+
 function pictureParts(job, { isStarred, isSelecting, onOpen, onSelect }) {
   const button = make('button', 'card-open');
   button.type = 'button';
@@ -85,7 +92,7 @@ function pictureParts(job, { isStarred, isSelecting, onOpen, onSelect }) {
   image.src = `/i/${job.id}.webp?w=320`;
   frame.append(image);
   button.append(frame);
-  const parts = [button, make('p', 'card-text', job.prompt)];
+  const parts = [button, promptOf(job)];
   if (isStarred) {
     const star = make('span', 'card-star');
     star.append(icon('star'));
@@ -107,7 +114,7 @@ function openParts(job, onCancel) {
   progress.max = 1;
   progress.setAttribute('aria-label', short(job.prompt));
   box.append(make('strong'), make('span'), progress, act(say('cancel'), undefined, onCancel));
-  return [box, make('p', 'card-text', job.prompt)];
+  return [box, promptOf(job)];
 }
 
 function updateOpen(card, job) {
@@ -139,5 +146,5 @@ function endedParts(job, onAgain, onRemove) {
   acts.append(act(say(isRefused ? 'edit' : 'again'), isRefused ? undefined : say('againOf', { prompt: short(job.prompt) }), (event) => { if (!isDoubleClick(event)) onAgain(); }));
   if (onRemove) acts.append(act(say('remove'), say('removeOf', { prompt: short(job.prompt) }), onRemove));
   box.append(acts);
-  return [box, make('p', 'card-text', job.prompt)];
+  return [box, promptOf(job)];
 }
