@@ -92,6 +92,10 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Send another one, or ask the operator for one.",
         "请改用其他密钥，或向管理员索取。",
     ),
+    "This API key was revoked or replaced, or has expired, while the request was under way.": (
+        "Send the request again with the key that holds now.",
+        "请用当前有效的密钥重发请求。",
+    ),
     "Nobody can sign up here by themselves; the operator makes keys.": (
         "Ask the operator for one.",
         "请向管理员索取密钥。",

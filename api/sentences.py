@@ -216,6 +216,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "This API key is not known here; it may have been revoked or replaced.",
             "本服务不认识该 API 密钥，它可能已被吊销或更换。",
         ),
+        (
+            "This API key was revoked or replaced, or has expired, while the request was under way.",
+            "该 API 密钥在请求处理期间被吊销、更换或已过期。",
+        ),
     ),
     "forbidden": (
         ("This needs the admin key (ZIMG_ADMIN_KEY).", "此操作需要管理员密钥（ZIMG_ADMIN_KEY）。"),
