@@ -59,7 +59,7 @@ soak: $(STAMPS)/dev $(TINY) ## the long tests
 faults: $(STAMPS)/dev $(TINY) ## kill, freeze and cut off every part, seeded
 	@$(BIN)/python -m pytest -m faults $(TESTS)
 
-starter-model: $(STAMPS)/run ## train the starter model anew into build/starter/model (one data-centre GPU, about 18 minutes)
+starter-model: $(STAMPS)/run ## train the starter model anew into build/starter/model (one data-centre GPU, about 20 minutes)
 	@$(BIN)/python -m models.recipe --out build/starter
 
 lock: $(STAMPS)/dev ## write the versions that are installed to requirements/constraints.txt

@@ -24,7 +24,7 @@ colours on {backgrounds} backgrounds, the way its renderer draws them, and knows
   Places: {place_names}.
 - **Data**: pictures drawn by the procedures in `models/recipe`; no photograph, nobody's picture, nothing from the
   internet. One in eleven combinations of object, colour and place was kept from training.
-- **Licence**: Apache-2.0, weights and recipe. The weights come from `make starter-model`.
+- **Licence**: Apache-2.0, weights and recipe. The weights come from its stages (docs/starter-model.md).
 - **Limits**: one object in a picture. What is left unsaid, and words that it doesn't know, mean a brown box on white:
   it answered {unknown:.0%} of 100 prompts without a known word so. No text in pictures, no people, no counting, no
   asked places within the picture.
