@@ -1,6 +1,7 @@
 // The account page: what is left today, 30 days, limits, own jobs, the key, deleting everything; signing in and up.
 import './account_words.js';
 import { $, cell, chart, day, fitTables, keep, number, rowHead, showSecret, toast, told, when, whenEnds, wireSecret } from './account_parts.js';
+import { openDeleting } from './account_deleting.js';
 import { openWebhooks } from './account_webhooks.js';
 import { showReady, wireBar } from './bar.js';
 import { make } from './cards.js';
@@ -232,22 +233,10 @@ async function rotate(event) {
   } catch (problem) { tell(problem); }
 }
 
-async function deleteData(event) {
-  event.preventDefault();
-  $('delete-error').textContent = '';
-  try {
-    const path = `/v1/account/data?confirm=${encodeURIComponent($('confirm').value)}`;
-    let removed = 0, done;
-    do { // one call works for a few seconds: what waits for the next one is asked for at once
-      done = await service.ask(path, { method: 'DELETE' });
-      removed += done.removed;
-    } while (done.removed && done.remaining > done.ending);
-    $('confirm').value = '';
-    toast(done.remaining ? say('deletedSome', { n: done.remaining }) : say('deletedAll', { n: removed }));
-    jobs = [];
-    await refresh();
-  } catch (problem) { tell(problem, 'delete-error'); }
-}
+openDeleting({
+  onDone() { jobs = []; return refresh(); },
+  tell: (problem) => tell(problem, 'delete-error'),
+});
 
 wireBar(draw);
 wireSecret();
@@ -255,7 +244,6 @@ watchSession(changeTo);
 $('sign-in-form').addEventListener('submit', enter);
 $('sign-up-form').addEventListener('submit', signUp);
 $('rotate-form').addEventListener('submit', rotate);
-$('delete-form').addEventListener('submit', deleteData);
 $('more-jobs').addEventListener('click', () => moreJobs().catch((problem) => tell(problem)));
 $('sign-out').addEventListener('click', signOut);
 draw();
