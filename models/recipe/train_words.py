@@ -93,7 +93,7 @@ class PairWriter:
     def _short(self) -> Pair:
         share = self._rng.random()
         if share < KNOWN:
-            text = caption(self._known(), self._rng, plain=True)
+            text = self._everything_of(self._known())
             return Pair(text, text)
         if share < KNOWN + PARTLY:
             subject = self._partly_unsaid(self._rng.randrange(1, 7))
@@ -116,8 +116,14 @@ class PairWriter:
         count = self._rng.randint(*words)
         if not knows:
             return Pair(nonsense(self._rng, count), self._nothing())
-        text = lengthen(caption(self._known(), self._rng, plain=True), self._rng, count)
+        text = lengthen(self._everything_of(self._known()), self._rng, count)
         return Pair(text, text)
+
+    def _everything_of(self, subject: Subject) -> str:
+        """A caption that leaves nothing out, in any order of words where it has nothing that could be left out."""
+        unsaid = (UNSAID_KIND, UNSAID_COLOUR, UNSAID_BACKGROUND)
+        parts = zip((subject.kind, subject.colour, subject.background), unsaid, strict=True)
+        return caption(subject, self._rng, plain=any(part == other for part, other in parts))
 
     def _known(self) -> Subject:
         return subject_of(self._rng.choice(self._groups))
