@@ -84,7 +84,7 @@ MORE = [
     ("unknown-lane-weight", "setmetatable({interactive = 4, batch = 1}, {__index = function() return 1 end})", "{interactive = 4, batch = 1}", "unreadable"),
     ("unknown-lane-counted", "elseif job[1] then\n        local work = tonumber(job[1])\n        count_queued_work(entity, -work)\n        popped_of[lane] = (popped_of[lane] or 0) + 1", "elseif job[1] then\n        local work = tonumber(job[1])\n        count_queued_work(entity, -work)\n        popped_of[lane] = popped_of[lane] + 1", "unreadable"),
     # The audit: at one moment, beside work; what is lost or left behind
-    ("settle-entry", "  redis.call('HSET', job_key(job.id), 'entry', entry)  -- so that", "  -- so that", "tests/unit/scheduler/test_auditor.py"),
+    ("settle-entry", "  redis.call('HSET', job_key(job.id), 'entry', entry)  -- so that", "  -- so that", "tests/unit/scheduler/test_audit_goes_on.py"),
     ("audit-place-readonly", "  if repair then redis.call('ZADD', PREFIX .. key, score, job.id) end", "  redis.call('ZADD', PREFIX .. key, score, job.id)", "tests/unit/scheduler/test_injected_faults.py"),
     ("audit-place-listed", "if not missing(key) then return '' end", "", "tests/unit/scheduler/test_injected_faults.py"),
     ("audit-record-end", "  tell(record_end())\n", "", "tests/unit/scheduler/test_injected_faults.py"),
