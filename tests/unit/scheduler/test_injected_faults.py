@@ -383,7 +383,9 @@ def test_a_list_that_keeps_units_for_ever_gives_them_back(kit, auditor):
     kit.redis.hset(f"{PREFIX}hold:list", mapping={"tenant": "a", "day": use[-8:], "units": 7, "jobs": 7})
     kit.redis.hincrby(use, "reserved", 7)
 
-    assert found_and_mended(kit, auditor).misplaced == {"list": "keeps units for ever"}
+    report = found_and_mended(kit, auditor)
+
+    assert (report.misplaced, report.usage) == ({"list": "keeps units for ever"}, {})
 
     assert kit.store.reap_holds() == 1
     assert kit.use()["reserved"] == 1
