@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from core.aside import put_aside
 from core.batch_store import BatchCounts
 from core.errors import RedisUnavailable
 from core.job import (
@@ -292,7 +293,9 @@ class JobStore(JobReader):
             RetryPolicy(max_attempts=settings.max_attempts).most_delay_ms,
             HOLD_SECONDS * 1000,
         )
-        leases, poisoned, unclaimed, retries, deadlines, mirrored, *full = counts
+        leases, poisoned, unclaimed, retries, deadlines, mirrored, *rest = counts
+        for job_id in rest[1:]:
+            put_aside(self.redis, "job", str(job_id), "the reaper can not work with it")
         return ReapReport(
             stalled=bool(stalled),
             leases=leases,
@@ -301,7 +304,7 @@ class JobStore(JobReader):
             retries=retries,
             deadlines=deadlines,
             mirrored=mirrored,
-            is_full=full == [1],
+            is_full=rest[:1] == [1],
         )
 
     def reap_holds(self) -> int:

@@ -229,7 +229,7 @@ MUTANTS = [
     Mutant("ends-counted", "  ends_left = ends_left - 1\n", "", "followers takeover"),
     Mutant("reap-work-counted", "if ends_left == before then ends_left = before - 1 end", "", "reap"),
     Mutant("reap-budget", "ends_left = tonumber(ARGV[1])", "ends_left = 1000", "reap"),
-    Mutant("reap-full", "ends_left <= 0 and 1 or 0}", "0}", "reap"),
+    Mutant("reap-full", "ends_left <= 0 and 1 or 0, unpack", "0, unpack", "reap"),
     Mutant("mirror-share", "share_picture(how[1], how[3], id)", "", "followers takeover"),
     Mutant("reuse-share", "share_picture(leader.picture, leader.id, new.id)", "", "followers takeover"),
     Mutant("promote-ours", "elseif ours and promotions < 1 then", "elseif false then", "followers takeover"),

@@ -80,6 +80,9 @@ MORE = [
     # Dead letters
     ("batch-again", "if new.extras.again then redis.call('HINCRBY', PREFIX .. 'batch:' .. new.batch, 'again', 1) end", "", "tests/unit/scheduler/test_dead_letters.py"),
     ("batch-again-only", "if new.extras.again then redis.call('HINCRBY'", "if true then redis.call('HINCRBY'", "records"),
+    ("reap-broken", "if not pcall(take, id, read_job(id)) then", "take(id, read_job(id))\n    if false then", "unreadable"),
+    ("reap-broken-goes", "redis.call('ZREM', PREFIX .. name, id)  -- where", "-- where", "unreadable"),
+    ("reap-broken-told", "or 0, unpack(broken)}", "or 0}", "unreadable"),
     # Values of a newer release
     ("unknown-lane-weight", "setmetatable({interactive = 4, batch = 1}, {__index = function() return 1 end})", "{interactive = 4, batch = 1}", "unreadable"),
     ("unknown-lane-counted", "elseif job[1] then\n        local work = tonumber(job[1])\n        count_queued_work(entity, -work)\n        popped_of[lane] = (popped_of[lane] or 0) + 1", "elseif job[1] then\n        local work = tonumber(job[1])\n        count_queued_work(entity, -work)\n        popped_of[lane] = popped_of[lane] + 1", "unreadable"),

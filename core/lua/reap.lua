@@ -1,7 +1,8 @@
 -- Take back what ran out. ARGV: most jobs, max_crashes, stall_ms, lease_ms, claim_ms, the longest delay of a retry, how long
 -- a list's hold lives unused. One budget bounds a call, whatever is due:
 -- each entry costs one, and one more for each follower that ends with it.
--- Answer: {stalled, leases, poisoned, unclaimed, retries, expired deadlines, mirrored followers, 1 if there may be more}.
+-- Answer: {stalled, leases, poisoned, unclaimed, retries, expired deadlines, mirrored followers, 1 if there may be more,
+--  ids of broken records that were put aside*}.
 -- Safe from any number of schedulers: each step is atomic, each due thing is due once.
 local POISON = '{"code":"poison","message":"The job ended its worker each time it ran alone.","retryable":false}'
 local LATE = '{"code":"deadline_exceeded","message":"The job did not finish within its deadline.","retryable":false}'
@@ -13,12 +14,18 @@ local now = server_ms()
 ends_left = tonumber(ARGV[1])
 local stalled, leases, poisoned, unclaimed, retries, late, mirrored = 0, 0, 0, 0, 0, 0, 0
 
--- Do `take` for what is due, as far as the budget goes.
+local broken = {}
+
+-- Do `take` for what is due, as far as the budget goes. A record that it can not work with is due no more: it would be the
+-- first again each time, and nothing behind it would ever be taken.
 local function for_due(name, take)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. name, '-inf', now, 'LIMIT', 0, math.max(0, ends_left))) do
     if ends_left <= 0 then return end
     local before = ends_left
-    take(id, read_job(id))
+    if not pcall(take, id, read_job(id)) then
+      redis.call('ZREM', PREFIX .. name, id)  -- where the server refuses writes this says so
+      broken[#broken + 1] = id
+    end
     if ends_left == before then ends_left = before - 1 end  -- nobody ended, but it was work
   end
 end
@@ -121,4 +128,4 @@ if ends_left > 0 then
     mirrored = mirrored + mirror(flight)
   end
 end
-return {stalled, leases, poisoned, unclaimed, retries, late, mirrored, ends_left <= 0 and 1 or 0}
+return {stalled, leases, poisoned, unclaimed, retries, late, mirrored, ends_left <= 0 and 1 or 0, unpack(broken)}

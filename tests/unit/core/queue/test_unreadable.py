@@ -92,3 +92,22 @@ def test_a_place_behind_a_job_of_an_unknown_lane_is_told(kit):
 
     assert place is not None
     assert place.position == 2
+
+
+@pytest.mark.parametrize("kind", ["deadline", "rel", "lease", "retry"])
+def test_the_reaper_puts_a_broken_record_aside_and_takes_what_is_behind_it(kit, kind):
+    make = {"deadline": kit.queued, "rel": lambda: kit.released().job_id, "lease": lambda: kit.running().id,
+            "retry": lambda: kit.waiting_to_retry().id}[kind]  # fmt: skip
+    broken, whole = make(), make()
+    spoil(kit, broken, "arrival", "never")
+    spoil(kit, broken, "cost", "much")
+    kit.let_run_out(kind, broken)
+    kit.redis.zadd(PREFIX + kind, {whole: 2})
+
+    report = kit.store.reap()
+
+    assert report.total == 1
+    assert kit.store.tallies().put_aside["job"] >= 1
+    assert kit.redis.zscore(PREFIX + kind, broken) is None
+    assert kit.state(whole) is (JobState.DEAD if kind == "deadline" else JobState.QUEUED)
+    assert kit.store.reap().total == 0
