@@ -203,7 +203,7 @@ MUTANTS = [
     Mutant("give-back-followers", "if job.cancel then\n  cancel_as_leader(job)\n  return 1", "if job.cancel and not has_followers(job) then\n  cancel_as_leader(job)\n  return 1", "odd_ends"),
     Mutant("cancel-terminal", "if TERMINAL[job.state] then return job.state end\n  if job.state == 'RUNNING'", "if job.state == 'RUNNING'", "cancel"),
     Mutant("cancel-once", "if redis.call('HSETNX', job_key(job.id), 'cancel', 1) == 1 then", "redis.call('HSET', job_key(job.id), 'cancel', 1)\n  if true then", "cancel"),
-    Mutant("cancel-orphan", "if state ~= 'SUCCEEDED' and (job.attempt or job.state ~= 'FOLLOWING') then", "if false then", "cancel"),
+    Mutant("cancel-orphan", "if state ~= 'SUCCEEDED' and job.epoch ~= '0' then", "if false then", "cancel"),
     Mutant("reap-stall", "if gap > tonumber(ARGV[3]) then", "if false then", "reap"),
     Mutant("reap-clock-back", "local gap = math.abs(now - last)", "local gap = now - last", "reap"),
     Mutant("reap-always-stalled", "if gap > tonumber(ARGV[3]) then", "if true then", "reap"),
