@@ -26,8 +26,9 @@ from core.job_reader import JobReader, QueueDepth
 from core.job_record import lane_of, state_of
 from core.long_list import HOLD_SECONDS, ListStep, portions
 from core.look import LimitUse, Look, QueuePlace, TenantLimits, emission_of
+from core.patience import Patience
 from core.redis_client import PREFIX, call, redis_errors
-from core.refusals import Patience, refusal_of
+from core.refusals import refusal_of
 from core.retry_policy import RetryPolicy
 from core.submit_rows import as_stored, extras, row_values
 from core.workers import WorkerInfo
@@ -167,7 +168,7 @@ class JobStore(JobReader):
     ) -> list[Submitted]:
         """Reads the answer of submit.lua; raises for a refusal."""
         if answer[0] != "ok":
-            raise refusal_of(answer, limits, jobs[0], Patience(self.redis, self._crowds))
+            raise refusal_of(answer, limits, jobs[0], Patience(self.redis, self._scripts, self._crowds, self.live_ms))
         own = {job.id for job in jobs} if is_asked_again else set()
         return [
             Submitted(
@@ -368,8 +369,10 @@ class JobStore(JobReader):
             self.redis.sadd(f"{PREFIX}paused", f"{kind}:{name}")
 
     def resume(self, kind: str, name: str) -> None:
-        """End a pause."""
-        self._scripts.run("resume", kind, name)
+        """End a pause. After RedisUnavailable a part may still stand aside: the same call lets it in."""
+        cursor = "0"
+        while (cursor := str(self._scripts.run("resume", kind, name, cursor))) != "0":
+            pass
 
     def paused(self) -> list[str]:
         """What is paused, as kind:name."""

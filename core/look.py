@@ -158,9 +158,44 @@ def _use_of(answer: Sequence[Any], limits: TenantLimits) -> LimitUse:
 
 def place_from(answer: Sequence[Any], crowds: Crowds) -> QueuePlace:
     """Reads the answer of place.lua; `crowds` is asked where many start before."""
-    ahead, work_ahead, busy, work, gap_ms, run_ms, slots, wait_ms, paused, tag, entity, model = answer
-    others, work_of_others = crowds.of(model).before(float(tag), entity) if tag else (0, 0.0)
-    before = float(work_ahead) + work_of_others
-    pace = (float(gap_ms or 0), float(run_ms)) if run_ms else None
-    eta = eta_seconds(before + float(work) + float(busy), pace, int(slots), float(wait_ms))
-    return QueuePlace(position=int(ahead) + others + 1, eta_seconds=None if paused else eta, paused=bool(paused))
+    found = _Place.read(answer, crowds)
+    eta = eta_seconds(found.work + found.in_flight, found.pace, found.slots, found.wait_ms)
+    return QueuePlace(position=found.position, eta_seconds=None if found.paused else eta, paused=found.paused)
+
+
+def start_from(answer: Sequence[Any], crowds: Crowds) -> float | None:
+    """Reads the answer of place.lua: seconds until the job's release, None while it is paused or nothing was measured.
+
+    As many are released as end, so what is in flight does not count.
+    """
+    found = _Place.read(answer, crowds)
+    if found.paused or found.pace is None:
+        return None
+    return eta_seconds(found.work, (found.pace[0], 0.0), found.slots, found.wait_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What place.lua says."""
+
+    position: int
+    work: float  # its own, and that before it
+    in_flight: float
+    pace: tuple[float, float] | None  # (gap, run) ms
+    slots: int
+    wait_ms: float
+    paused: bool
+
+    @classmethod
+    def read(cls, answer: Sequence[Any], crowds: Crowds) -> _Place:
+        ahead, work_ahead, busy, work, gap_ms, run_ms, slots, wait_ms, paused, tag, entity, model = answer
+        others, work_of_others = crowds.of(model).before(float(tag), entity) if tag else (0, 0.0)
+        return cls(
+            position=int(ahead) + others + 1,
+            work=float(work_ahead) + work_of_others + float(work),
+            in_flight=float(busy),
+            pace=(float(gap_ms or 0), float(run_ms)) if run_ms else None,
+            slots=int(slots),
+            wait_ms=float(wait_ms),
+            paused=bool(paused),
+        )

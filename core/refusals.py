@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
-import redis
-
-from core.crowd import LANE_WEIGHTS, Crowds
 from core.errors import (
     Draining,
     ExceedsLimits,
@@ -25,36 +21,11 @@ from core.errors import (
 )
 from core.job import NewJob
 from core.look import TenantLimits
-from core.redis_client import PREFIX, redis_errors
+from core.patience import RETRY_AFTER_MOST, Patience
 
-RETRY_AFTER_MOST = 300
 DRAINING_RETRY_SECONDS = 60
 #: The member of a call that says how many pictures it asks for.
 COUNT_FIELD = "n"
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for places in a full queue. Raises RedisUnavailable on connection trouble."""
-
-    redis: redis.Redis
-    crowds: Crowds
-
-    def for_own_places(self, places: int, job: NewJob, limits: TenantLimits) -> int:
-        """Until so many of the tenant's waiting jobs have been released, by its share of the service."""
-        weight = limits.weight * LANE_WEIGHTS[job.lane]
-        between = self.crowds.of(job.queue).work_between_turns(job.tenant, weight, _work_of(job))
-        return self._for_work(places * between, job.queue)
-
-    def for_any_places(self, places: int, job: NewJob) -> int:
-        """Until so many jobs like this one have been released, whoever's."""
-        return self._for_work(places * _work_of(job), job.queue)
-
-    def _for_work(self, work: float, queue: str) -> int:
-        """How long a model's workers take for so much work at the measured pace; from 1 to RETRY_AFTER_MOST."""
-        with redis_errors():
-            gap_ms = self.redis.hget(f"{PREFIX}pace@{queue}" if queue else f"{PREFIX}pace", "gap_ms")
-        return min(RETRY_AFTER_MOST, max(1, math.ceil(float(gap_ms or 0) * work / 1000)))
 
 
 def refusal_of(answer: Sequence[str], limits: TenantLimits, job: NewJob, patience: Patience) -> ZimgError:
@@ -148,7 +119,3 @@ def _overloaded(_waiting: str, places: str, *, job: NewJob, patience: Patience) 
 
 def _seconds(milliseconds: str) -> int:
     return max(1, math.ceil(int(milliseconds) / 1000))
-
-
-def _work_of(job: NewJob) -> float:
-    return job.work or job.cost_units

@@ -55,6 +55,21 @@ MORE = [
     # A key's burst where its tenant has none
     ("key-burst-alone", "local emission = tonumber(own.emission or ARGV[5])", "local emission = tonumber(ARGV[5])", "key_limits"),
     ("key-burst-alone-others", "if purse.emission > 0 then wait =", "if true then wait =", "throttle"),
+    # Pauses of many, what rises after one, lists whose pictures all exist
+    ("park-portion", "while left > 0 and parked < PARKED_AT_ONCE do", "while left > 0 do", "pauses"),
+    ("park-goes-on", "if parked == PARKED_AT_ONCE then wake() end", "", "pauses"),
+    ("park-counts", "      parked = parked + 1\n", "", "pauses"),
+    ("resume-portion", "cursor, 'COUNT', UNPARKED_AT_ONCE)", "cursor, 'COUNT', 100000)", "pauses"),
+    ("resume-lane", "if lane == name then", "if true then", "pauses"),
+    ("resume-paused-again", "if cursor == '0' then redis.call('SREM'", "if true then redis.call('SREM'", "pauses"),
+    ("resume-rising-again", "and may_rise and redis.call('EXISTS'", "and redis.call('EXISTS'", "pauses"),
+    ("resume-rising-portion", "PREFIX .. 'rising', LIFTED_AT_ONCE)", "PREFIX .. 'rising', 1000)", "pauses"),
+    ("resume-rising-state", "if job and job.state == 'QUEUED' and job.lane ~= 'interactive' then", "if job then", "pauses"),
+    ("rise-later", "    redis.call('SADD', PREFIX .. 'rising', job.id)\n", "", "pauses"),
+    ("rise-kept", "    redis.call('HSET', job_key(heir.id), 'rises', heir.rises)\n", "", "pauses"),
+    ("submit-ends-at-once", "if ends_left <= 0 then  -- one call", "if false then  -- one call", "pauses"),
+    ("submit-ends-mirror", "    mirror_success({flight = leader.flight or leader.id}, leader.picture, leader.id)\n", "", "pauses"),
+    ("submit-ends-owner", "leader.id}, leader.picture, leader.id)", "leader.id}, leader.picture, 'x')", "pauses shared_objects"),
     # Small ones
     ("lift-running", "if leader.state ~= 'QUEUED' then return end", "", "small_guards"),
     ("arrival-across-calls", "if #news > 0 then redis.call('SET', arrival_key, exact(last_arrival)) end", "", "small_guards"),
@@ -76,7 +91,7 @@ MORE = [
     ("submit-banned-replay", "if asked > 0 then  -- a ban", "if true then  -- a ban", "stopped_lists"),
     ("submit-banned-portion", "if asked > 0 then  -- a ban", "if asked > 0 and not is_drawn then  -- a ban", "stopped_lists"),
     ("list-rest-service", "local of_each = asked > #news and {job_at(1), unpack(news)} or news", "local of_each = news", "stopped_lists"),
-    ("lift-into-pause", "if redis.call('SISMEMBER', PREFIX .. 'paused', 'lane:interactive') == 1 then return end", "", "small_guards"),
+    ("lift-into-pause", "if redis.call('SISMEMBER', PREFIX .. 'paused', 'lane:interactive') == 1 then\n    redis.call('SADD', PREFIX .. 'rising', job.id)\n    return\n  end", "", "small_guards"),
     # Dead letters
     ("batch-again", "if new.extras.again then redis.call('HINCRBY', PREFIX .. 'batch:' .. new.batch, 'again', 1) end", "", "tests/unit/scheduler/test_dead_letters.py"),
     ("batch-again-only", "if new.extras.again then redis.call('HINCRBY'", "if true then redis.call('HINCRBY'", "records"),

@@ -262,9 +262,12 @@ local function leave(job)
   end
 end
 
--- Not into a lane that an operator has paused: its own goes on.
+-- Not into a lane that an operator has paused: its own goes on, and resume.lua lifts what still waits then.
 local function rise(job)
-  if redis.call('SISMEMBER', PREFIX .. 'paused', 'lane:interactive') == 1 then return end
+  if redis.call('SISMEMBER', PREFIX .. 'paused', 'lane:interactive') == 1 then
+    redis.call('SADD', PREFIX .. 'rising', job.id)
+    return
+  end
   job.lane = 'interactive'
   redis.call('HSET', job_key(job.id), 'lane', job.lane)
 end
@@ -475,7 +478,10 @@ local function promote(job, promotions)
   until heir and heir.state == 'FOLLOWING'
   redis.call('HSET', job_key(heir.id), 'promoted', promotions)
   redis.call('HDEL', job_key(heir.id), 'leader')
-  if job.lane == 'interactive' or job.rises then heir.rises = '1' end  -- somebody may be waiting for it
+  if job.lane == 'interactive' or job.rises then  -- somebody may be waiting for it
+    heir.rises = '1'
+    redis.call('HSET', job_key(heir.id), 'rises', heir.rises)
+  end
   redis.call('SET', PREFIX .. 'fp:' .. heir.tenant .. ':' .. heir.fingerprint, heir.id)
   back_to_queue(heir)
 end

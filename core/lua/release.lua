@@ -25,6 +25,7 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'workers', now - ton
   end
 end
 
+local PARKED_AT_ONCE = 100  -- of each model: a pause may stop thousands, and no step holds the server for long
 local answer = {}
 
 -- Out of the race until free_slot or resume brings it back; it keeps its virtual time.
@@ -72,7 +73,8 @@ local function release_of(model)
   claim_deadline = claim_until(now, ARGV[2], model)
   local present = tonumber(redis.call('GET', clock) or '0')
   released, popped_of = {}, {interactive = 0, batch = 0}
-  while left > 0 do
+  local parked = 0
+  while left > 0 and parked < PARKED_AT_ONCE do
     local head = redis.call('ZRANGE', race, 0, 0, 'WITHSCORES')
     if not head[1] then break end
     local entity, virtual = head[1], tonumber(head[2])
@@ -80,6 +82,7 @@ local function release_of(model)
     local tenant = tenant_named(name)
     if tenant.running >= tenant.most or is_paused('tenant', name) or is_paused('lane', lane) then
       park(race, entity, virtual)
+      parked = parked + 1
     else
       local id = redis.call('ZPOPMIN', PREFIX .. 'tq:' .. entity)[1]
       local job = id and redis.call('HMGET', job_key(id), 'work', 'epoch', 'worker')
@@ -101,6 +104,7 @@ local function release_of(model)
       end
     end
   end
+  if parked == PARKED_AT_ONCE then wake() end  -- the next step goes on at once
   if #released > 0 then
     redis.call('ZADD', rel, unpack(released))
     redis.call('SET', clock, exact(present))

@@ -307,6 +307,11 @@ local function start(new)
     follow(job, leader)
     return {new.id, 'FOLLOWING', '0', leader.id}
   end
+  if ends_left <= 0 then  -- one call ends no more than so many: the reaper goes on
+    follow(job, leader)
+    mirror_success({flight = leader.flight or leader.id}, leader.picture, leader.id)
+    return {new.id, 'FOLLOWING', '0', leader.id}
+  end
   redis.call('HSET', job_key(new.id), 'leader', leader.id)
   share_picture(leader.picture, leader.id, new.id)
   succeed(job, leader.picture)

@@ -15,6 +15,8 @@ from tests.unit.core.queue.test_move import *  # noqa: F403
 from tests.unit.core.queue.test_never_fits import *  # noqa: F403
 from tests.unit.core.queue.test_odd_ends import *  # noqa: F403
 from tests.unit.core.queue.test_order import *  # noqa: F403
+from tests.unit.core.queue.test_patience import *  # noqa: F403
+from tests.unit.core.queue.test_pauses import *  # noqa: F403
 from tests.unit.core.queue.test_place import *  # noqa: F403
 from tests.unit.core.queue.test_reap import *  # noqa: F403
 from tests.unit.core.queue.test_records import *  # noqa: F403

@@ -301,15 +301,16 @@ def test_the_auditor_recounts_the_waiting_jobs_of_a_model(duo):
     assert duo.store.depth().models["other"].waiting == 4
 
 
-def test_a_full_queue_says_to_come_back_at_the_pace_of_the_jobs_own_model(duo):
+@pytest.mark.parametrize(("waits", "seconds"), [({}, 1), ({"queue": "other", "work": 2.0}, 8)])
+def test_a_full_queue_says_to_come_back_at_the_pace_of_the_model_whose_jobs_wait(duo, waits, seconds):
     duo.redis.hset(f"{PREFIX}pace", mapping={"run_ms": 1000, "gap_ms": 1000, "ends": 1})
     duo.redis.hset(f"{PREFIX}pace@other", mapping={"run_ms": 9000, "gap_ms": 4000, "ends": 1})
     full = limits(queued_jobs=1)
-    duo.queued(allowed=full)
+    duo.queued(allowed=full, **waits)
 
     with pytest.raises(QueueFull) as plain:
         duo.queued(allowed=full)
     with pytest.raises(QueueFull) as other:
-        duo.queued(queue="other", work=2.0, allowed=full)
+        duo.queued(queue="other", work=9.0, allowed=full)
 
-    assert (plain.value.retry_after_seconds, other.value.retry_after_seconds) == (1, 8)
+    assert (plain.value.retry_after_seconds, other.value.retry_after_seconds) == (seconds, seconds)

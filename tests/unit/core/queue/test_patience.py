@@ -1,0 +1,138 @@
+"""How long the caller of a full queue is told to wait: what holds up the jobs that must go first counts."""
+
+import pytest
+
+from core.errors import Overloaded, QueueFull
+from core.job import Lane
+from core.patience import RETRY_AFTER_MOST, UNKNOWN_SECONDS
+from core.redis_client import PREFIX
+from core.settings import Settings
+from tests.queue_kit import GENEROUS, Kit, limits, make_job
+from tests.unit.core.queue.test_place import begin_now, with_pace
+
+FULL = limits(queued_jobs=10)
+
+
+def told(kit, count=1, allowed=FULL, **more):
+    with pytest.raises((QueueFull, Overloaded)) as refusal:
+        kit.store.submit_many([make_job(**more) for _ in range(count)], allowed)
+    return refusal.value.retry_after_seconds
+
+
+def fill(kit, *, lane=Lane.INTERACTIVE, many=10, allowed=FULL, **more):
+    kit.store.submit_many([make_job(lane=lane, **more) for _ in range(many)], allowed)
+
+
+def test_places_come_free_at_the_measured_pace(kit):
+    with_pace(kit, run_ms=4000, gap_ms=1000)
+    fill(kit)
+
+    assert [told(kit, count) for count in (1, 5, 10)] == [1, 5, 10]
+
+
+def test_a_tenant_at_its_cap_of_running_jobs_waits_for_its_own_runs(kit):
+    capped = limits(queued_jobs=10, running_jobs=1)
+    with_pace(kit, run_ms=1000, gap_ms=10)
+    begin_now(kit, kit.running(allowed=capped))
+    fill(kit, allowed=capped)
+
+    assert [told(kit, count, capped) for count in (1, 5, 10)] == [1, 5, 10]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("lane", "interactive"), ("tenant", "a"), ("worker", "w1")])
+def test_while_what_waits_is_paused_nobody_knows(kit, kind, name):
+    with_pace(kit)
+    fill(kit)
+    kit.store.pause(kind, name)
+
+    assert told(kit) == UNKNOWN_SECONDS > 1
+    kit.store.resume(kind, name)
+    assert told(kit) == 1
+
+
+def test_where_no_worker_lives_the_start_of_one_is_waited_for(kit):
+    with_pace(kit, gap_ms=1000)
+    fill(kit)
+    kit.store.forget_worker("w1")
+
+    assert told(kit, 2) == 62
+
+
+def test_before_anything_was_measured_nobody_knows(kit):
+    fill(kit)
+
+    assert told(kit) == UNKNOWN_SECONDS
+
+
+def test_places_come_free_in_the_lane_that_goes_on_alone(kit):
+    with_pace(kit, gap_ms=1000)
+    fill(kit, many=5)
+    fill(kit, many=5, lane=Lane.BATCH)
+    kit.store.pause("lane", "interactive")
+    kit.redis.zrem(f"{PREFIX}act", "a|interactive")  # as the next release puts it aside
+
+    assert told(kit, 5) == 5
+    assert told(kit, 6) == UNKNOWN_SECONDS, "only five of those may start"
+
+
+def test_of_two_lanes_the_first_that_has_the_places_counts(kit):
+    with_pace(kit, gap_ms=1000)
+    fill(kit, many=1)
+    fill(kit, many=9, lane=Lane.BATCH)
+
+    assert told(kit, 1) == 1
+    assert told(kit, 10) == 10, "all of both"
+
+
+def test_no_wait_is_told_as_longer_than_the_longest(kit):
+    with_pace(kit, gap_ms=100_000)
+    fill(kit)
+
+    assert told(kit, 10) == RETRY_AFTER_MOST
+
+
+@pytest.fixture
+def small(queue_redis):
+    """A service in which ten jobs may wait."""
+    kit = Kit(queue_redis, Settings(queued_jobs=10))
+    with_pace(kit, gap_ms=1000)
+    return kit
+
+
+@pytest.mark.parametrize(("kind", "name"), [("lane", "interactive"), ("tenant", "b"), ("worker", "w1")])
+def test_of_a_full_service_in_which_nothing_may_start_nobody_knows(small, kind, name):
+    fill(small, tenant="b")
+    assert told(small, 3, GENEROUS) == 3
+    small.store.pause(kind, name)
+
+    assert told(small, 3, GENEROUS) == UNKNOWN_SECONDS
+
+
+def test_in_a_full_service_others_than_the_paused_make_room(small):
+    fill(small, tenant="b", many=5)
+    fill(small, tenant="c", many=5)
+    small.store.pause("tenant", "b")
+
+    assert told(small, 3, GENEROUS) == 3
+
+
+def test_of_a_full_service_whose_waiting_jobs_all_stand_aside_nobody_knows(small):
+    fill(small, tenant="b", allowed=limits(running_jobs=0))
+    small.store.release(9)
+
+    assert told(small, 1, GENEROUS) == UNKNOWN_SECONDS
+
+
+def test_a_full_service_without_a_worker_waits_for_the_start_of_one(small):
+    fill(small, tenant="b")
+    small.store.forget_worker("w1")
+
+    assert told(small, 3, GENEROUS) == 63
+
+
+def test_each_model_makes_room_at_its_own_pace(small):
+    small.add_worker("w2", slots=4, queue="other")
+    small.redis.hset(f"{PREFIX}pace@other", mapping={"run_ms": 9000, "gap_ms": 7000, "ends": 1})
+    fill(small, tenant="b", queue="other")
+
+    assert told(small, 2, GENEROUS, queue="other") == 14
