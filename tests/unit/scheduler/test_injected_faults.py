@@ -361,12 +361,16 @@ def test_a_batch_that_changes_meanwhile_is_looked_at_again(kit, auditor, batch, 
     assert kit.store.get_batch("b1").total == 5
 
 
-def test_a_recount_that_comes_too_late_changes_nothing(kit, auditor, batch, monkeypatch):
+@pytest.mark.parametrize("change", ["another row", "an end"])
+def test_a_recount_that_comes_too_late_changes_nothing(kit, auditor, batch, monkeypatch, change):
+    waiting = kit.queued(batch_id="b1", lane=Lane.BATCH)
     kit.redis.hincrby(f"{PREFIX}batch:b1", "total", 4)
     run = auditor._places._scripts.run
 
     def late(name, *arguments):
-        if name == "audit_batch":
+        if name == "audit_batch" and change == "an end":
+            kit.store.cancel(waiting)
+        elif name == "audit_batch":
             kit.queued(batch_id="b1", lane=Lane.BATCH)
         return run(name, *arguments)
 
@@ -374,7 +378,26 @@ def test_a_recount_that_comes_too_late_changes_nothing(kit, auditor, batch, monk
 
     auditor.audit(repair=True)
 
-    assert kit.redis.hget(f"{PREFIX}batch:b1", "total") == "8"
+    counts = kit.redis.hgetall(f"{PREFIX}batch:b1")
+    assert (counts["total"], counts.get("CANCELED")) == (("8", "1") if change == "an end" else ("9", None))
+
+
+def test_of_two_repairs_at_once_one_puts_a_lost_entry_back(kit, auditor, monkeypatch):
+    job_id = kit.succeeded()
+    lose_entry(kit, job_id)
+    run, other = auditor._usage._scripts.run, Auditor(kit.store, pause_seconds=0)
+
+    def late(name, *arguments):
+        if name == "audit_entry":
+            other.audit(repair=True)
+        return run(name, *arguments)
+
+    monkeypatch.setattr(auditor._usage._scripts, "run", late)
+
+    auditor.audit(repair=True)
+
+    assert kit.ledger(job_id) == ["charge"]
+    assert auditor.audit().is_clean
 
 
 def test_a_list_that_keeps_units_for_ever_gives_them_back(kit, auditor):
