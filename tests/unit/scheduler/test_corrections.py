@@ -132,7 +132,9 @@ def test_strays_of_a_long_queue_are_found_in_every_part(kit, monkeypatch):
     kit.redis.zadd(f"{PREFIX}tq:a|interactive", strays)
     auditor = Auditor(kit.store, pause_seconds=0)
 
+    before = kit.snapshot()
     assert set(auditor.audit().misplaced) == set(strays)
+    assert kit.snapshot() == before
     auditor.audit(repair=True)
 
     after = kit.snapshot()
