@@ -92,7 +92,7 @@ def test_no_wait_is_told_as_longer_than_the_longest(kit):
 
 
 @pytest.fixture
-def small(queue_redis):
+def room_for_ten(queue_redis):
     """A service in which ten jobs may wait."""
     kit = Kit(queue_redis, Settings(queued_jobs=10))
     with_pace(kit, gap_ms=1000)
@@ -100,39 +100,39 @@ def small(queue_redis):
 
 
 @pytest.mark.parametrize(("kind", "name"), [("lane", "interactive"), ("tenant", "b"), ("worker", "w1")])
-def test_of_a_full_service_in_which_nothing_may_start_nobody_knows(small, kind, name):
-    fill(small, tenant="b")
-    assert told(small, 3, GENEROUS) == 3
-    small.store.pause(kind, name)
+def test_of_a_full_service_in_which_nothing_may_start_nobody_knows(room_for_ten, kind, name):
+    fill(room_for_ten, tenant="b")
+    assert told(room_for_ten, 3, GENEROUS) == 3
+    room_for_ten.store.pause(kind, name)
 
-    assert told(small, 3, GENEROUS) == UNKNOWN_SECONDS
-
-
-def test_in_a_full_service_others_than_the_paused_make_room(small):
-    fill(small, tenant="b", many=5)
-    fill(small, tenant="c", many=5)
-    small.store.pause("tenant", "b")
-
-    assert told(small, 3, GENEROUS) == 3
+    assert told(room_for_ten, 3, GENEROUS) == UNKNOWN_SECONDS
 
 
-def test_of_a_full_service_whose_waiting_jobs_all_stand_aside_nobody_knows(small):
-    fill(small, tenant="b", allowed=limits(running_jobs=0))
-    small.store.release(9)
+def test_in_a_full_service_others_than_the_paused_make_room(room_for_ten):
+    fill(room_for_ten, tenant="b", many=5)
+    fill(room_for_ten, tenant="c", many=5)
+    room_for_ten.store.pause("tenant", "b")
 
-    assert told(small, 1, GENEROUS) == UNKNOWN_SECONDS
-
-
-def test_a_full_service_without_a_worker_waits_for_the_start_of_one(small):
-    fill(small, tenant="b")
-    small.store.forget_worker("w1")
-
-    assert told(small, 3, GENEROUS) == 63
+    assert told(room_for_ten, 3, GENEROUS) == 3
 
 
-def test_each_model_makes_room_at_its_own_pace(small):
-    small.add_worker("w2", slots=4, queue="other")
-    small.redis.hset(f"{PREFIX}pace@other", mapping={"run_ms": 9000, "gap_ms": 7000, "ends": 1})
-    fill(small, tenant="b", queue="other")
+def test_of_a_full_service_whose_waiting_jobs_all_stand_aside_nobody_knows(room_for_ten):
+    fill(room_for_ten, tenant="b", allowed=limits(running_jobs=0))
+    room_for_ten.store.release(9)
 
-    assert told(small, 2, GENEROUS, queue="other") == 14
+    assert told(room_for_ten, 1, GENEROUS) == UNKNOWN_SECONDS
+
+
+def test_a_full_service_without_a_worker_waits_for_the_start_of_one(room_for_ten):
+    fill(room_for_ten, tenant="b")
+    room_for_ten.store.forget_worker("w1")
+
+    assert told(room_for_ten, 3, GENEROUS) == 63
+
+
+def test_each_model_makes_room_at_its_own_pace(room_for_ten):
+    room_for_ten.add_worker("w2", slots=4, queue="other")
+    room_for_ten.redis.hset(f"{PREFIX}pace@other", mapping={"run_ms": 9000, "gap_ms": 7000, "ends": 1})
+    fill(room_for_ten, tenant="b", queue="other")
+
+    assert told(room_for_ten, 2, GENEROUS, queue="other") == 14
