@@ -194,6 +194,8 @@ def test_a_list_whose_pictures_all_exist_ends_a_hundred_at_once_and_the_reaper_g
     assert {kit.state(row.id) for row in rows} == {JobState.SUCCEEDED}
     assert violations(kit.redis, [row.id for row in rows]) == []
     assert kit.store.get_batch("b").succeeded == 110
+    assert kit.store.remove(rows[-1].id)
+    assert kit.redis.zcard(f"{PREFIX}trash") == 0, "the first one of it still shows the picture"
 
 
 def test_a_row_that_waits_for_the_reaper_can_be_canceled(kit):
