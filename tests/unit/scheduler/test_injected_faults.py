@@ -177,6 +177,16 @@ def test_strays_in_a_tenants_cap_go_and_it_is_served_again(kit, auditor):
     assert [one.job_id for one in kit.store.release(10)] == [waiting]
 
 
+def test_a_queue_that_strays_kept_back_comes_back_with_their_end(kit, auditor):
+    kit.redis.zadd(f"{PREFIX}run:a", {"ghost": 1})
+    waiting = kit.queued(allowed=limits(running_jobs=1))
+    kit.store.release(10)
+
+    auditor._places.members(repair=True)
+
+    assert [one.job_id for one in kit.store.release(10)] == [waiting]
+
+
 @pytest.mark.parametrize("kind", ["held", "shelf"])
 def test_strays_among_the_jobs_of_a_worker_go(kit, auditor, kind, monkeypatch):
     monkeypatch.setattr("scheduler.audit_places.ASKED_AT_ONCE", 7)
