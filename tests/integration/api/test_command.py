@@ -107,7 +107,8 @@ def test_gen_without_waiting_prints_the_job(zimg, worker, parts):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "fits"), [(("gen", "a", "-n", "4"), "at most 3 at once."), (("batch", "list.csv"), "at most 1 rows")]
+    ("arguments", "fits"),
+    [(("gen", "a", "-n", "4"), "at most 3 at once."), (("batch", "list.csv"), "at most 1 row at once")],
 )
 def test_more_than_the_limits_ever_allow_ends_at_once_and_says_how_much_fits(
     zimg, worker, parts, tmp_path, arguments, fits
