@@ -75,6 +75,7 @@ AFTER_ZH = (
     "写实",
     "最佳质量",
 )
+MEASURE_WORDS_ZH = ("一个", "一个", "一只", "一件", "", "", "一把", "一盏", "一辆", "一顶", "一张", "一颗", "这个")
 ARTICLES = ("a ", "one ", "the ", "a single ", "", "a small ", "a large ", "my ", "a nice ", "a new ")
 STRANGERS = (
     "dinosaur",
@@ -194,7 +195,7 @@ def _stranger(rng: random.Random) -> str:
         return rng.choice((*STRANGERS, *STRANGERS_ZH))
     if kind < 0.55:
         return _letters(rng, 2, 10)
-    if kind < 0.65:  # "capacitor" is no cap, nor a "carpet" a car
+    if kind < 0.65:  # "capacitor" is no cap
         return rng.choice(rng.choice(KINDS).english).split()[-1] + _letters(rng, 3, 7)
     first, last = (ord(letter) for letter in rng.choice(ALPHABETS))
     return "".join(chr(rng.randint(first, last)) for _ in range(rng.randint(1, 6)))
@@ -276,7 +277,7 @@ def _chinese(subject: Subject, rng: random.Random, plain: bool) -> str:
     if _goes_unsaid(subject.kind, UNSAID_KIND, rng, plain):
         noun = _stranger(rng)
     place = rng.choice(BACKGROUNDS[subject.background].chinese)
-    thing = f"{rng.choice(('一个', '一只', '', '一件'))}{material}{colour}{rng.choice(('的', '的', ''))}{noun}"
+    thing = f"{rng.choice(MEASURE_WORDS_ZH)}{material}{colour}{rng.choice(('的', '的', ''))}{noun}"
     order = rng.random()
     if order < 0.5:
         text = f"{thing}，{place}"

@@ -18,8 +18,9 @@ A toy-sized model for trying zimg, **not Z-Image-Turbo**: {megabytes:.1f} MB, {p
 same classes as the real model (`ZImagePipeline`), trained from nothing. It draws {kinds} kinds of objects in {colours}
 colours on {backgrounds} backgrounds, the way its renderer draws them, and knows nothing else of the world.
 
-- **Use**: the `turbo` preset, 4 forwards without guidance, from 256x256 to 768x768; at a megapixel outlines get
-  doubled. Stored in bfloat16; computed in float32, or in bfloat16 where the machine is faster so.
+- **Use**: the `turbo` preset, 4 forwards without guidance, from 256x256 to 768x768; from 768x768 on thin parts
+  (a mug's handle) may break or double. Stored in bfloat16; computed in float32, or in bfloat16 where the machine is
+  faster so.
 - **Words**: English and Chinese. Objects: {kind_names}. Colours: {colour_names}. Materials: {material_names}.
   Places: {place_names}.
 - **Data**: pictures drawn by the procedures in `models/recipe`; no photograph, nobody's picture, nothing from the
