@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,11 +54,12 @@ class Delivery:
         )
 
 
-class WebhookCalls:
+class WebhookCalls(ABC):
     """The calls about webhooks. An endpoint's id may be `requests`: what goes to the `webhook_url` of requests."""
 
+    @abstractmethod
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        raise NotImplementedError
+        """The service's answer; raises for every one that is no success. Whoever has the connection brings it."""
 
     def create_webhook(self, url: str, *, events: Sequence[str] = ()) -> dict[str, Any]:
         """A new endpoint; its signing secret is in `secret`, this once."""
