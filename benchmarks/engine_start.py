@@ -57,7 +57,7 @@ def start_once(kind: str) -> None:
     engine: Any = make_engine(settings, model)
     stamp("ready_s")
     stamps["parts_s"] = engine.report["start_seconds"]
-    stamps["compiler_s"], stamps["forms"] = compiler_seconds(), compiled_forms()
+    stamps["compiler_s"], stamps["forms"] = compiler_seconds(), {**engine.report["forms"], **compiled_forms()}
     stamps["packing"], stamps["corrections"] = (
         engine.plan.packing_fault or engine.plan.packing,
         engine.report["corrections"],
@@ -98,7 +98,10 @@ def compiler_seconds() -> dict[str, float]:
 
 
 def compiled_forms() -> dict[str, int]:
-    """How many forms were traced, and how many of them were found whole, found in part, or compiled."""
+    """How many forms were traced, and how many of them were found whole, found in part, or compiled.
+
+    Those that were loaded as they are were not traced; the engine counts them.
+    """
     from torch._dynamo.utils import counters
 
     whole, kernels = counters["aot_autograd"], counters["inductor"]

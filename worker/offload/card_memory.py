@@ -82,3 +82,8 @@ def _handle(where: torch.device) -> Any:
     if chosen.isdigit():
         return pynvml.nvmlDeviceGetHandleByIndex(int(chosen))
     return pynvml.nvmlDeviceGetHandleByUUID(chosen)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the card, or a library's own memory on it, was full."""
+    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)

@@ -14,17 +14,23 @@ import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._inductor import config as inductor_config
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from worker.offload.blocks import Block
+from worker.offload.kept_forms import KeptForms
 from worker.offload.strategies import Strategy
+
+if TYPE_CHECKING:
+    from worker.offload.carousel import Options
 
 #: torch's and Triton's names for the folders where they keep what they compiled.
 FOLDERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+#: Beside them, whole forms that later processes need not even trace.
+FORMS = "forms"
 #: Z-Image's rotary embedding switches autocast off; torch does not know that these two are safe to keep (they are in
 #: the key, arguments included), and would take every such graph apart anew in each process: half of what a form costs.
 KEEPABLE = ("torch.amp.autocast_mode._enter_autocast", "torch.amp.autocast_mode._exit_autocast")
@@ -69,11 +75,21 @@ def _mark_keepable() -> None:
         marked.update(dict.fromkeys(KEEPABLE, "1"))
 
 
+def open_forms(strategy: Strategy, options: Options, device: str) -> CompiledForms:
+    """A pipeline's compiled forms, kept where the caller named a folder; `device` tells the card and its driver."""
+    kept, backend = None, options.compile_backend
+    if options.compile_cache:
+        kept = KeptForms(Path(options.compile_cache) / FORMS, device, backend)
+    return CompiledForms(strategy, backend, guided=options.guided, kept=kept)
+
+
 class CompiledForms:
     """The compiled forms of a pipeline's blocks and decoder; learns shapes until `freeze`."""
 
-    def __init__(self, strategy: Strategy, backend: str, *, guided: bool = False) -> None:
-        self._strategy, self._backend, self._guided = strategy, backend, guided
+    def __init__(
+        self, strategy: Strategy, backend: str, *, guided: bool = False, kept: KeptForms | None = None
+    ) -> None:
+        self._strategy, self._backend, self._guided, self._kept = strategy, backend, guided, kept
         self._known: set[tuple[Any, ...]] = set()
         self.is_frozen = False
         _mark_keepable()
@@ -91,14 +107,14 @@ class CompiledForms:
         if block.unneeded or how == "no":
             return None
         if how == "fixed":
-            return torch.compile(block.module.forward, dynamic=False, backend=self._backend)
+            return self._form(block.module.forward, block.module.forward, dynamic=False)
         return self.both(block.module.forward)
 
     def both(self, method: Any) -> Callable[..., Any]:
         """`method` in its two forms (as it is for batches, where guidance was not named); tensors' shapes say which."""
-        fixed: Callable[..., Any] = torch.compile(method, dynamic=False, backend=self._backend)
+        fixed = self._form(method, method, dynamic=False)
         twin: Any = types.MethodType(_twin_function(method.__func__), method.__self__)
-        any_shape: Callable[..., Any] = torch.compile(twin, dynamic=True, backend=self._backend)
+        any_shape = self._form(method, twin, dynamic=True)
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             if not self._guided and _is_batch(args, kwargs):
@@ -106,6 +122,18 @@ class CompiledForms:
             return fixed(*args, **kwargs) if self.knows(*args, **kwargs) else any_shape(*args, **kwargs)
 
         return forward
+
+    def _form(self, method: Any, traced: Any, *, dynamic: bool) -> Callable[..., Any]:
+        """`method` as a kept form where these are kept and it can be; else torch compiles `traced`, its equal."""
+        usual: Callable[..., Any] = torch.compile(traced, dynamic=dynamic, backend=self._backend)
+        if self._kept is None or not isinstance(method, types.MethodType):
+            return usual
+        return self._kept.around(method, usual, dynamic=dynamic)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many forms were loaded, compiled, kept, or left to torch; nothing where none are kept."""
+        return {} if self._kept is None else dict(self._kept.counts)
 
     def knows(self, *args: Any, **kwargs: Any) -> bool:
         """Whether these tensors' shapes were ridden at warm-up; until `freeze` they are learned."""

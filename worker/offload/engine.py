@@ -16,8 +16,9 @@ import torch
 from greenlet import getcurrent
 
 from worker.offload.blocks import Stop
+from worker.offload.card_memory import is_out_of_memory
 from worker.offload.device import Device, Mark
-from worker.offload.placement import Placement, is_out_of_memory
+from worker.offload.placement import Placement
 from worker.offload.plan import Plan
 from worker.offload.planner import overtakers
 from worker.offload.rider import Rider, call_arguments, own_pipeline, to_pixels
@@ -144,6 +145,7 @@ class Engine(threading.Thread):
             "state_bytes": self._device.state_bytes,
             "parkings": self._placement.lot.parkings if self._placement and self._placement.lot else 0,
             "start_seconds": self._watch.seconds,
+            "forms": self._placement.forms if self._placement else {},
             "corrections": self._placement.corrections if self._placement else 0,
             "prompt_cache_hits": self._placement.assembly.cache.hits if self._placement else 0,
         }

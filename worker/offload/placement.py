@@ -14,7 +14,8 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from worker.offload import strips
 from worker.offload.assembly import Assembly
-from worker.offload.compiling import CompiledForms, compiler_woken_beside, keep_compiled
+from worker.offload.card_memory import is_out_of_memory
+from worker.offload.compiling import CompiledForms, compiler_woken_beside, keep_compiled, open_forms
 from worker.offload.device import Device
 from worker.offload.experience import Experience, Notebook
 from worker.offload.gauge import Gauge
@@ -165,14 +166,18 @@ class Placement:
         self._device.trim()
 
     @property
+    def forms(self) -> dict[str, int]:
+        return self._forms.counts if self._forms is not None else {}
+
+    @property
     def _compiles(self) -> bool:
         choice = self._options.compile
         return choice == "on" or (choice == "auto" and self._device.is_cuda)
 
     def _close_gates(self) -> None:
-        self._forms, options = None, self._options
+        self._forms = None
         if self._compiles:
-            self._forms = CompiledForms(self.assembly.strategy, options.compile_backend, guided=options.guided)
+            self._forms = open_forms(self.assembly.strategy, self._options, self._device.description)
         self.assembly.close_gates(self._forms.of if self._forms else lambda block: None)
         self._close_decoder(self._forms)
 
@@ -390,8 +395,3 @@ class Placement:
         """As the caller wants; a decoder of layers that strips do not know is decoded plainly."""
         decoder = getattr(getattr(self._pipe, self.assembly.strategy.decoder), "decoder", None)
         return self._options.decode if strips.can_decode(decoder) else "plain"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the card, or a library's own memory on it, was full."""
-    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)

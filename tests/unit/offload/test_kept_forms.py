@@ -1,0 +1,322 @@
+"""A compiled form is found by the next process as it is; whatever it depends on is in its key or checked."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.aot_compile_types import GraphModuleSerializableCallable
+from torch._dynamo.utils import counters
+
+from tests.unit.offload.tiny import z_image
+from worker.offload import Carousel
+from worker.offload.compiling import FOLDERS, CompiledForms
+from worker.offload.form_key import describe_call, outline
+from worker.offload.kept_forms import SUFFIX, Form, KeptForms
+from worker.offload.strategies import Z_IMAGE
+
+ROOT = Path(__file__).parents[3]
+#: The cheapest backend whose forms can be kept.
+BACKEND = "aot_eager"
+
+
+class Small(nn.Module):
+    def __init__(self, scale: float = 2.0, position: int = 0) -> None:
+        super().__init__()
+        self.inner = nn.Linear(8, 8, dtype=torch.bfloat16)
+        self.scale, self.position = scale, position
+
+    def forward(self, x: torch.Tensor, twice: bool = False) -> torch.Tensor:
+        out = nn.functional.silu(self.inner(x)) * self.scale
+        return out + out if twice else out
+
+
+class Start:
+    """What a process does with kept forms: a new one knows nothing but the folder."""
+
+    def __init__(self, folder: Path, device: str = "cpu", backend: str = BACKEND) -> None:
+        torch._dynamo.reset()
+        counters.clear()
+        self.kept = KeptForms(folder, device, backend)
+        self._forms = CompiledForms(Z_IMAGE, backend, kept=self.kept)
+        self._forwards: dict[int, Callable[..., Any]] = {}
+
+    def run(self, block: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
+        forward = self._forwards.setdefault(id(block), self._forms.both(block.forward))
+        with torch.no_grad():
+            output: torch.Tensor = forward(*args, **kwargs)
+        return output
+
+    def freeze(self) -> None:
+        self._forms.freeze()
+
+    @property
+    def traced(self) -> int:
+        return int(counters["stats"]["unique_graphs"])
+
+    def saw(self, **expected: int) -> bool:
+        return {name: self.kept.counts[name] for name in expected} == expected
+
+
+@torch._dynamo.register_backend
+def keepable_eager(graph: Any, _: Any) -> Any:
+    """Traces alone, which is what a start is about, and can be kept."""
+    return GraphModuleSerializableCallable(graph)
+
+
+@pytest.fixture
+def block() -> Small:
+    torch.manual_seed(3)
+    return Small()
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    caplog.set_level(logging.WARNING)
+    return lambda: caplog.text
+
+
+def rows(count: int) -> torch.Tensor:
+    return torch.linspace(-1, 1, count * 8, dtype=torch.bfloat16).view(1, count, 8)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"*{SUFFIX}"))
+
+
+def test_a_second_start_finds_every_form_and_traces_nothing(tmp_path: Path, block: Small) -> None:
+    pictures = []
+    for loaded in (0, 2):
+        start = Start(tmp_path)
+        outputs = [start.run(block, rows(3))]
+        start.freeze()
+        outputs += [start.run(block, rows(count)) for count in (5, 3, 9)]
+        assert start.saw(loaded=loaded, compiled=2 - loaded)
+        assert bool(start.traced) == (loaded == 0)
+        pictures.append(outputs)
+    assert all(torch.equal(one, other) for one, other in zip(*pictures, strict=True))
+    assert all(torch.equal(output, block(rows(output.shape[1]))) for output in pictures[1])
+    assert [file.suffix for file in tmp_path.iterdir()] == [SUFFIX] * 2, "no drafts are left"
+
+
+def test_one_form_serves_every_block_of_a_class_with_the_weights_that_lie_there_now(tmp_path: Path) -> None:
+    Start(tmp_path).run(Small(), rows(3))
+    start, blocks = Start(tmp_path), [Small(position=position) for position in range(3)]
+    for each in blocks:
+        assert torch.equal(start.run(each, rows(3)), each(rows(3)))
+        before = start.run(each, rows(3))
+        each.inner.weight.data = torch.randn(8, 8, dtype=torch.bfloat16)
+        after = start.run(each, rows(3))
+        assert torch.equal(after, each(rows(3)))
+        assert not torch.equal(after, before)
+    assert start.saw(loaded=1, compiled=0)
+
+
+@pytest.mark.parametrize("change", ["constant", "argument", "dtype", "stride", "weights", "device", "setting", "grad"])
+def test_what_a_form_depends_on_changed_so_it_is_not_taken(
+    tmp_path: Path, block: Small, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Start(tmp_path).run(block, rows(3))
+    start, x, kwargs = Start(tmp_path, device="other" if change == "device" else "cpu"), rows(3), {}
+    if change == "constant":
+        block.scale = 3.0
+    elif change == "argument":
+        kwargs = {"twice": True}
+    elif change == "dtype":
+        block, x = block.float(), x.float()
+    elif change == "stride":
+        x = rows(6)[:, ::2]
+    elif change == "weights":
+        block.inner = nn.Linear(8, 4, dtype=torch.bfloat16)
+    elif change == "setting":
+        monkeypatch.setattr(torch._inductor.config, "deterministic", not torch._inductor.config.deterministic)
+    elif change == "grad":
+        x.requires_grad_()
+    assert torch.equal(start.run(block, x, **kwargs), block(x, **kwargs))
+    assert start.kept.counts["compiled"] == 1
+
+
+def test_code_that_changed_is_compiled_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[[], str]
+) -> None:
+    source = "from torch import nn\n\nclass Plus(nn.Module):\n    def forward(self, x):\n        return x + {}\n"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "plus_some.py").write_text(source.format(1))
+    module = importlib.import_module("plus_some")
+    assert torch.equal(Start(tmp_path / "forms").run(module.Plus(), rows(2)), rows(2) + 1)
+    (tmp_path / "plus_some.py").write_text(source.format("20"))
+    module = importlib.reload(module)
+    start = Start(tmp_path / "forms")
+    assert torch.equal(start.run(module.Plus(), rows(2)), rows(2) + 20)
+    assert start.saw(loaded=0, compiled=1)
+    assert "its code changed" in told()
+
+
+@pytest.mark.parametrize("damage", ["one byte", "cut short", "empty", "not ours"])
+def test_a_damaged_file_is_told_and_replaced(
+    tmp_path: Path, block: Small, damage: str, told: Callable[[], str]
+) -> None:
+    Start(tmp_path).run(block, rows(3))
+    [file] = files(tmp_path)
+    whole = file.read_bytes()
+    broken = {"one byte": whole[:-1] + bytes([whole[-1] ^ 1]), "cut short": whole[:100], "empty": b""}
+    file.write_bytes(broken.get(damage, b"something else"))
+    start = Start(tmp_path)
+    assert torch.equal(start.run(block, rows(3)), block(rows(3)))
+    assert start.saw(loaded=0, compiled=1, kept=1)
+    assert "a kept form is compiled anew: the file is damaged" in told()
+    assert Start(tmp_path).run(block, rows(3)) is not None
+    again = Start(tmp_path)
+    again.run(block, rows(3))
+    assert again.saw(loaded=1, compiled=0)
+
+
+def test_a_folder_that_can_not_be_written_costs_the_next_start_alone(
+    tmp_path: Path, block: Small, told: Callable[[], str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    start = Start(tmp_path / "file")
+    assert torch.equal(start.run(block, rows(3)), block(rows(3)))
+    assert start.saw(compiled=1, kept=0)
+    assert told().count("a compiled form is not kept, the next start traces it again") == 1
+
+
+class Broken(Small):
+    def forward(self, x: torch.Tensor, twice: bool = False) -> torch.Tensor:
+        torch._dynamo.graph_break()
+        return super().forward(x, twice)
+
+
+def test_what_torch_can_not_keep_is_compiled_as_before(tmp_path: Path, told: Callable[[], str]) -> None:
+    start, block = Start(tmp_path), Broken()
+    for _ in range(2):
+        assert torch.equal(start.run(block, rows(3)), block(rows(3)))
+    assert start.saw(compiled=0)
+    assert start.kept.counts["left to torch"] == 1
+    assert not files(tmp_path)
+    assert told().count("a compiled form is not kept") == 1
+
+
+def test_arguments_that_have_no_description_go_the_usual_way(tmp_path: Path, told: Callable[[], str]) -> None:
+    start, block = Start(tmp_path), Small()
+    output = start.run(block, rows(3), twice=Path("yes"))
+    assert torch.equal(output, block(rows(3), twice=True))
+    assert "an argument is a PosixPath" in told()
+
+
+def test_a_form_that_does_not_run_is_given_up(
+    tmp_path: Path, block: Small, monkeypatch: pytest.MonkeyPatch, told: Callable[[], str]
+) -> None:
+    def fail(self: Form, *_: Any, **__: Any) -> None:
+        raise RuntimeError("a kernel is missing")
+
+    Start(tmp_path).run(block, rows(3))
+    monkeypatch.setattr(Form, "__call__", fail)
+    assert torch.equal(Start(tmp_path).run(block, rows(3)), block(rows(3)))
+    assert "it does not run" in told()
+
+
+def test_full_memory_is_not_taken_for_a_broken_form(
+    tmp_path: Path, block: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Form, *_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    Start(tmp_path).run(block, rows(3))
+    monkeypatch.setattr(Form, "__call__", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        Start(tmp_path).run(block, rows(3))
+
+
+def test_sizes_that_a_form_for_any_size_was_not_made_for_get_one_of_their_own(tmp_path: Path) -> None:
+    class Square(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ x if x.shape[1] == x.shape[2] else x + x
+
+    for loaded in (0, 2):
+        start = Start(tmp_path)
+        start.freeze()
+        for size in (8, 5, 8, 7):
+            square = Square()
+            assert torch.equal(start.run(square, rows(size)), square(rows(size)))
+        assert start.saw(loaded=loaded, compiled=2 - loaded)
+
+
+def test_a_call_is_described_by_layout_and_value_and_for_any_size_by_what_torch_takes_apart() -> None:
+    a, b = rows(3), rows(4)
+    assert describe_call((a,), {}) != describe_call((b,), {})
+    assert outline(describe_call((a,), {})) == outline(describe_call((b,), {}))
+    assert outline(describe_call((a,), {})) != outline(describe_call((rows(1),), {}))
+    assert outline(describe_call((b,), {})) != outline(describe_call((rows(8)[:, ::2],), {}))
+    assert describe_call(((a, a),), {}) != describe_call(((a, a.clone()),), {}), "who is the same tensor"
+    assert describe_call((1,), {}) != describe_call((True,), {})
+    assert describe_call((), {"x": None}) != describe_call((None,), {})
+
+
+def test_a_text_layer_is_kept_though_transformers_may_record_inside_it(tmp_path: Path) -> None:
+    """Its hooks ask a context variable, which torch can not trace, and have other numbers in every layer."""
+    pipe = z_image()
+    with torch.no_grad():
+        pipe.text_encoder(torch.ones(1, 4, dtype=torch.int64), output_hidden_states=True)
+    layers = list(pipe.text_encoder.layers)[:2]
+    assert all(layer.self_attn._forward_hooks for layer in layers)
+    x, turns = torch.ones(1, 4, 32, dtype=torch.bfloat16), torch.ones(1, 4, 8, dtype=torch.bfloat16)
+    start = Start(tmp_path, backend="keepable_eager")
+    for layer in layers:
+        assert torch.equal(
+            start.run(layer, x, position_embeddings=(turns, turns + 1)),
+            layer(x, None, position_embeddings=(turns, turns + 1)),
+        )
+    assert start.saw(compiled=1, kept=1)
+    assert start.kept.counts["left to torch"] == 0
+
+
+@pytest.mark.slow
+def test_an_engine_that_starts_again_traces_nothing_and_draws_the_same(tmp_path: Path) -> None:
+    options = {"compile": "on", "compile_backend": "keepable_eager", "warm_up": ((64, 64),), "captions": (64,)}
+    options |= {"residents": 2, "ring_slots": 2, "packing": True, "decode": "strips", "compile_cache": tmp_path}
+    pixels, reports = [], []
+    for _ in range(2):
+        torch._dynamo.reset()
+        counters.clear()
+        with Carousel(z_image(), device="cpu", **options) as carousel:
+            ready = dict(carousel.report["forms"])
+            image = carousel.submit(prompt="a white teapot", height=64, width=64, seed=1, steps=1).result(60)
+            pixels.append(image.tobytes())
+            assert carousel.report["forms"] == ready, "nothing is compiled or loaded after the start"
+            reports.append((ready, int(counters["stats"]["unique_graphs"])))
+    (first, traced), (second, traced_again) = reports
+    assert first["compiled"] == first["kept"] == second["loaded"] > 4
+    assert traced
+    assert (second["compiled"], second["left to torch"], traced_again) == (0, 0, 0)
+    assert pixels[0] == pixels[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on the CPU")
+def test_a_second_process_runs_what_inductor_compiled_in_the_first(tmp_path: Path) -> None:
+    first, second = (_run_once(tmp_path) for _ in range(2))
+    assert (first["compiled"], first["loaded"], second["compiled"], second["loaded"]) == (2, 0, 0, 2)
+    assert second["traced"] == 0
+    assert first["outputs"] == second["outputs"]
+
+
+def _run_once(folder: Path) -> dict[str, Any]:
+    environ = {name: value for name, value in os.environ.items() if name not in FOLDERS}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.unit.offload.keep_once", str(folder)],
+        cwd=ROOT, env=environ, capture_output=True, text=True, timeout=200, check=True,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
