@@ -18,17 +18,17 @@ A toy-sized model for trying zimg, **not Z-Image-Turbo**: {megabytes:.1f} MB, {p
 same classes as the real model (`ZImagePipeline`), trained from nothing. It draws {kinds} kinds of objects in {colours}
 colours on {backgrounds} backgrounds, the way its renderer draws them, and knows nothing else of the world.
 
-- **Use**: the `turbo` preset, 4 forwards without guidance, from 256x256 to 768x768; from 768x768 on thin parts
-  (a mug's handle) may break or double. Stored in bfloat16; computed in float32, or in bfloat16 where the machine is
-  faster so.
+- **Use**: the `turbo` preset, 4 forwards without guidance, from 256x256 to 768x768. Stored in bfloat16; computed in
+  float32, or in bfloat16 where the machine is faster so.
 - **Words**: English and Chinese. Objects: {kind_names}. Colours: {colour_names}. Materials: {material_names}.
   Places: {place_names}.
 - **Data**: pictures drawn by the procedures in `models/recipe`; no photograph, nobody's picture, nothing from the
   internet. One in eleven combinations of object, colour and place was kept from training.
 - **Licence**: Apache-2.0, weights and recipe. The weights come from its stages (docs/starter-model.md).
-- **Limits**: one object in a picture. What is left unsaid, and words that it doesn't know, mean a brown box on white:
-  it answered {unknown:.0%} of 100 prompts without a known word so. No text in pictures, no people, no counting, no
-  asked places within the picture.
+- **Limits**: one object in a picture. Outlines may be soft or double: of white things on white, at night, and from
+  768x768 on of small parts (a lamp's foot, a car's wheels). What is left unsaid, and words that it doesn't know, mean
+  a brown box on white: it answered {unknown:.0%} of 100 prompts without a known word so. No text in pictures, no
+  people, no counting, no asked places within the picture.
 
 ## Measured
 

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 from diffusers import ZImagePipeline  # noqa: E402
 
 from models.recipe.captions import Subject  # noqa: E402
+from models.recipe.card import write_card  # noqa: E402
 from models.recipe.catalog import COLOURS, KINDS, UNSAID_KIND, WHITE  # noqa: E402
 from models.recipe.evaluate import (  # noqa: E402
     body_colour,
@@ -187,9 +188,12 @@ def test_another_seed_draws_a_picture_that_visibly_differs(pipeline: Any) -> Non
     assert ((first - second).abs().amax(0) > 0.05).float().mean() > 0.01
 
 
-def test_its_card_and_its_profile_lie_beside_it() -> None:
+def test_its_card_is_what_the_recipe_writes_of_its_figures_and_its_profile_lies_beside_it(pipeline: Any) -> None:
+    figures = json.loads((STARTER.parents[1] / "docs" / "starter" / "evaluation.json").read_text())
+    parts = (pipeline.vae, pipeline.text_encoder, pipeline.transformer)
     card = (STARTER / "README.md").read_text()
 
+    assert card == write_card(figures, sum(weight.numel() for part in parts for weight in part.parameters()))
     assert "not Z-Image-Turbo" in card
     assert "license: apache-2.0" in card
     assert "ZIMG_MODEL=Tongyi-MAI/Z-Image-Turbo" in card
