@@ -161,14 +161,18 @@ def test_the_batched_pass_paints_what_the_exported_pipeline_paints(
 
 def test_a_vae_that_was_stopped_goes_on_from_its_checkpoint_and_is_done_once(tmp_path: Path) -> None:
     lessons = (Lesson(32, 2, 4, 0.5), Lesson(64, 2, 4, 1.0))
-    stopped = Run(tmp_path, CPU, stop_after=0.2)
-    train_vae(build_vae(TINY_SHAPE), stopped, 1000.0, lessons)
-    first = stopped.load(CHECKPOINT)
+    first = None
+    for patience in (0.2, 1.0, 5.0, 25.0):  # a busy machine may be stopped before its first step
+        stopped = Run(tmp_path, CPU, stop_after=patience)
+        train_vae(build_vae(TINY_SHAPE), stopped, 1000.0, lessons)
+        first = stopped.load(CHECKPOINT)
+        if first is not None:
+            break
     assert first is not None
     assert first["step"] > 0
 
     vae = build_vae(TINY_SHAPE)
-    train_vae(vae, Run(tmp_path, CPU), first["elapsed"] + 0.5, lessons)
+    train_vae(vae, Run(tmp_path, CPU), 2 * first["elapsed"] + 0.5, lessons)
 
     done = Run(tmp_path, CPU).load(CHECKPOINT)
     assert done is not None
@@ -178,7 +182,7 @@ def test_a_vae_that_was_stopped_goes_on_from_its_checkpoint_and_is_done_once(tmp
     assert torch.equal(again.encoder.conv_in.weight, vae.encoder.conv_in.weight)
     assert again.config.scaling_factor == vae.config.scaling_factor != 1.0
     ends = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [end["step"] > first["step"] for end in ends if "done" in end] == [False, True]
+    assert [end["step"] > first["step"] for end in ends if "done" in end][-2:] == [False, True]
 
 
 def test_the_card_says_what_was_measured_what_it_is_not_and_how_to_get_the_real_model() -> None:
