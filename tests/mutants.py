@@ -313,7 +313,7 @@ MUTANTS = [
     Mutant("reap-rel-state", "if job and job.state == 'RELEASED' then\n", "if job then\n", "reap"),
     Mutant("reap-retry-state", "if job and job.state == 'RETRY' then\n", "if job then\n", "reap"),
     Mutant("mirror-state", "if not job or job.state ~= 'FOLLOWING' then", "if not job then", "followers takeover"),
-    Mutant("reuse-longest", "if until_ms and tonumber(until_ms) > expires then return end", "", "followers takeover"),
+    Mutant("reuse-longest", "if kept[2] and tonumber(kept[2]) > expires then return end", "", "followers takeover"),
     Mutant("submit-removed-id", "if redis.call('EXISTS', PREFIX .. 'tombstone:' .. new.id) == 1 then return new.id, 'CANCELED' end", "", "submit"),
     Mutant("submit-repeat-ended", "state ~= 'CANCELED' and state ~= 'DEAD' and not is_stopping then", "not is_stopping then", "submit"),
     Mutant("submit-repeat-failed", "state ~= 'CANCELED' and state ~= 'DEAD' and not is_stopping then", "state ~= 'CANCELED' and not is_stopping then", "submit"),

@@ -8,6 +8,8 @@ MORE = [
     ("share-removed-picture", "if kept[1] and not kept[2] then redis.call('SADD', refs, owner)", "if kept[1] then redis.call('SADD', refs, owner)", "shared_objects"),
     ("share-owner", "if kept[1] and not kept[2] then redis.call('SADD', refs, owner) end", "", "followers shared_objects"),
     ("complete-owner", "mirror_success(job, picture, first)", "mirror_success(job, picture, job.id)", "shared_objects"),
+    ("share-drawn-anew", "if kept[1] and not TERMINAL[kept[1]] then return end", "", "shared_objects"),
+    ("share-ended-name", "if kept[1] and not TERMINAL[kept[1]] then return end", "if kept[1] then return end", "followers shared_objects"),
     ("hand-on-deleted", "hand_on_fingerprint(job)\n  redis.call('DEL'", "forget_fingerprint(job)\n  redis.call('DEL'", "shared_objects"),
     ("hand-on-expired", "'picture_removed', 1)\n    hand_on_fingerprint(job)", "'picture_removed', 1)\n    forget_fingerprint(job)", "shared_objects"),
     ("hand-on-named", "if not forget_fingerprint(job) or not job.picture then return end", "if not job.picture or not job.fingerprint then return end", "shared_objects"),

@@ -336,6 +336,11 @@ local function close_hold(list)
   redis.call('ZREM', PREFIX .. 'holds', list)
 end
 
+-- What a job's runs may have stored is deleted then, unless a record shows it (core/trash.py).
+local function trash_runs_of(job, due)
+  redis.call('ZADD', PREFIX .. 'trash', due, 'job:' .. job.id .. ':' .. job.created .. ':' .. job.tenant)
+end
+
 local function finish(job, state, kind)
   local now = server_ms()
   leave(job)
@@ -347,9 +352,7 @@ local function finish(job, state, kind)
   if job.batch then redis.call('HINCRBY', PREFIX .. 'batch:' .. job.batch, state, 1) end
   redis.call('ZADD', PREFIX .. 'records', now + tonumber(job.record_retention), job.id)
   -- Who was released may have stored a picture that nobody will ever see, also where a failover lost the claim.
-  if state ~= 'SUCCEEDED' and job.epoch ~= '0' then
-    redis.call('ZADD', PREFIX .. 'trash', now + ORPHAN_AFTER_MS, 'job:' .. job.id .. ':' .. job.created .. ':' .. job.tenant)
-  end
+  if state ~= 'SUCCEEDED' and job.epoch ~= '0' then trash_runs_of(job, now + ORPHAN_AFTER_MS) end
   job.state = state
   ends_left = ends_left - 1
 end
@@ -367,12 +370,19 @@ local function forget_fingerprint(job)
   return false
 end
 
+-- The key of a picture's object; nil where the picture can not be read.
+local function object_of(picture)
+  local is_read, object = pcall(function() return cjson.decode(picture).key end)
+  return is_read and type(object) == 'string' and object or nil
+end
+
 -- This record shows its picture no more; another one that does names it from now on, of many the longest of a few.
 local function hand_on_fingerprint(job)
   if not forget_fingerprint(job) or not job.picture then return end
   local heir, expires = nil, 0
-  for _, id in ipairs(redis.call('SRANDMEMBER', PREFIX .. 'ref:' .. cjson.decode(job.picture).key, HEIRS_LOOKED_AT)) do
-    local until_ms = tonumber(redis.call('HGET', job_key(id), 'expires') or '0')
+  local refs = PREFIX .. 'ref:' .. (object_of(job.picture) or '')
+  for _, id in ipairs(redis.call('SRANDMEMBER', refs, HEIRS_LOOKED_AT)) do
+    local until_ms = tonumber(redis.call('HGET', job_key(id), 'expires') or '0') or 0
     if until_ms > expires then heir, expires = id, until_ms end
   end
   if heir then redis.call('SET', PREFIX .. 'fp:' .. job.tenant .. ':' .. job.fingerprint, heir, 'PXAT', expires) end
@@ -384,8 +394,9 @@ local function share(job, expires)
   local name = PREFIX .. 'fp:' .. job.tenant .. ':' .. job.fingerprint
   local named = redis.call('GET', name)
   if named and named ~= job.id then
-    local until_ms = redis.call('HGET', job_key(named), 'expires')  -- nothing for one that is still to be drawn
-    if until_ms and tonumber(until_ms) > expires then return end
+    local kept = redis.call('HMGET', job_key(named), 'state', 'expires')
+    if kept[1] and not TERMINAL[kept[1]] then return end  -- it draws anew, and others follow it by that name
+    if kept[2] and tonumber(kept[2]) > expires then return end
   end
   redis.call('SET', name, job.id, 'PXAT', expires)
 end
@@ -507,11 +518,17 @@ local function cancel_as_leader(job)
   if was_leader and has_followers(job) then promote(job, job.promoted or '0') end
 end
 
--- Objects of pictures that no record shows any more; the scheduler deletes them when due.
+-- Objects of pictures that no record shows any more; the scheduler deletes them when due. Answer: whether the picture could
+-- be read; where it could not, what the job itself stored goes.
 local function drop_picture(job)
-  if not job.picture then return end
-  local object = cjson.decode(job.picture).key
+  if not job.picture then return true end
+  local object = object_of(job.picture)
+  if not object then
+    trash_runs_of(job, server_ms())
+    return false
+  end
   local refs = PREFIX .. 'ref:' .. object
   redis.call('SREM', refs, job.id)
   if redis.call('EXISTS', refs) == 0 then redis.call('ZADD', PREFIX .. 'trash', server_ms(), object) end
+  return true
 end

@@ -119,6 +119,20 @@ def test_who_does_not_name_the_picture_hands_nothing_on(kit):
     assert kit.redis.get(f"{PREFIX}fp:a:f") == anew
 
 
+def test_a_follower_that_ends_late_leaves_the_name_to_the_job_that_draws_anew(kit):
+    """Its leader's object could not be looked at, and another leader with followers of its own has begun."""
+    _, late = leader_of_many(kit)
+    kit.redis.delete(f"{PREFIX}fp:a:f")
+    anew, waits = kit.running(fingerprint="f"), kit.queued(fingerprint="f")
+
+    while kit.store.reap().total:
+        pass
+
+    assert {kit.state(one) for one in late} == {JobState.SUCCEEDED}
+    assert kit.redis.get(f"{PREFIX}fp:a:f") == anew.id
+    assert kit.store.audit_job(waits, repair=False) == ""
+
+
 def as_a_failover_that_lost_the_claim_leaves_it(kit, run):
     kit.redis.hdel(f"{PREFIX}job:{run.id}", "attempt", "token", "worker", "started", "ride")
     kit.redis.hset(f"{PREFIX}job:{run.id}", "state", "QUEUED")
