@@ -27,6 +27,7 @@ from core.job_record import lane_of, state_of
 from core.long_list import HOLD_SECONDS, ListStep, portions
 from core.look import LimitUse, Look, QueuePlace, TenantLimits, emission_of
 from core.patience import Patience
+from core.reap_report import ReapReport
 from core.redis_client import PREFIX, call, redis_errors
 from core.refusals import refusal_of
 from core.retry_policy import RetryPolicy
@@ -55,24 +56,6 @@ class Submitted:
     state: JobState
     replayed: bool
     leader: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReapReport:
-    """What one run of the reaper took back."""
-
-    stalled: bool = False  # it, or Redis, had stood still: every lease got one more period
-    leases: int = 0
-    poisoned: int = 0
-    unclaimed: int = 0
-    retries: int = 0
-    deadlines: int = 0
-    mirrored: int = 0
-    is_full: bool = False  # there may be more: run again at once
-
-    @property
-    def total(self) -> int:
-        return self.leases + self.unclaimed + self.retries + self.deadlines + self.mirrored
 
 
 def _burst_cost(jobs: Sequence[NewJob]) -> int:
@@ -284,7 +267,7 @@ class JobStore(JobReader):
     def reap(self) -> ReapReport:
         """Take back leases, unclaimed releases, due retries and deadlines; at most 100 jobs, followers among them."""
         settings = self.settings
-        stalled, *counts = self._scripts.run(
+        answer = self._scripts.run(
             "reap",
             REAPED_AT_ONCE,
             settings.max_crashes,
@@ -294,19 +277,9 @@ class JobStore(JobReader):
             RetryPolicy(max_attempts=settings.max_attempts).most_delay_ms,
             HOLD_SECONDS * 1000,
         )
-        leases, poisoned, unclaimed, retries, deadlines, mirrored, *rest = counts
-        for job_id in rest[1:]:
-            put_aside(self.redis, "job", str(job_id), "the reaper can not work with it")
-        return ReapReport(
-            stalled=bool(stalled),
-            leases=leases,
-            poisoned=poisoned,
-            unclaimed=unclaimed,
-            retries=retries,
-            deadlines=deadlines,
-            mirrored=mirrored,
-            is_full=rest[:1] == [1],
-        )
+        report, broken = ReapReport.read(answer)
+        self._put_aside(broken, "the reaper can not work with it")
+        return report
 
     def reap_holds(self) -> int:
         """Give back what lists keep whose callers went away; how many such lists, at most 100."""
@@ -321,8 +294,15 @@ class JobStore(JobReader):
         return self.remove_many([job_id]) == 1
 
     def remove_many(self, ids: Sequence[str]) -> int:
-        """As `remove`, of many: how many are gone."""
-        return sum(bool(answer) for answer in self._run_for_each("remove", ids, TOMBSTONE_SECONDS * 1000))
+        """As `remove`, of many: how many are gone. What can not be read of them is put aside."""
+        answers = list(zip(ids, self._run_for_each("remove", ids, TOMBSTONE_SECONDS * 1000), strict=True))
+        self._put_aside([job_id for job_id, answer in answers if answer == 2], "removed without its picture")
+        self._put_aside([job_id for job_id, answer in answers if answer == -1], "it can not be removed")
+        return sum(answer in (1, 2) for _, answer in answers)
+
+    def _put_aside(self, ids: Sequence[str], why: str) -> None:
+        for job_id in ids:
+            put_aside(self.redis, "job", str(job_id), why)
 
     def _run_for_each(self, script: str, ids: Sequence[str], *before: Any) -> list[Any]:
         """The script's answer for each id, asked in portions so that nobody else waits long for the server."""
@@ -365,8 +345,7 @@ class JobStore(JobReader):
 
     def pause(self, kind: str, name: str) -> None:
         """Release no more of a `lane` or `tenant`, or nothing more for a `worker`; what runs goes on."""
-        with redis_errors():
-            self.redis.sadd(f"{PREFIX}paused", f"{kind}:{name}")
+        self._scripts.run("stop", "paused", f"{kind}:{name}")
 
     def resume(self, kind: str, name: str) -> None:
         """End a pause. After RedisUnavailable a part may still stand aside: the same call lets it in."""
@@ -386,8 +365,9 @@ class JobStore(JobReader):
 
     def expire(self, limit: int) -> tuple[int, list[str]]:
         """Mark pictures past their retention (`picture_removed`); how many, and the ids of records due for `remove`."""
-        expired, *records = self._scripts.run("expire", limit)
-        return int(expired), [str(job_id) for job_id in records]
+        expired, broken, *ids = self._scripts.run("expire", limit)
+        self._put_aside(ids[:broken], "its picture, which is past its time, can not be read")
+        return int(expired), [str(job_id) for job_id in ids[broken:]]
 
     @property
     def _lease_ms(self) -> int:

@@ -17,6 +17,7 @@ class Trash:
 
     entry: str
     key: str
+    job_id: str = ""  # whose runs may have stored it, though its record shows no such picture
 
 
 class TrashBin:
@@ -37,8 +38,9 @@ class TrashBin:
             trash = [one for entry in entries if (one := self._trash_of(entry)) is not None]
             pipeline = self._redis.pipeline(transaction=False)
             for one in trash:
+                pipeline.srem(f"{PREFIX}ref:{one.key}", one.job_id)
                 pipeline.exists(f"{PREFIX}ref:{one.key}")
-            shown = pipeline.execute()
+            shown = pipeline.execute()[1::2]
         self.forget([one for one, is_shown in zip(trash, shown, strict=True) if is_shown])
         return [one for one, is_shown in zip(trash, shown, strict=True) if not is_shown]
 
@@ -57,15 +59,15 @@ class TrashBin:
 
     def _trash_of(self, entry: str) -> Trash | None:
         try:
-            return Trash(entry, self._key_of(entry))
+            return self._read(entry)
         except ValueError as error:  # it names no object: nothing to delete, and the others are not to wait for it
             put_aside(self._redis, "trash", entry, error)
             self._redis.zrem(f"{PREFIX}trash", entry)
             return None
 
-    def _key_of(self, entry: str) -> str:
+    def _read(self, entry: str) -> Trash:
         kind, _, rest = entry.partition(":")
         if kind != "job":
-            return entry
+            return Trash(entry, entry)
         job_id, created, tenant = rest.split(":", 2)
-        return self._object_key(tenant, job_id, int(created))
+        return Trash(entry, self._object_key(tenant, job_id, int(created)), job_id)

@@ -37,6 +37,17 @@ LIVES = [
     ("clock-burst-used", "'running', running, 'at', now)", "'running', running)", "clock"),
     ("clock-repeat", "if math.abs(now - tonumber(at)) > new.repeat_ms then", "if now - tonumber(at) > new.repeat_ms then", "clock"),
     ("clock-repeat-moment", "if math.abs(now - tonumber(at)) > new.repeat_ms then", "if tonumber(at) > now or now - tonumber(at) > new.repeat_ms then", "clock"),
+    # Records and pictures that can not be read
+    ("unreadable-object", "local is_read, object = pcall(function() return cjson.decode(picture).key end)", "local is_read, object = true, cjson.decode(picture).key", "unreadable"),
+    ("unreadable-object-text", "return is_read and type(object) == 'string' and object or nil", "return is_read and object or nil", "unreadable"),
+    ("unreadable-trash", "    trash_runs_of(job, server_ms())\n    return false", "    return false", "unreadable"),
+    ("unreadable-expire", "local is_done, is_read = pcall(expire, id)", "local is_done, is_read = true, expire(id)", "unreadable"),
+    ("unreadable-expire-told", "if not (is_done and is_read) then", "if not is_done then", "unreadable"),
+    ("unreadable-remove", "local is_done, how = pcall(remove, ARGV[index])", "local is_done, how = true, remove(ARGV[index])", "unreadable"),
+    ("unreadable-remove-told", "return is_read and 1 or 2", "return 1", "unreadable"),
+    ("unreadable-remove-once", "    redis.call('ZREM', PREFIX .. 'records', ARGV[index])  -- where", "    -- where", "unreadable"),
+    ("unreadable-remove-first", "local shown_in = PREFIX .. 'jobs:' .. job.tenant ", "local shown_in = PREFIX .. 'jobs:' .. (job.tenant or '') ", "unreadable"),
+    ("unreadable-heir", "'expires') or '0') or 0\n", "'expires') or '0')\n", "unreadable"),
     # Odd ends
     ("renew-late-followers", "if not has_followers(job) then\n      if job.cancel", "if true then\n      if job.cancel", "odd_ends"),
     ("give-back-hands-over", "if job.cancel then\n  cancel_as_leader(job)\n  return 1", "if job.cancel then\n  cancel_now(job)\n  return 1", "odd_ends"),

@@ -11,7 +11,7 @@ MORE = [
     ("share-drawn-anew", "if kept[1] and not TERMINAL[kept[1]] then return end", "", "shared_objects"),
     ("share-ended-name", "if kept[1] and not TERMINAL[kept[1]] then return end", "if kept[1] then return end", "followers shared_objects"),
     ("hand-on-deleted", "hand_on_fingerprint(job)\n  redis.call('DEL'", "forget_fingerprint(job)\n  redis.call('DEL'", "shared_objects"),
-    ("hand-on-expired", "'picture_removed', 1)\n    hand_on_fingerprint(job)", "'picture_removed', 1)\n    forget_fingerprint(job)", "shared_objects"),
+    ("hand-on-expired", "local is_read = drop_picture(job)\n  hand_on_fingerprint(job)", "local is_read = drop_picture(job)\n  forget_fingerprint(job)", "shared_objects"),
     ("hand-on-named", "if not forget_fingerprint(job) or not job.picture then return end", "if not job.picture or not job.fingerprint then return end", "shared_objects"),
     ("hand-on-longest", "if until_ms > expires then heir, expires = id, until_ms end", "heir, expires = id, until_ms", "shared_objects"),
     ("hand-on-expiry", "job.fingerprint, heir, 'PXAT', expires)", "job.fingerprint, heir)", "shared_objects"),

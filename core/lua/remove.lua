@@ -1,5 +1,6 @@
 -- Forget ended jobs: the record goes, its picture too unless another record shows it, a tombstone stays.
--- ARGV: tombstone_ms, ids. Answer: for each 1 removed (now or before), 0 not ended, nil unknown.
+-- ARGV: tombstone_ms, ids. Answer: for each 1 removed (now or before), 2 removed though its picture could not be read,
+-- 0 not ended, -1 such that it can not be removed, nil unknown.
 local tombstone_ms = ARGV[1]
 
 local function remove(id)
@@ -10,10 +11,11 @@ local function remove(id)
     return false
   end
   if not TERMINAL[job.state] then return 0 end
-  if not job.picture_removed then drop_picture(job) end
+  local shown_in = PREFIX .. 'jobs:' .. job.tenant  -- before any write: who has no tenant stays for a person to look at
+  local is_read = job.picture_removed or drop_picture(job)
   hand_on_fingerprint(job)
   redis.call('DEL', job_key(id), PREFIX .. 'ev:' .. id)
-  redis.call('ZREM', PREFIX .. 'jobs:' .. job.tenant, id)
+  redis.call('ZREM', shown_in, id)
   redis.call('ZREM', PREFIX .. 'dlq', id)
   redis.call('ZREM', PREFIX .. 'pictures', id)
   redis.call('ZREM', PREFIX .. 'records', id)
@@ -22,9 +24,16 @@ local function remove(id)
     if redis.call('EXISTS', PREFIX .. 'batch_jobs:' .. job.batch) == 0 then redis.call('DEL', PREFIX .. 'batch:' .. job.batch) end
   end
   redis.call('SET', PREFIX .. 'tombstone:' .. id, 1, 'PX', tombstone_ms)
-  return 1
+  return is_read and 1 or 2
 end
 
 local answer = {}
-for index = 2, #ARGV do answer[index - 1] = remove(ARGV[index]) end
+for index = 2, #ARGV do
+  local is_done, how = pcall(remove, ARGV[index])
+  if not is_done then
+    redis.call('ZREM', PREFIX .. 'records', ARGV[index])  -- where the server refuses writes this says so
+    how = -1
+  end
+  answer[index - 1] = how
+end
 return answer

@@ -4,7 +4,8 @@ import pytest
 
 from core.job import JobState, Lane, Priority
 from core.redis_client import PREFIX
-from tests.queue_kit import GENEROUS, make_job
+from core.trash import TrashBin
+from tests.queue_kit import GENEROUS, make_job, make_picture
 
 
 def spoil(kit, job_id, field, value):
@@ -111,3 +112,103 @@ def test_the_reaper_puts_a_broken_record_aside_and_takes_what_is_behind_it(kit, 
     assert kit.redis.zscore(PREFIX + kind, broken) is None
     assert kit.state(whole) is (JobState.DEAD if kind == "deadline" else JobState.QUEUED)
     assert kit.store.reap().total == 0
+
+
+CUT_OFF = '{"key":"a/2026'
+
+
+def drawn_with(kit, picture, **more):
+    """A finished job whose record can not be read any more."""
+    job_id = kit.succeeded(**more)
+    spoil(kit, job_id, "picture", picture)
+    return job_id
+
+
+def all_about(kit, job_id):
+    return [key for key in kit.redis.scan_iter(f"{PREFIX}*") if job_id in key]
+
+
+@pytest.mark.parametrize("picture", [CUT_OFF, "null", "[]", '{"key":null}', "{}"])
+def test_a_picture_that_can_not_be_read_expires_and_so_do_those_behind_it(kit, picture):
+    broken, whole = drawn_with(kit, picture, fingerprint="f"), kit.succeeded()
+    kit.let_run_out("pictures", broken)
+    kit.redis.zadd(f"{PREFIX}pictures", {whole: 2})
+
+    assert kit.store.expire(10) == (2, [])
+
+    assert kit.job(whole).picture_removed
+    assert kit.redis.hget(f"{PREFIX}job:{broken}", "picture_removed") == "1"
+    assert not kit.redis.exists(f"{PREFIX}fp:a:f")
+    assert kit.store.tallies().put_aside == {"job": 1}
+    assert kit.store.expire(10) == (0, [])
+
+
+def test_a_record_that_says_nothing_of_its_picture_expires_once(kit):
+    broken, whole = drawn_with(kit, CUT_OFF), kit.succeeded()
+    kit.redis.hdel(f"{PREFIX}job:{broken}", "tenant", "created")
+    kit.let_run_out("pictures", broken)
+    kit.redis.zadd(f"{PREFIX}pictures", {whole: 2})
+
+    assert kit.store.expire(10) == (2, [])
+
+    assert kit.job(whole).picture_removed
+    assert kit.store.tallies().put_aside == {"job": 1}
+    assert kit.store.expire(10) == (0, [])
+
+
+def test_a_picture_is_not_handed_on_to_a_record_whose_time_can_not_be_read(kit):
+    named, broken, whole = kit.succeeded(fingerprint="f", retention_seconds=90_000), *(
+        kit.queued(fingerprint="f", retention_seconds=80_000) for _ in range(2)
+    )  # fmt: skip
+    spoil(kit, broken, "expires", "never")
+
+    assert kit.store.remove(named)
+
+    assert kit.redis.get(f"{PREFIX}fp:a:f") == whole
+
+
+@pytest.mark.parametrize("picture", [CUT_OFF, "null", "[]", '{"key":null}', "{}"])
+def test_a_record_whose_picture_can_not_be_read_is_removed_like_any_other(kit, picture):
+    broken, whole = drawn_with(kit, picture, fingerprint="f", batch_id="b1"), kit.succeeded(batch_id="b1")
+
+    assert kit.store.remove_many([broken, whole]) == 2
+
+    assert all_about(kit, broken) == [f"{PREFIX}tombstone:{broken}"]
+    assert not kit.redis.exists(f"{PREFIX}fp:a:f", f"{PREFIX}batch:b1")
+    assert kit.store.tallies().put_aside == {"job": 1}
+
+
+@pytest.mark.parametrize("ends", ["expires", "is removed"])
+def test_what_the_run_of_an_unreadable_picture_stored_is_deleted_unless_it_is_shown(kit, ends):
+    broken = kit.succeeded(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+    created_ms = kit.job(broken).created_ms
+    spoil(kit, broken, "picture", CUT_OFF)
+    key = make_picture(broken).key
+    bin_ = TrashBin(kit.redis, lambda *of: {("a", broken, created_ms): key}[of])
+    if ends == "expires":
+        kit.let_run_out("pictures", broken)
+        kit.store.expire(10)
+    else:
+        kit.store.remove(broken)
+    assert bin_.due(10) == []
+
+    kit.store.remove(follower)
+
+    assert [one.key for one in bin_.due(10)] == [key]
+
+
+def test_a_record_that_can_not_even_be_removed_holds_up_no_other(kit):
+    """It has no tenant, so nobody's list is known to show it."""
+    broken, whole = kit.succeeded(), kit.succeeded()
+    kit.redis.hdel(f"{PREFIX}job:{broken}", "tenant", "created")
+    for job_id in (broken, whole):
+        kit.let_run_out("records", job_id)
+
+    _, due = kit.store.expire(10)
+    assert kit.store.remove_many(sorted(due, key=[broken, whole].index)) == 1
+
+    assert (kit.store.was_removed(whole), kit.store.was_removed(broken)) == (True, False)
+    assert kit.redis.hget(f"{PREFIX}job:{broken}", "state") == "SUCCEEDED", "it stays for a person to look at"
+    assert kit.store.tallies().put_aside == {"job": 1}
+    assert kit.store.expire(10) == (0, [])
