@@ -16,6 +16,7 @@ from core.errors import Unavailable, ZimgError
 from core.job_reader import STAGE_BOUNDS_MS, QueueDepth, StageTimes
 from core.metrics import REGISTRY, ModelReading, ServiceCollector, ServiceReading, StageReading
 from core.redis_client import redis_errors
+from core.redis_memory import redis_memory
 
 ops = routes("ops", OPERATIONS)
 
@@ -66,6 +67,7 @@ def service_registry(parts: Services) -> CollectorRegistry:
 def _reading(parts: Services) -> ServiceReading | None:
     try:
         depth, workers, tallies = parts.jobs.depth(), parts.jobs.live_workers(), parts.jobs.tallies()
+        memory = redis_memory(parts.redis)
     except ZimgError:
         return None
     return ServiceReading(
@@ -85,6 +87,8 @@ def _reading(parts: Services) -> ServiceReading | None:
         audited_ms=tallies.audit.get("at", 0),
         models=_models(parts, depth),
         worker_gauges={worker.name: worker.gauges for worker in workers},
+        redis_used_bytes=memory.used_bytes if memory else 0,
+        redis_most_bytes=memory.most_bytes if memory else 0,
     )
 
 

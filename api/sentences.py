@@ -398,6 +398,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
     "redis_unavailable": (
         ("Redis did not answer ({reason}); try again shortly.", "Redis 没有应答（{reason}），请稍后重试。"),
         ("Redis did not answer; try again shortly.", "Redis 没有应答，请稍后重试。"),
+        ("Redis is full and takes in nothing new; try again shortly.", "Redis 已满，不再接受新内容，请稍后重试。"),
         ("Redis takes no writes now; try again shortly.", "Redis 目前不接受写入，请稍后重试。"),
         (
             "The list took too long and is stored in part; send it again with the same key.",

@@ -78,6 +78,8 @@ class ServiceReading:
     audited_ms: int = 0  # server time of the last audit; 0 = none yet
     models: Mapping[str, ModelReading] = field(default_factory=dict)  # id of the model
     worker_gauges: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # worker -> gauge name -> value
+    redis_used_bytes: int = 0
+    redis_most_bytes: int = 0  # 0 = unknown
 
 
 #: What a worker may report in its heartbeat, and the help of the gauge that shows it.
@@ -111,9 +113,18 @@ class ServiceCollector(Collector):
         yield GaugeMetricFamily("zimg_redis_up", "1 while Redis answers.", value=1.0 if reading else 0.0)
         if reading is None:
             return
+        yield from _memory_metrics(reading)
         yield from _queue_metrics(reading)
         yield from _tally_metrics(reading)
         yield from _worker_metrics(reading)
+
+
+def _memory_metrics(reading: ServiceReading) -> Iterator[Metric]:
+    if reading.redis_most_bytes:
+        used = "Memory of Redis in use: at the most it takes in nothing new."
+        yield GaugeMetricFamily("zimg_redis_memory_used_bytes", used, value=reading.redis_used_bytes)
+        most = "Memory that Redis may use: its maxmemory, or all of its machine."
+        yield GaugeMetricFamily("zimg_redis_memory_max_bytes", most, value=reading.redis_most_bytes)
 
 
 def _queue_metrics(reading: ServiceReading) -> Iterator[Metric]:

@@ -30,9 +30,10 @@ from core.errors import ConfigurationError, RedisUnavailable
 
 #: One hash tag, so that all keys live in one slot and scripts may touch any of them.
 PREFIX = "{zimg}:"
-#: Answers of a server that is there but can not take a command now: full, a replica, starting, cut off, out of disk.
+#: Answers of a server that is there but can not take a command now: full, a replica (or just made one, which ends
+#: calls that wait), starting, cut off, out of disk.
 REFUSALS = (OutOfMemoryError, ReadOnlyError, BusyLoadingError, MasterDownError, ClusterDownError, TryAgainError)
-REFUSING_WORDS = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN")
+REFUSING_WORDS = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "UNBLOCKED")
 PIPELINE_ERROR = " of pipeline caused error: "
 
 SENTINEL_PORT = 26379
@@ -155,6 +156,8 @@ def redis_errors() -> Iterator[None]:
         _patience.is_spent = _patience.is_bounded and isinstance(error, RedisTimeoutError)
         raise RedisUnavailable(f"Redis did not answer ({type(error).__name__}); try again shortly.") from error
     except ResponseError as error:
+        if isinstance(error, OutOfMemoryError) or _said(error).startswith("OOM"):
+            raise RedisUnavailable("Redis is full and takes in nothing new; try again shortly.") from error
         if is_refusal(error):
             raise RedisUnavailable("Redis takes no writes now; try again shortly.") from error
         raise
@@ -172,8 +175,12 @@ def as_one_step(client: redis.Redis, attempt: Callable[[Any], Result], *names: s
 
 def is_refusal(error: ResponseError) -> bool:
     """Whether the server is only unable now, as opposed to our having asked for something wrong."""
-    said = str(error).rpartition(PIPELINE_ERROR)[2]  # redis-py puts the pipeline's command before the server's words
-    return isinstance(error, REFUSALS) or said.startswith(REFUSING_WORDS)
+    return isinstance(error, REFUSALS) or _said(error).startswith(REFUSING_WORDS)
+
+
+def _said(error: ResponseError) -> str:
+    """The server's words: redis-py puts a pipeline's command before them."""
+    return str(error).rpartition(PIPELINE_ERROR)[2]
 
 
 def call(function: Callable[[], Result], *, tries: int = 3, pause_seconds: float = 0.2) -> Result:

@@ -58,10 +58,11 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", re.sub(r"--.*", "", text)))
 
 
-#: What a script may do beyond the usual, told to the server in its first line. Only taking in new work is refused
-#: while the server is out of memory; everything that ends work and frees memory goes on.
+#: What a script may do beyond the usual, told to the server in its first line. While the server is out of memory no
+#: work is taken in or begun (the broker could not carry it, and an ended job needs more than one that waits);
+#: everything that ends work, frees memory or shuts somebody out goes on, and workers still say that they live.
 READING = frozenset({"crowd", "finished", "place", "usage"})
-TAKING_IN = frozenset({"submit", "heartbeat"})
+TAKING_IN = frozenset({"submit", "release"})
 
 
 def first_line(name: str) -> str:

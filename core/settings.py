@@ -47,6 +47,7 @@ class Settings:
     log_level: str = "INFO"  # ZIMG_LOG_LEVEL
     public_base_url: str = ""  # ZIMG_PUBLIC_BASE_URL: "" = taken from the request
     redis_url: str = "redis://127.0.0.1:6379/0"  # REDIS_URL
+    redis_memory_gib: float = 2.0  # ZIMG_REDIS_MEMORY_GIB: of the embedded Redis; a full one takes in nothing new
     s3_endpoint_url: str = ""  # S3_ENDPOINT_URL: "" = AWS
     s3_bucket: str = "zimg"  # S3_BUCKET
 
@@ -112,6 +113,8 @@ class Settings:
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"ZIMG_{name.upper()}={getattr(self, name)}: must be 1 or more")
         self._check_proxies()
+        if self.redis_memory_gib <= 0:
+            raise ConfigurationError("ZIMG_REDIS_MEMORY_GIB must be more than 0")
         if self.backlog_gib < 0 or self.backlog_free_disk_gib < 0:
             raise ConfigurationError("ZIMG_BACKLOG_GIB and ZIMG_BACKLOG_FREE_DISK_GIB must be 0 or more")
         if self.audit_seconds < 0:

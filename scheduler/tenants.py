@@ -8,12 +8,13 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
 
-from core.errors import InvalidRequest
+from core.errors import InvalidRequest, RedisUnavailable
 from core.job import Lane
 from core.job_store import TenantLimits
 from core.presets import find_preset
@@ -137,11 +138,7 @@ class Tenants:
         return self.get(name)
 
     def _set_ban(self, name: str, reason: str) -> None:
-        with redis_errors():
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.hset(f"{PREFIX}tenant:{name}", "ban_reason", reason)
-            pipeline.sadd(f"{PREFIX}tenants", name)
-            pipeline.execute()
+        self._scripts.run("ban", name, reason)
 
     def names(self) -> set[str]:
         """Tenants that something was set for, or that have a key."""
@@ -217,6 +214,11 @@ class Tenants:
         key, now_ms = api_key_of(stored), milliseconds(now)
         if not key.is_open(now_ms):
             return None
+    def _note_use(self, key_hash: str, now_ms: int) -> None:
+        """A server that is full, or a replica, takes no notes: that shuts nobody out, and the next call tries again."""
+        with suppress(RedisUnavailable), redis_errors():
+            self._redis.hset(f"{PREFIX}key:{key_hash}", "last_used_ms", str(now_ms))
+
         if likely != key.tenant:
             of_tenant = self._read(f"tenant:{key.tenant}")
             self._remember_owner(key_hash, key.tenant)
@@ -224,8 +226,7 @@ class Tenants:
         if tenant.ban_reason:
             raise banned(tenant.ban_reason)
         if now_ms - key.last_used_ms >= LAST_USED_STEP_MS:
-            with redis_errors():
-                self._redis.hset(f"{PREFIX}key:{key_hash}", "last_used_ms", str(now_ms))
+            self._note_use(key_hash, now_ms)
         return replace(tenant, limits=replace(tenant.limits, key=key.limits)) if key.limits else tenant
 
     def _remember_owner(self, key_hash: str, tenant: str) -> None:
@@ -247,11 +248,9 @@ class Tenants:
     def revoke_key(self, key_id: str) -> bool:
         """Close a key for ever, by its id or the start of it (at least 8 characters). False if there is no such key."""
         found = self._find_id(key_id)
-        if found is None:
-            return False
-        with redis_errors():
-            self._redis.hset(f"{PREFIX}key:{found}", "revoked_ms", str(self.now_ms()))
-        return True
+        if found is not None:
+            self._scripts.run("revoke", found)
+        return found is not None
 
     def rotate_key(
         self, key_id: str, *, overlap_seconds: int = 0, by_operator: bool = False

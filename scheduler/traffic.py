@@ -10,6 +10,7 @@ from core.job import Lane
 from core.job_store import JobStore
 from core.redis_client import PREFIX, redis_errors
 from core.refusals import refusal_while_draining
+from core.scripts import Scripts
 from scheduler.tenants import check_tenant_name
 
 DRAINING = f"{PREFIX}draining"
@@ -53,10 +54,10 @@ class Traffic:
         """Make it so; again with the same flow it changes nothing. Raises InvalidRequest for an impossible name."""
         self._check(kind, name)
         is_stopped = flow is Flow.PAUSED or (flow is Flow.DRAINING and kind is Kind.WORKER)
-        with redis_errors():
-            if flow is Flow.DRAINING:
-                self._store.redis.sadd(DRAINING, f"{kind}:{name}")
-            else:
+        if flow is Flow.DRAINING:
+            Scripts(self._store.redis).run("stop", "draining", f"{kind}:{name}")
+        else:
+            with redis_errors():
                 self._store.redis.srem(DRAINING, f"{kind}:{name}")
         if is_stopped:
             self._store.pause(kind, name)

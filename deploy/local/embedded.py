@@ -22,9 +22,8 @@ from deploy.local.ports import choose_ports
 #: Each is a flag of `weed mini`; the gRPC side of each listens 10,000 above it.
 SEAWEEDFS_PORTS = ("master", "volume", "filer", "s3", "admin")
 GRPC_OFFSET = 10_000
-VALKEY_MEMORY = "2gb"
 REGION = "us-east-1"
-#: A job is a small hash and a short stream: packed so, one that waits takes 0.8 to 1.9 kB instead of 1.4 to 6 kB.
+#: A job is a small hash and a short stream: packed so, one that waits takes 1.3 to 1.8 kB instead of 2 to 6 kB.
 VALKEY_PACKING = {"hash-max-listpack-value": "1024", "stream-node-max-bytes": "512"}
 
 _VALKEY_CONFIG = """\
@@ -58,11 +57,11 @@ def valkey_binary() -> Path:
     )
 
 
-def valkey_command(data_dir: Path, port: int, *, password: str = "", memory: str = VALKEY_MEMORY) -> list[str]:
+def valkey_command(data_dir: Path, port: int, *, password: str = "", memory_gib: float = 2.0) -> list[str]:
     """Valkey on 127.0.0.1:`port` with its append-only file in `data_dir`/valkey; writes its configuration there."""
     folder = (data_dir / "valkey").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    lines = _VALKEY_CONFIG.format(port=port, folder=json.dumps(str(folder)), memory=memory)
+    lines = _VALKEY_CONFIG.format(port=port, folder=json.dumps(str(folder)), memory=round(memory_gib * 1024**3))
     lines += "".join(f"{name} {value}\n" for name, value in VALKEY_PACKING.items())
     if password:
         lines += f"requirepass {password}\n"

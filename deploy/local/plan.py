@@ -136,7 +136,9 @@ def _storage(settings: Settings, ports: Mapping[str, int], shared: Mapping[str, 
 def _redis(settings: Settings, ports: Mapping[str, int], keys: Mapping[str, str]) -> Program:
     return Program(
         name="redis",
-        command=embedded.valkey_command(settings.data_dir, ports["redis"], password=keys["redis_password"]),
+        command=embedded.valkey_command(
+            settings.data_dir, ports["redis"], password=keys["redis_password"], memory_gib=settings.redis_memory_gib
+        ),
         group="redis",
         stop_first=10,  # last, so that every other part can still write its last words
         stop_seconds=REDIS_STOP_SECONDS,

@@ -89,6 +89,13 @@ def test_redis_loses_nothing_at_a_power_cut(services):
     assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
 
 
+def test_redis_refuses_new_work_before_its_machine_is_out_of_memory(services):
+    command = services["redis"]["command"]
+
+    assert command[command.index("--maxmemory") + 1] == "2gb"
+    assert "ZIMG_REDIS_MEMORY_GIB" in FILE.read_text().partition("\nname:")[0]
+
+
 def test_redis_packs_its_jobs_as_the_embedded_one_does(services):
     command = services["redis"]["command"]
 

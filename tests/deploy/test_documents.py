@@ -4,6 +4,17 @@ import re
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from core.metrics import (
+    REGISTRY,
+    STAGES,
+    WORKER_GAUGES,
+    ModelReading,
+    ServiceCollector,
+    ServiceReading,
+    StageReading,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = sorted(
@@ -21,6 +32,32 @@ def test_every_relative_link_and_picture_exists(path):
     ]
 
     assert missing == []
+
+
+def exported():
+    """Names as `/metrics` shows them, of all that a service may show."""
+    stage = StageReading(buckets=[("+Inf", 1)], seconds=1)
+    gauges = {"w": dict.fromkeys(WORKER_GAUGES, 1.0)}
+    whole = ServiceReading(
+        waiting={"batch": 1}, outcomes={"dead": 1}, stages=dict.fromkeys(STAGES, stage), audited_ms=1,
+        models={"m": ModelReading()}, worker_gauges=gauges, redis_used_bytes=1, redis_most_bytes=1,
+    )  # fmt: skip
+    registry = CollectorRegistry()
+    registry.register(ServiceCollector(lambda: whole))
+    text = (generate_latest(registry) + generate_latest(REGISTRY)).decode()
+    return set(re.findall(r"^# TYPE (\w+)", text, flags=re.M))
+
+
+def test_every_metric_that_the_operator_is_told_to_watch_is_exported():
+    told = set(re.findall(r"`[^`]*?\b(zimg_\w+)", (ROOT / "docs/operations.md").read_text()))
+
+    assert told - exported() == set()
+
+
+def test_the_operator_is_told_to_watch_the_memory_of_redis_long_before_it_is_full():
+    text = (ROOT / "docs/operations.md").read_text()
+
+    assert "| `zimg_redis_memory_used_bytes / zimg_redis_memory_max_bytes > 0.7` |" in text
 
 
 def test_every_make_target_that_the_readme_names_exists():

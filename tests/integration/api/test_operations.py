@@ -62,6 +62,8 @@ def test_metrics_show_the_whole_service(http, worker):
 
     assert 'zimg_jobs_waiting{lane="interactive"} 2.0' in text
     assert "zimg_workers 1.0" in text
+    assert re.search(r"^zimg_redis_memory_used_bytes [1-9]", text, flags=re.M)
+    assert re.search(r"^zimg_redis_memory_max_bytes [1-9]", text, flags=re.M)
     assert 'zimg_http_requests_total{code="202",method="POST",route="/v1/jobs"}' in text
 
 

@@ -77,3 +77,11 @@ def test_a_dead_redis_shows_as_down_instead_of_as_an_empty_queue():
 
 def test_every_process_says_its_version():
     assert "zimg_build_info" in generate_latest(REGISTRY).decode()
+
+
+def test_the_memory_of_redis_is_shown_where_it_is_known():
+    text = scrape(ServiceReading(redis_used_bytes=7, redis_most_bytes=10))
+
+    assert "zimg_redis_memory_used_bytes 7.0" in text
+    assert "zimg_redis_memory_max_bytes 10.0" in text
+    assert "zimg_redis_memory" not in scrape(ServiceReading())

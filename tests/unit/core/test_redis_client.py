@@ -1,13 +1,14 @@
 """The door to Redis: our own errors, no silent replays."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis.exceptions import ResponseError
 
 from core.errors import RedisUnavailable
 from core.job_store import JobStore
-from core.redis_client import call, connect, is_refusal, redis_errors
+from core.redis_client import PREFIX, call, connect, is_refusal, redis_errors
 from core.settings import Settings
 from tests.queue_kit import GENEROUS, Kit, make_job
 
@@ -84,6 +85,21 @@ def test_a_replica_is_unavailable_and_not_a_bug(valkey):
             kit.queued()
     finally:
         valkey.replicaof("NO", "ONE")
+
+
+def test_who_waits_while_its_server_becomes_a_replica_finds_it_unavailable(valkey):
+    store = Kit(valkey).store
+    valkey.delete(f"{PREFIX}wake")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(store.wait_for_wake, 20)
+        while not valkey.info("clients")["blocked_clients"]:
+            pass
+        valkey.replicaof("127.0.0.1", "1")
+        try:
+            with pytest.raises(RedisUnavailable):
+                waiting.result(10)
+        finally:
+            valkey.replicaof("NO", "ONE")
 
 
 def test_a_mistake_of_ours_stays_a_mistake(valkey):

@@ -3,6 +3,7 @@
 import configparser
 import json
 import stat
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,13 @@ def test_without_outside_parts_the_service_brings_its_own_redis_and_storage(sett
     assert api.environment["REDIS_URL"] == "redis://:redis-word@127.0.0.1:20001/0"
     assert api.environment["S3_ENDPOINT_URL"] == "http://127.0.0.1:20005"
     assert api.environment["AWS_SECRET_ACCESS_KEY"] == "secret-word"
+
+
+@pytest.mark.parametrize(("gib", "most"), [(2.0, 2 * 1024**3), (0.5, 512 * 1024**2)])
+def test_the_embedded_redis_uses_as_much_memory_as_it_is_given(settings, gib, most):
+    make_programs(replace(settings, redis_memory_gib=gib), {}, PORTS, KEYS)
+
+    assert f"maxmemory {most}\n" in (settings.data_dir / "valkey" / "valkey.conf").read_text()
 
 
 def test_an_outside_redis_and_storage_replace_the_embedded_ones(settings):

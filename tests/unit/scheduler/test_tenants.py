@@ -207,6 +207,12 @@ def test_a_change_that_can_not_work_changes_nothing(tenants):
     assert tenants.get("shop").limits.queued_jobs != 3
 
 
+def test_a_banned_tenant_is_known_from_then_on(tenants):
+    tenants.ban("shop", "spam")
+
+    assert "shop" in tenants.names()
+
+
 def test_a_ban_keeps_limits_and_ends(tenants):
     key, _ = tenants.create_key("shop")
     tenants.change("shop", {"queued_jobs": 3})
