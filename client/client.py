@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from .answers import GONE_AWAY, Made, ZimgProblem, each, made_of, page_of, problem_of, with_members
 from .webhook_calls import WebhookCalls
+
+__all__ = ["Job", "Picture", "Zimg", "ZimgProblem"]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 Priority = Literal["low", "normal", "high"]
@@ -28,25 +31,9 @@ LONG_POLL_SECONDS = 20
 TRIES = 4
 SHORT_LIMIT_SECONDS = 5
 LONGEST_PAUSE_SECONDS = 30.0
-GONE_AWAY = (502, 503, 504)
+_BATCH = with_members("id", "name", "status", "request_counts")
 #: What comes up before a byte is on its way, and would each time: a header or an address that HTTP does not have.
 NOT_SENDABLE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError)
-
-
-class ZimgProblem(Exception):
-    """Raised for every answer that is not a success; `code` is stable, `field` names what was wrong.
-
-    `status` is 0 when the service did not answer at all; then there is a `code` only where it was not even asked, since
-    the key, the address or the call is none that HTTP can carry.
-    """
-
-    def __init__(self, status: int, body: Mapping[str, Any], message: str = "") -> None:
-        super().__init__(message or str(body.get("detail") or body.get("title") or f"HTTP {status}"))
-        self.status = status
-        self.code = str(body.get("code", ""))
-        self.field = body.get("field")
-        self.request_id = str(body.get("request_id", ""))
-        self.errors: list[Mapping[str, Any]] = list(body.get("errors", ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +106,18 @@ class Zimg(WebhookCalls):
     """The service at one address, as one tenant. Every method raises ZimgProblem."""
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, key: str = "", timeout_seconds: float = 60.0, language: str = ""
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        key: str = "",
+        timeout_seconds: float = 60.0,
+        language: str = "",
+        tell: Callable[[str], None] | None = None,
     ) -> None:
-        """`language`, such as `zh-CN`, is what the service's messages are asked for in."""
+        """`language`, such as `zh-CN`, is what the service's messages are asked for in.
+
+        `tell` is told in a sentence, once in each call, that no answer came in time and that it is asked for again.
+        """
         key = checked_key(key)
         wanted = {"Authorization": f"Bearer {key}" if key else "", "Accept-Language": language}
         headers = {name: value for name, value in wanted.items() if value}
@@ -130,6 +126,7 @@ class Zimg(WebhookCalls):
             self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout_seconds)
         except NOT_SENDABLE as error:
             raise _not_sendable(error) from error
+        self._tell = tell or _tell_nobody
 
     def __enter__(self) -> Self:
         return self
@@ -166,17 +163,17 @@ class Zimg(WebhookCalls):
         """
         wish = {"prompt": prompt, "size": size, "seed": seed, "n": n if n > 1 else None, "metadata": metadata}
         wish |= {"priority": priority, "webhook_url": webhook_url, "model": model, "expires_in": expires_in}
-        body = self._call(
+        return self._ask(
+            lambda body: [Job.of(one) for one in (body["data"] if body["object"] == "list" else [body])],
             "POST",
             "/v1/jobs",
             json={name: value for name, value in wish.items() if value is not None},
             headers={"Idempotency-Key": idempotency_key or secrets.token_hex(16)},
-        ).json()
-        return [Job.of(one) for one in (body["data"] if body["object"] == "list" else [body])]
+        )
 
     def job(self, job_id: str) -> Job:
         """The job as it stands."""
-        return Job.of(self._call("GET", f"/v1/jobs/{job_id}").json())
+        return self._ask(Job.of, "GET", f"/v1/jobs/{job_id}")
 
     def jobs(self, *, status: str = "", batch: str = "", limit: int = 20) -> list[Job]:
         """The newest jobs, at most `limit`."""
@@ -184,10 +181,9 @@ class Zimg(WebhookCalls):
         cursor = ""
         while len(found) < limit:
             query = {"status": status, "batch": batch, "cursor": cursor, "limit": str(min(100, limit - len(found)))}
-            answer = self._call("GET", "/v1/jobs", params={name: value for name, value in query.items() if value})
-            page = answer.json()
-            found += [Job.of(one) for one in page["data"]]
-            cursor = page["next_cursor"] or ""
+            named = {name: value for name, value in query.items() if value}
+            page, cursor = self._ask(page_of(Job.of), "GET", "/v1/jobs", params=named)
+            found += page
             if not cursor:
                 break
         return found
@@ -202,7 +198,7 @@ class Zimg(WebhookCalls):
             if answer.status_code == httpx.codes.NOT_MODIFIED:
                 continue
             tag = answer.headers.get("ETag", "")
-            job = Job.of(answer.json())
+            job = made_of(answer, Job.of)
             yield job
             if job.has_ended:
                 return
@@ -214,16 +210,16 @@ class Zimg(WebhookCalls):
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop; safe to repeat."""
-        return Job.of(self._call("POST", f"/v1/jobs/{job_id}/cancel").json())
+        return self._ask(Job.of, "POST", f"/v1/jobs/{job_id}/cancel")
 
     def cancel_all(self, job_ids: Sequence[str]) -> list[Job]:
         """Ask several jobs to stop, all or, where one of them is not yours, none."""
-        body = self._call("POST", "/v1/jobs/cancel", json={"ids": list(job_ids)}).json()
-        return [Job.of(one) for one in body["data"]]
+        make, body = each(Job.of), {"ids": list(job_ids)}
+        return self._ask(make, "POST", "/v1/jobs/cancel", json=body)
 
     def delete(self, job_id: str) -> None:
         """Delete an ended job with its picture and prompt."""
-        self._call("DELETE", f"/v1/jobs/{job_id}")
+        self._delete(f"/v1/jobs/{job_id}")
 
     def download(self, job: Job) -> bytes:
         """The PNG of a job that succeeded."""
@@ -233,7 +229,7 @@ class Zimg(WebhookCalls):
 
     def models(self) -> list[str]:
         """The ids of the service's models, the default one first."""
-        return [str(one["id"]) for one in self._call("GET", "/v1/models").json()["data"]]
+        return self._ask(each(lambda one: str(one["id"])), "GET", "/v1/models")
 
     # Product lists
 
@@ -243,18 +239,18 @@ class Zimg(WebhookCalls):
         """Hand in a product list; `templates` maps `white` and `scene` to prompts with {column} in them."""
         named = {"size": size, "model": model}
         form = {**(templates or {}), **{name: value for name, value in named.items() if value}}
-        answer = self._call(
+        return self._ask(
+            _BATCH,
             "POST",
             "/v1/batches",
             data=form,
             files={"file": (file.name, file.read_bytes(), "text/csv")},
             headers={"Idempotency-Key": secrets.token_hex(16)},
         )
-        return dict(answer.json())
 
     def batch(self, batch_id: str) -> dict[str, Any]:
         """The batch as it stands."""
-        return dict(self._call("GET", f"/v1/batches/{batch_id}").json())
+        return self._ask(_BATCH, "GET", f"/v1/batches/{batch_id}")
 
     def manifest(self, batch_id: str) -> bytes:
         """The list with links, as CSV."""
@@ -264,11 +260,12 @@ class Zimg(WebhookCalls):
 
     def usage(self) -> dict[str, Any]:
         """What was used today, and the limits."""
-        return dict(self._call("GET", "/v1/usage").json())
+        make = with_members("tenant", "daily_used", "daily_limit", "daily_reserved")
+        return self._ask(make, "GET", "/v1/usage")
 
     def account(self) -> dict[str, Any]:
         """What was used on each of the last 30 days, the limits, and one's own keys."""
-        return dict(self._call("GET", "/v1/account").json())
+        return self._ask(with_members("days"), "GET", "/v1/account")
 
     def create_key(
         self,
@@ -283,15 +280,15 @@ class Zimg(WebhookCalls):
         limits = {"daily_units": daily_units, "burst": burst}
         body = {"tenant": tenant, "label": label, "admin": admin}
         body |= {name: value for name, value in limits.items() if value is not None}
-        return dict(self._call("POST", "/v1/keys", json=body).json())
+        return self._ask(with_members("key"), "POST", "/v1/keys", json=body)
 
     def keys(self) -> list[dict[str, Any]]:
         """All keys (admin), without the keys themselves."""
-        return list(self._call("GET", "/v1/keys").json()["data"])
+        return self._ask(each(with_members("id", "tenant", "label", "hint", "revoked_at")), "GET", "/v1/keys")
 
     def revoke_key(self, key_id: str) -> None:
         """Close a key for ever (admin)."""
-        self._call("DELETE", f"/v1/keys/{key_id}")
+        self._delete(f"/v1/keys/{key_id}")
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The answer. What may be sent again safely is sent again while the service is away or a limit soon passes."""
@@ -303,6 +300,8 @@ class Zimg(WebhookCalls):
             except NOT_SENDABLE as error:
                 raise _not_sendable(error) from error
             except httpx.TransportError as error:
+                if attempt == 1 and not is_last and isinstance(error, httpx.TimeoutException):
+                    self._tell(self._silence())
                 if is_last:
                     message = f"{self._http.base_url} does not answer ({type(error).__name__}). Is zimg running there?"
                     raise ZimgProblem(0, {}, message) from error
@@ -311,10 +310,22 @@ class Zimg(WebhookCalls):
             if not is_last and _is_worth_a_wait(answer):
                 time.sleep(_pause(answer, attempt))
                 continue
-            if answer.is_error:
-                raise ZimgProblem(answer.status_code, _problem(answer))
+            if answer.is_error or answer.has_redirect_location:
+                raise problem_of(answer)
             return answer
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _ask(self, make: Callable[[Any], Made], method: str, path: str, **options: Any) -> Made:
+        return made_of(self._call(method, path, **options), make)
+
+    def _silence(self) -> str:
+        """That no answer came in time."""
+        address, waited = str(self._http.base_url).rstrip("/"), self._http.timeout.read
+        return f"{address} has not answered for {waited:g} s. Asking again, {TRIES - 1} times at most; Ctrl-C ends it."
+
+
+def _tell_nobody(sentence: str) -> None:
+    pass
 
 
 def checked_key(key: str) -> str:
@@ -355,11 +366,3 @@ def _is_worth_a_wait(answer: httpx.Response) -> bool:
 def _pause(answer: httpx.Response, attempt: int) -> float:
     told = answer.headers.get("Retry-After", "")
     return min(LONGEST_PAUSE_SECONDS, float(told) if told.isdigit() else 0.3 * 2**attempt)
-
-
-def _problem(answer: httpx.Response) -> Mapping[str, Any]:
-    try:
-        body = answer.json()
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}

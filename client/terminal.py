@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import wraps
 from typing import Annotated, ParamSpec, TypeVar
 
@@ -17,10 +19,11 @@ from rich.table import Table
 from .client import Zimg, ZimgProblem, checked_address
 
 FAILED, WRONG_USAGE, REFUSED, UNAVAILABLE, STOPPED = 1, 2, 3, 4, 130
+NOBODY_READS = 141  # as of every program whose reader has gone: 128 and the signal's number
 UNAUTHENTICATED = 401
 EXIT_CODES = (
     "Exit codes: 0 done, 1 a job did not succeed or a check failed, 2 wrong usage, 3 the service refused, "
-    "4 the service is not available, 130 stopped by Ctrl-C."
+    "4 the service is not available, 130 stopped by Ctrl-C, 141 its reader (such as head) has ended."
 )
 
 #: Where a command takes its key from.
@@ -62,7 +65,7 @@ Result = TypeVar("Result")
 
 def service(url: str, key: str) -> Zimg:
     """The service, whose messages come in the language of this terminal."""
-    return Zimg(url, key=key, language=language_of(os.environ))
+    return Zimg(url, key=key, language=language_of(os.environ), tell=tell)
 
 
 def language_of(environ: Mapping[str, str]) -> str:
@@ -91,7 +94,8 @@ def told(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]
             _tell(problem, key_from=KEY_OF_ADMIN if "admin_key" in kwargs else KEY_OF_TENANT)
             raise typer.Exit(_exit_code(problem)) from None
         except BrokenPipeError:  # whoever read our lines has enough of them
-            raise
+            _write_nowhere()
+            raise typer.Exit(NOBODY_READS) from None
         except OSError as error:
             what = f"{error.filename}: " if error.filename else ""
             tell(f"{what}{error.strerror or error}")
@@ -103,10 +107,18 @@ def told(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]
     return telling
 
 
+def _write_nowhere() -> None:
+    """What still stands in the output's buffer would be a traceback when Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError, ValueError):
+        os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def _exit_code(problem: ZimgProblem) -> int:
     if problem.status == 0 and problem.code:  # the service was not asked
         return WRONG_USAGE
-    return REFUSED if 400 <= problem.status < 500 else UNAVAILABLE
+    return REFUSED if problem.code and 400 <= problem.status < 500 else UNAVAILABLE
 
 
 def tell(sentence: str) -> None:

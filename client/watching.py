@@ -36,7 +36,8 @@ class _Line:
 
 def _bars() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
-    return Progress(*columns, console=err, transient=True)
+    # Without a terminal nothing is drawn, and the line end after it would stand alone.
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
 def watch(zimg: Zimg, made: Sequence[Job]) -> list[Job]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..client import DEFAULT_URL
-from ..terminal import Url
+from ..terminal import Url, told
 from .card import check_cards
 from .findings import Finding, Surroundings, failed
 from .machine import check_machine
@@ -35,6 +35,7 @@ def run_checks(around: Surroundings) -> list[Finding]:
     return found
 
 
+@told
 def doctor(
     context: typer.Context,
     *,
