@@ -20,7 +20,8 @@ from core.logs import get_logger
 from core.redis_client import PREFIX, redis_errors
 
 CHANNEL = f"{PREFIX}events"
-POLL_SECONDS = 1.0  # how soon a closing hub notices; a message wakes it at once
+POLL_SECONDS = 0.2  # how soon a closing hub notices; a message wakes it at once
+CLOSE_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
 _ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 _NUMBER_MOST = 2**64 - 1  # of either half, in Redis
@@ -139,7 +140,7 @@ class EventHub:
         self._closed.set()
         self._ring_all()
         if self._thread is not None:
-            self._thread.join(timeout=2 * POLL_SECONDS)
+            self._thread.join(timeout=CLOSE_SECONDS)
 
     def _enter(self, job_id: str, bell: threading.Event) -> None:
         with self._lock:
