@@ -19,6 +19,7 @@ from api.auth import Caller, is_still_open
 from api.context import Services
 from api.errors import localized
 from api.job_json import failure_message, image_objects, status_of
+from api.waiting import KEY_SECONDS
 from core.errors import Unavailable
 from core.events import Event, known_id
 from core.job import Job, JobState
@@ -26,7 +27,6 @@ from core.look import QueuePlace
 
 PING_SECONDS = 15.0
 PLACE_SECONDS = 2.0
-KEY_SECONDS = 4.0
 #: A stream ends after this and the browser opens it again, so none holds a thread for ever.
 STREAM_SECONDS_MOST = 30 * 60
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "canceled", "expired"})

@@ -17,7 +17,7 @@ import structlog
 from flask import Response, jsonify, request, stream_with_context
 
 from api import objects, schema
-from api.auth import require_tenant
+from api.auth import require_still_open, require_tenant
 from api.context import Services, base_url, services, tenant
 from api.errors import GenerationFailed, problem_body, problem_for
 from api.events import PING_SECONDS, SSE_HEADERS
@@ -29,7 +29,7 @@ from api.pictures import read_picture
 from api.repeats import key_of_call
 from api.sizes import OPENAI_SIZES
 from api.submitting import submit, wanted_profile
-from api.waiting import wait_for_end, wait_until
+from api.waiting import has_ended, wait_for_end, wait_until
 from core.errors import RedisUnavailable, Unavailable, ZimgError
 from core.job import Job, JobState
 from core.job_store import Submitted
@@ -109,7 +109,7 @@ def _finished(parts: Services, submitted: Sequence[Submitted]) -> list[Job]:
     """The jobs, all succeeded. Raises StillRunning, or GenerationFailed for the first that did not succeed."""
     ids = [one.job_id for one in submitted]
     try:
-        found = wait_for_end(parts, ids, parts.settings.sync_wait_seconds)
+        found = wait_for_end(parts, ids, parts.settings.sync_wait_seconds, require_still_open)
     except RedisUnavailable as error:  # they are stored, and go on without anybody who looks
         raise StillRunning(ids) from error
     made = [job for job in found if job is not None]
@@ -174,16 +174,13 @@ def _frames(parts: Services, ids: Sequence[str]) -> Iterator[str]:
             job is not None and not job.state.is_terminal and time.monotonic() < deadline and not parts.closing.is_set()
         ):
             yield ": waiting\n\n"  # also finds out whether anybody still listens
-            job = wait_until(parts, job_id, _has_ended, min(deadline, time.monotonic() + PING_SECONDS))
+            until = min(deadline, time.monotonic() + PING_SECONDS)
+            job = wait_until(parts, job_id, has_ended, until, require_still_open)
         if (error := _why_not(job)) is not None:
             yield error
             return
         assert job is not None
         yield _frame(_completed(parts, job))
-
-
-def _has_ended(job: Job | None) -> bool:
-    return job is None or job.state.is_terminal
 
 
 def _why_not(job: Job | None) -> str | None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from flask import Response, g, jsonify, make_response, request
 
 from api import events, objects, schema
-from api.auth import require_tenant
+from api.auth import require_still_open, require_tenant
 from api.context import Services, base_url, services, tenant
 from api.headers import Preference, body_hash, idempotency_key, name_ignored, preference
 from api.job_json import STATES_OF_STATUS, job_object, job_objects, status_of
@@ -84,7 +84,7 @@ def _made(
     """The jobs and how they are shown: as `seconds` of waiting leave them, or as they were stored."""
     if seconds:
         with suppress(RedisUnavailable):  # they are stored: who is told otherwise asks for them twice
-            found = wait_for_end(parts, [one.job_id for one in submitted], seconds)
+            found = wait_for_end(parts, [one.job_id for one in submitted], seconds, require_still_open)
             made = [job for job in found if job is not None]
             return made, job_objects(parts, made)
     known_use(seen.use)
@@ -175,7 +175,8 @@ def _wait(parts: Services, job: Job, seconds: int) -> Job:
         return bool(seen) and not seen.contains_weak(_tagged(job_object(parts, now)).get_etag()[0] or "")
 
     with parts.long_waits.place(job.tenant):
-        return wait_until(parts, job.id, is_done, time.monotonic() + seconds) or find_job(job.id)
+        until = time.monotonic() + seconds
+        return wait_until(parts, job.id, is_done, until, require_still_open) or find_job(job.id)
 
 
 @jobs.delete(
