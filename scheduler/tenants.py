@@ -82,20 +82,13 @@ class Tenants:
         check_limits(tenant.limits)
         if tenant.preset:
             find_preset(tenant.preset)
-        limits: dict[Any, Any] = {name: str(value) for name, value in stored_limits(tenant.limits).items()}
-        more: dict[Any, Any] = {
+        limits = {name: str(value) for name, value in stored_limits(tenant.limits).items()}
+        more = {
             "preset": tenant.preset,
             "lanes": ",".join(tenant.lanes),
             "ban_reason": tenant.ban_reason,
         }
-        with redis_errors():
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.hset(f"{PREFIX}tenant:{tenant.name}", mapping={**limits, **more})
-            now: dict[Any, Any] = {"weight": str(tenant.limits.weight), "running": str(tenant.limits.running_jobs)}
-            pipeline.hset(f"{PREFIX}lim:{tenant.name}", mapping=now)
-            pipeline.sadd(f"{PREFIX}tenants", tenant.name)
-            pipeline.execute()
-        self._scripts.run("unpark", tenant.name)
+        self._set(tenant.name, tenant.limits, {**limits, **more})
 
     def change(
         self, name: str, limits: Mapping[str, float], *, preset: str | None = None, lanes: Sequence[Lane] | None = None
@@ -107,21 +100,18 @@ class Tenants:
         before = self.get(check_tenant_name(name))
         after = replace(before, limits=replace(before.limits, **limits))  # type: ignore[arg-type]
         check_limits(after.limits)
-        fields: dict[Any, Any] = {limit: str(getattr(after.limits, limit)) for limit in limits}
+        fields = {limit: str(getattr(after.limits, limit)) for limit in limits}
         if preset is not None:
             fields["preset"] = find_preset(preset).name if preset else ""
         if lanes is not None:
             fields["lanes"] = ",".join(lanes)
-        now: dict[Any, Any] = {"weight": str(after.limits.weight), "running": str(after.limits.running_jobs)}
-        with redis_errors():
-            pipeline = self._redis.pipeline(transaction=True)
-            if fields:
-                pipeline.hset(f"{PREFIX}tenant:{name}", mapping=fields)
-            pipeline.hset(f"{PREFIX}lim:{name}", mapping=now)
-            pipeline.sadd(f"{PREFIX}tenants", name)
-            pipeline.execute()
-        self._scripts.run("unpark", name)
+        self._set(name, after.limits, fields)
         return self.get(name)
+
+    def _set(self, name: str, limits: TenantLimits, fields: Mapping[str, str]) -> None:
+        """What is set for a tenant, and how its jobs are released from now on, in one step."""
+        values = [value for field in fields.items() for value in field]
+        self._scripts.run("set_limits", name, str(limits.weight), str(limits.running_jobs), *values)
 
     def ban(self, name: str, reason: str) -> Tenant:
         """Close every key of a tenant until `unban`; each refusal says the reason. `local` and `admin` stay."""
@@ -214,11 +204,6 @@ class Tenants:
         key, now_ms = api_key_of(stored), milliseconds(now)
         if not key.is_open(now_ms):
             return None
-    def _note_use(self, key_hash: str, now_ms: int) -> None:
-        """A server that is full, or a replica, takes no notes: that shuts nobody out, and the next call tries again."""
-        with suppress(RedisUnavailable), redis_errors():
-            self._redis.hset(f"{PREFIX}key:{key_hash}", "last_used_ms", str(now_ms))
-
         if likely != key.tenant:
             of_tenant = self._read(f"tenant:{key.tenant}")
             self._remember_owner(key_hash, key.tenant)
@@ -228,6 +213,11 @@ class Tenants:
         if now_ms - key.last_used_ms >= LAST_USED_STEP_MS:
             self._note_use(key_hash, now_ms)
         return replace(tenant, limits=replace(tenant.limits, key=key.limits)) if key.limits else tenant
+
+    def _note_use(self, key_hash: str, now_ms: int) -> None:
+        """A server that is full, or a replica, takes no notes: that shuts nobody out, and the next call tries again."""
+        with suppress(RedisUnavailable), redis_errors():
+            self._redis.hset(f"{PREFIX}key:{key_hash}", "last_used_ms", str(now_ms))
 
     def _remember_owner(self, key_hash: str, tenant: str) -> None:
         if len(self._owners) >= OWNERS_KEPT:

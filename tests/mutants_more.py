@@ -3,10 +3,10 @@
 
 MORE = [
     # Who shows an object, and who names it
-    ("share-removed-owner", "if kept[1] and not kept[2] then redis.call('SADD', refs, owner) end", "redis.call('SADD', refs, owner)", "shared_objects"),
-    ("share-removed-record", "if kept[1] and not kept[2] then redis.call('SADD', refs, owner)", "if not kept[2] then redis.call('SADD', refs, owner)", "shared_objects"),
-    ("share-removed-picture", "if kept[1] and not kept[2] then redis.call('SADD', refs, owner)", "if kept[1] then redis.call('SADD', refs, owner)", "shared_objects"),
-    ("share-owner", "if kept[1] and not kept[2] then redis.call('SADD', refs, owner) end", "", "followers shared_objects"),
+    ("share-removed-owner", "if kept[1] == 'SUCCEEDED' and not kept[2] then redis.call('SADD', refs, owner) end", "redis.call('SADD', refs, owner)", "shared_objects"),
+    ("share-removed-record", "if kept[1] == 'SUCCEEDED' and not kept[2] then redis.call('SADD', refs, owner)", "if not kept[2] then redis.call('SADD', refs, owner)", "shared_objects"),
+    ("share-removed-picture", "if kept[1] == 'SUCCEEDED' and not kept[2] then redis.call('SADD', refs, owner)", "if kept[1] == 'SUCCEEDED' then redis.call('SADD', refs, owner)", "shared_objects"),
+    ("share-owner", "if kept[1] == 'SUCCEEDED' and not kept[2] then redis.call('SADD', refs, owner) end", "", "followers shared_objects"),
     ("complete-owner", "mirror_success(job, picture, first)", "mirror_success(job, picture, job.id)", "shared_objects"),
     ("share-drawn-anew", "if kept[1] and not TERMINAL[kept[1]] then return end", "", "shared_objects"),
     ("share-ended-name", "if kept[1] and not TERMINAL[kept[1]] then return end", "if kept[1] then return end", "followers shared_objects"),
@@ -102,7 +102,7 @@ MORE = [
     ("reap-broken-told", "or 0, unpack(broken)}", "or 0}", "unreadable"),
     # Values of a newer release
     ("unknown-lane-weight", "setmetatable({interactive = 4, batch = 1}, {__index = function() return 1 end})", "{interactive = 4, batch = 1}", "unreadable"),
-    ("unknown-lane-counted", "elseif job[1] then\n        local work = tonumber(job[1])\n        count_queued_work(entity, -work)\n        popped_of[lane] = (popped_of[lane] or 0) + 1", "elseif job[1] then\n        local work = tonumber(job[1])\n        count_queued_work(entity, -work)\n        popped_of[lane] = popped_of[lane] + 1", "unreadable"),
+    ("unknown-lane-counted", "count_queued_work(entity, -work)\n        popped_of[lane] = (popped_of[lane] or 0) + 1", "count_queued_work(entity, -work)\n        popped_of[lane] = popped_of[lane] + 1", "unreadable"),
     # The audit: at one moment, beside work; what is lost or left behind
     ("settle-entry", "  redis.call('HSET', job_key(job.id), 'entry', entry)  -- so that", "  -- so that", "tests/unit/scheduler/test_audit_goes_on.py"),
     ("audit-place-readonly", "  if repair then redis.call('ZADD', PREFIX .. key, score, job.id) end", "  redis.call('ZADD', PREFIX .. key, score, job.id)", "tests/unit/scheduler/test_injected_faults.py"),

@@ -20,7 +20,7 @@ local FIELDS = {
   'state', 'tenant', 'lane', 'token', 'epoch', 'created', 'arrival', 'deadline', 'cost', 'work', 'head_start', 'day', 'batch',
   'fingerprint', 'flight', 'worker', 'attempt', 'failures', 'max_attempts', 'crashes', 'alone', 'cancel',
   'promoted', 'retention', 'record_retention', 'started', 'picture', 'picture_removed', 'expires',
-  'shelved', 'model', 'rises', 'ride', 'key',
+  'shelved', 'model', 'rises', 'ride', 'key', 'turn',
 }
 
 -- Models. Each further model of a service has a race, a clock, releases and a pace of its own, under the keys of the
@@ -169,14 +169,15 @@ local function entities_of(tenant)
   return found
 end
 
+local function present_of(model) return tonumber(redis.call('GET', PREFIX .. of_model('V', model)) or '0') end
+
 -- An entity that comes back starts at the present virtual time: idling earns no credit.
 local function activate(entity)
   local _, _, model = parts_of(entity)
   local race = PREFIX .. of_model('act', model)
   if redis.call('ZSCORE', race, entity) then return end
-  local present = tonumber(redis.call('GET', PREFIX .. of_model('V', model)) or '0')
   local own = tonumber(redis.call('HGET', PREFIX .. 'vt', entity) or '0')
-  redis.call('ZADD', race, exact(math.max(present, own)), entity)
+  redis.call('ZADD', race, exact(math.max(present_of(model), own)), entity)
   redis.call('HDEL', PREFIX .. 'vt', entity)
 end
 
@@ -272,13 +273,50 @@ local function rise(job)
   redis.call('HSET', job_key(job.id), 'lane', job.lane)
 end
 
--- A release that never ran costs its tenant no turn: what release.lua added to the virtual time is taken off again.
+-- Where an entity stands in its race, or would come back to, and whether it is in it.
+local function stands_at(entity, model)
+  local virtual = redis.call('ZSCORE', PREFIX .. of_model('act', model), entity)
+  return tonumber(virtual or redis.call('HGET', PREFIX .. 'vt', entity) or nil), virtual and true
+end
+
+local function put_at(entity, model, virtual, is_racing)
+  if is_racing then
+    redis.call('ZADD', PREFIX .. of_model('act', model), exact(virtual), entity)
+  else
+    redis.call('HSET', PREFIX .. 'vt', entity, exact(virtual))
+  end
+end
+
+-- A release that never ran costs its tenant no turn: what release.lua added to the virtual time is taken off again. What of it
+-- lies ahead of the present is as long as a turn is by today's weight (see reweigh). Of what is past no more comes back than
+-- was paid then, nor than this job's place now.
 local function return_turn(job, lane)
   local weight = tonumber(redis.call('HGET', PREFIX .. 'lim:' .. job.tenant, 'weight') or '1')
-  local turn = exact(0 - tonumber(job.work) / (weight * WORK_WEIGHT[lane]))
-  local race, entity = PREFIX .. of_model('act', job.model), entity_of(job.tenant, lane, job.model)
-  if not redis.call('ZADD', race, 'XX', 'INCR', turn, entity) then
-    redis.call('HINCRBYFLOAT', PREFIX .. 'vt', entity, turn)
+  local turn = tonumber(job.work) / (weight * WORK_WEIGHT[lane])
+  local epoch, paid = string.match(job.turn or '', '^(%d+):(.*)$')
+  paid = epoch == job.epoch and tonumber(paid) or turn  -- else an older release's script released it
+  local entity = entity_of(job.tenant, lane, job.model)
+  local virtual, is_racing = stands_at(entity, job.model)
+  if not virtual then return end
+  local ahead = math.max(0, math.min(turn, virtual - present_of(job.model)))
+  local past = turn > 0 and (1 - ahead / turn) * math.min(turn, paid) or 0
+  put_at(entity, job.model, virtual - ahead - past, is_racing)
+end
+
+-- A tenant's turns are of another length from now on. So that its weight holds at once, what it has had of the work ahead of
+-- the present, and what it is owed, stay the same work; only what is owed never grows. Before the new weight is stored.
+local function reweigh(tenant, weight)
+  local before = tonumber(redis.call('HGET', PREFIX .. 'lim:' .. tenant, 'weight') or '1')
+  local factor = before / tonumber(weight)
+  if factor == 1 then return end
+  for _, entity in ipairs(entities_of(tenant)) do
+    local _, _, model = parts_of(entity)
+    local virtual, is_racing = stands_at(entity, model)
+    if virtual then
+      local present = present_of(model)
+      local ahead = virtual - present
+      put_at(entity, model, present + ahead * (ahead > 0 and factor or math.min(1, factor)), is_racing)
+    end
   end
 end
 
@@ -297,6 +335,21 @@ end
 -- Ends -----------------------------------------------------------------------------------------------------------
 
 local ends_left = ENDED_AT_ONCE  -- of this call; a job that the caller names is ended even if none is left
+local broken = {}  -- ids of records that this call could not work with; reap.lua tells them
+
+local TO_WAIT, TO_END = {'work', 'arrival', 'head_start', 'deadline'}, {'work', 'cost', 'record_retention', 'created'}
+
+local function has_numbers(job, names)
+  for _, name in ipairs(names) do
+    if not tonumber(job[name]) then return false end
+  end
+  return true
+end
+
+-- Before the first write of an end, since there is no way back: a record that can not be settled stays as it is.
+local function check_end(job, ...)
+  assert(job.tenant and job.day and has_numbers(job, TO_END) and has_numbers(job, {...}), 'record can not be read')
+end
 
 -- When all of a tenant's or key's burst will be free again, and whether that is not yet stored: where the clock was set back since
 -- the burst was used, it is told in the present time.
@@ -344,6 +397,7 @@ end
 local function finish(job, state, kind)
   local now = server_ms()
   leave(job)
+  if job.state == 'RELEASED' then return_turn(job, job.lane) end
   redis.call('HSET', job_key(job.id), 'state', state, 'finished', now)
   redis.call('HDEL', job_key(job.id), 'progress')
   settle(job, kind)
@@ -376,6 +430,24 @@ local function object_of(picture)
   return is_read and type(object) == 'string' and object or nil
 end
 
+local PICTURE = {key = 'string', sha256 = 'string', width = 'number', height = 'number', size_bytes = 'number'}
+
+-- Whether a picture can be shown by another record.
+local function is_whole(picture)
+  local is_read, shown = pcall(cjson.decode, picture)
+  if not is_read or type(shown) ~= 'table' then return false end
+  for name, kind in pairs(PICTURE) do
+    if type(shown[name]) ~= kind then return false end
+  end
+  return true
+end
+
+local function trash_unshown(object)
+  if redis.call('EXISTS', PREFIX .. 'ref:' .. object) == 0 then
+    redis.call('ZADD', PREFIX .. 'trash', server_ms(), object)
+  end
+end
+
 -- This record shows its picture no more; another one that does names it from now on, of many the longest of a few.
 local function hand_on_fingerprint(job)
   if not forget_fingerprint(job) or not job.picture then return end
@@ -402,6 +474,7 @@ local function share(job, expires)
 end
 
 local function succeed(job, picture)
+  check_end(job, 'retention')
   local expires = server_ms() + tonumber(job.retention)
   redis.call('HSET', job_key(job.id), 'picture', picture, 'expires', expires)
   redis.call('HDEL', job_key(job.id), 'failure')
@@ -413,6 +486,7 @@ local function succeed(job, picture)
 end
 
 local function die(job, failure)
+  check_end(job)
   redis.call('HSET', job_key(job.id), 'failure', failure)
   finish(job, 'DEAD', 'refund')
   redis.call('ZADD', PREFIX .. 'dlq', server_ms(), job.id)
@@ -422,6 +496,7 @@ local function die(job, failure)
 end
 
 local function cancel_now(job)
+  check_end(job)
   finish(job, 'CANCELED', 'refund')
   forget_fingerprint(job)
   close_events(job, 'canceled')
@@ -431,51 +506,12 @@ end
 
 -- A picture with several records is deleted with the last of them. Its owner may have been removed meanwhile.
 local function share_picture(picture, owner, id)
-  local refs = PREFIX .. 'ref:' .. cjson.decode(picture).key
+  local object = object_of(picture)
+  if not object then return end
+  local refs = PREFIX .. 'ref:' .. object
   redis.call('SADD', refs, id)
   local kept = redis.call('HMGET', job_key(owner), 'state', 'picture_removed')
-  if kept[1] and not kept[2] then redis.call('SADD', refs, owner) end
-end
-
--- End followers of a flight as its leader ended, as many as this call may; what is left waits for the reaper.
-local function mirror(flight)
-  if ends_left <= 0 then return 0 end
-  local key = PREFIX .. 'mirror:' .. flight
-  local how = redis.call('HMGET', key, 'picture', 'failure', 'owner')
-  local ids = redis.call('ZRANGE', PREFIX .. 'fol:' .. flight, 0, ends_left - 1)
-  for _, id in ipairs(ids) do
-    local job = read_job(id)
-    if not job or job.state ~= 'FOLLOWING' then
-      redis.call('ZREM', PREFIX .. 'fol:' .. flight, id)
-    elseif how[1] then
-      share_picture(how[1], how[3], id)
-      succeed(job, how[1])
-    else
-      die(job, how[2])
-    end
-  end
-  if redis.call('EXISTS', PREFIX .. 'fol:' .. flight) == 0 then
-    redis.call('DEL', key)
-    redis.call('SREM', PREFIX .. 'mirrors', flight)
-  end
-  return #ids
-end
-
-local function has_followers(job)
-  return job.flight and redis.call('EXISTS', PREFIX .. 'fol:' .. job.flight) == 1
-end
-
-local function mirror_success(job, picture, owner)
-  if not has_followers(job) then return end
-  redis.call('HSET', PREFIX .. 'mirror:' .. job.flight, 'picture', picture, 'owner', owner)
-  redis.call('SADD', PREFIX .. 'mirrors', job.flight)
-  mirror(job.flight)
-end
-
-local function mirror_failure(job, failure)
-  redis.call('HSET', PREFIX .. 'mirror:' .. job.flight, 'failure', failure)
-  redis.call('SADD', PREFIX .. 'mirrors', job.flight)
-  mirror(job.flight)
+  if kept[1] == 'SUCCEEDED' and not kept[2] then redis.call('SADD', refs, owner) end
 end
 
 -- The oldest follower takes the place of a leader that ended for no fault of the request. (A failover that lost the last
@@ -486,6 +522,10 @@ local function promote(job, promotions)
     local id = redis.call('ZPOPMIN', PREFIX .. 'fol:' .. job.flight)[1]
     if not id then return end
     heir = read_job(id)
+    if heir and not has_numbers(heir, TO_WAIT) then
+      broken[#broken + 1] = id
+      heir = nil
+    end
   until heir and heir.state == 'FOLLOWING'
   redis.call('HSET', job_key(heir.id), 'promoted', promotions)
   redis.call('HDEL', job_key(heir.id), 'leader')
@@ -495,6 +535,67 @@ local function promote(job, promotions)
   end
   redis.call('SET', PREFIX .. 'fp:' .. heir.tenant .. ':' .. heir.fingerprint, heir.id)
   back_to_queue(heir)
+end
+
+-- All of its followers have ended: the picture is no longer kept for them.
+local function close_mirror(flight, picture)
+  local name = 'mirror:' .. flight
+  redis.call('DEL', PREFIX .. name)
+  redis.call('SREM', PREFIX .. 'mirrors', flight)
+  local object = object_of(picture)
+  if object and redis.call('SREM', PREFIX .. 'ref:' .. object, name) == 1 then trash_unshown(object) end
+end
+
+local function end_as_leader(id, flight, how)
+  local job = read_job(id)
+  if not job or job.state ~= 'FOLLOWING' then
+    redis.call('ZREM', PREFIX .. 'fol:' .. flight, id)
+  elseif how[1] then
+    succeed(job, how[1])
+    share_picture(how[1], how[3], id)
+  else
+    die(job, how[2])
+  end
+end
+
+-- End followers of a flight as its leader ended, as many as this call may; what is left waits for the reaper. A picture that
+-- can not be read is nobody's: a follower draws it anew for all.
+local function mirror(flight)
+  if ends_left <= 0 then return 0 end
+  local how = redis.call('HMGET', PREFIX .. 'mirror:' .. flight, 'picture', 'failure', 'owner')
+  if how[1] and not is_whole(how[1]) then
+    broken[#broken + 1] = how[3] or flight
+    close_mirror(flight, how[1])
+    promote({flight = flight}, 0)
+    return 0
+  end
+  local ids = redis.call('ZRANGE', PREFIX .. 'fol:' .. flight, 0, ends_left - 1)
+  for _, id in ipairs(ids) do
+    if not pcall(end_as_leader, id, flight, how) then
+      redis.call('ZREM', PREFIX .. 'fol:' .. flight, id)  -- where the server refuses writes this says so
+      broken[#broken + 1] = id
+    end
+  end
+  if redis.call('EXISTS', PREFIX .. 'fol:' .. flight) == 0 then close_mirror(flight, how[1]) end
+  return #ids
+end
+
+local function has_followers(job)
+  return job.flight and redis.call('EXISTS', PREFIX .. 'fol:' .. job.flight) == 1
+end
+
+local function mirror_success(job, picture, owner)
+  if not has_followers(job) then return end
+  redis.call('HSET', PREFIX .. 'mirror:' .. job.flight, 'picture', picture, 'owner', owner)
+  share_picture(picture, owner, 'mirror:' .. job.flight)  -- it is kept for those who wait, whoever is removed meanwhile
+  redis.call('SADD', PREFIX .. 'mirrors', job.flight)
+  mirror(job.flight)
+end
+
+local function mirror_failure(job, failure)
+  redis.call('HSET', PREFIX .. 'mirror:' .. job.flight, 'failure', failure)
+  redis.call('SADD', PREFIX .. 'mirrors', job.flight)
+  mirror(job.flight)
 end
 
 -- DEAD, with the flight: a reason of ours promotes a follower once, a permanent one is everybody's. A deadline is
@@ -527,8 +628,7 @@ local function drop_picture(job)
     trash_runs_of(job, server_ms())
     return false
   end
-  local refs = PREFIX .. 'ref:' .. object
-  redis.call('SREM', refs, job.id)
-  if redis.call('EXISTS', refs) == 0 then redis.call('ZADD', PREFIX .. 'trash', server_ms(), object) end
+  redis.call('SREM', PREFIX .. 'ref:' .. object, job.id)
+  trash_unshown(object)
   return true
 end

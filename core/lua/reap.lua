@@ -14,8 +14,6 @@ local now = server_ms()
 ends_left = tonumber(ARGV[1])
 local stalled, leases, poisoned, unclaimed, retries, late, mirrored = 0, 0, 0, 0, 0, 0, 0
 
-local broken = {}
-
 -- Do `take` for what is due, as far as the budget goes. A record that it can not work with is due no more: it would be the
 -- first again each time, and nothing behind it would ever be taken.
 local function for_due(name, take)

@@ -54,8 +54,9 @@ end
 local released, popped_of = {}, nil
 local claim_deadline
 
-local function mark_released(id, tenant, epoch, worker, model)
-  redis.call('HSET', job_key(id), 'state', 'RELEASED', 'epoch', epoch)
+-- `turn` is what the release costs, in virtual time; return_turn takes it off again.
+local function mark_released(id, tenant, epoch, worker, model, turn)
+  redis.call('HSET', job_key(id), 'state', 'RELEASED', 'epoch', epoch, 'turn', epoch .. ':' .. exact(turn))
   if worker then redis.call('HDEL', job_key(id), 'worker') end
   redis.call('ZADD', PREFIX .. 'run:' .. tenant, now, id)
   released[#released + 1] = claim_deadline + #released / 2  -- a millisecond apart, so that they stand in their order
@@ -91,12 +92,13 @@ local function release_of(model)
         redis.call('HSET', PREFIX .. 'vt', entity, exact(virtual))
       elseif job[1] then
         local work = tonumber(job[1])
+        local turn = work / (tenant.weight * WORK_WEIGHT[lane])
         count_queued_work(entity, -work)
         popped_of[lane] = (popped_of[lane] or 0) + 1
-        mark_released(id, name, tonumber(job[2]) + 1, job[3], model)
+        mark_released(id, name, tonumber(job[2]) + 1, job[3], model, turn)
         tenant.running = tenant.running + 1
         present = math.max(present, virtual)
-        redis.call('ZADD', race, exact(virtual + work / (tenant.weight * WORK_WEIGHT[lane])), entity)
+        redis.call('ZADD', race, exact(virtual + turn), entity)
         left = left - 1
       else  -- its record is gone, and with it how much work it was: the audit counts that anew
         count_queued_work(entity, 0)

@@ -214,6 +214,7 @@ elseif asked > 0 then
     redis.call('HSET', purses[2].lim, 'at', now)
     redis.call('EXPIRE', purses[2].lim, USE_KEPT_SECONDS)
   end
+  reweigh(tenant, weight)
   redis.call('HSET', PREFIX .. 'lim:' .. tenant, 'weight', weight, 'running', running, 'at', now)
 end
 
@@ -226,12 +227,14 @@ if asked > #news then
 end
 if held_day then redis.call('ZADD', PREFIX .. 'holds', now + LIST.keep_ms, list) end
 
+-- A record that can not be read leads nobody.
 local function leader_of(new)
   if new.fingerprint == '' then return nil end
   local leader = redis.call('GET', PREFIX .. 'fp:' .. tenant .. ':' .. new.fingerprint)
   local job = leader and read_job(leader)
   if not job or job.state == 'DEAD' or job.state == 'CANCELED' then return nil end
-  if job.state == 'SUCCEEDED' and (job.picture_removed or tonumber(job.expires) < now + REUSE_MARGIN_MS) then return nil end
+  if job.state ~= 'SUCCEEDED' then return has_numbers(job, TO_WAIT) and job or nil end
+  if job.picture_removed or (tonumber(job.expires) or 0) < now + REUSE_MARGIN_MS or not is_whole(job.picture) then return nil end
   return job
 end
 
@@ -292,9 +295,9 @@ local function follow(job, leader)
 end
 
 local function start(new)
+  local leader = leader_of(new)
   store(new)
   local job = read_job(new.id)
-  local leader = leader_of(new)
   -- A stream takes 4 kB from its first entry on; nobody watches the single rows of a list before they run.
   if new.lane == 'interactive' then emit_status(new.id, 'queued') end
   if not leader then

@@ -31,3 +31,4 @@ from tests.unit.core.queue.test_takeover import *  # noqa: F403
 from tests.unit.core.queue.test_tallies import *  # noqa: F403
 from tests.unit.core.queue.test_throttle import *  # noqa: F403
 from tests.unit.core.queue.test_unreadable import *  # noqa: F403
+from tests.unit.core.queue.test_weights import *  # noqa: F403

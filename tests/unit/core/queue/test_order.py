@@ -97,10 +97,8 @@ def test_the_interactive_lane_of_one_tenant_goes_before_its_batch(kit):
 
 
 def test_shares_follow_weights_and_the_cost_of_the_jobs(kit):
-    for _ in range(400):
-        kit.queued(tenant="x", allowed=limits(weight=3))
-        kit.queued(tenant="y")
-        kit.queued(tenant="z", work=4.0)
+    for tenant, weight, work in [("x", 3, 1.0), ("y", 1, 1.0), ("z", 1, 4.0)]:
+        kit.store.submit_many([make_job(tenant=tenant, work=work) for _ in range(400)], limits(weight=weight))
 
     served = {"x": 0.0, "y": 0.0, "z": 0.0}
     for one in kit.store.release(300):
@@ -208,6 +206,53 @@ def test_a_job_that_left_the_batch_lane_gives_back_the_turn_that_it_paid_there(k
 
     assert float(kit.redis.hget(f"{PREFIX}vt", "a|batch")) == pytest.approx(0.0)
     assert virtual_time(kit, "a|interactive") == pytest.approx(0.0)
+
+
+def cancel(kit, job_id):
+    kit.store.cancel(job_id)
+
+
+def let_its_deadline_pass(kit, job_id):
+    kit.let_run_out("deadline", job_id)
+    kit.store.reap()
+
+
+@pytest.mark.parametrize("end", [cancel, let_its_deadline_pass])
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_release_that_ends_before_it_ran_costs_no_turn(kit, end, more):
+    lost = kit.released(work=3.0)
+    for _ in range(more):
+        kit.queued()
+
+    end(kit, lost.job_id)
+
+    assert kit.job(lost.job_id).state.is_terminal
+    kept = kit.redis.hget(f"{PREFIX}vt", "a|interactive")  # who waits for nothing is out of the race
+    assert float(kept or virtual_time(kit, "a|interactive")) == pytest.approx(0.0)
+
+
+def test_who_cancels_what_is_released_has_his_share_of_what_is_drawn(kit):
+    for _ in range(40):
+        kit.queued()
+        kit.queued(tenant="b")
+    for one in kit.store.release(20):
+        if kit.job(one.job_id).tenant == "a":
+            kit.store.cancel(one.job_id)
+
+    tenants = [kit.job(one.job_id).tenant for one in kit.store.release(30)]
+
+    assert tenants.count("a") == pytest.approx(20, abs=1), "ten each at the end of the first twenty, then ten of each"
+
+
+def test_a_run_that_its_owner_cancels_keeps_its_turn(kit):
+    run = kit.running()
+    kit.queued()
+    kit.store.cancel(run.id)
+
+    kit.store.give_back(run.id, run.token)
+
+    assert kit.job(run.id).state.is_terminal
+    assert virtual_time(kit, "a|interactive") == pytest.approx(1 / 4)
 
 
 def test_a_run_that_was_given_back_keeps_its_turn(kit):

@@ -3,10 +3,10 @@
 import pytest
 
 from core.image_store import object_key
-from core.job import JobState
+from core.job import JobState, Lane
 from core.redis_client import PREFIX
 from core.trash import TrashBin
-from tests.queue_kit import CRASHED, make_picture
+from tests.queue_kit import CRASHED, GENEROUS, make_job, make_picture
 
 MORE_THAN_ONE_CALL = 120
 
@@ -54,6 +54,82 @@ def test_a_leader_whose_picture_expired_before_its_last_followers_ended_shows_it
     remove_all(kit, [*followers, leader])
 
     assert (refs(kit), trash(kit)) == ([], [make_picture(leader).key])
+
+
+def end_followers(kit):
+    while kit.store.reap().total:
+        pass
+
+
+def with_some_that_wait_for_it(kit, *, is_canceled):
+    """Ids of those whose picture is there, and of those that the reaper has still to give it."""
+    run = kit.running(fingerprint="f")
+    followers = [kit.queued(fingerprint="f") for _ in range(MORE_THAN_ONE_CALL)]
+    if is_canceled:
+        kit.store.cancel(run.id)
+    kit.complete(run)
+    wait = [one for one in followers if kit.state(one) is JobState.FOLLOWING]
+    assert wait
+    return run.id, [one for one in (run.id, *followers) if one not in wait], wait
+
+
+@pytest.mark.parametrize("is_canceled", [False, True])
+def test_a_picture_that_some_still_wait_for_is_kept_though_all_who_had_it_are_deleted(kit, is_canceled):
+    leader, had_it, wait = with_some_that_wait_for_it(kit, is_canceled=is_canceled)
+    bin_ = TrashBin(kit.redis, lambda *_: make_picture(leader).key)
+    remove_all(kit, had_it)
+    if is_canceled:  # what its run may have stored is due ten minutes later
+        kit.redis.zadd(f"{PREFIX}trash", dict.fromkeys(trash(kit), 1))
+    assert bin_.due(10) == []
+
+    end_followers(kit)
+    assert {kit.state(one) for one in wait} == {JobState.SUCCEEDED}
+    remove_all(kit, wait)
+
+    assert (refs(kit), trash(kit)) == ([], [make_picture(leader).key])
+
+
+@pytest.mark.parametrize("is_canceled", [False, True])
+def test_a_picture_that_nobody_waits_for_any_more_goes_with_the_last_who_had_it(kit, is_canceled):
+    leader, had_it, wait = with_some_that_wait_for_it(kit, is_canceled=is_canceled)
+    last = had_it[-1]
+    remove_all(kit, had_it[:-1])
+    kit.store.cancel_many(wait)
+    end_followers(kit)
+    assert make_picture(leader).key not in trash(kit)
+
+    kit.store.remove(last)
+
+    assert refs(kit) == []
+    assert make_picture(leader).key in trash(kit)
+
+
+@pytest.mark.parametrize("is_canceled", [False, True])
+def test_a_picture_that_nobody_has_and_nobody_waits_for_any_more_goes(kit, is_canceled):
+    leader, had_it, wait = with_some_that_wait_for_it(kit, is_canceled=is_canceled)
+    remove_all(kit, had_it)
+    kit.store.cancel_many(wait)
+
+    end_followers(kit)
+
+    assert refs(kit) == []
+    assert make_picture(leader).key in trash(kit)
+
+
+def test_a_picture_that_was_never_given_on_stays_with_the_one_who_drew_it(kit):
+    """More follow than one call ends, none of them before they are all canceled."""
+    drawn = kit.succeeded(fingerprint="f")
+    rows = [make_job(fingerprint="f", lane=Lane.BATCH) for _ in range(MORE_THAN_ONE_CALL)]
+    kit.store.submit_many(rows, GENEROUS)
+    shown = [row.id for row in rows if kit.state(row.id) is JobState.SUCCEEDED]
+    remove_all(kit, shown)
+    kit.store.cancel_many([row.id for row in rows if row.id not in shown])
+
+    end_followers(kit)
+
+    assert trash(kit) == []
+    kit.store.remove(drawn)
+    assert (refs(kit), trash(kit)) == ([], [make_picture(drawn).key])
 
 
 def test_the_object_of_a_canceled_leader_goes_with_the_last_of_its_followers(kit):

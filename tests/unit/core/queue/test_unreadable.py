@@ -4,8 +4,9 @@ import pytest
 
 from core.job import JobState, Lane, Priority
 from core.redis_client import PREFIX
+from core.scripts import Scripts
 from core.trash import TrashBin
-from tests.queue_kit import GENEROUS, make_job, make_picture
+from tests.queue_kit import GENEROUS, make_job, make_picture, violations
 
 
 def spoil(kit, job_id, field, value):
@@ -141,6 +142,112 @@ def test_a_picture_that_can_not_be_read_expires_and_so_do_those_behind_it(kit, p
     assert not kit.redis.exists(f"{PREFIX}fp:a:f")
     assert kit.store.tallies().put_aside == {"job": 1}
     assert kit.store.expire(10) == (0, [])
+
+
+SPOILED = [CUT_OFF, "null", "[]", '{"key":null}', "{}", '{"key":"a/x.png","sha256":"x","width":1,"height":1}']
+
+
+@pytest.mark.parametrize(("picture", "many"), [*((one, 1) for one in SPOILED), (CUT_OFF, 120)])
+def test_a_finished_picture_that_can_not_be_read_is_drawn_anew(kit, picture, many):
+    broken = drawn_with(kit, picture, fingerprint="f")
+    before, after = kit.submit(), make_job()
+    rows = [make_job(fingerprint="f", lane=Lane.BATCH) for _ in range(many)]
+
+    stored = kit.store.submit_many([*rows, after], GENEROUS)
+
+    assert (stored[0].state, stored[0].leader) == (JobState.QUEUED, "")
+    assert {one.leader for one in stored[1:-1]} <= {rows[0].id}
+    ids = [before.job_id, *(row.id for row in rows), after.id]
+    while releases := kit.store.release(10):
+        assert all(kit.complete(kit.claim(one)) for one in releases)
+    while kit.store.reap().total:
+        pass
+    assert violations(kit.redis, [broken, *ids]) == []
+    assert kit.submit(fingerprint="f").leader in ids
+
+
+def test_a_finished_picture_whose_time_can_not_be_read_is_drawn_anew(kit):
+    spoil(kit, kit.succeeded(fingerprint="f"), "expires", "never")
+
+    assert kit.submit(fingerprint="f").state is JobState.QUEUED
+
+
+@pytest.mark.parametrize("picture", [CUT_OFF, "null", "{}"])
+def test_no_object_is_looked_for_of_a_picture_that_can_not_be_read(kit, picture):
+    drawn_with(kit, picture, fingerprint="broken")
+    whole = kit.succeeded(fingerprint="whole")
+
+    answer = Scripts(kit.redis).run("finished", "a", "broken", "whole")
+
+    assert answer == ["", "", whole, make_picture(whole).key]
+
+
+@pytest.mark.parametrize("field", ["work", "arrival", "head_start", "deadline"])
+def test_nobody_follows_a_waiting_job_that_can_not_be_read(kit, field):
+    broken = kit.queued(fingerprint="f", lane=Lane.BATCH)
+    spoil(kit, broken, field, "much")
+
+    person = kit.submit(fingerprint="f")
+
+    assert (person.state, kit.use()) == (JobState.QUEUED, {"reserved": 2})
+    assert kit.submit(fingerprint="f").leader == person.job_id
+
+
+def flight_in_portions(kit):
+    """A leader that has ended, ids of its followers that have ended, and of those that the reaper has still to end."""
+    run = kit.running(fingerprint="f")
+    followers = [kit.queued(fingerprint="f") for _ in range(120)]
+    kit.complete(run)
+    left = [one for one in followers if kit.state(one) is JobState.FOLLOWING]
+    return run.id, [one for one in followers if one not in left], left
+
+
+@pytest.mark.parametrize("picture", SPOILED)
+def test_followers_whose_picture_can_not_be_read_draw_it_anew_and_the_reaper_goes_on(kit, picture):
+    leader, _, left = flight_in_portions(kit)
+    kit.redis.hset(f"{PREFIX}mirror:{leader}", "picture", picture)
+    behind = kit.running()
+    kit.let_run_out("lease", behind.id)
+
+    assert kit.store.reap().leases == 1
+
+    assert [kit.state(one) for one in (behind.id, left[0])] == [JobState.QUEUED, JobState.QUEUED]
+    assert {kit.state(one) for one in left[1:]} == {JobState.FOLLOWING}
+    assert kit.store.tallies().put_aside == {"job": 1}
+    again = kit.claim_again(left[0])
+    assert kit.complete(again)
+    assert {kit.state(one) for one in left} == {JobState.SUCCEEDED}
+    assert kit.job(left[1]).picture == make_picture(left[0])
+    assert not list(kit.redis.scan_iter(f"{PREFIX}mirror*"))
+
+
+@pytest.mark.parametrize("field", ["retention", "cost"])
+def test_a_follower_that_can_not_be_read_keeps_no_other_from_the_picture(kit, field):
+    leader, ended, (first, broken, *others) = flight_in_portions(kit)
+    spoil(kit, broken, field, "much")
+
+    assert kit.store.reap().mirrored == 2 + len(others)
+
+    assert {kit.state(one) for one in (first, *others)} == {JobState.SUCCEEDED}
+    assert kit.redis.hget(f"{PREFIX}job:{broken}", "state") == "FOLLOWING"
+    assert kit.ledger(broken) == []
+    assert kit.store.tallies().put_aside["job"] == 1
+    kit.store.remove_many([leader, *ended, first, *others])
+    assert not list(kit.redis.scan_iter(f"{PREFIX}ref:*")), "it does not show the picture"
+
+
+def test_who_can_not_be_read_does_not_draw_for_the_others(kit):
+    run = kit.running(fingerprint="f")
+    broken, whole, last = (kit.queued(fingerprint="f") for _ in range(3))
+    spoil(kit, broken, "work", "much")
+    kit.store.cancel(run.id)
+    kit.let_run_out("lease", run.id)
+
+    kit.store.reap()
+
+    assert (kit.state(whole), kit.job(last).state) == (JobState.QUEUED, JobState.FOLLOWING)
+    assert kit.redis.get(f"{PREFIX}fp:a:f") == whole
+    assert kit.store.tallies().put_aside["job"] >= 1
 
 
 def test_a_record_that_says_nothing_of_its_picture_expires_once(kit):
