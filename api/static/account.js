@@ -5,6 +5,7 @@ import { openDeleting } from './account_deleting.js';
 import { openWebhooks } from './account_webhooks.js';
 import { showReady, wireBar } from './bar.js';
 import { make } from './cards.js';
+import { ignoreHeldEnter, submitOnce } from './pressing.js';
 import { showLeft, WORDS } from './quota.js';
 import * as service from './service.js';
 import { signIn, signOut, stopWaiting, waitToBeLetIn, watchSession, whoIsHere } from './session.js';
@@ -186,8 +187,7 @@ async function begin(known) {
   }
 }
 
-async function enter(event) {
-  event.preventDefault();
+async function enter() {
   $('sign-in-error').textContent = '';
   try {
     const who = await signIn($('key').value);
@@ -197,12 +197,11 @@ async function enter(event) {
 }
 
 // The key is shown before anything else can fail: nobody can show it again.
-async function signUp(event) {
-  event.preventDefault();
+async function signUp() {
   $('sign-up-error').textContent = '';
   try {
     const made = await service.send('/v1/sign-up', { code: $('code').value, name: $('name').value });
-    event.target.reset();
+    $('sign-up-form').reset();
     showSecret(made.key);
     toast(say('signedUp', { name: made.tenant }));
     await enterWith(made.key);
@@ -223,8 +222,7 @@ function changeTo(who) {
   if (!who.signed_in) $('sign-in-error').textContent = who.refused ?? say('sessionEnded');
 }
 
-async function rotate(event) {
-  event.preventDefault();
+async function rotate() {
   try {
     const made = await service.send('/v1/account/key/rotate', { overlap_seconds: Number($('overlap').value) });
     showSecret(made.key);
@@ -240,10 +238,11 @@ openDeleting({
 
 wireBar(draw);
 wireSecret();
+ignoreHeldEnter();
 watchSession(changeTo);
-$('sign-in-form').addEventListener('submit', enter);
-$('sign-up-form').addEventListener('submit', signUp);
-$('rotate-form').addEventListener('submit', rotate);
+submitOnce($('sign-in-form'), enter);
+submitOnce($('sign-up-form'), signUp);
+submitOnce($('rotate-form'), rotate);
 $('more-jobs').addEventListener('click', () => moreJobs().catch((problem) => tell(problem)));
 $('sign-out').addEventListener('click', signOut);
 draw();

@@ -1,18 +1,12 @@
 // "Delete everything": call after call, each of a few seconds, until nothing is left that can go; and how far it is.
 import { $, number, toast } from './account_parts.js';
+import { submitOnce } from './pressing.js';
 import * as service from './service.js';
 import { say } from './words.js';
 
 // `onDone` is called when it is over, `tell` tells a problem.
 export function openDeleting({ onDone, tell }) {
-  let isBusy = false;
-
-  function show(words) {
-    const act = $('delete-form').querySelector('button');
-    if (isBusy) act.setAttribute('aria-disabled', 'true'); // not `disabled`: that would take the focus away
-    else act.removeAttribute('aria-disabled');
-    $('delete-progress').textContent = words;
-  }
+  const show = (words) => { $('delete-progress').textContent = words; };
 
   async function deleteAll() {
     const path = `/v1/account/data?confirm=${encodeURIComponent($('confirm').value)}`;
@@ -25,10 +19,7 @@ export function openDeleting({ onDone, tell }) {
     return { removed, remaining: done.remaining };
   }
 
-  async function start(event) {
-    event.preventDefault();
-    if (isBusy) return;
-    isBusy = true;
+  async function start() {
     $('delete-error').textContent = '';
     show(say('deleting'));
     try {
@@ -39,10 +30,9 @@ export function openDeleting({ onDone, tell }) {
     } catch (problem) {
       tell(problem);
     } finally {
-      isBusy = false;
       show('');
     }
   }
 
-  $('delete-form').addEventListener('submit', start);
+  submitOnce($('delete-form'), start);
 }

@@ -1,6 +1,7 @@
 // What the account page and the operator's page share: small parts, tables that keep the focus, a chart.
 import { make } from './cards.js';
 import { copyText } from './clipboard.js';
+import { isDoubleClick } from './pressing.js';
 import { toast } from './toast.js';
 import { language, say } from './words.js';
 
@@ -26,8 +27,8 @@ export function button(words, action, { className = 'small', label } = {}) {
   element.type = 'button';
   element.dataset.action = words;
   if (label) element.setAttribute('aria-label', label);
-  element.addEventListener('click', async () => {
-    if (element.getAttribute('aria-disabled')) return; // not `disabled`: that would take the focus away
+  element.addEventListener('click', async (event) => {
+    if (isDoubleClick(event) || element.getAttribute('aria-disabled')) return; // not `disabled`: that would take the focus away
     element.setAttribute('aria-disabled', 'true');
     try { await action(); } catch (problem) { toast(told(problem)); }
     element.removeAttribute('aria-disabled');
@@ -185,14 +186,24 @@ export async function copy(text) {
   try { await copyText(text); toast(say('keyCopied')); } catch { toast(say('notCopied')); }
 }
 
-// A key or a code that is shown this once.
+const secrets = []; // the first is the one that is shown
+
+// A key or a code that is shown this once: alone, and until it is put away on purpose.
 export function showSecret(secret) {
-  $('secret').value = secret;
-  if (!$('secret-dialog').open) $('secret-dialog').showModal();
+  if (secrets.push(secret) === 1) showFirst();
+}
+
+function showFirst() {
+  [$('secret').value = ''] = secrets;
+  if (!secrets.length) return;
+  $('secret-dialog').showModal();
   $('secret').select();
 }
 
 export function wireSecret() {
   $('secret-copy').addEventListener('click', () => copy($('secret').value));
-  $('secret-dialog').addEventListener('close', () => { $('secret').value = ''; });
+  // The press that made the secret may go on: a second Enter, a second click.
+  $('secret').addEventListener('keydown', (event) => { if (event.key === 'Enter') event.preventDefault(); });
+  $('secret-dialog').addEventListener('click', (event) => { if (isDoubleClick(event)) event.preventDefault(); });
+  $('secret-dialog').addEventListener('close', () => { secrets.shift(); showFirst(); });
 }

@@ -7,6 +7,7 @@ import { waitingButton, wireWaiting } from './admin_waiting.js';
 import { drawWorkers, seatsOf } from './admin_workers.js';
 import { showReady, wireBar } from './bar.js';
 import { make } from './cards.js';
+import { ignoreHeldEnter, submitOnce } from './pressing.js';
 import { ask as plainAsk } from './service.js';
 import { session } from './storage.js';
 import { applyWords, say, sayTime } from './words.js';
@@ -227,15 +228,15 @@ async function enter() {
 
 wireBar(draw);
 wireSecret();
+ignoreHeldEnter();
 wireWaiting({ ask });
 wirePeople({ ask, refresh: () => look({ isFull: true }), replaceKey });
 $('letter-code').addEventListener('change', () => { drawLetters(seen.letters); fitTables(); });
 $('leave').addEventListener('click', () => leave());
-$('gate-form').addEventListener('submit', (event) => {
-  event.preventDefault();
+submitOnce($('gate-form'), () => {
   session.set(KEY, $('admin-key').value.trim());
   $('admin-key').value = '';
-  enter();
+  return enter();
 });
 draw();
 showReady();

@@ -1,6 +1,7 @@
 // Tenants with their usage and limits, keys, invites.
 import { $, button, cell, keep, number, rowHead, showSecret, spark, toast, told, when, whenEnds } from './account_parts.js';
 import { make } from './cards.js';
+import { submitOnce } from './pressing.js';
 import { say } from './words.js';
 
 const EDITED = [
@@ -62,8 +63,7 @@ function openLimits(tenant) {
   $('limits-dialog').showModal();
 }
 
-async function saveLimits(event) {
-  event.preventDefault();
+async function saveLimits() {
   const wanted = Object.fromEntries(EDITED.map(([name]) => [name, Number($(`limit-${name}`).value)]).filter(([name, value]) => value !== chosen.limits[name]));
   try {
     await act(`/v1/admin/tenants/${chosen.name}`, { method: 'PATCH', body: wanted }, say('saved'));
@@ -78,11 +78,10 @@ function openBan(tenant) {
   $('ban-dialog').showModal();
 }
 
-async function ban(event) {
-  event.preventDefault();
+async function ban() {
   try {
     await act(`/v1/admin/tenants/${chosen.name}/ban`, { method: 'POST', body: { reason: $('ban-reason').value, cancel_jobs: true } }, say('bannedToast', { name: chosen.name }));
-    event.target.reset();
+    $('ban-form').reset();
     $('ban-dialog').close();
   } catch (problem) { $('ban-error').textContent = told(problem); }
 }
@@ -132,21 +131,19 @@ function drawInvites() {
   });
 }
 
-async function makeKey(event) {
-  event.preventDefault();
+async function makeKey() {
   try {
     const body = { tenant: $('key-tenant').value.trim(), label: $('key-label').value, admin: $('key-admin').checked };
     if ($('key-days').value) body.expires_in = Number($('key-days').value) * DAY_SECONDS;
     for (const [name, input] of [['daily_units', $('key-daily')], ['burst', $('key-burst')]]) if (input.value) body[name] = Number(input.value);
     const made = await service.ask('/v1/keys', { method: 'POST', body });
-    event.target.reset();
+    $('key-form').reset();
     showSecret(made.key);
     await service.refresh();
   } catch (problem) { toast(told(problem)); }
 }
 
-async function makeInvite(event) {
-  event.preventDefault();
+async function makeInvite() {
   try {
     const made = await service.ask('/v1/admin/invites', { method: 'POST', body: { uses: Number($('invite-uses').value), expires_in: Number($('invite-days').value) * DAY_SECONDS } });
     showSecret(made.code);
@@ -162,10 +159,10 @@ export function drawPeople() {
 
 export function wirePeople(given) {
   service = given;
-  $('limits-form').addEventListener('submit', saveLimits);
+  submitOnce($('limits-form'), saveLimits);
   $('limits-cancel').addEventListener('click', () => $('limits-dialog').close());
-  $('ban-form').addEventListener('submit', ban);
+  submitOnce($('ban-form'), ban);
   $('ban-cancel').addEventListener('click', () => $('ban-dialog').close());
-  $('key-form').addEventListener('submit', makeKey);
-  $('invite-form').addEventListener('submit', makeInvite);
+  submitOnce($('key-form'), makeKey);
+  submitOnce($('invite-form'), makeInvite);
 }

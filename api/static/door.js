@@ -1,4 +1,5 @@
 // The question for a key, over the page of pictures: with the reason where an account is let in no more, and a way out.
+import { submitOnce } from './pressing.js';
 import * as service from './service.js';
 import { signIn, signOut, stopWaiting, waitToBeLetIn } from './session.js';
 import { say } from './words.js';
@@ -9,8 +10,7 @@ const $ = (id) => document.getElementById(id);
 export function openDoor(onIn) {
   const tell = (words) => { $('sign-in-error').textContent = words; };
 
-  async function enter(event) {
-    event.preventDefault();
+  async function enter() {
     try {
       const who = await signIn($('key').value);
       $('key').value = '';
@@ -26,7 +26,7 @@ export function openDoor(onIn) {
     service.isSignUpOpen().then((isOpen) => { $('to-sign-up').hidden = !isOpen; }, () => {});
   }
 
-  $('sign-in-form').addEventListener('submit', enter);
+  submitOnce($('sign-in-form'), enter);
   $('sign-in').addEventListener('cancel', (event) => event.preventDefault());
   $('sign-out-here').addEventListener('click', signOut);
 

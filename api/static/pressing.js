@@ -3,6 +3,22 @@
 // The second and each further click at one place within the time that this machine calls a double click.
 export const isDoubleClick = (event) => event.detail > 1;
 
+// A form does what it is for once at a time: what is pressed until that is done is no further wish.
+export function submitOnce(form, action) {
+  const act = form.querySelector('[type=submit]');
+  let isBusy = false;
+  form.addEventListener('submit', async (event) => {
+    event.preventDefault();
+    if (isBusy) return;
+    isBusy = true;
+    act.setAttribute('aria-disabled', 'true'); // not `disabled`: that would take the focus away
+    try { await action(); } finally {
+      isBusy = false;
+      act.removeAttribute('aria-disabled');
+    }
+  });
+}
+
 // A held Enter repeats nothing but line ends.
 export function ignoreHeldEnter() {
   document.addEventListener('keydown', (event) => {

@@ -233,3 +233,12 @@ def fill_service(parts, worker):
     parts.webhooks.save(endpoint)
     sent = parts.webhooks.enqueue(endpoint, {"id": "evt_1", "type": "job.succeeded"})
     parts.webhooks.record(replace(sent, attempts=(Attempt(at_ms=5_000, status=502, duration_ms=3, error="closed"),)))
+
+
+def test_buttons_have_a_border_where_a_person_chose_the_colours(page, live, parts):
+    """Backgrounds are gone there, and a button without a border is a word among words."""
+    page.emulate_media(forced_colors="active")
+    page.goto(live.url)
+
+    border = page.locator("#go").evaluate("(one) => getComputedStyle(one).border")
+    assert border.startswith("1px solid")

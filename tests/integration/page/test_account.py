@@ -47,6 +47,7 @@ def test_it_shows_what_is_left_thirty_days_and_ones_jobs(account, parts, worker)
 
 
 def test_a_replaced_key_is_shown_once_and_the_page_stays_signed_in(account, parts):
+    account.select_option("#overlap", label="no longer")
     account.get_by_role("button", name="Replace the key").click()
     expect(account.locator("#secret-dialog")).to_be_visible()
     fresh = account.locator("#secret").input_value()
@@ -59,6 +60,16 @@ def test_a_replaced_key_is_shown_once_and_the_page_stays_signed_in(account, part
     account.reload()
     expect(account.locator("#tenant")).to_have_text(NAME)
     assert fresh not in account.content()
+
+
+def test_a_replaced_key_works_for_an_hour_more_unless_one_chooses_otherwise(account, parts):
+    """So that an answer which gets lost can be asked for again."""
+    account.get_by_role("button", name="Replace the key").click()
+    expect(account.locator("#secret-dialog")).to_be_visible()
+
+    old = next(one for one in parts.tenants.list_keys() if one.hint == account.old_key[-4:])
+    assert 3590_000 <= old.expires_ms - parts.tenants.now_ms() <= 3600_000
+    assert parts.tenants.find(hash_key(account.old_key)).name == NAME
 
 
 def test_data_is_deleted_only_when_the_name_was_typed(account, parts, worker, complaints):

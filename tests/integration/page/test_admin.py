@@ -205,6 +205,20 @@ def test_limits_are_edited_and_a_tenant_is_banned_with_a_reason(admin, parts, wo
     assert parts.tenants.find(hash_key(key)).name == SHOP
 
 
+def test_the_second_click_of_a_double_click_presses_nothing_that_has_come_under_it(admin, parts, worker):
+    drain = admin.get_by_role("button", name="Drain Interactive")
+    place = drain.bounding_box()
+    at = (place["x"] + place["width"] - 5, place["y"] + 5)
+    admin.mouse.click(*at)
+    expect(admin.get_by_role("button", name="Resume Interactive")).to_be_visible()
+    admin.mouse.down(click_count=2)
+    admin.mouse.up(click_count=2)
+
+    admin.get_by_role("button", name="Drain Batch").click()
+    expect(admin.get_by_role("button", name="Resume Batch")).to_be_visible()
+    expect(admin.get_by_role("button", name="Resume Interactive")).to_be_visible()
+
+
 def test_keys_and_invites_are_made_shown_once_replaced_and_ended(admin, parts, worker):
     admin.on("dialog", lambda dialog: dialog.accept())
     admin.fill("#key-tenant", SHOP)
