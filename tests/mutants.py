@@ -323,7 +323,7 @@ MUTANTS = [
     Mutant("events-capped", "'MAXLEN', EVENTS_KEPT,", "", "records"),
     Mutant("lane-event", "if new.lane == 'interactive' then emit_status(new.id, 'queued') end", "emit_status(new.id, 'queued')", "submit"),
     Mutant("use-expire", "    redis.call('EXPIRE', purse.use, USE_KEPT_SECONDS)\n", "", "submit"),
-    Mutant("remove-batch-left", "if redis.call('EXISTS', PREFIX .. 'batch_jobs:' .. job.batch) == 0 then redis.call('DEL'", "if true then redis.call('DEL'", "records"),
+    Mutant("remove-batch-left", "if redis.call('EXISTS', PREFIX .. 'batch_jobs:' .. job.batch) == 0 then forget", "if true then forget", "records"),
     Mutant("resume-wake", "wake()\nreturn next_cursor", "return next_cursor", "pauses"),
     Mutant("heartbeat-wake", "if not started then wake() end", "", "release"),
     Mutant("audit-readonly-1", "if repair then enqueue(job) end", "enqueue(job)", AUDITOR),

@@ -48,6 +48,13 @@ LIVES = [
     ("unreadable-remove-once", "    redis.call('ZREM', PREFIX .. 'records', ARGV[index])  -- where", "    -- where", "unreadable"),
     ("unreadable-remove-first", "local shown_in = PREFIX .. 'jobs:' .. job.tenant ", "local shown_in = PREFIX .. 'jobs:' .. (job.tenant or '') ", "unreadable"),
     ("unreadable-heir", "'expires') or '0') or 0\n", "'expires') or '0')\n", "unreadable"),
+    # Lists whose rows are deleted before all have come
+    ("batch-missing", "< (tonumber(kept[3]) or 0) then\n    redis", "< 0 then\n    redis", "deleted_lists"),
+    ("batch-missing-again", "(tonumber(kept[1]) or 0) - (tonumber(kept[2]) or 0) <", "(tonumber(kept[1]) or 0) <", "deleted_lists"),
+    ("batch-missing-goes", "    redis.call('PEXPIRE', counts, tombstone_ms)\n", "", "deleted_lists"),
+    ("batch-goes", "  else\n    redis.call('DEL', counts)\n", "", "deleted_lists records"),
+    ("batch-stays", "    redis.call('PERSIST', counts)  -- all", "    -- all", "deleted_lists"),
+    ("batch-order", "PREFIX .. 'batch_jobs:' .. new.batch, number, new.id)", "PREFIX .. 'batch_jobs:' .. new.batch, redis.call('ZCARD', PREFIX .. 'batch_jobs:' .. new.batch), new.id)", "deleted_lists"),
     # Turns that come back, and weights that change
     ("turn-ended", "if job.state == 'RELEASED' then return_turn(job, job.lane) end", "", "order"),
     ("turn-ended-ran", "if job.state == 'RELEASED' then return_turn(job, job.lane) end", "return_turn(job, job.lane)", "order"),

@@ -95,7 +95,7 @@ MORE = [
     ("list-rest-service", "local of_each = asked > #news and {job_at(1), unpack(news)} or news", "local of_each = news", "stopped_lists"),
     ("lift-into-pause", "if redis.call('SISMEMBER', PREFIX .. 'paused', 'lane:interactive') == 1 then\n    redis.call('SADD', PREFIX .. 'rising', job.id)\n    return\n  end", "", "small_guards"),
     # Dead letters
-    ("batch-again", "if new.extras.again then redis.call('HINCRBY', PREFIX .. 'batch:' .. new.batch, 'again', 1) end", "", "tests/unit/scheduler/test_dead_letters.py"),
+    ("batch-again", "if new.extras.again then redis.call('HINCRBY', counts, 'again', 1) end", "", "tests/unit/scheduler/test_dead_letters.py"),
     ("batch-again-only", "if new.extras.again then redis.call('HINCRBY'", "if true then redis.call('HINCRBY'", "records"),
     ("reap-broken", "if not pcall(take, id, read_job(id)) then", "take(id, read_job(id))\n    if false then", "unreadable"),
     ("reap-broken-goes", "redis.call('ZREM', PREFIX .. name, id)  -- where", "-- where", "unreadable"),

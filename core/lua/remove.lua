@@ -3,6 +3,18 @@
 -- 0 not ended, -1 such that it can not be removed, nil unknown.
 local tombstone_ms = ARGV[1]
 
+-- The counts of a batch go with its last row. Where rows of the list were never stored they are kept for a while: it may
+-- still be coming in, or be sent again, and goes on with them.
+local function forget_batch(batch)
+  local counts = PREFIX .. 'batch:' .. batch
+  local kept = redis.call('HMGET', counts, 'total', 'again', 'expected')
+  if (tonumber(kept[1]) or 0) - (tonumber(kept[2]) or 0) < (tonumber(kept[3]) or 0) then
+    redis.call('PEXPIRE', counts, tombstone_ms)
+  else
+    redis.call('DEL', counts)
+  end
+end
+
 local function remove(id)
   local job = read_job(id)
   if not job then
@@ -21,7 +33,7 @@ local function remove(id)
   redis.call('ZREM', PREFIX .. 'records', id)
   if job.batch then
     redis.call('ZREM', PREFIX .. 'batch_jobs:' .. job.batch, id)
-    if redis.call('EXISTS', PREFIX .. 'batch_jobs:' .. job.batch) == 0 then redis.call('DEL', PREFIX .. 'batch:' .. job.batch) end
+    if redis.call('EXISTS', PREFIX .. 'batch_jobs:' .. job.batch) == 0 then forget_batch(job.batch) end
   end
   redis.call('SET', PREFIX .. 'tombstone:' .. id, 1, 'PX', tombstone_ms)
   return is_read and 1 or 2

@@ -268,11 +268,13 @@ local function store(new)
   if new.repeat_key ~= '' then redis.call('SET', repeat_name(new), now .. '|' .. new.id, 'PX', REPEAT_KEPT_MS) end
   redis.call('ZADD', PREFIX .. 'jobs:' .. tenant, arrival, new.id)
   if new.batch ~= '' then
+    local counts = PREFIX .. 'batch:' .. new.batch
     redis.call('HSET', record, 'batch', new.batch)
-    redis.call('HINCRBY', PREFIX .. 'batch:' .. new.batch, 'total', 1)
-    if new.extras.again then redis.call('HINCRBY', PREFIX .. 'batch:' .. new.batch, 'again', 1) end
-    redis.call('HSET', PREFIX .. 'batch:' .. new.batch, 'tenant', tenant)
-    redis.call('ZADD', PREFIX .. 'batch_jobs:' .. new.batch, redis.call('ZCARD', PREFIX .. 'batch_jobs:' .. new.batch), new.id)
+    local number = redis.call('HINCRBY', counts, 'total', 1)  -- of all that ever were, so that those left stay in order
+    if new.extras.again then redis.call('HINCRBY', counts, 'again', 1) end
+    redis.call('HSET', counts, 'tenant', tenant)
+    redis.call('PERSIST', counts)  -- all earlier rows may have been deleted (remove.lua)
+    redis.call('ZADD', PREFIX .. 'batch_jobs:' .. new.batch, number, new.id)
   end
 end
 

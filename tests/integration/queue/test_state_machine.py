@@ -5,6 +5,7 @@ from tests.unit.core.queue.test_cancel import *  # noqa: F403
 from tests.unit.core.queue.test_clock import *  # noqa: F403
 from tests.unit.core.queue.test_company import *  # noqa: F403
 from tests.unit.core.queue.test_crowd import *  # noqa: F403
+from tests.unit.core.queue.test_deleted_lists import *  # noqa: F403
 from tests.unit.core.queue.test_followers import *  # noqa: F403
 from tests.unit.core.queue.test_key_limits import *  # noqa: F403
 from tests.unit.core.queue.test_lift import *  # noqa: F403
