@@ -41,7 +41,8 @@ function differences(found, served) {
 // A spreadsheet copies a picture of its cells beside their text.
 const hasText = (data) => data.types.includes('text/plain');
 
-export function openDropped({ known }) {
+// `onWritten` is called when a prompt was put into the field.
+export function openDropped({ known, onWritten }) {
   let found = null;  // its parameters, until another prompt is written or they are put away
   let served = null;
   let written = '';  // its prompt as the field has it, whose line ends are its own
@@ -69,6 +70,7 @@ export function openDropped({ known }) {
     show();
     $('prompt').value = found.prompt;
     written = $('prompt').value;
+    onWritten();
     $('prompt').focus();
     toast(say('repeated'));
   }

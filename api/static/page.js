@@ -6,6 +6,7 @@ import { openDoor } from './door.js';
 import { openDropped } from './dropped.js';
 import { openHistory } from './history.js';
 import { openLooking } from './looking.js';
+import { openMessage } from './message.js';
 import { openOutbox } from './outbox.js';
 import { ignoreHeldEnter, isDoubleClick } from './pressing.js';
 import { openLength } from './prompt_length.js';
@@ -22,6 +23,7 @@ import { applyWords, say } from './words.js';
 import { isGone } from './zip.js';
 
 const $ = (id) => document.getElementById(id);
+const message = openMessage($('composer-error'));
 const PAGES_AT_START = 5; // what is drawn next is the oldest of what waits
 
 const jobs = new Map();   // id -> job, as last seen
@@ -87,6 +89,7 @@ function drawUnsent(entry) {
 
 function write(prompt) {
   $('prompt').value = prompt;
+  message.written();
   length.show();
 }
 
@@ -153,8 +156,8 @@ const tell = (problem) => problem.isOfSession || toast(problem.status ? problem.
 const { keepLooking, stop: stopLooking } = openLooking({
   jobs: () => newestFirst(), onSeen: take, onMissing: forget,
   onAnswer(isThere) {
-    if (!isThere) $('composer-error').textContent = say('offline');
-    else if ($('composer-error').textContent === say('offline')) $('composer-error').textContent = '';
+    if (isThere) message.answered();
+    else message.ofService(() => say('offline'));
   },
 });
 
@@ -165,7 +168,7 @@ const submit = (request) => outbox.add(request);
 const outbox = openOutbox({
   onTaken(entry, made) {
     cards.delete(unsentId(entry));
-    $('composer-error').textContent = '';
+    message.clear();
     $('status').textContent = say('announceQueued', { prompt: entry.request.prompt.slice(0, 80) });
     [...made].reverse().forEach(take);
     arrange();
@@ -178,7 +181,7 @@ const outbox = openOutbox({
   },
   // Beside the prompt where it still stands; else the card keeps it.
   onRefused(entry, problem) {
-    $('composer-error').textContent = problem.message;
+    message.ofPrompt(() => problem.message);
     return $('prompt').value !== entry.request.prompt;
   },
   onChange: arrange,
@@ -187,7 +190,7 @@ const outbox = openOutbox({
 function go() {
   const prompt = $('prompt').value;
   if (!prompt.trim()) {
-    $('composer-error').textContent = say('emptyPrompt');
+    message.ofPrompt(() => say('emptyPrompt'));
     return $('prompt').focus();
   }
   if (length.isTooLong()) return $('prompt').focus();
@@ -199,7 +202,7 @@ function go() {
   $('prompt').select();
 }
 
-const dropped = openDropped({ known: () => models });
+const dropped = openDropped({ known: () => models, onWritten: message.written });
 
 const length = openLength($('prompt'), $('prompt-over'));
 
@@ -304,7 +307,7 @@ async function start(who) {
   let oldest = await history.loadOlder();
   for (let page = 1; history.hasOlder() && isOpen(oldest) && page < PAGES_AT_START; page += 1) oldest = await history.loadOlder();
   if ($('starred-only').checked) stars.load();
-  if ($('composer-error').textContent === say('offline')) $('composer-error').textContent = '';
+  message.answered();
   outbox.open();
 }
 
@@ -314,7 +317,7 @@ async function begin(known) {
     await start(known ?? await whoIsHere());
   } catch (problem) {
     if (problem.isOfSession) return;
-    $('composer-error').textContent = problem.status ? problem.message : say('offline');
+    message.ofService(() => (problem.status ? problem.message : say('offline')));
     if (!problem.status || problem.status >= 500) startTimer = setTimeout(begin, 3000);
   }
 }
@@ -332,7 +335,8 @@ function empty() {
   removal.drop();
   history.reset();
   for (const kept of [jobs, cards, apart]) kept.clear();
-  for (const id of ['status', 'composer-error']) $(id).textContent = '';
+  message.clear();
+  $('status').textContent = '';
   $('quota').hidden = true;
   selection.end();
   closeViewer();
@@ -359,7 +363,8 @@ function wire() {
   });
   $('go').addEventListener('click', (event) => { if (isDoubleClick(event)) event.preventDefault(); });
   ignoreHeldEnter();
-  wireBar(() => { selection.show(); redraw(); refreshQuota(); dropped.show(); length.show(); });
+  $('prompt').addEventListener('input', message.written);
+  wireBar(() => { selection.show(); redraw(); refreshQuota(); dropped.show(); length.show(); message.show(); });
   for (const button of $('examples').querySelectorAll('button')) button.addEventListener('click', () => { write(button.textContent); $('prompt').focus(); });
   document.addEventListener('visibilitychange', loadNewest);
   $('more').addEventListener('click', () => history.loadOlder().catch(tell));

@@ -371,6 +371,9 @@ def test_a_page_that_was_opened_while_the_service_was_away_begins_when_it_is_bac
     expect(home.locator("#composer-error")).to_contain_text("Trying again")
     ask(home, "asked meanwhile")
     expect(home.locator(UNSENT)).to_have_count(1)
+    expect(home.locator("#composer-error")).to_contain_text("Trying again")  # typing changes nothing about it
+    home.locator("#language").click()
+    assert home.locator("#composer-error").text_content() == "服务没有回应，正在重试…"
 
     home.unroute_all()
 
