@@ -94,13 +94,20 @@ def move(path: schema.JobPath, body: objects.Move) -> Response:
     return jsonify(objects.waiting_job(job).model_dump(mode="json"))
 
 
-@admin_service.get("/v1/admin/dead-letters", summary="List jobs that ended badly", responses={200: objects.LetterList})
+@admin_service.get(
+    "/v1/admin/dead-letters",
+    summary="List jobs that ended badly",
+    description="Newest first. A page looks at 1,000 letters at most: with a filter it may hold fewer than `limit`, or "
+    "none, and still have a `next_cursor`; go on until `has_more` is false.",
+    responses={200: objects.LetterList},
+)
 def list_letters(query: objects.LetterQuery) -> Response:
-    found = _letters(services()).list_letters(
-        tenant=query.tenant, code=query.code, limit=query.limit + 1, offset=query.offset
+    page = _letters(services()).list_page(
+        tenant=query.tenant, code=query.code, limit=query.limit, after=query.cursor or ""
     )
-    shown = [objects.letter_object(job) for job in found[: query.limit]]
-    return jsonify(objects.LetterList(data=shown, has_more=len(found) > query.limit).model_dump())
+    shown, cursor = [objects.letter_object(job) for job in page.jobs], page.cursor or None
+    listed = objects.LetterList(data=shown, has_more=cursor is not None, next_cursor=cursor)
+    return jsonify(listed.model_dump())
 
 
 @admin_service.post(
@@ -125,17 +132,17 @@ def requeue(path: schema.JobPath) -> Response:
     "/v1/admin/dead-letters/requeue",
     summary="Try dead jobs again by filter",
     description="Those of a `tenant`, of a `code`, or `all`, newest first, until `limit` are tried again. One that a "
-    "limit, a drain or a ban refuses stays a letter and does not count; `next_offset`, sent as the next call's "
-    "`offset`, passes over such. A call looks at 1,000 letters at most.",
+    "limit, a drain or a ban refuses stays a letter and does not count; `next_cursor`, sent as the next call's "
+    "`cursor`, passes over such. A call looks at 1,000 letters at most, and may find none and have a `next_cursor`.",
     responses={200: objects.RequeuedList, **problems(413, 415)},
 )
 def requeue_many(body: objects.RequeueMany) -> Response:
     if not (body.all or body.tenant or body.code):
         raise InvalidRequest("Name a tenant or a code, or send all: true.", field="all", code="missing_field")
     parts = services()
-    many = _letters(parts).requeue_many(tenant=body.tenant, code=body.code, limit=body.limit, offset=body.offset)
+    many = _letters(parts).requeue_many(tenant=body.tenant, code=body.code, limit=body.limit, after=body.cursor or "")
     shown = [objects.Requeued(letter=one.letter, job_id=one.job_id, refused=one.refused) for one in many.tried]
-    return jsonify(objects.RequeuedList(data=shown, next_offset=many.next_offset).model_dump())
+    return jsonify(objects.RequeuedList(data=shown, next_cursor=many.next_cursor or None).model_dump())
 
 
 @admin_service.get(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 from api import schema
 from api.admin_objects import HEX_ID, TENANT_PATTERN, StopObject
 from core.job import Job, Lane
+from core.job_pages import CURSOR_PATTERN
 from core.webhook_store import Delivery, Endpoint
 from core.workers import WorkerInfo
 from scheduler.traffic import Flow
@@ -167,11 +168,14 @@ class LetterObject(BaseModel):
 class LetterList(BaseModel):
     """Dead letters, newest first."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"object": "list", "data": [LETTER], "has_more": False}})
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"object": "list", "data": [LETTER], "has_more": False, "next_cursor": None}}
+    )
 
     object: Literal["list"] = "list"
     data: list[LetterObject]
     has_more: bool
+    next_cursor: str | None
 
 
 class LetterQuery(BaseModel):
@@ -180,7 +184,7 @@ class LetterQuery(BaseModel):
     tenant: Annotated[str | None, Field(pattern=TENANT_PATTERN)] = None
     code: Annotated[str | None, Field(pattern=CODE_PATTERN, description="The reason's code.")] = None
     limit: Annotated[int, Field(ge=1, le=LETTERS_MOST)] = 50
-    offset: Annotated[int, Field(ge=0, le=100_000)] = 0
+    cursor: Annotated[str | None, Field(pattern=CURSOR_PATTERN, description="`next_cursor` of the page before.")] = None
 
 
 class RequeueMany(schema.Exact):
@@ -192,7 +196,9 @@ class RequeueMany(schema.Exact):
     code: Annotated[StrictStr | None, Field(pattern=CODE_PATTERN)] = None
     all: Annotated[StrictBool, Field(description="Of every tenant, for every reason, unless one is named.")] = False
     limit: Annotated[StrictInt, Field(ge=1, le=LETTERS_MOST), schema.WHOLE] = LETTERS_MOST
-    offset: Annotated[StrictInt, Field(ge=0, le=100_000), schema.WHOLE] = 0
+    cursor: Annotated[
+        StrictStr | None, Field(pattern=CURSOR_PATTERN, description="`next_cursor` of the call before, or of a page.")
+    ] = None
 
 
 class Requeued(BaseModel):
@@ -211,14 +217,14 @@ class RequeuedList(BaseModel):
             "example": {
                 "object": "list",
                 "data": [{"letter": HEX_ID, "job_id": HEX_ID[::-1], "refused": None}],
-                "next_offset": None,
+                "next_cursor": None,
             }
         }
     )
 
     object: Literal["list"] = "list"
     data: list[Requeued]
-    next_offset: Annotated[int | None, Field(description="Where the next call goes on; null at the end.")]
+    next_cursor: Annotated[str | None, Field(description="Where the next call goes on; null at the end.")]
 
 
 WAITING: dict[str, Any] = {

@@ -23,6 +23,8 @@ READ_AT_ONCE = 200
 CURSOR_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,9})?-[0-9a-f]{32}$"
 
 Fits = Callable[[Job], bool]
+#: Of these ids, those whose records are worth reading whole; it looks at few of their fields.
+Sift = Callable[[Sequence[str]], Collection[str]]
 
 
 class Place(NamedTuple):
@@ -38,9 +40,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPage:
-    """Some jobs, and the cursor of what comes behind them: "" at the end of the list."""
+    """Some jobs, where each stands, and the cursor of what comes behind them: "" at the end of the list."""
 
     jobs: list[Job]
+    places: list[Place]
     cursor: str
 
 
@@ -59,25 +62,38 @@ class JobPages:
         self._redis = client
         self._get_many = get_many
 
-    def page(
+    def of_tenant(
         self, key: str, tenant: str, *, states: Collection[JobState] | None, fits: Fits, after: str, limit: int
     ) -> JobPage:
-        """At most `limit` jobs of `tenant` behind the cursor `after`. Raises InvalidRequest for a wrong cursor."""
+        """As `page`, of the tenant's jobs in `states`."""
+
+        def is_wanted(job: Job) -> bool:
+            return job.tenant == tenant and (states is None or job.state in states) and fits(job)
+
+        def in_states(ids: Sequence[str]) -> set[str]:
+            return {one for one, state in zip(ids, self._states(ids), strict=True) if state in (states or ())}
+
+        return self.page(key, sift=in_states if states else None, fits=is_wanted, after=after, limit=limit)
+
+    def page(self, key: str, *, sift: Sift | None = None, fits: Fits, after: str, limit: int) -> JobPage:
+        """At most `limit` jobs that fit, behind the cursor `after`. Raises InvalidRequest for a wrong cursor."""
         place, found, scanned, is_over = self._place(key, after), list[tuple[Place, Job]](), 0, False
         while len(found) <= limit and scanned < SCANNED_MOST and not is_over:
-            many = READ_AT_ONCE if states else min(READ_AT_ONCE, limit + 1 - len(found))
+            many = READ_AT_ONCE if sift else min(READ_AT_ONCE, limit + 1 - len(found))
             entries = places_behind(self._redis, key, place, many)
-            jobs = zip(entries, self._jobs(entries, states), strict=True)
-            found += [(at, job) for at, job in jobs if job is not None and job.tenant == tenant and fits(job)]
+            jobs = zip(entries, self._jobs([entry.id for entry in entries], sift), strict=True)
+            found += [(at, job) for at, job in jobs if job is not None and fits(job)]
             place, scanned, is_over = entries[-1] if entries else place, scanned + len(entries), len(entries) < many
         if len(found) > limit:
             found, place, is_over = found[:limit], found[limit - 1][0], False
-        return JobPage(jobs=[job for _, job in found], cursor="" if is_over or place is None else place.cursor)
+        cursor = "" if is_over or place is None else place.cursor
+        return JobPage(jobs=[job for _, job in found], places=[at for at, _ in found], cursor=cursor)
 
     def ids(self, key: str, *, states: Collection[JobState], after: str) -> IdPage:
         """The ids of those among the next records that are in one of `states`."""
         entries = places_behind(self._redis, key, self._place(key, after), READ_AT_ONCE)
-        found = [entry.id for entry, state in zip(entries, self._states(entries), strict=True) if state in states]
+        all_ids = [entry.id for entry in entries]
+        found = [one for one, state in zip(all_ids, self._states(all_ids), strict=True) if state in states]
         return IdPage(ids=found, cursor="" if len(entries) < READ_AT_ONCE else entries[-1].cursor)
 
     def _place(self, key: str, cursor: str) -> Place | None:
@@ -95,21 +111,17 @@ class JobPages:
             raise unknown_cursor()
         return Place(float(known), job_id)
 
-    def _jobs(self, entries: Sequence[Place], states: Collection[JobState] | None) -> list[Job | None]:
-        """A job for each entry, None for one that is gone or in another state; those are not read whole."""
-        if not entries:
-            return []
-        if states is None:
-            return self._get_many([entry.id for entry in entries])
-        chosen = [entry.id for entry, state in zip(entries, self._states(entries), strict=True) if state in states]
-        read = {job.id: job for job in self._get_many(chosen) if job is not None and job.state in states}
-        return [read.get(entry.id) for entry in entries]
+    def _jobs(self, ids: Sequence[str], sift: Sift | None) -> list[Job | None]:
+        """A job for each id, None for one that is gone, or that was sifted out and not read."""
+        chosen: Collection[str] = ids if sift is None or not ids else sift(ids)
+        read = {job.id: job for job in self._get_many(list(chosen)) if job is not None} if chosen else {}
+        return [read.get(one) for one in ids]
 
-    def _states(self, entries: Sequence[Place]) -> list[str | None]:
+    def _states(self, ids: Sequence[str]) -> list[str | None]:
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=False)
-            for entry in entries:
-                pipeline.hget(f"{PREFIX}job:{entry.id}", "state")
+            for job_id in ids:
+                pipeline.hget(f"{PREFIX}job:{job_id}", "state")
             return pipeline.execute()
 
 

@@ -125,7 +125,7 @@ class JobReader:
         Raises InvalidRequest naming the cursor if it is none.
         """
         key = f"{PREFIX}batch_jobs:{batch_id}" if batch_id else f"{PREFIX}jobs:{tenant}"
-        return self._pages.page(key, tenant, states=states, fits=fits, after=after, limit=limit)
+        return self._pages.of_tenant(key, tenant, states=states, fits=fits, after=after, limit=limit)
 
     def list_jobs(
         self,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from core.errors import RedisUnavailable, ZimgError
 from core.job import Job, JobState, NewJob
+from core.job_pages import JobPage, JobPages
 from core.job_store import JobStore, Submitted
 from core.look import KeyLimits, TenantLimits
 from core.redis_client import PREFIX, redis_errors
@@ -15,8 +17,8 @@ from core.settings import Settings
 from scheduler.reuse import Reuse
 from scheduler.tenants import Tenant, Tenants
 
-PAGE = 200
-LOOKED_AT_MOST = 1_000  # letters of one call that tries many again
+LETTERS = f"{PREFIX}dlq"
+LOOKED_AT_MOST = 1_000  # letters of one call that tries many again; it also scans no more records than any page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +32,13 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManyTried:
-    """What became of letters, newest first; those that were refused stay, and `next_offset` passes them over.
+    """What became of letters, newest first; those that were refused stay, and `next_cursor` passes them over.
 
-    None: there are no more behind them.
+    "": there are no more behind them.
     """
 
     tried: Sequence[Tried]
-    next_offset: int | None
+    next_cursor: str
 
 
 class DeadLetters:
@@ -48,24 +50,36 @@ class DeadLetters:
         self._settings = settings
         self._reuse = reuse
         self._tenants = Tenants(store.redis, settings)
+        self._pages = JobPages(store.redis, store.get_many)
         self._keys: dict[str, list[KeyLimits]] = {}  # by tenant, oldest first; an instance lives for one call
 
-    def list_letters(
-        self, *, tenant: str | None = None, code: str | None = None, limit: int = 100, offset: int = 0
-    ) -> list[Job]:
-        """Dead jobs, newest first; those of one tenant or one reason (`failure.code`) if named."""
-        found: list[Job] = []
-        start = 0
-        while len(found) < offset + limit:
-            with redis_errors():
-                ids: list[str] = self._store.redis.zrevrange(  # type: ignore[assignment]
-                    f"{PREFIX}dlq", start, start + PAGE - 1
-                )
-            if not ids:
-                break
-            start += PAGE
-            found += [job for job in self._store.get_many(ids) if job and _matches(job, tenant, code)]
-        return found[offset : offset + limit]
+    def list_page(
+        self, *, tenant: str | None = None, code: str | None = None, limit: int = 100, after: str = ""
+    ) -> JobPage:
+        """Dead jobs, newest first, behind a cursor; those of one tenant or one reason (`failure.code`) if named.
+
+        A page looks at so many letters only (core/job_pages.py): with a filter it may be empty, and have a cursor.
+        Raises InvalidRequest for a wrong cursor.
+        """
+
+        def sift(ids: Sequence[str]) -> list[str]:
+            return self._like(ids, tenant, code)
+
+        def fits(job: Job) -> bool:
+            return _matches(job, tenant, code)
+
+        is_filtered = tenant is not None or code is not None
+        return self._pages.page(LETTERS, sift=sift if is_filtered else None, fits=fits, after=after, limit=limit)
+
+    def _like(self, ids: Sequence[str], tenant: str | None, code: str | None) -> list[str]:
+        """Those that may be the tenant's and for this reason, by a look at these two fields."""
+        with redis_errors():
+            pipeline = self._store.redis.pipeline(transaction=False)
+            for job_id in ids:
+                pipeline.hmget(f"{PREFIX}job:{job_id}", ["tenant", "failure"])
+            rows = zip(ids, pipeline.execute(), strict=True)
+        named = "" if code is None else json.dumps(code)
+        return [job_id for job_id, (of, failure) in rows if tenant in (None, of) and named in (failure or "")]
 
     def requeue(self, job_id: str, tenant: Tenant) -> Submitted | None:
         """Try a dead job again as a new job with its own reservation; the same call again gives the same new job.
@@ -81,21 +95,21 @@ class DeadLetters:
             self._reuse.check([again])
         done = self._store.submit(again, self._limits(job, tenant))
         with redis_errors():
-            self._store.redis.zrem(f"{PREFIX}dlq", job_id)
+            self._store.redis.zrem(LETTERS, job_id)
         return done
 
     def requeue_many(
-        self, *, tenant: str | None = None, code: str | None = None, limit: int, offset: int = 0
+        self, *, tenant: str | None = None, code: str | None = None, limit: int, after: str = ""
     ) -> ManyTried:
-        """As `requeue`, of the newest letters behind `offset`, until `limit` (without refused ones) are tried again.
+        """As `requeue`, of the newest letters behind a cursor, until `limit` (without refused ones) are tried again.
 
-        Raises RedisUnavailable where nothing was tried yet.
+        A page of them at most, as `list_page` looks at. Raises RedisUnavailable where nothing was tried yet.
         """
-        found = self.list_letters(tenant=tenant, code=code, limit=LOOKED_AT_MOST + 1, offset=offset)
+        page = self.list_page(tenant=tenant, code=code, limit=LOOKED_AT_MOST, after=after)
         tried: list[Tried] = []
         refused: dict[tuple[str, ...], str] = {}
         made = 0
-        for job in found[:LOOKED_AT_MOST]:
+        for job in page.jobs:
             if made >= limit:
                 break
             whose = (job.tenant, job.lane, job.queue, job.key)  # what refuses one of these refuses all of them
@@ -104,13 +118,14 @@ class DeadLetters:
             except RedisUnavailable as error:
                 if not tried:
                     raise
-                tried.append(Tried(letter=job.id, refused=error.code))
-                return ManyTried(tried=tried, next_offset=offset + _stay(tried[:-1]))
+                here = page.places[len(tried) - 1].cursor
+                return ManyTried(tried=[*tried, Tried(letter=job.id, refused=error.code)], next_cursor=here)
             if outcome.refused:
                 refused[whose] = outcome.refused
             made += outcome.job_id is not None
             tried.append(outcome)
-        return ManyTried(tried=tried, next_offset=offset + _stay(tried) if len(found) > len(tried) else None)
+        is_whole = len(tried) == len(page.jobs)
+        return ManyTried(tried=tried, next_cursor=page.cursor if is_whole else page.places[len(tried) - 1].cursor)
 
     def _try(self, job: Job, refused: str | None) -> Tried:
         try:
@@ -158,8 +173,3 @@ def _matches(job: Job, tenant: str | None, code: str | None) -> bool:
     if tenant is not None and job.tenant != tenant:
         return False
     return code is None or (job.failure is not None and job.failure.code == code)
-
-
-def _stay(tried: Sequence[Tried]) -> int:
-    """How many are letters still."""
-    return sum(one.job_id is None for one in tried)

@@ -122,7 +122,7 @@ class Upkeep(Model):
         self.tenants.change(self.rng.choice(TENANTS), {"running_jobs": most})
 
     def _requeue(self) -> None:
-        letters = self.letters.list_letters(limit=50)
+        letters = self.letters.list_page(limit=50).jobs
         if letters:
             letter = self.rng.choice(letters)
             again = self._perhaps_twice(lambda: self.letters.requeue(letter.id, self.tenants.get(letter.tenant)))

@@ -106,8 +106,16 @@ async function requeue(letter) {
   await look({ isFull: true });
 }
 
+// A call looks at so many letters at most: it may find none, and say where the next one goes on.
+async function goOn(call) {
+  let answer = await call('');
+  while (!answer.data.length && answer.next_cursor) answer = await call(answer.next_cursor);
+  return answer;
+}
+
 async function requeueAll(code) {
-  const { data } = await ask('/v1/admin/dead-letters/requeue', { method: 'POST', body: code ? { code } : { all: true } });
+  const what = code ? { code } : { all: true };
+  const { data } = await goOn((cursor) => ask('/v1/admin/dead-letters/requeue', { method: 'POST', body: cursor ? { ...what, cursor } : what }));
   const refused = data.filter((one) => !one.job_id).length;
   toast(say(refused ? 'requeuedRefused' : 'requeuedMany', { n: data.length - refused, refused: number(refused) }));
   await look({ isFull: true });
@@ -162,7 +170,7 @@ async function look({ isFull = false } = {}) {
   const isChanged = !before || before.dead_letters !== overview.dead_letters || before.webhook_failures !== overview.webhook_failures;
   seen.overview = overview;
   if (isFull || isChanged || looks++ % SLOW_EVERY === 0) {
-    const [letters, hooks] = await Promise.all([ask('/v1/admin/dead-letters?limit=200'), ask('/v1/admin/webhook-failures'), readPeople()]);
+    const [letters, hooks] = await Promise.all([goOn((cursor) => ask(`/v1/admin/dead-letters?limit=200${cursor && `&cursor=${cursor}`}`)), ask('/v1/admin/webhook-failures'), readPeople()]);
     seen.letters = letters.data;
     seen.hooks = hooks.data;
   }

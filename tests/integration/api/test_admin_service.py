@@ -182,10 +182,33 @@ def test_dead_letters_are_listed_with_their_reason_and_by_filter(keyed, letters)
     assert listed() == [letters["c"], letters["b"], letters["a"]]
     assert listed("?tenant=shop") == [letters["b"], letters["a"]]
     assert listed("?code=poison") == [letters["c"], letters["a"]]
-    assert listed("?limit=1&offset=1") == [letters["b"]]
+    assert listed(f"?limit=1&cursor={first['next_cursor']}") == [letters["b"]]
+    assert admin(keyed, "GET", f"dead-letters?limit=2&cursor={first['next_cursor']}").json["next_cursor"] is None
     assert (first["has_more"], first["data"][0]["code"], first["data"][0]["reason"]) == (
         True, "poison", "It did not work."
     )  # fmt: skip
+
+
+def test_a_page_of_letters_that_found_none_yet_goes_on(keyed, letters, monkeypatch):
+    monkeypatch.setattr("core.job_pages.SCANNED_MOST", 2)
+    monkeypatch.setattr("core.job_pages.READ_AT_ONCE", 1)
+    parts_of = "dead-letters?tenant=shop&code=poison"
+
+    first = admin(keyed, "GET", parts_of).json
+    second = admin(keyed, "GET", f"{parts_of}&cursor={first['next_cursor']}").json
+
+    assert (first["data"], first["has_more"]) == ([], True)
+    assert ([one["id"] for one in second["data"]], second["has_more"], second["next_cursor"]) == (
+        [letters["a"]], False, None
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("cursor", ["x", "1", "-" + "a" * 32])
+def test_a_cursor_that_is_none_is_refused(keyed, letters, cursor):
+    looked = admin(keyed, "GET", f"dead-letters?cursor={cursor}")
+    tried = admin(keyed, "POST", "dead-letters/requeue", {"all": True, "cursor": cursor})
+
+    assert [(one.status_code, one.json["field"]) for one in (looked, tried)] == [(400, "cursor"), (400, "cursor")]
 
 
 def test_one_letter_is_tried_again_as_a_new_job(keyed, letters, worker):

@@ -98,7 +98,7 @@ def fail_all(worker):
 
 def try_again(parts, count):
     letters, owner = DeadLetters(parts.jobs, parts.settings), parts.tenants.get("local")
-    for letter in letters.list_letters(limit=count):
+    for letter in letters.list_page(limit=count).jobs:
         letters.requeue(letter.id, owner)
 
 
@@ -140,7 +140,7 @@ def test_the_same_letter_tried_again_twice_is_counted_once(http, worker, parts):
     batch = send(http).json
     fail_all(worker)
     letters, owner = DeadLetters(parts.jobs, parts.settings), parts.tenants.get("local")
-    letter = letters.list_letters(limit=1)[0]
+    letter = letters.list_page(limit=1).jobs[0]
 
     letters.requeue(letter.id, owner)
     letters.requeue(letter.id, owner)

@@ -27,7 +27,7 @@ def test_a_banned_tenants_letters_are_refused_and_the_others_are_tried(keyed, le
     told = again(keyed, all=True)
 
     assert outcomes(told) == [(letters["c"], "forbidden"), (letters["b"], None), (letters["a"], None)]
-    assert told["next_offset"] is None
+    assert told["next_cursor"] is None
     assert len(worker.draw_all()) == 2
 
 
@@ -39,20 +39,21 @@ def test_refused_letters_use_up_no_limit(keyed, letters, parts, worker):
     assert outcomes(first) == [(letters["c"], "quota_exceeded"), (letters["b"], None)]
     assert outcomes(second) == [(letters["c"], "quota_exceeded"), (letters["a"], None)]
     assert outcomes(third) == [(letters["c"], "quota_exceeded")]
-    assert (first["next_offset"], second["next_offset"], third["next_offset"]) == (1, None, None)
+    assert first["next_cursor"]
+    assert (second["next_cursor"], third["next_cursor"]) == (None, None)
 
 
-def test_the_offset_passes_over_what_was_refused(keyed, letters, parts, worker, monkeypatch):
+def test_the_cursor_passes_over_what_was_refused(keyed, letters, parts, worker, monkeypatch):
     monkeypatch.setattr("scheduler.dead_letters.LOOKED_AT_MOST", 1)
     use_up(parts, "other")
 
     first = again(keyed, all=True)
-    second = again(keyed, all=True, offset=first["next_offset"])
-    third = again(keyed, all=True, offset=second["next_offset"])
+    second = again(keyed, all=True, cursor=first["next_cursor"])
+    third = again(keyed, all=True, cursor=second["next_cursor"])
 
     assert outcomes(first) == [(letters["c"], "quota_exceeded")]
-    assert (outcomes(second), second["next_offset"]) == ([(letters["b"], None)], 1)
-    assert (outcomes(third), third["next_offset"]) == ([(letters["a"], None)], None)
+    assert (outcomes(second), bool(second["next_cursor"])) == ([(letters["b"], None)], True)
+    assert (outcomes(third), third["next_cursor"]) == ([(letters["a"], None)], None)
 
 
 def test_what_was_tried_is_told_where_redis_goes_away_in_between(keyed, letters, parts):
@@ -60,7 +61,8 @@ def test_what_was_tried_is_told_where_redis_goes_away_in_between(keyed, letters,
         told = again(keyed, all=True)
 
     assert outcomes(told) == [(letters["c"], None), (letters["b"], "redis_unavailable")]
-    assert told["next_offset"] == 0  # the first is no letter any more
+    after = again(keyed, all=True, cursor=told["next_cursor"])
+    assert outcomes(after) == [(letters["b"], None), (letters["a"], None)]
 
 
 def test_a_letter_whose_picture_is_not_in_the_storage_is_drawn(keyed, parts, worker):

@@ -187,6 +187,18 @@ def test_dead_letters_are_read_narrowed_and_tried_again(admin, parts, worker):
     assert len(worker.draw_all()) == 3
 
 
+def test_letters_are_tried_again_though_the_first_call_found_none_yet(admin, parts, worker):
+    empty = {"object": "list", "data": [], "next_cursor": f"9000000000000.0-{'f' * 32}"}
+    queue(parts, prompt="ended by poison")
+    worker.fail(worker.claim()[0], "poison")
+    admin.route("**/requeue", lambda route: route.fulfill(json=empty), times=1)
+
+    admin.get_by_role("button", name="Try all of these again").click()
+
+    expect(admin.locator("#no-letters")).to_be_visible()
+    assert len(worker.draw_all()) == 1
+
+
 def test_limits_are_edited_and_a_tenant_is_banned_with_a_reason(admin, parts, worker):
     key, _ = parts.tenants.create_key(SHOP)
     admin.get_by_role("button", name=f"Limits of {SHOP}").click()

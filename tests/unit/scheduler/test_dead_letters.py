@@ -1,5 +1,7 @@
 """Dead letters: listed with their reason, tried again once."""
 
+from dataclasses import replace
+
 import pytest
 
 from core.job import JobState
@@ -7,7 +9,7 @@ from core.redis_client import PREFIX
 from core.settings import Settings
 from scheduler.dead_letters import DeadLetters
 from scheduler.tenants import Tenants
-from tests.queue_kit import Kit
+from tests.queue_kit import REFUSED, Kit
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def test_dead_jobs_are_listed_newest_first_with_their_reason(kit, letters):
     kit.redis.zadd("{zimg}:dlq", {first: 1, second: 2})
     kit.succeeded()
 
-    assert [(job.id, job.failure.code) for job in letters.list_letters()] == [
+    assert [(job.id, job.failure.code) for job in letters.list_page().jobs] == [
         (second, "invalid_prompt"),
         (first, "invalid_prompt"),
     ]
@@ -43,10 +45,81 @@ def test_dead_jobs_are_listed_by_tenant_and_reason(kit, letters):
     kit.let_run_out("deadline", late)
     kit.store.reap()
 
-    assert [job.id for job in letters.list_letters(code="deadline_exceeded")] == [late]
-    assert [job.id for job in letters.list_letters(tenant="b")] == [other]
-    assert {job.id for job in letters.list_letters(tenant="a")} == {dead, late}
-    assert len(letters.list_letters(limit=1, offset=2)) == 1
+    assert [job.id for job in letters.list_page(code="deadline_exceeded").jobs] == [late]
+    assert [job.id for job in letters.list_page(tenant="b").jobs] == [other]
+    assert {job.id for job in letters.list_page(tenant="a").jobs} == {dead, late}
+
+
+def test_letters_come_page_by_page(kit, letters):
+    newest, middle, oldest = three_letters(kit)
+
+    first = letters.list_page(limit=1)
+    second = letters.list_page(limit=1, after=first.cursor)
+    third = letters.list_page(limit=1, after=second.cursor)
+
+    assert [[job.id for job in page.jobs] for page in (first, second, third)] == [[newest], [middle], [oldest]]
+    assert third.cursor == ""
+
+
+def three_letters(kit, **of_the_oldest):
+    """Newest first."""
+    ids = [kit.dead(), kit.dead(), kit.dead(**of_the_oldest)]
+    kit.redis.zadd(f"{PREFIX}dlq", {job_id: 3 - place for place, job_id in enumerate(ids)})
+    return ids
+
+
+@pytest.mark.parametrize("wanted", [{"tenant": "b"}, {"code": "deadline_exceeded"}])
+def test_a_page_with_a_filter_looks_at_so_many_letters_and_the_next_goes_on(kit, letters, monkeypatch, wanted):
+    for name, most in (("SCANNED_MOST", 2), ("READ_AT_ONCE", 1)):
+        monkeypatch.setattr(f"core.job_pages.{name}", most)
+    *_, oldest = three_letters(kit, tenant="b")
+    failure = replace(REFUSED, code="deadline_exceeded").to_json()
+    kit.redis.hset(f"{PREFIX}job:{oldest}", "failure", failure)
+
+    first = letters.list_page(**wanted)
+    second = letters.list_page(**wanted, after=first.cursor)
+
+    assert (first.jobs, [job.id for job in second.jobs], second.cursor) == ([], [oldest], "")
+
+
+def test_trying_many_again_looks_at_so_many_letters_and_the_next_call_goes_on(kit, letters, monkeypatch):
+    for name, most in (("SCANNED_MOST", 2), ("READ_AT_ONCE", 1)):
+        monkeypatch.setattr(f"core.job_pages.{name}", most)
+    *_, oldest = three_letters(kit, tenant="b")
+
+    first = letters.requeue_many(tenant="b", limit=10)
+    second = letters.requeue_many(tenant="b", limit=10, after=first.next_cursor)
+
+    assert (first.tried, [one.letter for one in second.tried], second.next_cursor) == ([], [oldest], "")
+
+
+def test_a_letter_that_does_not_fit_is_not_read_whole(kit, monkeypatch):
+    read = []
+    three_letters(kit)
+    monkeypatch.setattr(kit.store, "get_many", lambda ids: read.extend(ids) or [])
+
+    assert DeadLetters(kit.store, Settings()).list_page(code="nope").jobs == []
+    assert read == []
+
+
+def test_a_page_goes_on_though_the_letter_it_ended_with_is_tried_again(kit, letters, tenant):
+    newest, middle, _ = three_letters(kit)
+    first = letters.list_page(limit=1)
+
+    letters.requeue(newest, tenant)
+
+    assert [job.id for job in letters.list_page(limit=1, after=first.cursor).jobs] == [middle]
+
+
+@pytest.mark.parametrize("left", ["{", None])
+def test_a_letter_whose_reason_is_lost_stops_no_page(kit, letters, left):
+    newest, middle, oldest = three_letters(kit)
+    if left is None:
+        kit.redis.hdel(f"{PREFIX}job:{middle}", "failure")
+    else:
+        kit.redis.hset(f"{PREFIX}job:{middle}", "failure", left)
+
+    assert [job.id for job in letters.list_page(code="invalid_prompt").jobs] == [newest, oldest]
 
 
 def test_a_dead_job_is_tried_again_as_a_new_one_with_its_own_charge(kit, letters, tenant):
@@ -58,7 +131,7 @@ def test_a_dead_job_is_tried_again_as_a_new_one_with_its_own_charge(kit, letters
     assert (kit.state(dead), kit.state(again.job_id)) == (JobState.DEAD, JobState.SUCCEEDED)
     assert (kit.ledger(dead), kit.ledger(again.job_id)) == (["refund"], ["charge"])
     assert kit.job(again.job_id).metadata == {"sku": "1"}
-    assert letters.list_letters() == []
+    assert letters.list_page().jobs == []
 
 
 def test_a_job_tried_again_is_as_much_work_and_keeps_its_picture_as_long_as_before(kit, letters, tenant):
