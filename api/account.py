@@ -127,7 +127,7 @@ def look() -> Response:
     summary="Replace my key by a new one",
     description="The key of this call stops at once, or after `overlap_seconds`; a session of the page goes on. The "
     "new key is shown this once.",
-    responses={201: NewKeyObject, **problems(409, 413, 415)},
+    responses={201: NewKeyObject, **problems(409)},
 )
 def rotate(body: Overlap) -> Response:
     parts, caller = services(), _caller()
@@ -186,7 +186,7 @@ def state() -> Response:
     summary="Sign up with an invite",
     description="Makes an account and its first key, which is shown this once. Only where `ZIMG_SIGN_UP=invite`. "
     "Where the answer was lost, the same call within an hour gives another key, while nobody has used the first.",
-    responses={201: NewKeyObject, **problems(413, 415, 429)},
+    responses={201: NewKeyObject, **problems(429)},
 )
 def create(body: SignUp) -> Response:
     parts = services()

@@ -40,7 +40,7 @@ def look(path: objects.TenantPath) -> Response:
 @admin.patch(
     "/v1/admin/tenants/<tenant>",
     summary="Change a tenant's limits, lanes, weight or default preset",
-    responses={200: objects.TenantObject, **problems(413, 415)},
+    responses={200: objects.TenantObject},
 )
 def change(path: objects.TenantPath, body: objects.TenantChange) -> Response:
     limits = {name: value for name in LIMITS if (value := getattr(body, name)) is not None}
@@ -52,7 +52,7 @@ def change(path: objects.TenantPath, body: objects.TenantChange) -> Response:
     summary="Ban a tenant",
     description="All its keys answer 403 with the reason, from the next request on; a list that is coming in stops. "
     "Jobs that wait are drawn unless `cancel_jobs` is true. The tenants `local` and `admin` can not be banned.",
-    responses={200: objects.TenantObject, **problems(413, 415)},
+    responses={200: objects.TenantObject},
 )
 def ban(path: objects.TenantPath, body: objects.Ban) -> Response:
     parts = services()
@@ -84,7 +84,7 @@ def usage(query: objects.DaysQuery) -> Response:
     "/v1/admin/keys/<key_id>/rotate",
     summary="Replace a key by a new one",
     description="The old key stops at once, or after `overlap_seconds`. The new key is shown this once.",
-    responses={201: NewKeyObject, **problems(404, 413, 415)},
+    responses={201: NewKeyObject, **problems(404)},
 )
 def rotate(path: KeyPath, body: objects.Overlap) -> Response:
     made = services().tenants.rotate_key(path.key_id, overlap_seconds=body.overlap_seconds, by_operator=True)
@@ -97,7 +97,7 @@ def rotate(path: KeyPath, body: objects.Overlap) -> Response:
     "/v1/admin/invites",
     summary="Make an invite",
     description="Its code lets `uses` people sign up by themselves where `ZIMG_SIGN_UP=invite`.",
-    responses={201: objects.NewInviteObject, **problems(413, 415)},
+    responses={201: objects.NewInviteObject},
 )
 def create_invite(body: objects.InviteCreate) -> Response:
     code, made = services().invites.create(

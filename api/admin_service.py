@@ -57,7 +57,7 @@ def list_stops() -> Response:
     summary="Pause, drain or resume a lane, a tenant or a worker",
     description="`paused`: new jobs are taken in and wait. `draining`: a lane or tenant answers new work with 503, and "
     "what waits is drawn. A worker that is paused or draining takes up nothing more. What runs goes on.",
-    responses={200: admin_objects.StopObject, **problems(404, 413, 415)},
+    responses={200: admin_objects.StopObject, **problems(404)},
 )
 def set_flow(path: admin_objects.StopPath, body: admin_objects.FlowChange) -> Response:
     parts = services()
@@ -82,7 +82,7 @@ def list_waiting(query: objects.WaitingQuery) -> Response:
     summary="Move a waiting job to the front or the back of its tenant's lane",
     description="Only a job that waits in its queue; what is on its way to a worker answers 409. The same move again "
     "changes nothing, and what other tenants get stays as it is.",
-    responses={200: objects.WaitingJob, **problems(404, 409, 413, 415)},
+    responses={200: objects.WaitingJob, **problems(404, 409)},
 )
 def move(path: schema.JobPath, body: objects.Move) -> Response:
     store = services().jobs
@@ -134,7 +134,7 @@ def requeue(path: schema.JobPath) -> Response:
     description="Those of a `tenant`, of a `code`, or `all`, newest first, until `limit` are tried again. One that a "
     "limit, a drain or a ban refuses stays a letter and does not count; `next_cursor`, sent as the next call's "
     "`cursor`, passes over such. A call looks at 1,000 letters at most, and may find none and have a `next_cursor`.",
-    responses={200: objects.RequeuedList, **problems(413, 415)},
+    responses={200: objects.RequeuedList},
 )
 def requeue_many(body: objects.RequeueMany) -> Response:
     if not (body.all or body.tenant or body.code):

@@ -35,7 +35,7 @@ class Resend(schema.Exact):
     summary="Send a failed event again",
     description="At once, and with all its tries; also one that was given up. An endpoint that is off must be turned "
     "on first, by its owner.",
-    responses={204: None, **problems(404, 409, 413, 415)},
+    responses={204: None, **problems(404, 409)},
 )
 def resend(body: Resend) -> Response:
     hooks = services().webhooks

@@ -82,7 +82,7 @@ FORM = {
     request_body=RequestBody(
         content={"multipart/form-data": MediaType(schema=Schema.model_validate(FORM))}, required=True
     ),
-    responses={202: objects.BatchObject, **problems(409, 410, 413, 415, 422, 429)},
+    responses={202: objects.BatchObject, **problems(409, 410, 422, 429)},
 )
 def create() -> Response:
     parts, owner = services(), tenant()

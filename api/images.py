@@ -72,7 +72,7 @@ class StillRunning(Unavailable):
     "retry of a call joins the job of that call: by the same `Idempotency-Key`; or by `x-stainless-retry-count`, while "
     "the call has no answer and for ten seconds after it, since an answer may be lost on its way. A client that goes "
     "away cancels nothing: its picture is drawn and kept, and `/v1/jobs` lists it.",
-    responses={200: PICTURES_OR_STREAM, **problems(409, 410, 413, 415, 422, 429, 500)},
+    responses={200: PICTURES_OR_STREAM, **problems(409, 410, 422, 429, 500)},
 )
 def generate(body: schema.ImageCreate) -> Response:
     parts, owner = services(), tenant()

@@ -50,7 +50,7 @@ class Conflict(Refusal):
     "An `Idempotency-Key` makes it safe to send the same request again; without one, the same body within two seconds "
     "is taken for a double click and gets the same job. An SDK that counts its tries (`x-stainless-retry-count`) is no "
     "person: its equal calls are a job each, and what it marks as a retry joins the job of the call that it repeats.",
-    responses={202: ONE_OR_MANY, 200: ONE_OR_MANY, **problems(410, 413, 415, 422, 429)},
+    responses={202: ONE_OR_MANY, 200: ONE_OR_MANY, **problems(410, 422, 429)},
 )
 def create(body: schema.JobCreate) -> Response:
     parts, wish = services(), preference()
@@ -212,7 +212,7 @@ def cancel(path: schema.JobPath) -> Response:
     "/v1/jobs/cancel",
     summary="Cancel several jobs, all or none",
     description="If one of the ids is not a job of yours, nothing is canceled.",
-    responses={200: objects.JobList, **problems(404, 410, 415)},
+    responses={200: objects.JobList, **problems(404, 410)},
 )
 def cancel_many(body: schema.CancelMany) -> Response:
     parts = services()

@@ -11,11 +11,12 @@ from flask_openapi.utils import get_model_schema
 from api.errors import PROBLEM_JSON
 from api.openapi_examples import EVENT_EXAMPLES, EXAMPLES, HOST
 from api.openapi_headers import add_headers
-from api.openapi_parts import SECURITY
+from api.openapi_parts import SECURITY, problems
 from api.problems import PROBLEMS, Problem
 from api.webhook_events import EVENTS
 
 _JSON = "application/json"
+_BODY_REFUSALS = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 _WEBHOOK_HEADERS = {
     "webhook-id": "The event's id: the same over all tries.",
     "webhook-timestamp": "When this try was made, in Unix seconds; refuse what is more than five minutes off.",
@@ -40,6 +41,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     for name, example in EXAMPLES.items():
         if name in schemas and "example" not in schemas[name]:
             schemas[name]["example"] = example
+    _refuse_bodies(made)
     _add_problems(made)
     _add_limits(made)
     add_headers(made)
@@ -78,6 +80,16 @@ def _webhook(kind: str) -> dict[str, Any]:
             "default": {"description": "Anything else, redirects too: it is sent again, over three days."},
         },
     }
+
+
+def _refuse_bodies(document: dict[str, Any]) -> None:
+    """Whoever takes a body refuses one that is too large, or of another kind."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "requestBody" in operation:
+                operation["responses"] |= {
+                    f"{status:d}": answer for status, answer in problems(*_BODY_REFUSALS).items()
+                }
 
 
 def _add_problems(document: dict[str, Any]) -> None:

@@ -149,7 +149,7 @@ class DeliveryQuery(BaseModel):
     limit: Annotated[int, Field(ge=1, le=100)] = 50
 
 
-@webhooks.post("/v1/webhooks", summary="Add an endpoint", responses={201: NewEndpointObject, **problems(413, 415)})
+@webhooks.post("/v1/webhooks", summary="Add an endpoint", responses={201: NewEndpointObject})
 def create(body: EndpointCreate) -> Response:
     endpoint = Endpoint(
         id=f"wh_{secrets.token_hex(12)}",
@@ -180,7 +180,7 @@ def look(path: EndpointPath) -> Response:
 @webhooks.patch(
     "/v1/webhooks/<endpoint_id>",
     summary="Change an endpoint, or turn it off or on",
-    responses={200: EndpointObject, **problems(404, 413, 415)},
+    responses={200: EndpointObject, **problems(404)},
 )
 def change(path: EndpointPath, body: EndpointChange) -> Response:
     endpoint = _find(path.endpoint_id)
@@ -209,7 +209,7 @@ def remove(path: EndpointPath) -> Response:
 @webhooks.post(
     "/v1/webhooks/<endpoint_id>/rotate",
     summary="Make a new secret; both sign for a while",
-    responses={200: RotatedEndpointObject, **problems(404, 413, 415)},
+    responses={200: RotatedEndpointObject, **problems(404)},
 )
 def rotate(path: EndpointPath, body: Rotation) -> Response:
     fresh, ended_early = new_secret(), 0

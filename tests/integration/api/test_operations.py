@@ -158,6 +158,14 @@ def test_a_body_is_required_only_where_a_member_of_it_is(http, parts):
     assert paths["/v1/batches"]["post"]["requestBody"]["required"] is True
 
 
+def test_every_route_that_takes_a_body_may_refuse_one_that_is_too_large_or_of_another_kind(http, parts):
+    paths = http.get("/openapi.json").json["paths"]
+    taking = [one for item in paths.values() for one in item.values() if "requestBody" in one]
+
+    assert len(taking) > 15
+    assert [one["operationId"] for one in taking if not {"413", "415"} <= set(one["responses"])] == []
+
+
 def test_an_example_that_does_not_fit_would_be_noticed(http, parts):
     document = http.get("/openapi.json").json
 
