@@ -99,6 +99,7 @@ def test_the_interactive_lane_of_one_tenant_goes_before_its_batch(kit):
 def test_shares_follow_weights_and_the_cost_of_the_jobs(kit):
     for tenant, weight, work in [("x", 3, 1.0), ("y", 1, 1.0), ("z", 1, 4.0)]:
         kit.store.submit_many([make_job(tenant=tenant, work=work) for _ in range(400)], limits(weight=weight))
+    kit.add_worker("w1", slots=1000)  # a heartbeat: on a busy machine so many rows take longer than a silence
 
     served = {"x": 0.0, "y": 0.0, "z": 0.0}
     for one in kit.store.release(300):
