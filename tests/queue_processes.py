@@ -20,9 +20,12 @@ from core.job_store import JobStore
 from core.redis_client import connect
 from core.settings import Settings
 from tests.fixtures.redis import RedisServer
+from tests.warm_python import WarmProcess, WarmPython
 
 ROOT = Path(__file__).parent.parent
 STOP_SECONDS = 30.0
+
+Process = subprocess.Popen[bytes] | WarmProcess
 
 
 def wait_until(is_true: Callable[[], bool], *, seconds: float, why: Callable[[], str] = str) -> float:
@@ -38,12 +41,16 @@ def wait_until(is_true: Callable[[], bool], *, seconds: float, why: Callable[[],
 
 @dataclass
 class Fleet:
-    """Processes on one Redis. Everything it started is gone after `close`."""
+    """Processes on one Redis. Everything it started is gone after `close`.
+
+    Schedulers and stub workers are forks of `python` where there is one and nothing else is to start them.
+    """
 
     server: RedisServer
     folder: Path
     environ: Mapping[str, str] = field(default_factory=dict)
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
+    python: WarmPython | None = None
 
     @property
     def store(self) -> JobStore:
@@ -53,20 +60,18 @@ class Fleet:
     def settings(self) -> Settings:
         return Settings.from_env({**self.environ, "REDIS_URL": self.server.url})
 
-    def start_scheduler(
-        self, module: str = "scheduler", *, inside: Sequence[str] = (), **more: str
-    ) -> subprocess.Popen[bytes]:
+    def start_scheduler(self, module: str = "scheduler", *, inside: Sequence[str] = (), **more: str) -> Process:
         """`inside` is a command that starts another: `ip netns exec NAME`, `faketime -f +1h`."""
-        return self._start([*inside, sys.executable, "-m", module], "scheduler.log", more)
+        return self._start_module([module], "scheduler.log", more, inside)
 
     def start_worker(
         self, *, concurrency: int = 4, app: str = "tests.stub_worker", inside: Sequence[str] = (), **more: str
-    ) -> subprocess.Popen[bytes]:
+    ) -> Process:
         """A worker with the stub task."""
         options = ["--pool", "threads", "--loglevel", "WARNING", "--hostname", f"w{len(self.processes)}@test"]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        command = [*inside, sys.executable, "-m", "celery", "-A", app, "worker", *options, *quiet]
-        return self._start(command, "worker.log", {"ZIMG_CONCURRENCY": str(concurrency), **more})
+        command = ["celery", "-A", app, "worker", *options, *quiet]
+        return self._start_module(command, "worker.log", {"ZIMG_CONCURRENCY": str(concurrency), **more}, inside)
 
     def start_real_worker(self, module: str = "worker", **more: str) -> subprocess.Popen[bytes]:
         """The worker that draws, with the tiny model on the CPU; returns when it has said ready."""
@@ -116,15 +121,15 @@ class Fleet:
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-2000:] for path in self.folder.glob("*.log"))
 
-    def stop(self, process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> int:
+    def stop(self, process: Process, number: signal.Signals = signal.SIGTERM) -> int:
         process.send_signal(number)
         return process.wait(timeout=STOP_SECONDS)
 
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
+    def kill(self, process: Process) -> None:
         process.kill()
         process.wait(timeout=10)
 
-    def kill_all(self, process: subprocess.Popen[bytes]) -> None:
+    def kill_all(self, process: Process) -> None:
         """The process and its children, as when their host is gone."""
         children = psutil.Process(process.pid).children(recursive=True)
         self.kill(process)
@@ -139,10 +144,19 @@ class Fleet:
                     process.send_signal(signal.SIGCONT)
                 self.kill_all(process)
 
-    def _start(self, command: list[str], log: str, more: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        own = {"REDIS_URL": self.server.url, "ZIMG_DATA_DIR": str(self.folder), "ZIMG_LOG_DIR": str(self.folder)}
-        environ = {**os.environ, **own, **self.environ, **more}
-        with (self.folder / log).open("ab") as output:
-            process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output)
+    def _start_module(self, words: Sequence[str], log: str, more: Mapping[str, str], inside: Sequence[str]) -> Process:
+        if self.python is None or inside:
+            return self._start([*inside, sys.executable, "-m", *words], log, more)
+        process = self.python.start(words[0], self._environ(more), self.folder / log, words[1:])
         self.processes.append(process)
         return process
+
+    def _start(self, command: list[str], log: str, more: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        with (self.folder / log).open("ab") as output:
+            process = subprocess.Popen(command, cwd=ROOT, env=self._environ(more), stdout=output, stderr=output)
+        self.processes.append(process)
+        return process
+
+    def _environ(self, more: Mapping[str, str]) -> dict[str, str]:
+        own = {"REDIS_URL": self.server.url, "ZIMG_DATA_DIR": str(self.folder), "ZIMG_LOG_DIR": str(self.folder)}
+        return {**os.environ, **own, **self.environ, **more}

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,8 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 #: With all that they import in turn; none of them starts a thread, which a fork would leave behind.
-HEAVY = ("torch._inductor.runtime.cache_dir_utils", "boto3", "celery.bin.worker", "kombu.transport.redis", "PIL.Image")
+LIGHT = ("boto3", "celery.bin.worker", "kombu.transport.redis")  # what schedulers and workers without a model need
+HEAVY = ("torch._inductor.runtime.cache_dir_utils", *LIGHT, "PIL.Image")
 CLASSES = {
     "diffusers": ("ZImagePipeline", "ZImageTransformer2DModel", "AutoencoderKL", "FlowMatchEulerDiscreteScheduler"),
     "transformers": ("Qwen3Model", "AutoTokenizer"),
@@ -72,9 +73,10 @@ class WarmPython:
     _channel: socket.socket
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self, module: str, environ: Mapping[str, str], log: Path) -> WarmProcess:
-        """`python -m module` in the repository, its output at the end of `log`."""
-        return WarmProcess(self.ask(module=module, environ=dict(environ), log=str(log)), self)
+    def start(self, module: str, environ: Mapping[str, str], log: Path, arguments: Sequence[str] = ()) -> WarmProcess:
+        """`python -m module arguments` in the repository, its output at the end of `log`."""
+        request = {"module": module, "arguments": list(arguments), "environ": dict(environ), "log": str(log)}
+        return WarmProcess(self.ask(**request), self)
 
     def ask(self, **request: Any) -> Any:
         with self._lock:
@@ -83,11 +85,13 @@ class WarmPython:
 
 
 @contextmanager
-def warm_python() -> Iterator[WarmPython]:
-    """Gone after the block; the forks that still run are killed."""
+def warm_python(*, light: bool = False) -> Iterator[WarmPython]:
+    """Gone after the block; the forks that still run are killed. `light`: without what only models need."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        process = subprocess.Popen([sys.executable, "-m", "tests.warm_python"], cwd=ROOT, stdin=theirs)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.warm_python", *(["light"] if light else [])], cwd=ROOT, stdin=theirs
+        )
         theirs.close()
         try:
             yield WarmPython(ours)
@@ -137,13 +141,15 @@ def _become(request: dict[str, Any]) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
+    sys.argv[1:] = request["arguments"]
     gc.unfreeze()
 
 
 def main() -> None:
-    for name in HEAVY:
+    is_light = sys.argv[1:] == ["light"]
+    for name in LIGHT if is_light else HEAVY:
         importlib.import_module(name)
-    for package, names in CLASSES.items():
+    for package, names in () if is_light else CLASSES.items():
         for name in names:
             getattr(importlib.import_module(package), name)
     gc.collect()

@@ -11,6 +11,7 @@ from tests.fixtures.redis import KEEPS_HISTORY, running_server
 from tests.fixtures.s3 import S3Server
 from tests.queue_kit import Kit
 from tests.queue_processes import Fleet
+from tests.warm_python import WarmPython, warm_python
 
 #: Recovery in seconds instead of minutes; the ratios are those of the defaults.
 QUICK = {"ZIMG_LEASE_SECONDS": "2", "ZIMG_CLAIM_SECONDS": "3"}
@@ -27,13 +28,19 @@ def kit(queue_redis: redis.Redis) -> Kit:
     return Kit(queue_redis)
 
 
+@pytest.fixture(scope="session")
+def light_python() -> Iterator[WarmPython]:
+    with warm_python(light=True) as started:
+        yield started
+
+
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def fleet(tmp_path: Path, light_python: WarmPython) -> Iterator[Fleet]:
     """Processes on a Valkey of their own; the objects that workers make lie in `objects`."""
     objects = tmp_path / "objects"
     objects.mkdir()
     with running_server(str(valkey_binary()), *KEEPS_HISTORY) as server:
-        fleet = Fleet(server, tmp_path, {**QUICK, "STUB_FOLDER": str(objects)})
+        fleet = Fleet(server, tmp_path, {**QUICK, "STUB_FOLDER": str(objects)}, python=light_python)
         try:
             yield fleet
         finally:
