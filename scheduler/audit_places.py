@@ -15,6 +15,7 @@ from core.job import JobState
 from core.job_store import TOMBSTONE_SECONDS, JobStore
 from core.redis_client import PREFIX, milliseconds, redis_errors
 from core.scripts import Scripts
+from scheduler.audit_usage import UNREADABLE, number_in
 
 PAGE = 500
 ASKED_AT_ONCE = 50
@@ -37,16 +38,17 @@ class PlaceAudit:
         self._stop = stop
         self._pause_seconds = pause_seconds
 
-    def jobs(self, *, repair: bool) -> tuple[int, dict[str, str]]:
-        """How many jobs there are, and what is wrong with which."""
-        jobs, found = 0, dict[str, str]()
+    def jobs(self, *, repair: bool) -> tuple[int, dict[str, str], dict[str, str]]:
+        """How many jobs there are, what is wrong with which, and which can not be read: these are left alone."""
+        jobs, found, unclear = 0, dict[str, str](), dict[str, str]()
         for ids in self._pages("job:*", ASKED_AT_ONCE):
             jobs += len(ids)
             answers = self._scripts.run_all([("audit_job", (job_id, int(repair))) for job_id in ids])
             found |= {job_id: str(wrong) for job_id, wrong in zip(ids, answers, strict=True) if wrong}
+            unclear |= {job_id: found.pop(job_id) for job_id in ids if found.get(job_id) == UNREADABLE}
             for job_id in self._letters(ids, repair=repair):
                 found[job_id] = ", ".join([*filter(None, [found.get(job_id)]), "dead but no dead letter"])
-        return jobs, found
+        return jobs, found, unclear
 
     def _letters(self, ids: Sequence[str], *, repair: bool) -> list[str]:
         """Dead jobs that are missing among the dead letters. Whether one was tried again is known for a month."""
@@ -60,7 +62,7 @@ class PlaceAudit:
         dead = [
             job_id
             for job_id, (state, finished) in zip(ids, rows, strict=True)
-            if state == JobState.DEAD and int(finished or 0) > since
+            if state == JobState.DEAD and (number_in(finished) or 0) > since
         ]
         if not dead:
             return []

@@ -8,6 +8,7 @@ of a job changes both sides alike, a difference stays what it is until it is cor
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,8 +31,11 @@ EARLIER = timedelta(days=2)
 #: So many jobs without a known entry are looked for in the ledger by one audit.
 LOOKED_FOR_MOST = 200_000
 
+_ENTRY = re.compile(r"\d+-\d+")
 Purse = tuple[str, str]  # whose units, and the day
 Differences = dict[tuple[str, str, str], int]  # purse and kind -> units too many
+#: What is told of a job with a value that is no number.
+UNREADABLE = "can not be read"
 FIELDS = ("tenant", "day", "cost", "settled", "key", "arrival", "entry", "state", "finished")
 
 
@@ -93,18 +97,21 @@ class Count:
     def count_open(self, job_id: str, row: Sequence[Any]) -> None:
         """A job that is not settled."""
         tenant, day, cost, _, limited_key, arrival, *_ = row
-        if job_id in self.open:
+        if job_id in self.open or not day:
             return
         self.open.add(job_id)
+        came, units = number_in(arrival), number_in(cost)
         for who in purses_of(tenant, limited_key or ""):
             one = self.stored.get((who, day))
-            if one is None:
-                if day >= self.first_day and float(arrival or 0) <= (self.begin.arrival or 0.0):
+            if came is None or units is None:
+                self.unclear.add((who, day))
+            elif one is None:
+                if day >= self.first_day and came <= (self.begin.arrival or 0.0):
                     self.missing.add((who, day))
             elif one.moment.arrival is None:
                 self.unclear.add((who, day))
-            elif float(arrival or 0) <= one.moment.arrival:
-                self.reserved[who, day] += int(cost)
+            elif came <= one.moment.arrival:
+                self.reserved[who, day] += int(units)
 
     def count_entry(self, purse: Purse, entry: Entry, arrival: str | None) -> None:
         """An entry, for one of its purses; `arrival`: of its job, None if that has no record any more."""
@@ -117,9 +124,9 @@ class Count:
             self.used[purse] += entry.cost if entry.kind == "charge" else 0
         elif entry.job in self.open:
             pass  # counted already
-        elif arrival is None or one.moment.arrival is None:
+        elif arrival is None or one.moment.arrival is None or (came := number_in(arrival)) is None:
             self.unclear.add(purse)  # nobody knows whether the job was there at that moment
-        elif float(arrival) <= one.moment.arrival:
+        elif came <= one.moment.arrival:
             self.reserved[purse] += entry.cost
 
     def compare_kinds(self, job_id: str, row: Sequence[Any], kind: str) -> None:
@@ -256,7 +263,7 @@ class UsageAudit:
     def _find_entries(self, settled: dict[str, Sequence[Any]], cut_ms: int, count: Count) -> None:
         """Whether settled jobs stand in the ledger where they say, as they say, and as they ended."""
         pipeline = self._redis.pipeline(transaction=False)
-        named = {job_id: row for job_id, row in settled.items() if row[6]}
+        named = {job_id: row for job_id, row in settled.items() if _ENTRY.fullmatch(row[6] or "")}
         for row in named.values():
             pipeline.xrange(KEY, row[6], row[6])
         found = dict(zip(named, pipeline.execute() if named else [], strict=True))
@@ -264,10 +271,14 @@ class UsageAudit:
             entry = found.get(job_id)
             if entry and entry[0][1].get("job") == job_id:
                 count.compare_kinds(job_id, row, entry[0][1].get("kind", ""))
-            elif parse_id(row[6] or row[8] or "0")[0] < cut_ms or job_id in self._known:
+            elif self._ended_ms(row, is_named=job_id in named) < cut_ms or job_id in self._known:
                 continue  # trimmed, or found by an audit before
             elif len(count.looked_for) < LOOKED_FOR_MOST:
                 count.looked_for[job_id] = row
+
+    @staticmethod
+    def _ended_ms(row: Sequence[Any], *, is_named: bool) -> float:
+        return parse_id(row[6])[0] if is_named else number_in(row[8]) or 0
 
     def _count_entries(self, count: Count, *, after: str = "", start_ms: int = 0) -> None:
         for page in self._ledger.pages(after=after, start_ms=start_ms):
@@ -305,6 +316,8 @@ class UsageAudit:
         """A charge that the ledger lost stays one: it is counted, never forgotten."""
         tenant, day, cost, kind, limited_key = row[:5]
         count.compare_kinds(job_id, row, kind)
+        if number_in(cost) is None or not day:
+            count.wrong[job_id] = UNREADABLE
         if job_id in count.wrong:
             return
         lost[job_id] = kind
@@ -346,6 +359,14 @@ class UsageAudit:
                 pipeline.hmget(f"{PREFIX}job:{job_id}", ["tenant", "day", "key"])
             rows = pipeline.execute() if count.wrong else []
         return {(who, day) for tenant, day, key in rows if tenant for who in purses_of(tenant, key or "")}
+
+
+def number_in(text: str | None) -> float | None:
+    """The number that a field says, 0 for none; None where it is no number."""
+    try:
+        return float(text or 0)
+    except ValueError:
+        return None
 
 
 def _start_ms(count: Count) -> int:

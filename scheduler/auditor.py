@@ -85,7 +85,7 @@ class Auditor:
 
         `goes_on`: of the ledger only what is new since the last audit by this object; all of it once a day.
         """
-        jobs, misplaced = self._places.jobs(repair=repair)
+        jobs, misplaced, unreadable = self._places.jobs(repair=repair)
         misplaced |= self._places.members(repair=repair)
         misplaced |= dict.fromkeys(self._places.parked(repair=repair), "stands aside for no reason")
         misplaced |= dict.fromkeys(self._places.holds(repair=repair), "keeps units for ever")
@@ -99,7 +99,7 @@ class Auditor:
             counters=counters | batches,
             usage=usage.usage,
             settled_twice=usage.twice,
-            unclear={**unclear, **usage.unclear},
+            unclear={**unclear, **usage.unclear, **unreadable},
             repaired=repair,
         )
 

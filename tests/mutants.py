@@ -348,7 +348,7 @@ MUTANTS = [
     Mutant("unpark", "unpark(ARGV[1])\nreturn 1", "return 1", "tests/unit/scheduler/test_tenants.py"),
     Mutant("audit-counts-parked", "add(redis.call('SMEMBERS', PREFIX .. 'parked'))\n", "", AUDITOR),
     Mutant("audit-counts-once", "and not seen[entity] then", "then", AUDITOR),
-    Mutant("release-gone", "elseif job[1] then", "elseif true then", "release"),
+    Mutant("release-gone", "elseif tonumber(job[1]) and tonumber(job[2]) then", "elseif true then", "release"),
     Mutant("release-gone-counted", "count_queued_work(entity, 0)\n        popped_of[lane] = (popped_of[lane] or 0) + 1", "count_queued_work(entity, 0)", "release"),
     Mutant("release-gone-work", "        count_queued_work(entity, 0)\n", "", "release"),
     Mutant("remove-due-again", "  redis.call('ZREM', PREFIX .. 'records', id)  -- else", "  -- else", "records"),

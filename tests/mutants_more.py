@@ -153,7 +153,7 @@ MORE = [
     ("audit-holds-readonly", "if ARGV[1] == '1' then redis.call('ZADD', PREFIX .. 'holds'", "if true then redis.call('ZADD', PREFIX .. 'holds'", "tests/unit/scheduler/test_injected_faults.py"),
     ("audit-slice-strays", "  for _, stray in ipairs(strays) do redis.call('ZREM', queue, stray) end\n", "", "tests/unit/scheduler/test_corrections.py"),
     ("audit-slice-readonly", "if ARGV[4] == '1' then\n  for _, stray", "if true then\n  for _, stray", "tests/unit/scheduler/test_corrections.py"),
-    ("audit-slice-state", "if job[1] == 'QUEUED' then work = work + tonumber(job[2]) else strays[#strays + 1] = id end\nend\nif", "work = work + tonumber(job[2] or '0')\nend\nif", "tests/unit/scheduler/test_corrections.py"),
+    ("audit-slice-state", "if job[1] == 'QUEUED' then work = work + (tonumber(job[2]) or 0) else strays[#strays + 1] = id end\nend\nif", "work = work + tonumber(job[2] or '0')\nend\nif", "tests/unit/scheduler/test_corrections.py"),
     # End of the audit's
     # What goes on while the server is full
     ("ban-known", "'ban_reason', ARGV[2])\nredis.call('SADD', PREFIX .. 'tenants', ARGV[1])\n", "'ban_reason', ARGV[2])\n", "tests/unit/scheduler/test_tenants.py"),

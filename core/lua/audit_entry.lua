@@ -3,7 +3,7 @@ local done = 0
 for _, id in ipairs(ARGV) do
   local job = read_job(id)
   local kept = redis.call('HMGET', job_key(id), 'settled', 'entry')
-  local is_there = kept[2] and #redis.call('XRANGE', PREFIX .. 'ledger', kept[2], kept[2]) > 0
+  local is_there = kept[2] and string.match(kept[2], '^%d+%-%d+$') and #redis.call('XRANGE', PREFIX .. 'ledger', kept[2], kept[2]) > 0
   if job and kept[1] and not is_there then
     local key = job.key and {'key', job.key} or {}
     local entry = redis.call('XADD', PREFIX .. 'ledger', '*', 'job', id, 'tenant', job.tenant, 'kind', kept[1],

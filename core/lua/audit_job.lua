@@ -1,4 +1,5 @@
--- Whether a job stands where its state says, and put it there if not. ARGV: id, repair (1/0). Answer: '' or what is wrong.
+-- Whether a job stands where its state says, and put it there if not. ARGV: id, repair (1/0). Answer: '' or what is wrong,
+-- 'can not be read' alone of a record that nothing is done with.
 -- One job in one step: the auditor may walk over a running service.
 local job = read_job(ARGV[1])
 local repair = ARGV[2] == '1'
@@ -18,6 +19,14 @@ local function settlement()
   if redis.call('HEXISTS', job_key(job.id), 'settled') == 1 then return '' end
   if repair then settle(job, job.state == 'SUCCEEDED' and 'charge' or 'refund') end
   return 'ended but not settled'
+end
+
+local function is_readable()
+  if not can_end(job) or not tonumber(job.epoch) then return false end
+  if job.state == 'FOLLOWING' and not (job.flight and job.fingerprint) then return false end
+  if not TERMINAL[job.state] then return has_numbers(job, TO_WAIT) end
+  if not tonumber(redis.call('HGET', job_key(job.id), 'finished') or now) then return false end
+  return not job.picture or job.picture_removed or (is_whole(job.picture) and tonumber(job.expires or now))
 end
 
 -- Without these two an ended job, or its picture, would be kept for ever.
@@ -68,10 +77,11 @@ local function standing()
   return 'follows nobody'
 end
 
+if not is_readable() then return 'can not be read' end
 local found = {}
 local function tell(wrong) if wrong ~= '' then found[#found + 1] = wrong end end
 
-tell(listed('jobs:' .. job.tenant, job.arrival or job.created, 'not in its tenant\'s list'))
+tell(listed('jobs:' .. job.tenant, tonumber(job.arrival) and job.arrival or job.created, 'not in its tenant\'s list'))
 if TERMINAL[job.state] then
   tell(settlement())
   tell(record_end())

@@ -7,7 +7,7 @@ local queue = PREFIX .. 'tq:' .. entity
 local strays, truth = {}, 0
 for _, id in ipairs(redis.call('ZRANGE', queue, 0, -1)) do
   local job = redis.call('HMGET', job_key(id), 'state', 'work')
-  if job[1] == 'QUEUED' then truth = truth + tonumber(job[2]) else strays[#strays + 1] = id end
+  if job[1] == 'QUEUED' then truth = truth + (tonumber(job[2]) or 0) else strays[#strays + 1] = id end
 end
 local counted = tonumber(redis.call('HGET', PREFIX .. 'queued_work', entity) or '0')
 local is_off = math.abs(counted - truth) > 0.001  -- fractions that were added and taken away leave less

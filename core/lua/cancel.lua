@@ -1,4 +1,5 @@
--- Stop jobs for their owner. ARGV: ids. Answer: for each the state it is in now (RUNNING: asked to stop), nil if unknown.
+-- Stop jobs for their owner. ARGV: ids. Answer: for each the state it is in now (RUNNING: asked to stop), nil if unknown, also
+-- where its record can not be read: such a one is kept for a person to look at.
 local function stop(id)
   local job = read_job(id)
   if not job then return false end
@@ -7,6 +8,7 @@ local function stop(id)
     if redis.call('HSETNX', job_key(job.id), 'cancel', 1) == 1 then emit_status(job.id, 'canceling') end
     return 'RUNNING'
   end
+  if not can_end(job) then return false end
   cancel_as_leader(job)
   return 'CANCELED'
 end

@@ -13,6 +13,10 @@ end
 if job.state == 'RUNNING' and job.token == token then return lease_of(job.attempt, job.alone) end
 if job.state ~= 'RELEASED' then return false end
 if ARGV[2] ~= '' and job.epoch ~= ARGV[2] then return false end
+if not can_end(job) then  -- drawn for nothing: it could not be charged
+  leave(job)
+  return false
+end
 if redis.call('SISMEMBER', PREFIX .. 'paused', 'worker:' .. worker) == 1 then
   back_to_queue(job)
   return false

@@ -337,7 +337,8 @@ end
 local ends_left = ENDED_AT_ONCE  -- of this call; a job that the caller names is ended even if none is left
 local broken = {}  -- ids of records that this call could not work with; reap.lua tells them
 
-local TO_WAIT, TO_END = {'work', 'arrival', 'head_start', 'deadline'}, {'work', 'cost', 'record_retention', 'created'}
+local TO_WAIT = {'work', 'arrival', 'head_start', 'deadline'}
+local TO_END = {'work', 'cost', 'created', 'deadline', 'retention', 'record_retention'}
 
 local function has_numbers(job, names)
   for _, name in ipairs(names) do
@@ -346,10 +347,10 @@ local function has_numbers(job, names)
   return true
 end
 
--- Before the first write of an end, since there is no way back: a record that can not be settled stays as it is.
-local function check_end(job, ...)
-  assert(job.tenant and job.day and has_numbers(job, TO_END) and has_numbers(job, {...}), 'record can not be read')
-end
+-- Whether an end of it can be settled. Asked before the first write, since there is no way back: what can not stays as it is.
+local function can_end(job) return job.tenant and job.day and has_numbers(job, TO_END) end
+
+local function check_end(job) assert(can_end(job), 'the record can not be read') end
 
 -- When all of a tenant's or key's burst will be free again, and whether that is not yet stored: where the clock was set back since
 -- the burst was used, it is told in the present time.
@@ -474,7 +475,7 @@ local function share(job, expires)
 end
 
 local function succeed(job, picture)
-  check_end(job, 'retention')
+  check_end(job)
   local expires = server_ms() + tonumber(job.retention)
   redis.call('HSET', job_key(job.id), 'picture', picture, 'expires', expires)
   redis.call('HDEL', job_key(job.id), 'failure')

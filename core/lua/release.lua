@@ -90,7 +90,7 @@ local function release_of(model)
       if not id then
         redis.call('ZREM', race, entity)
         redis.call('HSET', PREFIX .. 'vt', entity, exact(virtual))
-      elseif job[1] then
+      elseif tonumber(job[1]) and tonumber(job[2]) then
         local work = tonumber(job[1])
         local turn = work / (tenant.weight * WORK_WEIGHT[lane])
         count_queued_work(entity, -work)
@@ -100,7 +100,7 @@ local function release_of(model)
         present = math.max(present, virtual)
         redis.call('ZADD', race, exact(virtual + turn), entity)
         left = left - 1
-      else  -- its record is gone, and with it how much work it was: the audit counts that anew
+      else  -- its record is gone or broken, and with it how much work it was: the audit counts that anew
         count_queued_work(entity, 0)
         popped_of[lane] = (popped_of[lane] or 0) + 1
       end

@@ -1,6 +1,7 @@
 """A record with what this release does not know is read as far as it goes; one that is broken hides no other."""
 
 import pytest
+from redis.exceptions import ResponseError
 
 from core.job import JobState, Lane, Priority
 from core.redis_client import PREFIX
@@ -248,6 +249,74 @@ def test_who_can_not_be_read_does_not_draw_for_the_others(kit):
     assert (kit.state(whole), kit.job(last).state) == (JobState.QUEUED, JobState.FOLLOWING)
     assert kit.redis.get(f"{PREFIX}fp:a:f") == whole
     assert kit.store.tallies().put_aside["job"] >= 1
+
+
+TO_END = ["work", "cost", "created", "deadline", "retention", "record_retention"]
+
+
+@pytest.mark.parametrize("field", TO_END)
+def test_who_can_not_be_settled_does_not_end_by_half(kit, field):
+    broken, whole = kit.queued(), kit.queued()
+    spoil(kit, broken, field, "much")
+    kit.let_run_out("deadline", broken)
+    kit.redis.zadd(f"{PREFIX}deadline", {whole: 2})
+    before = kit.redis.hgetall(f"{PREFIX}job:{broken}")
+
+    kit.store.reap()
+
+    assert kit.redis.hgetall(f"{PREFIX}job:{broken}") == before
+    assert kit.state(whole) is JobState.DEAD
+    assert (kit.ledger(broken), kit.use()) == ([], {"reserved": 1})
+    assert kit.redis.zscore(f"{PREFIX}dlq", broken) is None
+    assert kit.redis.zscore(f"{PREFIX}records", broken) is None
+
+
+@pytest.mark.parametrize("field", TO_END)
+def test_what_is_drawn_for_a_record_that_can_not_be_settled_is_not_charged_by_half(kit, field):
+    run = kit.running()
+    spoil(kit, run.id, field, "much")
+    before = kit.redis.hgetall(f"{PREFIX}job:{run.id}")
+
+    with pytest.raises(ResponseError):
+        kit.complete(run)
+
+    assert kit.redis.hgetall(f"{PREFIX}job:{run.id}") == before
+    assert (kit.ledger(run.id), kit.use()) == ([], {"reserved": 1})
+
+
+@pytest.mark.parametrize("field", TO_END)
+def test_canceling_many_passes_over_one_that_can_not_be_settled(kit, field):
+    first, broken, last = (kit.queued() for _ in range(3))
+    spoil(kit, broken, field, "much")
+
+    assert kit.store.cancel_many([first, broken, last]) == [JobState.CANCELED, None, JobState.CANCELED]
+
+    assert kit.redis.hget(f"{PREFIX}job:{broken}", "state") == "QUEUED"
+
+
+@pytest.mark.parametrize("field", TO_END)
+def test_what_can_not_be_settled_is_never_drawn_and_takes_no_place(kit, field):
+    broken, whole = kit.queued(), kit.queued()
+    spoil(kit, broken, field, "much")
+
+    releases = {one.job_id: one for one in kit.store.release(10)}
+    if broken in releases:
+        assert kit.store.claim(broken, releases[broken].epoch, "t", "w1") is None
+
+    assert kit.complete(kit.claim(releases[whole]))
+    assert not kit.redis.exists(f"{PREFIX}run:a", f"{PREFIX}held:w1", f"{PREFIX}rel", f"{PREFIX}lease")
+    assert kit.store.release(10) == []
+
+
+@pytest.mark.parametrize("field", ["work", "epoch"])
+def test_one_that_can_not_be_released_keeps_no_other_back(kit, field):
+    broken, whole = kit.queued(work=3.0), kit.queued()
+    spoil(kit, broken, field, "much")
+
+    assert [one.job_id for one in kit.store.release(10)] == [whole]
+
+    assert kit.redis.hget(f"{PREFIX}nq", "interactive") == "0"
+    assert kit.redis.hget(f"{PREFIX}job:{broken}", "state") == "QUEUED"
 
 
 def test_a_record_that_says_nothing_of_its_picture_expires_once(kit):
