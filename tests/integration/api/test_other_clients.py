@@ -33,14 +33,39 @@ def other_python():
     return str(python)
 
 
-def run(python, code, url):
-    """What `code` prints as JSON, run by the other interpreter."""
-    done = subprocess.run(
-        [python, "-c", code], env={**os.environ, "URL": url, "PYTHONPATH": "", "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+#: Carries out one piece of code after the other: to import litellm takes longer than all that the tests ask of it.
+CONSOLE = """
+import contextlib, io, json, os, sys, traceback
+for line in sys.stdin:
+    code, os.environ["URL"] = json.loads(line)
+    said, error = io.StringIO(), ""
+    with contextlib.redirect_stdout(said):
+        try:
+            exec(code, {"__name__": "__main__"})
+        except BaseException:
+            error = traceback.format_exc()
+    print(json.dumps([said.getvalue(), error]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def console(other_python):
+    """A process of that interpreter."""
+    environ = {**os.environ, "PYTHONPATH": "", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    process = subprocess.Popen(
+        [other_python, "-c", CONSOLE], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        yield process
+
+
+def run(console, code, url):
+    """What `code` prints last, as JSON, run by the other interpreter."""
+    console.stdin.write(json.dumps([code, url]) + "\n")
+    console.stdin.flush()
+    said, error = json.loads(console.stdout.readline())
+    assert not error, error[-3000:]
+    return json.loads(said.splitlines()[-1])
 
 
 OPENAI_2 = """
@@ -80,9 +105,9 @@ except litellm.RateLimitError as error:
 """
 
 
-def test_openai_2_generates_streams_and_raises(other_python, live, worker):
+def test_openai_2_generates_streams_and_raises(console, live, worker):
     with worker.at_work():
-        answer = run(other_python, OPENAI_2, live.url)
+        answer = run(console, OPENAI_2, live.url)
 
     assert answer["version"].startswith("2.")
     assert httpx.get(answer["url"], timeout=20).headers["Content-Type"] == "image/png"
@@ -92,15 +117,15 @@ def test_openai_2_generates_streams_and_raises(other_python, live, worker):
     assert answer["models"] == ["z-image-turbo"]
 
 
-def test_litellm_generates_and_raises_its_own_errors(other_python, live, worker):
+def test_litellm_generates_and_raises_its_own_errors(console, live, worker):
     with worker.at_work():
-        answer = run(other_python, LITELLM, live.url)
+        answer = run(console, LITELLM, live.url)
 
     assert httpx.get(answer["url"], timeout=20).headers["Content-Type"] == "image/png"
     assert answer["refused"] == "BadRequestError"
 
 
-def test_litellm_knows_a_used_up_quota(other_python, live, worker, parts):
+def test_litellm_knows_a_used_up_quota(console, live, worker, parts):
     use_up(parts)
 
-    assert run(other_python, OVER_LIMIT, live.url) == {"refused": "RateLimitError"}
+    assert run(console, OVER_LIMIT, live.url) == {"refused": "RateLimitError"}
