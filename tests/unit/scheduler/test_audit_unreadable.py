@@ -4,7 +4,7 @@ import pytest
 
 from core.redis_client import PREFIX
 from scheduler.auditor import Auditor
-from tests.queue_kit import Kit
+from tests.queue_kit import Kit, violations
 
 STATES = ("queued", "released", "running", "succeeded", "dead")
 FIELDS = ("work", "cost", "created", "deadline", "retention", "record_retention", "epoch")
@@ -129,3 +129,20 @@ def test_the_work_of_a_long_queue_is_counted_without_one_that_can_not_be_read(ki
 
     assert report.counters == {"queued_work of a|interactive": 1.0}
     assert auditor.audit().counters == {}
+
+
+@pytest.mark.parametrize(("field", "right"), [("cost", 1), ("work", 1.0)])
+def test_a_record_that_somebody_mends_goes_on_after_a_repair(kit, auditor, field, right):
+    job_id = kit.queued()
+    spoil(kit, job_id, field)
+    for release in kit.store.release(10):
+        assert kit.store.claim(job_id, release.epoch, "t", "w1") is None
+    kit.let_run_out("deadline", job_id)
+    kit.store.reap()
+
+    spoil(kit, job_id, field, right)
+    assert not auditor.audit(repair=True).unclear
+    kit.store.reap()
+
+    assert kit.complete(kit.claim_again(job_id))
+    assert violations(kit.redis, [job_id]) == []
