@@ -34,8 +34,9 @@ run: install ## start the whole service on http://127.0.0.1:8080 (PORT= DATA_DIR
 
 install: $(STAMPS)/run $(filter $(TINY),$(MODEL)/model_index.json) ## install what `make run` needs into .venv
 
+# Hundreds of processes start: what one has compiled the next one finds, even where compiled files are not wanted else.
 test: $(STAMPS)/dev $(TINY) ## run all tests that need no GPU (TESTS= chooses)
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 
 tools: ## install what tests need beside Python packages: Chromium, nginx, redis-server, faketime (Debian, Ubuntu)
 	@sh deploy/local/install_tools.sh $(TOOLS)
