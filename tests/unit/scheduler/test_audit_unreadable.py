@@ -40,8 +40,8 @@ def with_others_out_of_place(kit):
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_record_that_can_not_be_read_is_told_and_the_others_are_put_right(kit, auditor, state, field):
-    broken = made(kit, state)
     others = with_others_out_of_place(kit)
+    broken = made(kit, state)
     spoil(kit, broken, field)
 
     report = auditor.audit(repair=True)
@@ -55,8 +55,8 @@ def test_a_record_that_can_not_be_read_is_told_and_the_others_are_put_right(kit,
 @pytest.mark.parametrize("state", ["queued", "running"])
 @pytest.mark.parametrize("field", ["arrival", "head_start"])
 def test_so_is_one_that_waits_and_whose_place_is_not_known(kit, auditor, state, field):
-    broken = made(kit, state)
     others = with_others_out_of_place(kit)
+    broken = made(kit, state)
     spoil(kit, broken, field)
 
     report = auditor.audit(repair=True)
@@ -65,23 +65,46 @@ def test_so_is_one_that_waits_and_whose_place_is_not_known(kit, auditor, state, 
     assert others.items() <= report.misplaced.items()
 
 
-@pytest.mark.parametrize("field", ["finished", "entry", "arrival", "expires"])
-def test_so_is_an_ended_one_whose_entry_or_time_is_not_known(kit, auditor, field):
-    broken = kit.succeeded()
+@pytest.mark.parametrize("field", ["finished", "expires"])
+def test_so_is_an_ended_one_whose_time_is_not_known(kit, auditor, field):
     others = with_others_out_of_place(kit)
+    broken = kit.succeeded()
     spoil(kit, broken, field)
 
     report = auditor.audit(repair=True)
 
-    assert others.items() <= report.misplaced.items()
-    assert kit.use() == {"used": 1, "reserved": 0}
+    assert (report.unclear, report.misplaced) == ({broken: "can not be read"}, others)
+
+
+def test_an_ended_one_is_listed_by_its_age_where_its_arrival_is_not_known(kit, auditor):
+    job_id = kit.succeeded()
+    spoil(kit, job_id, "arrival")
+    kit.redis.delete(f"{PREFIX}jobs:a")
+
+    auditor.audit(repair=True)
+
+    assert kit.redis.zscore(f"{PREFIX}jobs:a", job_id) == kit.job(job_id).created_ms
+    assert auditor.audit().is_clean
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_an_entry_that_is_named_in_an_unreadable_way_is_looked_for(kit, auditor, is_lost):
+    job_id = kit.succeeded()
+    spoil(kit, job_id, "entry")
+    if is_lost:
+        kit.redis.delete(f"{PREFIX}ledger")
+
+    auditor.audit(repair=True)
+
+    assert (kit.ledger(job_id), kit.use()) == (["charge"], {"used": 1, "reserved": 0})
+    assert auditor.audit().is_clean
 
 
 @pytest.mark.parametrize("gone", ["tenant", "day", "flight", "fingerprint"])
 def test_so_is_one_that_lacks_what_it_stands_by(kit, auditor, gone):
+    others = with_others_out_of_place(kit)
     kit.queued(fingerprint="f")
     broken = kit.queued(fingerprint="f")
-    others = with_others_out_of_place(kit)
     kit.redis.hdel(f"{PREFIX}job:{broken}", gone)
 
     report = auditor.audit(repair=True)
