@@ -63,7 +63,6 @@ LIVES = [
     ("turn-paid-epoch", "epoch == job.epoch and tonumber(paid) or turn", "tonumber(paid) or turn", "weights"),
     ("turn-not-more", "* math.min(turn, paid) or 0", "* paid or 0", "weights"),
     ("turn-ahead", "math.max(0, math.min(turn, virtual - present_of(job.model)))", "0", "weights"),
-    ("turn-no-work", "local past = turn > 0 and (1", "local past = true and (1", "weights"),
     ("reweigh-of-a-call", "  reweigh(tenant, weight)\n", "", "weights"),
     ("reweigh-set", "reweigh(ARGV[1], ARGV[2])\n", "", "weights"),
     ("reweigh-owed", "(ahead > 0 and factor or math.min(1, factor))", "factor", "weights"),

@@ -22,6 +22,8 @@ from tests.queue_kit import CRASHED, REFUSED, Kit, Running, limits, make_job, ma
 Answer = TypeVar("Answer")
 STEPS_MOST = 60_000
 MAX_CRASHES = 3
+WORK_OF_A_TURN = {"interactive": 4.0, "batch": 1.0}
+ROUNDING = 1e-6
 
 
 @dataclass
@@ -43,6 +45,8 @@ class Model:
         self.runs: list[Running] = []  # workers at work, some of them dead or undead
         self.poison: set[str] = set()
         self.claims: Counter[str] = Counter()
+        self.unclaimed: dict[Release, tuple[str, float, float]] = {}  # releases: whose, work, cost in virtual time
+        self.largest: dict[str, float] = {}  # work of a release, by whose it was
         self.accepted: Counter[str] = Counter()  # True answers of complete, by run
         self.ended: dict[str, JobState] = {}
         self.problems: list[str] = []
@@ -112,6 +116,7 @@ class Model:
 
     def _release(self) -> None:
         for message in self.store.release(self.rng.randrange(1, 6)):
+            self._note_turn(message)
             if self.rng.random() < 0.08:
                 self.counts["lost"] += 1
                 continue
@@ -138,6 +143,7 @@ class Model:
             self.counts["void"] += 1
             return
         self.claims[message.job_id] += 1
+        self.unclaimed.pop(message, None)
         if dies:
             self.counts["died"] += 1
             if lease.alone and is_poison:  # others died before they had a seat
@@ -213,6 +219,7 @@ class Model:
         """An end is an end; looked at now and then, since each look costs."""
         if self.rng.random() > 0.1:
             return
+        self.problems += self._unfair()
         for job_id, job in zip(self.ids, self.store.get_many(self.ids), strict=True):
             if job is None:
                 self.problems.append(f"{job_id} was accepted and is unknown")
@@ -221,6 +228,33 @@ class Model:
                 self.problems.append(f"{job_id} was {self.ended[job_id]} and is {job.state}")
             elif job.state.is_terminal:
                 self.ended[job_id] = job.state
+
+    def _note_turn(self, message: Release) -> None:
+        tenant, lane, work = self.redis.hmget(f"{PREFIX}job:{message.job_id}", "tenant", "lane", "work")
+        entity = f"{tenant}|{lane}@{message.queue}".removesuffix("@")
+        self.unclaimed[message] = (entity, float(work), float(work) / self._work_a_turn(entity))
+        self.largest[entity] = max(float(work), self.largest.get(entity, 0.0))
+
+    def _work_a_turn(self, entity: str) -> float:
+        """What an entity may have, by its weight of now, for one step of the virtual clock."""
+        tenant, _, lane = entity.partition("|")
+        return float(self.redis.hget(f"{PREFIX}lim:{tenant}", "weight") or 1) * WORK_OF_A_TURN[lane.partition("@")[0]]
+
+    def _unfair(self) -> list[str]:
+        """Nobody waits out more work than one job, by his weight of now, and nobody is owed more than his releases that
+        were not claimed: neither their work nor what they had cost."""
+        found = []
+        for queue in ("", "@other"):
+            present = float(self.redis.get(f"{PREFIX}V{queue}") or 0)
+            for entity, virtual in self.redis.zrange(f"{PREFIX}act{queue}", 0, -1, withscores=True):
+                ahead, rate = virtual - present, self._work_a_turn(entity)
+                lost = [(work, cost) for whose, work, cost in self.unclaimed.values() if whose == entity]
+                work, cost = sum(one[0] for one in lost) + ROUNDING, sum(one[1] for one in lost) + ROUNDING
+                if ahead * rate > self.largest.get(entity, 0.0) + ROUNDING:
+                    found.append(f"{entity} waits out work of {ahead * rate}")
+                if -ahead > cost or -ahead * rate > work:
+                    found.append(f"{entity} is owed {-ahead}, work of {-ahead * rate}, and lost {lost}")
+        return found
 
     def _check(self) -> list[str]:
         found = []

@@ -16,6 +16,14 @@ def test_a_throttle_holds_against_a_submit_that_read_the_limits_before_it(kit):
     assert kit.redis.hmget(f"{PREFIX}lim:a", "running", "weight") == ["0", "0.01"]
 
 
+def test_a_tenant_that_something_was_set_for_is_one_of_those_that_are_known(kit):
+    tenants = Tenants(kit.redis, kit.settings)
+
+    tenants.change("a", {"weight": 5.0})
+
+    assert tenants.names() == {"a"}
+
+
 def test_a_tenant_without_limits_of_its_own_has_those_of_the_call(kit):
     Tenants(kit.redis, kit.settings).change("a", {"daily_units": 99})
 

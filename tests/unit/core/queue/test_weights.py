@@ -176,9 +176,12 @@ def test_a_release_by_a_process_of_an_older_release_costs_no_turn_either(kit, we
 
 
 def test_a_release_of_no_work_at_all_ends_all_the_same(kit):
-    lost = kit.released(work=0.0)
+    lost = kit.released(work=0.0, lane=Lane.BATCH)
+    queue(kit, "a", 1)
 
     assert kit.store.cancel(lost.job_id) is JobState.CANCELED
+
+    assert virtual_time(kit) == 0.0
 
 
 def test_a_change_of_nothing_leaves_the_tenant_as_it_was(kit, weigh):
