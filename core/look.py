@@ -163,15 +163,24 @@ def place_from(answer: Sequence[Any], crowds: Crowds) -> QueuePlace:
     return QueuePlace(position=found.position, eta_seconds=None if found.paused else eta, paused=found.paused)
 
 
-def start_from(answer: Sequence[Any], crowds: Crowds) -> float | None:
-    """Reads the answer of place.lua: seconds until the job's release, None while it is paused or nothing was measured.
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Seconds until a job's release, and the time between two of a unit of work (None: it was released meanwhile)."""
 
-    As many are released as end, so what is in flight does not count.
+    seconds: float
+    gap_ms: float | None
+
+
+def start_from(answer: Sequence[Any], crowds: Crowds) -> Start | None:
+    """Reads the answer of place.lua: when the job is released, None while it is paused or nothing was measured.
+
+    As many are released as end, so what is in flight does not count. Never sooner than measured runs let expect.
     """
     found = _Place.read(answer, crowds)
     if found.paused or found.pace is None:
         return None
-    return eta_seconds(found.work, (found.pace[0], 0.0), found.slots, found.wait_ms)
+    seconds = eta_seconds(found.work, (found.longest_gap_ms, 0.0), found.slots, found.longest_wait_ms)
+    return None if seconds is None else Start(seconds, found.longest_gap_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +194,12 @@ class _Place:
     slots: int
     wait_ms: float
     paused: bool
+    longest_gap_ms: float
+    longest_wait_ms: float
 
     @classmethod
     def read(cls, answer: Sequence[Any], crowds: Crowds) -> _Place:
-        ahead, work_ahead, busy, work, gap_ms, run_ms, slots, wait_ms, paused, tag, entity, model = answer
+        ahead, work_ahead, busy, work, gap_ms, run_ms, slots, wait_ms, paused, tag, entity, model, *longest = answer
         others, work_of_others = crowds.of(model).before(float(tag), entity) if tag else (0, 0.0)
         return cls(
             position=int(ahead) + others + 1,
@@ -198,4 +209,6 @@ class _Place:
             slots=int(slots),
             wait_ms=float(wait_ms),
             paused=bool(paused),
+            longest_gap_ms=float(longest[0] or 0),
+            longest_wait_ms=float(longest[1]),
         )

@@ -10,13 +10,15 @@ import redis
 
 from core.crowd import LANE_WEIGHTS, Crowds
 from core.job import NewJob
-from core.look import TenantLimits, start_from
+from core.look import Start, TenantLimits, start_from
 from core.redis_client import PREFIX, redis_errors
 from core.scripts import Scripts
 
 RETRY_AFTER_MOST = 300
 #: Told where nobody can know it: what waits is paused, or no picture was ever measured.
 UNKNOWN_SECONDS = 60
+#: Of a job that waited when it was looked for, and waits no more.
+RELEASED = Start(0.0, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,14 @@ class Patience:
         if not queues:  # a list that is coming in keeps the room: by the tenant's share of the service
             weight = limits.weight * LANE_WEIGHTS[job.lane]
             between = self.crowds.of(job.queue).work_between_turns(job.tenant, weight, _work_of(job))
-            return _told(self._seconds_for(places * between, job.queue))
+            return _told(self._gap_ms(job.queue) * places * between / 1000)
         known = [(length, start) for length, start in queues if start is not None]
         if sum(length for length, _ in known) < min(places, sum(length for length, _ in queues)):
             return UNKNOWN_SECONDS
-        alone = [start for length, start in known if length >= places]
-        return _told(min(alone) if alone else max(start for _, start in known))
+        alone = [start.seconds for length, start in known if length >= places]
+        return _told(min(alone) if alone else max(start.seconds for _, start in known))
 
-    def _own_queues(self, tenant: str, places: int) -> list[tuple[int, float | None]]:
+    def _own_queues(self, tenant: str, places: int) -> list[tuple[int, Start | None]]:
         """Of each of a tenant's queues its length, and when it will have given so many places (or all it can)."""
         with redis_errors():
             models = ["", *(f"@{name}" for name in map(str, self.redis.smembers(f"{PREFIX}models")))]
@@ -58,18 +60,19 @@ class Patience:
         found = [(int(length), [*ids, *last][0]) for length, ids, last in told if length]
         return list(zip((length for length, _ in found), self._starts(job_id for _, job_id in found), strict=True))
 
-    def _starts(self, ids: Iterable[str]) -> list[float | None]:
+    def _starts(self, ids: Iterable[str]) -> list[Start | None]:
         places = self.scripts.run_all([("place", (job_id, self.live_ms)) for job_id in ids])
-        return [start_from(place, self.crowds) if place else 0.0 for place in places]  # else it was released meanwhile
+        return [start_from(place, self.crowds) if place else RELEASED for place in places]
 
     def for_any_places(self, places: int, job: NewJob) -> int:
         """Until so many jobs like this one have been released, whoever's."""
         start = self._first_start(job.queue)
         if start is None:
             return UNKNOWN_SECONDS
-        return _told(start + self._seconds_for((places - 1) * _work_of(job), job.queue))
+        gap_ms = self._gap_ms(job.queue) if start.gap_ms is None else start.gap_ms
+        return _told(start.seconds + gap_ms * (places - 1) * _work_of(job) / 1000)
 
-    def _first_start(self, model: str) -> float | None:
+    def _first_start(self, model: str) -> Start | None:
         """When the next of all jobs that wait for a model is released; None: nobody knows."""
         with redis_errors():
             paused = self.redis.smembers(f"{PREFIX}paused")
@@ -77,14 +80,13 @@ class Patience:
                 tenant, _, lane = head.entity.removesuffix(f"@{model}").rpartition("|")
                 if head.jobs and not {f"tenant:{tenant}", f"lane:{lane}"} & paused:
                     ids = [str(one) for one in self.redis.zrange(f"{PREFIX}tq:{head.entity}", 0, 0)]
-                    return self._starts(ids)[0] if ids else 0.0
+                    return self._starts(ids)[0] if ids else RELEASED
         return None
 
-    def _seconds_for(self, work: float, model: str) -> float:
-        """How long a model's workers take for so much work at the measured pace."""
+    def _gap_ms(self, model: str) -> float:
+        """How long a model's workers take for a unit of work at the measured pace."""
         with redis_errors():
-            gap_ms = self.redis.hget(f"{PREFIX}pace@{model}" if model else f"{PREFIX}pace", "gap_ms")
-        return float(gap_ms or 0) * work / 1000
+            return float(self.redis.hget(f"{PREFIX}pace@{model}" if model else f"{PREFIX}pace", "gap_ms") or 0)
 
 
 def _told(seconds: float) -> int:

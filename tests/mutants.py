@@ -301,7 +301,7 @@ MUTANTS = [
     Mutant("place-paused", "(is_paused('lane:' .. job.lane) or is_paused('tenant:' .. job.tenant))", "false", "place"),
     Mutant("place-paused-released", "local stopped = waits and (", "local stopped = (", "place"),
     Mutant("place-paused-workers", "if slots == 0 and resting > 0 then stopped = true end", "", "place"),
-    Mutant("place-cap", "if not waits or ends <= 0 or most < 1 then return 0 end", "if true then return 0 end", "place"),
+    Mutant("place-cap", "if not waits or ends <= 0 or most < 1 then return 0, 0 end", "if true then return 0, 0 end", "place"),
     Mutant("place-cap-below", "if not waits or ends <= 0 or most < 1", "if not waits or most < 1", "place"),
     Mutant("place-cap-own", "own_ahead = rank + before(other,", "own_ahead = rank + 0 * before(other,", "place"),
     Mutant("place-cap-passed", "math.max(0, run_ms - passed)", "run_ms", "place"),

@@ -7,7 +7,7 @@ MORE = [
     ("share-removed-record", "if kept[1] == 'SUCCEEDED' and not kept[2] then redis.call('SADD', refs, owner)", "if not kept[2] then redis.call('SADD', refs, owner)", "shared_objects"),
     ("share-removed-picture", "if kept[1] == 'SUCCEEDED' and not kept[2] then redis.call('SADD', refs, owner)", "if kept[1] == 'SUCCEEDED' then redis.call('SADD', refs, owner)", "shared_objects"),
     ("share-owner", "if kept[1] == 'SUCCEEDED' and not kept[2] then redis.call('SADD', refs, owner) end", "", "followers shared_objects"),
-    ("complete-owner", "mirror_success(job, picture, first)", "mirror_success(job, picture, job.id)", "shared_objects"),
+    ("share-canceled-owner", "if kept[1] == 'SUCCEEDED' and not kept[2] then", "if kept[1] and not kept[2] then", "shared_objects"),
     ("share-drawn-anew", "if kept[1] and not TERMINAL[kept[1]] then return end", "", "shared_objects"),
     ("share-ended-name", "if kept[1] and not TERMINAL[kept[1]] then return end", "if kept[1] then return end", "followers shared_objects"),
     ("hand-on-deleted", "hand_on_fingerprint(job)\n  redis.call('DEL'", "forget_fingerprint(job)\n  redis.call('DEL'", "shared_objects"),
@@ -156,6 +156,10 @@ MORE = [
     ("audit-slice-state", "if job[1] == 'QUEUED' then work = work + (tonumber(job[2]) or 0) else strays[#strays + 1] = id end\nend\nif", "work = work + tonumber(job[2] or '0')\nend\nif", "tests/unit/scheduler/test_corrections.py"),
     # End of the audit's
     # What goes on while the server is full
+    ("patience-company", "longest_ms, longest_gap_ms = company < least[1] and least[2]", "longest_ms, longest_gap_ms = false and least[2]", "patience"),
+    ("patience-measured", "longest_ms, longest_gap_ms = company < least[1] and least[2]", "longest_ms, longest_gap_ms = true and least[2]", "patience"),
+    ("patience-seats", "if slots > 0 and slots / workers < least[1] then longest_gap_ms", "if false then longest_gap_ms", "patience"),
+    ("patience-workers", "slots / workers < least[1] then longest_gap_ms = math.max(gap_ms, least[2] / slots)", "slots / workers < least[1] then longest_gap_ms = math.max(gap_ms, least[2])", "patience"),
     ("ban-known", "'ban_reason', ARGV[2])\nredis.call('SADD', PREFIX .. 'tenants', ARGV[1])\n", "'ban_reason', ARGV[2])\n", "tests/unit/scheduler/test_tenants.py"),
     ("stop-which", "return redis.call('SADD', PREFIX .. ARGV[1], ARGV[2])", "return redis.call('SADD', PREFIX .. 'paused', ARGV[2])", "tests/unit/core/test_full_redis.py"),
 ]  # fmt: skip

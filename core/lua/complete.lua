@@ -10,9 +10,8 @@ if TERMINAL[job.state] then return 0 end
 -- A picture that waited for the storage was measured when it was drawn.
 if job.state == 'RUNNING' and not is_shelved(job) then measure(job) end
 if job.cancel and has_followers(job) then
-  local first = redis.call('ZRANGE', PREFIX .. 'fol:' .. job.flight, 0, 0)[1]
   cancel_now(job)
-  mirror_success(job, picture, first)
+  mirror_success(job, picture, job.id)
   return 1
 end
 succeed(job, picture)

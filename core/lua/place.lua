@@ -3,7 +3,8 @@
 --  run_ms of its size in the company that it will have, live slots, how long it waits at least (ms, 0 = not at all): for
 --  its tenant's cap of running jobs, or for its next try,
 --  1 if an operator stopped what it waits for, its virtual start time if many start before it (then the first two count
---  its own queue alone, see crowd.lua), else '', entity, model}.
+--  its own queue alone, see crowd.lua), else '', entity, model, and as they are told to who asks when to come again: gap_ms
+--  and how long it waits at least, where a guess would make them shorter than was ever seen}.
 -- Position follows the virtual start times that release.lua will use, not the time of submission.
 local job = read_job(ARGV[1])
 if not job or (job.state ~= 'QUEUED' and job.state ~= 'RELEASED' and job.state ~= 'RETRY') then return false end
@@ -137,26 +138,38 @@ local pace, by_company = measured()
 local mean_work = pace.mean_work or tonumber(job.work)
 local run_ms = pace.run_ms and pace.run_ms * tonumber(job.work) / mean_work
 local gap_ms = pace.gap_ms
+local longest_ms, longest_gap_ms = run_ms, gap_ms
 if by_company[1] then
   local company, largest = riders(), by_company[#by_company]
   company = slots > 0 and math.min(company, slots) / workers or math.min(company, largest[1])
   run_ms = run_in(math.max(1, company), by_company) * tonumber(job.work)
   -- The gap says little of a full service where pictures came one by one, or more workers live now (Little's law).
   gap_ms = math.min(gap_ms, largest[2] / largest[1] / math.max(1, workers))
+  -- Less company, or fewer seats, than was ever measured may take as long as the least that was: no card is known to share.
+  local least = by_company[1]
+  longest_ms, longest_gap_ms = company < least[1] and least[2] * tonumber(job.work) or run_ms, gap_ms
+  if slots > 0 and slots / workers < least[1] then longest_gap_ms = math.max(gap_ms, least[2] / slots) end
 end
 
 -- A tenant at its cap: one of its jobs starts as one of its own ends, the next one when the longest run is over.
-local function wait_for_cap()
-  local run_ms = run_ms or 0
-  local most = tonumber(redis.call('HGET', PREFIX .. 'lim:' .. job.tenant, 'running') or '1000000')
-  local ends = own_ahead + redis.call('ZCARD', PREFIX .. 'run:' .. job.tenant) - most + 1
-  if not waits or ends <= 0 or most < 1 then return 0 end
+local most = tonumber(redis.call('HGET', PREFIX .. 'lim:' .. job.tenant, 'running') or '1000000')
+local ends = own_ahead + redis.call('ZCARD', PREFIX .. 'run:' .. job.tenant) - most + 1
+
+local function longest_passed()
   local passed = 0  -- of the run that has taken longest; releases are in the order of their time
   for _, id in ipairs(redis.call('ZRANGE', PREFIX .. 'run:' .. job.tenant, 0, OLDEST_RUNS - 1)) do
     local run = redis.call('HMGET', job_key(id), 'state', 'started')
     if run[1] == 'RUNNING' then passed = math.max(passed, now - tonumber(run[2])) end
   end
-  return math.max(0, run_ms - passed) + (ends - 1) * run_ms / most
+  return passed
+end
+
+-- For a run of run_ms, and for one of longest_ms.
+local function waits_for_cap()
+  if not waits or ends <= 0 or most < 1 then return 0, 0 end
+  local passed = longest_passed()
+  local function wait(run_ms) return math.max(0, run_ms - passed) + (ends - 1) * run_ms / most end
+  return wait(run_ms or 0), wait(longest_ms or 0)
 end
 
 local function wait_for_next_try()
@@ -164,6 +177,9 @@ local function wait_for_next_try()
   return tonumber(redis.call('ZSCORE', PREFIX .. 'retry', job.id) or now) - now
 end
 
+local for_cap, longest_for_cap = waits_for_cap()
+local for_next_try = wait_for_next_try()
 return {waits and ahead or -1, exact(work_ahead), exact(busy * mean_work), job.work, gap_ms and exact(gap_ms) or '',
-  run_ms and exact(run_ms) or '', slots, exact(math.max(wait_for_cap(), wait_for_next_try())), stopped and 1 or 0,
-  behind_many, entity, job.model or ''}
+  run_ms and exact(run_ms) or '', slots, exact(math.max(for_cap, for_next_try)), stopped and 1 or 0,
+  behind_many, entity, job.model or '', longest_gap_ms and exact(longest_gap_ms) or '',
+  exact(math.max(longest_for_cap, for_next_try))}

@@ -505,7 +505,7 @@ end
 
 -- Followers ------------------------------------------------------------------------------------------------------
 
--- A picture with several records is deleted with the last of them. Its owner may have been removed meanwhile.
+-- A picture with several records is deleted with the last of them. Who drew it may have been canceled or removed meanwhile.
 local function share_picture(picture, owner, id)
   local object = object_of(picture)
   if not object then return end

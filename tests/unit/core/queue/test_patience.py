@@ -39,6 +39,61 @@ def test_a_tenant_at_its_cap_of_running_jobs_waits_for_its_own_runs(kit):
     assert [told(kit, count, capped) for count in (1, 5, 10)] == [1, 5, 10]
 
 
+def seen_in_company(kit, company=5, run_ms=10_000):
+    """All pictures so far were drawn in so much company."""
+    with_pace(kit, run_ms=run_ms, gap_ms=run_ms / company)
+    kit.redis.hset(f"{PREFIX}pace", mapping={f"ms:{company}": run_ms, f"work:{company}": 1, f"ends:{company}": 9})
+
+
+def test_where_no_run_alone_was_measured_it_is_taken_for_as_long_as_one_in_company(kit):
+    capped = limits(queued_jobs=10, running_jobs=1)
+    seen_in_company(kit)
+    begin_now(kit, kit.running(allowed=capped))
+    fill(kit, allowed=capped)
+    kit.store.release(1)  # none, and from here on nobody but the one that runs will ride
+
+    assert [told(kit, count, capped) for count in (1, 2)] == [10, 20]
+    kit.redis.hset(f"{PREFIX}pace", mapping={"ms:1": 3000, "work:1": 1, "ends:1": 1})
+    assert told(kit, 1, capped) == 3
+
+
+def test_company_between_two_measured_ones_is_told_between_them(kit):
+    capped = limits(queued_jobs=10, running_jobs=2)
+    seen_in_company(kit)
+    kit.redis.hset(f"{PREFIX}pace", mapping={"ms:1": 3000, "work:1": 1, "ends:1": 1})
+    begin_now(kit, kit.running(allowed=capped), kit.running(allowed=capped))
+    fill(kit, allowed=capped)
+    kit.store.release(1)
+
+    assert told(kit, 1, capped) == 5
+
+
+@pytest.mark.parametrize(("seats", "seconds"), [(1, 10), (2, 5), (5, 2), (6, 2)])
+def test_fewer_seats_than_were_ever_measured_are_not_taken_to_share_the_card_evenly(kit, seats, seconds):
+    seen_in_company(kit)
+    fill(kit)
+    kit.add_worker("w1", slots=seats)
+
+    assert told(kit) == seconds
+
+
+def test_fewer_seats_on_each_of_several_workers_give_as_many_pictures_more(kit):
+    seen_in_company(kit)
+    fill(kit)
+    for name in ("w1", "w2"):
+        kit.add_worker(name, slots=1)
+
+    assert told(kit) == 5
+
+
+def test_a_full_service_is_told_the_same_where_it_was_seen_in_more_company_alone(room_for_ten):
+    seen_in_company(room_for_ten)
+    fill(room_for_ten, tenant="b")
+    room_for_ten.add_worker("w1", slots=1)
+
+    assert told(room_for_ten, 3, GENEROUS) == 30
+
+
 @pytest.mark.parametrize(("kind", "name"), [("lane", "interactive"), ("tenant", "a"), ("worker", "w1")])
 def test_while_what_waits_is_paused_nobody_knows(kit, kind, name):
     with_pace(kit)
