@@ -6,7 +6,7 @@ from core.redis_client import PREFIX
 from tests.queue_kit import Kit, violations
 from tests.queue_model import Model
 
-SEEDS, SOAK_SEEDS = range(30, 36), range(1000, 1200)
+SEEDS, SOAK_SEEDS = range(30, 50), range(1000, 1200)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
