@@ -112,6 +112,8 @@ LIVES = [
     ("mirror-keeps", "  share_picture(picture, owner, 'mirror:' .. job.flight)  -- it", "  -- it", "shared_objects"),
     ("mirror-lets-go", "if object and redis.call('SREM', PREFIX .. 'ref:' .. object, name) == 1 then trash_unshown(object) end", "", "shared_objects"),
     ("mirror-trash", "== 1 then trash_unshown(object) end", "== 1 then return end", "shared_objects"),
+    ("submit-raised-cap", "  if tonumber(running) > cap_before then unpark(tenant) end  -- the", "  -- the", "throttle"),
+    ("submit-same-cap", "if tonumber(running) > cap_before then", "if tonumber(running) >= cap_before then", "throttle"),
     # Odd ends
     ("renew-late-followers", "if not has_followers(job) then\n      if job.cancel", "if true then\n      if job.cancel", "odd_ends"),
     ("give-back-hands-over", "if job.cancel then\n  cancel_as_leader(job)\n  return 1", "if job.cancel then\n  cancel_now(job)\n  return 1", "odd_ends"),

@@ -215,7 +215,9 @@ elseif asked > 0 then
     redis.call('EXPIRE', purses[2].lim, USE_KEPT_SECONDS)
   end
   reweigh(tenant, weight)
+  local cap_before = tonumber(redis.call('HGET', PREFIX .. 'lim:' .. tenant, 'running') or running)
   redis.call('HSET', PREFIX .. 'lim:' .. tenant, 'weight', weight, 'running', running, 'at', now)
+  if tonumber(running) > cap_before then unpark(tenant) end  -- the default was raised
 end
 
 if asked > #news then

@@ -1,5 +1,6 @@
 """A tenant's weight and cap of running jobs, changed while its submits are under way."""
 
+from core.job import Lane
 from core.redis_client import PREFIX
 from scheduler.tenants import Tenants
 from tests.queue_kit import limits, make_job
@@ -36,3 +37,25 @@ def test_who_has_no_limit_of_pictures_a_second_any_more_works_off_no_debt(kit):
     kit.store.submit_many([make_job() for _ in range(9)], limits(burst_per_second=0.01, burst=1))
 
     assert kit.queued(allowed=limits(burst_per_second=0.0))
+
+
+def test_a_call_that_brings_a_higher_cap_lets_in_what_stood_aside_for_the_old_one(kit):
+    """As after a start with a higher default: nothing of the tenant's need end first."""
+    first, *others = (kit.queued(allowed=limits(running_jobs=1)) for _ in range(3))
+    assert [one.job_id for one in kit.store.release(9)] == [first]
+    assert kit.store.release(9) == []
+
+    last = kit.queued(lane=Lane.BATCH, allowed=limits(running_jobs=9))
+
+    assert {one.job_id for one in kit.store.release(9)} == {*others, last}
+
+
+def test_a_call_that_brings_the_same_cap_looks_at_nothing_that_stands_aside(kit):
+    for _ in range(3):
+        kit.queued(allowed=limits(running_jobs=1))
+    kit.store.release(9)
+    assert kit.redis.smembers(f"{PREFIX}parked") == {"a|interactive"}
+
+    kit.store.submit_many([make_job(lane=Lane.BATCH)], limits(running_jobs=1))
+
+    assert kit.redis.smembers(f"{PREFIX}parked") == {"a|interactive"}
