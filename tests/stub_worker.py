@@ -2,8 +2,8 @@
 
 `celery -A tests.stub_worker worker --pool threads`. Environment: REDIS_URL and zimg's other settings; STUB_SECONDS is
 the time of one run; STUB_PNG_BYTES, if set, is the size of a picture that is put into S3; STUB_FOLDER, if set, takes
-one file for each picture (created once, as on S3 with If-None-Match), a line in `runs` for each run, one in `answers`
-for each result: job, token, and 1 if it was taken.
+one file for each picture (created once, as on S3 with If-None-Match), a line in `begun` as each run begins, one in
+`runs` as it ends, one in `answers` for each result: job, token, and 1 if it was taken.
 STUB_DIE_AT names a point (claimed, stored, completed) where the first process ends that comes there. A
 prompt that begins with `poison` ends the process, one with `fail` fails for ever. As in a real worker a
 job's first word to the storage takes its time, so that jobs come to their seats in another order than their claims.
@@ -163,6 +163,7 @@ def draw(lease: Lease) -> Picture:
         images.put(key, png, hashlib.sha256(png).hexdigest())
     if FOLDER and (Path(FOLDER) / f"{lease.job_id}.png").exists():
         return picture
+    note("begun", lease.job_id)
     if SECONDS:
         time.sleep(SECONDS)
     if FOLDER:

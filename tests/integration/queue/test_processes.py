@@ -86,7 +86,8 @@ def test_a_frozen_worker_that_wakes_up_is_fenced_off(fleet):
     fleet.start_scheduler()
     zombie = fleet.start_worker(STUB_SECONDS="3")
     [job_id] = submit(fleet, 1)
-    wait_until(is_running(fleet, job_id), seconds=30, why=fleet.logs)
+    begun = Path(fleet.environ["STUB_FOLDER"]) / "begun"  # a claim alone does not draw yet, and would be let go
+    wait_until(lambda: job_id in begun.read_text(), seconds=30, why=fleet.logs)
     zombie.send_signal(signal.SIGSTOP)
     fleet.start_worker()
     fleet.await_ends([job_id], 30)
