@@ -13,6 +13,7 @@ what the engine did until it was ready, `compiler_s` what torch's compiler did m
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import os
@@ -32,6 +33,7 @@ LEAST_SECONDS = 0.1
 def start_once(kind: str) -> None:
     """In the child: start as the worker does and draw one picture; prints the seconds of each milestone."""
     begun, spent = time.perf_counter(), time.process_time()
+    gc.disable()  # as the worker does
     stamps: dict[str, Any] = {"what": "start", "kind": kind, "cpu_s": {}}
 
     def stamp(name: str) -> None:
@@ -43,7 +45,7 @@ def start_once(kind: str) -> None:
     stamp("torch_s")
     from core.settings import Settings
     from worker.offload import host_weights
-    from worker.pipeline import choose_device, choose_dtype, load_model, make_engine
+    from worker.pipeline import choose_device, choose_dtype, collect_garbage_from_now_on, load_model, make_engine
 
     host_weights.SETTLE_SECONDS = 20.0  # long enough for the first picture to come first
     stamp("imported_s")
@@ -53,6 +55,7 @@ def start_once(kind: str) -> None:
     import_classes(Path(settings.model))
     stamp("classes_s")
     model = load_model(settings)
+    collect_garbage_from_now_on()
     stamp("loaded_s")
     engine: Any = make_engine(settings, model)
     stamp("ready_s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,6 +91,13 @@ def load_model(settings: Settings) -> LoadedModel:
         "model loaded", action="load", model=settings.model, device=device, dtype=str(dtype).removeprefix("torch.")
     )
     return LoadedModel(pipe, device, dtype, read_profile(settings.model))
+
+
+def collect_garbage_from_now_on() -> None:
+    """Whatever was imported and loaded stays for this process's life: only what comes later is looked through."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def choose_device(settings: Settings) -> str:

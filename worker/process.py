@@ -25,7 +25,7 @@ from worker.executor import GIVE_BACK_SECONDS, Executor, Parts
 from worker.health import Health, progress_file
 from worker.intake import Intake
 from worker.lease_keeper import LeaseKeeper
-from worker.pipeline import LoadedModel, load_model, make_engine, warm_up
+from worker.pipeline import LoadedModel, collect_garbage_from_now_on, load_model, make_engine, warm_up
 from worker.png import Marking
 from worker.progress import ProgressReporter
 from worker.shelf import Room, Shelf
@@ -58,6 +58,7 @@ class WorkerProcess:
         begun = time.monotonic()
         settings = self.settings
         model = load_model(settings)
+        collect_garbage_from_now_on()
         self.engine = make_engine(settings, model)
         warm_up(self.engine, settings, model.profile)
         self._device = model.device

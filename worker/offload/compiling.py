@@ -68,6 +68,14 @@ def _wake_compiler() -> None:
         torch_key()  # reads all of torch's own files, for the keys under which forms are kept
 
 
+def _choose_deterministically() -> None:
+    """Have inductor choose a reduction's kernel by rule, not by timing it: another one sums in another order.
+
+    So a seed's picture is the same after a restart and on another card of the kind, and a start has less to time.
+    """
+    inductor_config.deterministic = True
+
+
 def _mark_keepable() -> None:
     """Let whole compiled forms be found by later processes; a torch that can not be told so finds them in part."""
     marked = getattr(inductor_config, "unsafe_marked_cacheable_functions", None)
@@ -93,6 +101,7 @@ class CompiledForms:
         self._known: set[tuple[Any, ...]] = set()
         self.is_frozen = False
         _mark_keepable()
+        _choose_deterministically()
         config = torch._dynamo.config
         config.recompile_limit = max(config.recompile_limit, VARIANTS)
         config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 4 * VARIANTS)
@@ -125,10 +134,21 @@ class CompiledForms:
 
     def _form(self, method: Any, traced: Any, *, dynamic: bool) -> Callable[..., Any]:
         """`method` as a kept form where these are kept and it can be; else torch compiles `traced`, its equal."""
-        usual: Callable[..., Any] = torch.compile(traced, dynamic=dynamic, backend=self._backend)
         if self._kept is None or not isinstance(method, types.MethodType):
-            return usual
+            return self._by_torch(traced, dynamic=dynamic)
+
+        @functools.cache
+        def by_torch() -> Callable[..., Any]:
+            return self._by_torch(traced, dynamic=dynamic)  # imports the whole compiler, which kept forms do not need
+
+        def usual(*args: Any, **kwargs: Any) -> Any:
+            return by_torch()(*args, **kwargs)
+
         return self._kept.around(method, usual, dynamic=dynamic)
+
+    def _by_torch(self, traced: Any, *, dynamic: bool) -> Callable[..., Any]:
+        compiled: Callable[..., Any] = torch.compile(traced, dynamic=dynamic, backend=self._backend)
+        return compiled
 
     @property
     def counts(self) -> dict[str, int]:
