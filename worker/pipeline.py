@@ -94,8 +94,10 @@ def load_model(settings: Settings) -> LoadedModel:
 
 
 def collect_garbage_from_now_on() -> None:
-    """Whatever was imported and loaded stays for this process's life: only what comes later is looked through."""
-    gc.collect()
+    """Whatever was imported and loaded stays for this process's life: only what comes later is looked through.
+
+    The little garbage among it (no tensor was in it) stays too: finding it took 0.4 s on two CPU cores.
+    """
     gc.freeze()
     gc.enable()
 

@@ -71,7 +71,8 @@ def _wake_compiler() -> None:
 def _choose_deterministically() -> None:
     """Have inductor choose a reduction's kernel by rule, not by timing it: another one sums in another order.
 
-    So a seed's picture is the same after a restart and on another card of the kind, and a start has less to time.
+    One cause less for a seed's picture to differ in its last bits after a restart, and a start has less to time. It is
+    not the last: of three starts in this mode one drew other bits (H200, torch 2.11).
     """
     inductor_config.deterministic = True
 
