@@ -16,7 +16,7 @@ from core.errors import InvalidRequest, NotFound
 from core.job import JobState, Lane
 from core.presets import find_preset
 from scheduler.dead_letters import DeadLetters
-from scheduler.overview import Overview
+from scheduler.overview import Overview, TenantQueue
 from scheduler.submission import work_of
 from scheduler.tenants import ADMIN as OPERATOR
 from scheduler.tenants import LOCAL
@@ -160,7 +160,7 @@ def _letters(parts: Services) -> DeadLetters:
 
 
 def _queue(parts: Services, stops: Stops) -> objects.QueueObject:
-    depth, tenants = parts.jobs.depth(), Overview(parts.jobs).queues()
+    depth = parts.jobs.depth()
     width, height = parts.profile.default_size
     return objects.QueueObject(
         lanes=[
@@ -175,7 +175,7 @@ def _queue(parts: Services, stops: Stops) -> objects.QueueObject:
                 running=one.running,
                 state=_flow(stops, Kind.TENANT, one.tenant),
             )
-            for one in tenants[:TENANTS_SHOWN]
+            for one in _tenant_queues(parts, stops)
         ],
         retrying=depth.retrying,
         released=depth.released,
@@ -184,6 +184,13 @@ def _queue(parts: Services, stops: Stops) -> objects.QueueObject:
         seconds_per_picture=round(depth.gap_seconds * work_of(width, height, find_preset(parts.settings.preset)), 3),
         usual_size=f"{width}x{height}",
     )
+
+
+def _tenant_queues(parts: Services, stops: Stops) -> list[TenantQueue]:
+    """The longest queues, and every stopped tenant, however short its own is."""
+    stopped = {name for kind, name in stops if kind is Kind.TENANT}
+    found = Overview(parts.jobs).queues(stopped)
+    return found[:TENANTS_SHOWN] + [one for one in found[TENANTS_SHOWN:] if one.tenant in stopped]
 
 
 def _workers(parts: Services, stops: Stops) -> list[objects.WorkerObject]:

@@ -38,7 +38,7 @@ class TenantQueueObject(BaseModel):
 
 
 class QueueObject(BaseModel):
-    """The queue by lane and by tenant, the longest first."""
+    """The queue by lane and by tenant, the longest first; a stopped tenant is there without jobs too."""
 
     lanes: list[LaneQueue]
     tenants: list[TenantQueueObject]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -38,11 +38,14 @@ class Overview:
         self._store = store
         self._redis = store.redis
 
-    def queues(self) -> list[TenantQueue]:
-        """Tenants with jobs that wait or run, the longest queue first."""
+    def queues(self, stopped: Collection[str] = ()) -> list[TenantQueue]:
+        """Tenants with jobs that wait or run, and those that are `stopped`, the longest queue first.
+
+        A drained tenant has no job in the end; only where it is still seen can it be resumed.
+        """
         with redis_errors():
             suffixes = self._store.model_suffixes()
-            tenants = sorted(self._tenants_with_jobs_now())
+            tenants = sorted(self._tenants_with_jobs_now().union(stopped))
             pipeline = self._redis.pipeline(transaction=False)
             for tenant in tenants:
                 for lane in Lane:
@@ -54,7 +57,7 @@ class Overview:
         for tenant in tenants:
             waiting = {lane: sum(next(counts) for _ in suffixes) for lane in Lane}
             running = next(counts)
-            if running or any(waiting.values()):
+            if running or any(waiting.values()) or tenant in stopped:
                 found.append(TenantQueue(tenant=tenant, waiting=waiting, running=running))
         return sorted(found, key=lambda one: (-sum(one.waiting.values()), -one.running, one.tenant))
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from api import admin_service
 from api.app import create_app
 from core.redis_client import PREFIX
 from core.webhook_store import Attempt, Endpoint
@@ -146,6 +147,30 @@ def test_the_overviews_pace_is_that_of_a_picture_of_the_default_size_and_preset(
     seen = client.get("/v1/admin/overview", headers={"Authorization": "Bearer key"}).json["queue"]
 
     assert (seen["seconds_per_picture"], seen["usual_size"]) == (1.0, "512x512")
+
+
+@pytest.mark.parametrize("state", ["paused", "draining"])
+def test_the_overview_shows_a_stopped_tenant_that_has_no_jobs_until_it_goes_on(keyed, parts, worker, state):
+    make_key(keyed)
+    flow(keyed, "tenant", "shop", state)
+
+    while_stopped = admin(keyed, "GET", "overview").json["queue"]["tenants"]
+    flow(keyed, "tenant", "shop", "open")
+
+    assert while_stopped == [{"tenant": "shop", "interactive": 0, "batch": 0, "running": 0, "state": state}]
+    assert admin(keyed, "GET", "overview").json["queue"]["tenants"] == []
+
+
+def test_a_stopped_tenant_is_shown_however_many_have_longer_queues(keyed, parts, worker, monkeypatch):
+    monkeypatch.setattr(admin_service, "TENANTS_SHOWN", 1)
+    headers, _ = make_key(keyed)
+    keyed.post("/v1/jobs", json=BODY, headers=headers)
+    parts.tenants.create_key("cafe")
+    flow(keyed, "tenant", "cafe", "draining")
+
+    shown = admin(keyed, "GET", "overview").json["queue"]["tenants"]
+
+    assert [(one["tenant"], one["state"]) for one in shown] == [("shop", "open"), ("cafe", "draining")]
 
 
 @pytest.mark.parametrize("state", ["released", "running"])

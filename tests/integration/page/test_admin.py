@@ -12,6 +12,7 @@ from core.webhook_store import Attempt, Endpoint
 from core.workers import WorkerInfo
 from scheduler.submission import Wish
 from scheduler.tenants import hash_key
+from scheduler.traffic import Traffic
 
 OPERATOR = "the-operators-own-key"
 SHOP = "shop"
@@ -124,6 +125,20 @@ def test_a_lane_is_paused_and_resumed_by_keyboard_and_the_focus_stays(admin, par
 
     expect(admin.locator("#lanes tr").first).to_contain_text("open")
     assert len(worker.claim()) == 1
+
+
+def test_a_tenant_that_was_drained_to_its_last_job_can_be_resumed(admin, parts, worker):
+    queue(parts)
+    admin.get_by_role("button", name=f"Drain {SHOP}").click()
+    worker.draw_all()
+    row = admin.locator("#tenant-queues tr", has=admin.get_by_role("rowheader", name=SHOP))
+    expect(row.locator(".num")).to_have_text(["0", "0", "0"])
+    expect(row.locator(".pill")).to_have_text("draining")
+
+    row.get_by_role("button", name=f"Resume {SHOP}").click()
+
+    expect(admin.locator("#no-tenant-queue")).to_be_visible()
+    assert Traffic(parts.jobs).stops() == []
 
 
 def test_a_waiting_job_is_moved_to_the_front_by_keyboard(admin, parts, worker):
