@@ -7,8 +7,9 @@ import re
 import secrets
 import time
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from flask_cors import CORS
+from werkzeug.exceptions import NotFound
 
 from api.limits import tell_limits
 from core.logs import log_request
@@ -55,6 +56,7 @@ CORS_EXPOSED_HEADERS = [
 def install(app: Flask, cors_origins: tuple[str, ...]) -> None:
     """Hook the above into `app`. Pictures may be used by any page; the API by `cors_origins` only."""
     app.before_request(_start)
+    app.before_request(_let_see_that_nothing_is_there)
     resources: dict[str | re.Pattern[str], dict[str, object]] = {
         r"/i/.*": {"origins": "*", "methods": ["GET", "HEAD"], "send_wildcard": True}
     }
@@ -78,6 +80,14 @@ def _start() -> None:
     g.started = time.monotonic()
     sent = request.headers.get("X-Request-Id", "")
     g.request_id = sent if _REQUEST_ID.fullmatch(sent) else f"req_{secrets.token_hex(12)}"
+
+
+def _let_see_that_nothing_is_there() -> Response | None:
+    """A preflight to an address that is none, answered as elsewhere: else its page is kept from reading our 404."""
+    is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+    if not is_preflight or not request.path.startswith("/v1/") or not isinstance(request.routing_exception, NotFound):
+        return None
+    return current_app.make_default_options_response()
 
 
 def _finish(response: Response) -> Response:

@@ -209,6 +209,57 @@ def test_configured_origins_may_use_the_api_with_a_key_even_null(parts, worker):
     assert "Retry-After" in drawn.headers["Access-Control-Expose-Headers"]
 
 
+@pytest.mark.parametrize(
+    ("path", "detail"),
+    [
+        ("/v1/jobs/of-the-wrong-length", "There is no job with this id."),
+        ("/v1/picture", "There is nothing at this address; /docs lists what there is."),
+    ],
+)
+def test_a_page_of_a_configured_origin_can_read_that_there_is_nothing_at_an_address(parts, worker, path, detail):
+    settings = replace(parts.settings, cors_origins=("null",))
+    client = create_app(replace(parts, settings=settings)).test_client()
+
+    preflight, known = (
+        client.options(
+            one,
+            headers={
+                "Origin": "null",
+                "Access-Control-Request-Method": "GET",
+                "Access-Control-Request-Headers": "authorization",
+            },
+        )
+        for one in (path, "/v1/jobs")
+    )
+    answer = client.get(path, headers={"Origin": "null"})
+
+    assert (preflight.status_code, preflight.data) == (known.status_code, known.data) == (200, b"")
+    allowed = [name for name in known.headers.keys() if name.startswith("Access-Control-")]  # noqa: SIM118
+    assert len(allowed) >= 4
+    assert [preflight.headers[name] for name in allowed] == [known.headers[name] for name in allowed]
+    assert (answer.status_code, answer.json["code"]) == (404, "not_found")
+    assert answer.json["detail"].startswith(detail)
+    assert answer.headers["Access-Control-Allow-Origin"] == "null"
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "status"),
+    [
+        ("/v1/picture", {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}, 200),
+        ("/v1/picture", {"Origin": "https://evil.example"}, 404),
+        ("/nothing", {"Origin": "null", "Access-Control-Request-Method": "GET"}, 404),
+    ],
+)
+def test_what_no_configured_page_asks_of_an_unknown_address_allows_nothing(parts, worker, path, sent, status):
+    settings = replace(parts.settings, cors_origins=("null",))
+    client = create_app(replace(parts, settings=settings)).test_client()
+
+    answer = client.options(path, headers=sent)
+
+    assert answer.status_code == status
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
 def test_a_service_without_an_admin_key_says_how_one_is_set(http, worker):
     answer = http.get("/v1/keys").json
 
