@@ -132,11 +132,12 @@ function drawHooks(hooks) {
   $('hooks-table').hidden = hooks.length === 0;
   keep($('hooks'), hooks, (one) => one.delivery_id, (one) => {
     const row = make('tr');
-    const note = one.endpoint_disabled_because ? say('hookOff', { reason: one.endpoint_disabled_because }) : one.type;
+    const isOff = one.endpoint_disabled_because !== null; // nothing can be sent to it then
+    const note = isOff ? say('hookOff', { reason: one.endpoint_disabled_because }) : one.type;
     const head = rowHead(one.url ?? one.endpoint_id, note);
     head.classList.add('prompt');
     row.append(head, nameCell(one.tenant), cell([String(one.status || say('noAnswer')), ...(one.error ? [make('span', 'note', ` ${one.error.slice(0, 60)}`)] : [])]), cell(number(one.attempts), 'num'), cell(one.state === 'failed' ? say('givenUp') : when(one.next_attempt_at)),
-      cell(button(say('sendAgain'), () => sendAgain(one), { label: say('sendAgainOf', { name: one.url ?? one.endpoint_id }) }), 'end'));
+      cell(isOff ? [] : [button(say('sendAgain'), () => sendAgain(one), { label: say('sendAgainOf', { name: one.url ?? one.endpoint_id }) })], 'end'));
     return row;
   });
 }

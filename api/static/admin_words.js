@@ -11,7 +11,7 @@ addWords({
   tenantsAndUsage: 'Tenants and usage', weight: 'Share', edit: 'Limits', editOf: 'Limits of %name', ban: 'Ban', banOf: 'Ban %name', unban: 'End the ban', unbanOf: 'End the ban of %name', banText: 'All keys of this account are refused, with this reason, and what it has waiting is canceled.', banned: 'banned: %reason', bannedToast: '%name is banned', saved: 'Saved', save: 'Save',
   keys: 'Keys', newKey: 'New key', keyDays: 'Ends after … days', keyAdmin: 'Admin: it opens this page', asAccount: 'as the account', ownDaily: 'Limit a day', ownBurst: 'Limit at once', makeKey: 'Make a key', rotateKey: 'Replace', rotateOf: 'Replace the key …%hint of %name', revoke: 'Revoke', revokeOf: 'Revoke the key …%hint of %name', confirmRevoke: 'Revoke the key …%hint of %name? It stops at once.', confirmRotate: 'Replace the key …%hint of %name? The old one stops at once.', revoked: 'Revoked',
   invites: 'Invites', signUpOff: 'Signing up is switched off (ZIMG_SIGN_UP=invite switches it on).', left: 'Left', newInvite: 'New invite', forPeople: 'People', days: 'Days', makeInvite: 'Make an invite', withdraw: 'Withdraw', withdrawOf: 'Withdraw the invite …%hint', withdrawn: 'Withdrawn',
-  hooks: 'Webhook failures', noHooks: 'None. Deliveries that fail are tried again for three days.', givenUp: 'given up', noAnswer: 'no answer', hookOff: 'switched off: %reason',
+  hooks: 'Webhook failures', noHooks: 'None. Deliveries that fail are tried again for three days.', givenUp: 'given up', noAnswer: 'no answer', hookOff: 'switched off: %reason. Its owner can turn it on again on /account.',
 }, {
   adminTitle: '管理', gateTitle: '管理员密钥', gateText: 'ZIMG_ADMIN_KEY，或任何以 admin 创建的密钥。它只保存在此标签页，关闭即忘。', adminKey: '管理员密钥', live: '实时', lost: '没有回应，正在重试…',
   tileWaiting: '排队', onTheirWay: '另有 %n 个已交给工作进程', tileRunning: '生成中', tileWorkers: '工作进程', tileLetters: '死信', tileHooks: 'Webhook 失败', tileOldest: '最长等待', tilePace: '满载速度', slotsNote: '%n 个席位', paceNote: '每张 %size',
@@ -22,5 +22,5 @@ addWords({
   tenantsAndUsage: '租户与用量', weight: '份额', edit: '限额', editOf: '%name 的限额', ban: '封禁', banOf: '封禁 %name', unban: '解除封禁', unbanOf: '解除 %name 的封禁', banText: '该账户的所有密钥都会被拒绝并显示此原因，等待中的任务会被取消。', banned: '已封禁：%reason', bannedToast: '%name 已封禁', saved: '已保存', save: '保存',
   keys: '密钥', newKey: '新密钥', keyDays: '… 天后到期', keyAdmin: '管理员：可打开本页', asAccount: '同账户', ownDaily: '每日限额', ownBurst: '一次限额', makeKey: '创建密钥', rotateKey: '更换', rotateOf: '更换 %name 的密钥 …%hint', revoke: '撤销', revokeOf: '撤销 %name 的密钥 …%hint', confirmRevoke: '撤销 %name 的密钥 …%hint？它会立即失效。', confirmRotate: '更换 %name 的密钥 …%hint？旧密钥会立即失效。', revoked: '已撤销',
   invites: '邀请', signUpOff: '注册已关闭（ZIMG_SIGN_UP=invite 可开启）。', left: '剩余', newInvite: '新邀请', forPeople: '人数', days: '天数', makeInvite: '创建邀请', withdraw: '收回', withdrawOf: '收回邀请 …%hint', withdrawn: '已收回',
-  hooks: 'Webhook 失败', noHooks: '没有。失败的投递会在三天内重试。', givenUp: '已放弃', noAnswer: '没有回应', hookOff: '已停用：%reason',
+  hooks: 'Webhook 失败', noHooks: '没有。失败的投递会在三天内重试。', givenUp: '已放弃', noAnswer: '没有回应', hookOff: '已停用：%reason。其所有者可在 /account 重新开启。',
 });

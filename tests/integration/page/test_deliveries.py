@@ -175,10 +175,15 @@ def test_the_operator_sends_a_given_up_delivery_of_any_tenant_again(admin, parts
     assert complaints.lines == []
 
 
-def test_the_operator_is_told_that_an_endpoint_is_off(admin, parts):
-    delivery(parts, save(parts, disabled="it answered 410"), 1)
-    expect(admin.locator("#hooks")).to_contain_text("switched off: it answered 410")
+def test_the_operator_is_told_who_turns_an_endpoint_on_that_is_off_and_is_offered_nothing_that_is_refused(admin, parts):
+    endpoint = save(parts, disabled="it answered 410")
+    delivery(parts, endpoint, 1)
+    row, again = admin.locator("#hooks tr"), admin.get_by_role("button", name=f"Send again: {URL}")
+    expect(row).to_contain_text("switched off: it answered 410. Its owner can turn it on again on /account.")
+    expect(again).to_have_count(0)
 
-    admin.get_by_role("button", name=f"Send again: {URL}").click()
+    parts.webhooks.change(endpoint, lambda now: replace(now, disabled=""))
+    admin.reload()
 
-    expect(admin.locator("#toast")).to_contain_text("turned on first")
+    expect(again).to_be_visible()
+    expect(row).not_to_contain_text("switched off")
