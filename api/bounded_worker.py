@@ -1,8 +1,9 @@
 """gunicorn's thread worker with an end to patience: a request that does not come in holds no thread for ever.
 
 gunicorn hands a connection to a thread at its first byte and then waits for the rest as long as it takes. Here the head
-has `request_seconds` and the body four times as long; where half of all threads wait for requests, the one that waits
-longest is given up at once, so that threads for probes and for whole requests always remain.
+has `request_seconds` and the body four times as long; what an answer left unread of it, `request_seconds` more. Where
+half of all threads wait for requests, the one that waits longest is given up at once, so that threads for probes and
+for whole requests always remain.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from core.settings import Settings
 TOO_LARGE = (LimitRequestLine, LimitRequestHeaders)
 OURS = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHeaderName)  # faults of the service itself
 BODY_TIMES = 4  # a body has so many times as long as a head
+REST_BYTES_MOST = 16 * 1024 * 1024 + 1  # more than the largest body that is allowed (batches.py, nginx)
+REST_PART_BYTES = 64 * 1024
 SEND_SECONDS = 30  # a client that takes nothing of its answer for so long is given up
 
 log = get_logger(__name__)
@@ -79,6 +82,7 @@ class WatchedBody:
 
     def __init__(self, body: Any, length: int | None, ended: Callable[[], None]) -> None:
         self._body, self._left, self._ended = body, length, ended
+        self.has_ended = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._body, name)
@@ -99,6 +103,7 @@ class WatchedBody:
         if self._left is not None:
             self._left -= len(data)
         if (not data and size != 0) or (self._left is not None and self._left <= 0):
+            self.has_ended = True
             self._ended()
         return data
 
@@ -127,7 +132,23 @@ class BoundedWorker(PacingWorker):
         else:
             self.reading.begin(conn, time.monotonic() + BODY_TIMES * self._head_seconds)
             req.body = WatchedBody(req.body, length, lambda: self.reading.end(conn))
-        return super().handle_request(req, conn)
+        is_kept = super().handle_request(req, conn)
+        return (length == 0 or req.body.has_ended or self._take_rest(req.body, conn)) and is_kept
+
+    def _take_rest(self, body: WatchedBody, conn: Any) -> bool:
+        """Take what an answer left unread of its request, and throw it away; False where that is not all of it.
+
+        Closed upon unread bytes, a connection is reset: who still sends, nginx too, would never see the answer.
+        """
+        self.reading.begin(conn, time.monotonic() + self._head_seconds)
+        left = REST_BYTES_MOST
+        with contextlib.suppress(ParseException):  # broken chunks, of a request that has its answer
+            while left > 0 and not body.failed:
+                part = body.read(REST_PART_BYTES)
+                if not part:
+                    return True
+                left -= len(part)
+        return False
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """What is no HTTP request is refused as a problem, which repeats nothing of it; gunicorn answers the rest."""

@@ -1,5 +1,6 @@
 """Bodies that come in chunks, broken, compressed or too long, against the api as it runs."""
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -78,6 +79,37 @@ def test_a_list_in_chunks_beyond_the_bound_is_too_large(live, worker, valkey):
 
     assert (status, problem["code"]) == (413, "body_too_large")
     assert list(valkey.scan_iter("*:sheet:*")) == []
+
+
+@pytest.mark.parametrize("kept", ["keep-alive", "close"])
+@pytest.mark.parametrize(
+    ("path", "kind", "expected"),
+    [
+        ("/v1/jobs", JSON, (413, "body_too_large")),
+        ("/v1/webhooks", JSON, (413, "body_too_large")),
+        ("/v1/batches", JSON, (415, "unsupported_media_type")),
+        ("/v1/images/edits", FORM, (404, "not_found")),
+    ],
+)
+def test_who_first_sends_a_large_body_whole_reads_why_it_was_refused(live, path, kind, expected, kept):
+    """As nginx does: were the rest not taken, it would find a broken pipe and tell of an api that is away."""
+    length = f"Content-Length: {FILE_BYTES_MOST}"
+
+    status, problem = send(live, path, b"x" * FILE_BYTES_MOST, kind, length, f"Connection: {kept}")
+
+    assert (status, problem["code"]) == expected
+
+
+def test_no_more_is_taken_of_a_refused_body_than_the_largest_that_is_allowed(live):
+    head = f"POST /v1/jobs HTTP/1.1\r\nHost: a\r\n{JSON}\r\nContent-Length: {2**40}\r\n\r\n"
+    taken = 0
+    with closing(socket.create_connection(("127.0.0.1", live.port), timeout=60)) as connection:
+        connection.sendall(head.encode())
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while taken < 4 * FILE_BYTES_MOST:
+                taken += connection.send(b"x" * 65_536)
+
+    assert FILE_BYTES_MOST < taken < 4 * FILE_BYTES_MOST
 
 
 @pytest.mark.parametrize("path", ["/v1/session", "/v1/sign-up", "/v1/jobs", "/v1/images/generations", "/v1/batches"])

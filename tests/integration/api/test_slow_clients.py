@@ -18,11 +18,13 @@ THREADS = 16
 HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 BODY = HEAD + b"Content-Type: application/json\r\nContent-Length: 900\r\n\r\n{"
 CHUNKED = HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"
+REFUSED = HEAD + b"Content-Type: application/json\r\nContent-Length: 9000000\r\n\r\n{"
 KINDS = {
     "idle": b"",
     "head": HEAD,
     "body": BODY,
     "chunked": CHUNKED,
+    "refused": REFUSED,
     "answer": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
 }
 
@@ -59,7 +61,7 @@ def test_fifty_slow_clients_keep_nobody_from_being_served(live, slowly, worker, 
     assert httpx.post(f"{live.url}/v1/jobs", json={"prompt": "a"}, timeout=10).status_code == 202
 
 
-@pytest.mark.parametrize("kind", ["head", "body", "chunked"])
+@pytest.mark.parametrize("kind", ["head", "body", "chunked", "refused"])
 def test_three_times_as_many_slow_clients_as_threads_keep_nobody_out(small, slowly, worker, kind):
     for _ in range(3 * THREADS):
         slowly(small.port, KINDS[kind])
@@ -73,6 +75,13 @@ def test_a_request_that_never_becomes_whole_is_given_up(small, slowly, worker, k
     connection = slowly(small.port, KINDS[kind])
 
     assert not connection.recv(100).startswith(b"HTTP/1.1 2")
+
+
+def test_who_was_refused_and_does_not_send_the_rest_of_a_large_body_is_given_up(small, slowly, worker):
+    connection = slowly(small.port, REFUSED)
+
+    assert refusal(connection)[0] == 413
+    assert connection.recv(1) == b""
 
 
 def test_a_request_that_drips_in_byte_by_byte_is_given_up_too(small, slowly, worker):

@@ -97,6 +97,17 @@ def test_a_client_that_does_not_read_its_picture_holds_no_thread_of_the_api(door
         assert eventually(lambda: answered(live) > before)
 
 
+@pytest.mark.parametrize("megabytes", [2, 5, 15])
+def test_a_body_that_only_the_api_finds_too_large_is_refused_as_that(door, megabytes):
+    """And not as an api that is away, because nginx could not send it the rest."""
+    body, head = b"a" * (megabytes * 1_000_000), {"Content-Type": "application/json"}
+
+    with httpx.Client(timeout=20) as client:
+        answers = [client.post(f"{door}/v1/jobs", content=body, headers=head) for _ in range(3)]
+
+    assert {(one.status_code, one.json()["code"]) for one in answers} == {(413, "body_too_large")}
+
+
 def test_where_tls_ends_in_front_of_nginx_links_are_https(door):
     body = {"prompt": "a mug", "size": "256x256"}
     answer = httpx.post(f"{door}/v1/jobs", json=body, headers={"X-Forwarded-Proto": "https"}, timeout=20)
