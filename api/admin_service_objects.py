@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 
 from api import schema
 from api.admin_objects import HEX_ID, TENANT_PATTERN, StopObject
+from api.language import in_readers_language
 from core.job import Job, Lane
 from core.job_pages import CURSOR_PATTERN
 from core.webhook_store import Delivery, Endpoint
@@ -357,7 +358,7 @@ def letter_object(job: Job) -> LetterObject:
         tenant=job.tenant,
         lane=job.lane,
         code=job.failure.code if job.failure else "internal_error",
-        reason=job.failure.message if job.failure else "",
+        reason=in_readers_language(job.failure.message) if job.failure else "",
         prompt=job.request.prompt,
         size=f"{job.request.width}x{job.request.height}",
         attempts=job.attempt,
@@ -379,8 +380,8 @@ def hook_failure(delivery: Delivery, endpoint: Endpoint | None) -> HookFailure:
         state=delivery.state,
         attempts=len(delivery.attempts),
         status=last.status,
-        error=last.error or None,
+        error=in_readers_language(last.error) or None,
         last_attempt_at=last.at_ms // 1000,
         next_attempt_at=max(delivery.next_ms, delivery.created_ms) // 1000 if delivery.state == "pending" else None,
-        endpoint_disabled_because=(endpoint.disabled or None) if endpoint else None,
+        endpoint_disabled_because=in_readers_language(endpoint.disabled) or None if endpoint else None,
     )

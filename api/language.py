@@ -6,6 +6,8 @@ from typing import Literal
 
 from flask import has_request_context, request
 
+from api.translation import in_chinese
+
 Language = Literal["en", "zh-CN"]
 
 
@@ -17,3 +19,8 @@ def preferred_language() -> Language:
         if quality > 0 and tag.lower().split("-")[0] in ("en", "zh"):
             return "zh-CN" if tag.lower().startswith("zh") else "en"
     return "en"
+
+
+def in_readers_language(sentence: str) -> str:
+    """A sentence that is kept in English, for the caller; one that no row was made for stays as it is."""
+    return (in_chinese(sentence) if preferred_language() == "zh-CN" else None) or sentence

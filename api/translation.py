@@ -10,6 +10,7 @@ from functools import cache
 
 from api.advice import ADVICE
 from api.sentences import SENTENCES
+from api.webhook_words import WORDS
 
 #: Facts that are numbers; the others are words.
 NUMBERS = frozenset(
@@ -72,7 +73,7 @@ def patience(seconds: float, *, is_chinese: bool) -> str:
 @cache
 def _patterns() -> tuple[tuple[re.Pattern[str], tuple[str, str]], ...]:
     """Every row, those with the most fixed letters first: what is special is found before what is general."""
-    rows = {pair for pairs in SENTENCES.values() for pair in pairs}
+    rows = {pair for pairs in (*SENTENCES.values(), WORDS) for pair in pairs}
     by_weight = sorted(rows, key=lambda pair: (-_fixed_letters(pair[0]), pair[0]))
     return tuple((re.compile(_expression(pair[0]), re.DOTALL), pair) for pair in by_weight)
 

@@ -14,7 +14,9 @@ from pydantic import BaseModel, Field, StrictBool, StrictInt, StrictStr
 from api import schema
 from api.auth import require_tenant
 from api.context import services, tenant
+from api.language import in_readers_language
 from api.openapi_parts import SECURITY, WEBHOOKS, problems, routes
+from api.webhook_words import OFF_BY_OWNER
 from core.errors import InvalidRequest, NotFound, Refusal
 from core.webhook_store import Delivery, Endpoint, Secret, WebhookStore, new_secret, now_ms
 from scheduler.outbound import OutboundGuard
@@ -196,7 +198,7 @@ def _changed(endpoint: Endpoint, body: EndpointChange) -> Endpoint:
     if body.events is not None:
         endpoint = replace(endpoint, events=tuple(body.events))
     if body.enabled is not None:
-        endpoint = replace(endpoint, disabled="" if body.enabled else "its owner turned it off")
+        endpoint = replace(endpoint, disabled="" if body.enabled else OFF_BY_OWNER)
     return endpoint
 
 
@@ -312,7 +314,7 @@ def _endpoint_object(endpoint: Endpoint) -> dict[str, Any]:
         source="request" if endpoint.is_for_requests else "registered",
         events=list(endpoint.events),
         enabled=not endpoint.disabled,
-        disabled_because=endpoint.disabled or None,
+        disabled_because=in_readers_language(endpoint.disabled) or None,
         created_at=endpoint.created_ms // 1000,
     ).model_dump()
 
@@ -331,7 +333,7 @@ def _delivery_object(delivery: Delivery) -> dict[str, Any]:
                 at=attempt.at_ms // 1000,
                 status=attempt.status,
                 duration_ms=attempt.duration_ms,
-                error=attempt.error or None,
+                error=in_readers_language(attempt.error) or None,
             )
             for attempt in _store().all_attempts(delivery)
         ],

@@ -35,6 +35,8 @@ RETRY_SECONDS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 BLOCKED = "not allowed"
 #: Of an event that waited when its endpoint was turned off.
 NOT_TRIED = "not tried: the endpoint is off"
+#: Why an endpoint is off that wants no more events.
+OFF_SINCE_GONE = "it answered 410 Gone"
 
 log = get_logger(__name__)
 
@@ -119,7 +121,7 @@ class Calls:
         tried = replace(delivery, attempts=(*delivery.attempts, attempt))
         self._hooks.record(after_attempt(tried))
         if attempt.status == httpx.codes.GONE and not endpoint.is_for_requests:  # one URL of many is gone
-            self._hooks.disable(endpoint, "it answered 410 Gone")
+            self._hooks.disable(endpoint, OFF_SINCE_GONE)
         if attempt.error or attempt.status >= 300:
             log.info("webhook not delivered", action="webhook", delivery=delivery.id, status=attempt.status)
 

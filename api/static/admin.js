@@ -235,7 +235,10 @@ async function enter() {
   keepLooking();
 }
 
-wireBar(draw);
+wireBar(() => {
+  draw();
+  if (seen.overview) look({ isFull: true }).catch(() => {}); // reasons come in the language they are asked in; the next look tells of trouble
+});
 wireSecret();
 ignoreHeldEnter();
 wireWaiting({ ask });

@@ -6,6 +6,7 @@ import pytest
 
 from api import admin_service
 from api.app import create_app
+from core.job import Failure
 from core.redis_client import PREFIX
 from core.webhook_store import Attempt, Endpoint
 from core.workers import WorkerInfo
@@ -259,6 +260,21 @@ def test_letters_are_tried_again_by_filter_and_what_a_limit_refuses_stays(keyed,
     assert len(worker.draw_all()) == 1
     left = [one["id"] for one in admin(keyed, "GET", "dead-letters").json["data"]]
     assert left == [letters["c"], letters["b"]]
+
+
+def test_a_letters_reason_is_told_in_the_readers_language_as_far_as_it_has_the_words(keyed, parts, worker):
+    mine, _ = make_key(keyed)
+    for reason in ("The card had no room for this picture.", "Something of its own."):
+        keyed.post("/v1/jobs", json={**BODY, "prompt": reason}, headers=mine)
+        (lease,) = worker.claim()
+        worker.store.fail(lease.job_id, lease.token, Failure(code="out_of_memory", message=reason, retryable=False))
+
+    def told(tag):
+        headers = {"Authorization": "Bearer the-operators-own-key", "Accept-Language": tag}
+        return [one["reason"] for one in keyed.get("/v1/admin/dead-letters", headers=headers).json["data"]]
+
+    assert told("en") == ["Something of its own.", "The card had no room for this picture."]
+    assert told("zh-CN") == ["Something of its own.", "显存不足以绘制这张图片。"]
 
 
 @pytest.mark.parametrize("body", [None, {}, {"limit": 5}, {"all": False}])

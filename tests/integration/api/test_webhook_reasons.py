@@ -80,6 +80,38 @@ def test_a_call_that_nobody_takes_says_so_in_words_to_its_owner_and_the_operator
     assert sent["attempts"][0]["error"] == failed.json["data"][0]["error"] == "nobody takes the connection there"
 
 
+def test_why_an_endpoint_is_off_and_an_event_did_not_arrive_is_told_in_the_readers_language(http, keyed, parts, sender):
+    hook = add(http, f"http://127.0.0.1:{free_port()}/")["id"]
+    http.post(f"/v1/webhooks/{hook}/test")
+    turn(sender)
+    parts.webhooks.disable(parts.webhooks.endpoint(hook), "it answered 410 Gone")
+
+    def told(tag):
+        by, operator = {"Accept-Language": tag}, {"Authorization": "Bearer the-operators-own-key"}
+        (listed,) = http.get("/v1/webhooks", headers=by).json["data"]
+        (sent,) = http.get(f"/v1/webhooks/{hook}/deliveries", headers=by).json["data"]
+        (failed,) = keyed.get("/v1/admin/webhook-failures", headers={**by, **operator}).json["data"]
+        assert (failed["endpoint_disabled_because"], failed["error"]) == (
+            listed["disabled_because"], sent["attempts"][0]["error"]
+        )  # fmt: skip
+        return listed["disabled_because"], sent["attempts"][0]["error"]
+
+    assert told("en") == ("it answered 410 Gone", "nobody takes the connection there")
+    assert told("zh-CN") == ("对方应答 410 Gone", "对方没有接受连接")
+    parts.webhooks.disable(parts.webhooks.endpoint(hook), "a newer release's own words")
+    assert told("zh-CN")[0] == "a newer release's own words"
+
+
+def test_an_endpoint_that_its_owner_turned_off_says_so_in_the_readers_language_and_keeps_it_in_english(http, parts):
+    hook = add(http, "https://shop.example/hooks")["id"]
+
+    by = {"Accept-Language": "zh-CN"}
+    off = http.patch(f"/v1/webhooks/{hook}", json={"enabled": False}, headers=by).json
+
+    assert off["disabled_because"] == "已由所有者关闭"
+    assert parts.webhooks.endpoint(hook).disabled == "its owner turned it off"
+
+
 def failing(url, *, seconds=2.0):
     with pytest.raises(Exception) as failed:
         OutboundGuard(["127.0.0.0/8", "a..b", "no-such-host.invalid"]).post(url, b"{}", {}, seconds=seconds)
