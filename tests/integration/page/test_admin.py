@@ -12,7 +12,7 @@ from core.webhook_store import Attempt, Endpoint
 from core.workers import WorkerInfo
 from scheduler.submission import Wish
 from scheduler.tenants import hash_key
-from scheduler.traffic import Traffic
+from scheduler.traffic import Flow, Kind, Traffic
 
 OPERATOR = "the-operators-own-key"
 SHOP = "shop"
@@ -127,10 +127,8 @@ def test_a_lane_is_paused_and_resumed_by_keyboard_and_the_focus_stays(admin, par
     assert len(worker.claim()) == 1
 
 
-def test_a_tenant_that_was_drained_to_its_last_job_can_be_resumed(admin, parts, worker):
-    queue(parts)
-    admin.get_by_role("button", name=f"Drain {SHOP}").click()
-    worker.draw_all()
+def test_a_drained_tenant_without_jobs_stays_in_sight_and_can_be_resumed(admin, parts, worker):
+    Traffic(parts.jobs).set(Kind.TENANT, SHOP, Flow.DRAINING)
     row = admin.locator("#tenant-queues tr", has=admin.get_by_role("rowheader", name=SHOP))
     expect(row.locator(".num")).to_have_text(["0", "0", "0"])
     expect(row.locator(".pill")).to_have_text("draining")
