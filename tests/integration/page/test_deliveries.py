@@ -185,11 +185,9 @@ def test_the_operator_is_told_who_turns_an_endpoint_on_that_is_off_and_is_offere
     parts.webhooks.change(endpoint, lambda now: replace(now, disabled="it answered 410 Gone"))
     admin.get_by_role("button", name="中文").click()
     expect(row).to_contain_text("已停用：对方应答 410 Gone。其所有者可在 /account 重新开启。")
-    admin.get_by_role("button", name="English").click()
-    expect(row).to_contain_text("switched off: it answered 410 Gone.")
 
     parts.webhooks.change(endpoint, lambda now: replace(now, disabled=""))
-    admin.reload()
+    admin.get_by_role("button", name="English").click()
 
     expect(again).to_be_visible()
     expect(row).not_to_contain_text("switched off")
