@@ -30,6 +30,7 @@ jobs.before_request(require_tenant)
 
 ROUTE = "jobs"
 JOB_ID = re.compile(r"[0-9a-f]{32}")
+DELETED = "This job was deleted, or its record expired."
 
 
 #: A job, or with `n` above 1 a list of them.
@@ -86,6 +87,8 @@ def _made(
         with suppress(RedisUnavailable):  # they are stored: who is told otherwise asks for them twice
             found = wait_for_end(parts, [one.job_id for one in submitted], seconds, require_still_open)
             made = [job for job in found if job is not None]
+            if not made:
+                raise Gone(DELETED)
             return made, job_objects(parts, made)
     known_use(seen.use)
     made = [job for job in seen.jobs if job is not None]
@@ -252,5 +255,5 @@ def own_job(job_id: str, job: Job | None) -> Job:
     if job is not None and job.tenant == g.tenant.name:
         return job
     if job is None and JOB_ID.fullmatch(job_id) and services().jobs.was_removed(job_id):
-        raise Gone("This job was deleted, or its record expired.")
+        raise Gone(DELETED)
     raise NotFound("There is no job with this id.")

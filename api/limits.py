@@ -18,6 +18,8 @@ from core.job_store import LimitUse, TenantLimits
 from scheduler.tenants import Tenant
 
 DAY_SECONDS = 86_400
+#: Refusals of pictures, which the limits of pictures may postpone; too many streams is over when one of them ends.
+OF_PICTURES = frozenset({"rate_limit_exceeded", "quota_exceeded", "queue_full"})
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +40,7 @@ def tell_limits(response: Response) -> Response:
         log.warning("limits are not told", action="answer", code=error.code)
         return response
     response.headers.extend(_fields(owner.limits, use))
-    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS and g.get("answered", ("",))[0] in OF_PICTURES:
         postpone(response, _seconds_to_wait(owner.limits, use))
     return response
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import redis
 
@@ -62,12 +63,11 @@ def portions(client: redis.Redis, jobs: Sequence[NewJob]) -> list[tuple[Sequence
 
 
 def _not_stored(client: redis.Redis, jobs: Sequence[NewJob]) -> list[NewJob]:
-    """Those that no earlier call with the same ids or keys stored."""
-    ids = [f"{PREFIX}job:{job.id}" for job in jobs]
+    """Those that no earlier call with the same ids or keys stored; what was stored and removed since was stored."""
+    ids = [(f"{PREFIX}job:{job.id}", f"{PREFIX}tombstone:{job.id}") for job in jobs]
     keyed = [job for job in jobs if job.idempotency_key]
     with redis_errors():
-        some = int(client.exists(*ids))
-        stored = [bool(client.exists(key)) for key in ids] if 0 < some < len(ids) else [some > 0] * len(ids)
+        stored = _any_of_each(client, ids) if client.exists(*chain.from_iterable(ids)) else [False] * len(ids)
         names = [f"{PREFIX}idem:{job.tenant}:{job.idempotency_key}" for job in keyed]
         kept = client.mget(names) if names else []
     known = {job.id for job, is_stored in zip(jobs, stored, strict=True) if is_stored}
@@ -77,3 +77,11 @@ def _not_stored(client: redis.Redis, jobs: Sequence[NewJob]) -> list[NewJob]:
                 raise IdempotencyMismatch("This Idempotency-Key was used before with another body; send a new key.")
             known.add(job.id)
     return [job for job in jobs if job.id not in known]
+
+
+def _any_of_each(client: redis.Redis, names: Sequence[tuple[str, str]]) -> list[bool]:
+    """Whether one of each two keys exists."""
+    pipeline = client.pipeline(transaction=False)
+    for pair in names:
+        pipeline.exists(*pair)
+    return [found > 0 for found in pipeline.execute()]

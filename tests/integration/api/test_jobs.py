@@ -8,6 +8,7 @@ import time
 import pytest
 
 from api.objects import JobObject, ProblemObject
+from core.redis_client import PREFIX
 from tests.integration.api.conftest import eventually
 
 
@@ -80,6 +81,25 @@ def test_prefer_wait_on_submit_answers_with_the_finished_job(http, worker):
     assert answer.status_code == 200
     assert answer.headers["Preference-Applied"] == "wait=15"
     assert answer.json["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("more", [{}, {"n": 2}])
+def test_prefer_wait_for_what_is_deleted_meanwhile_says_so(http, worker, parts, more):
+    """Canceled and deleted by another client of the tenant before who waits has looked."""
+
+    def delete_all():
+        while not (found := parts.jobs.list_jobs("local")):
+            time.sleep(0.01)
+        for job in found:
+            with parts.redis.pipeline() as pipeline:  # in one moment
+                pipeline.delete(f"{PREFIX}job:{job.id}").set(f"{PREFIX}tombstone:{job.id}", 1).execute()
+
+    other = threading.Thread(target=delete_all)
+    other.start()
+    answer = http.post("/v1/jobs", json={"prompt": "a", **more}, headers={"Prefer": "wait=15"})
+    other.join()
+
+    assert (answer.status_code, answer.json["code"]) == (410, "gone")
 
 
 def test_prefer_wait_gives_the_running_job_when_the_time_is_over(http, worker):

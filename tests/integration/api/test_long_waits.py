@@ -59,6 +59,20 @@ def test_a_tenant_that_streams_too_much_is_told_so_and_others_still_wait(http, w
     assert len(parts.jobs.list_jobs("local")) == 1
 
 
+def test_too_many_streams_are_not_told_to_wait_for_the_day_to_end(http, worker, parts):
+    """A used up day refuses pictures; a place among the streams is free as soon as one ends."""
+    parts.tenants.change("local", {"daily_units": 1})
+    job = http.post("/v1/jobs", json={"prompt": "a red mug"}).json["id"]
+    assert http.post("/v1/jobs", json={"prompt": "a cup"}).json["code"] == "quota_exceeded"
+    places = take_all(parts.long_waits, "local")
+
+    refused = http.get(f"/v1/jobs/{job}?wait=5")
+    for leave in places:
+        leave()
+
+    assert (refused.json["code"], refused.headers["Retry-After"]) == ("too_many_streams", "5")
+
+
 def take_all(waits, tenant):
     """Every place that the tenant is given."""
     taken = []

@@ -1,6 +1,6 @@
 """Lists of more rows than one script call takes: decided whole, stored in portions, gone on with when broken off."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -350,3 +350,27 @@ def test_two_copies_of_one_call_at_the_same_time_store_it_once(kit):
 
     assert kit.use() == {"reserved": 10}
     assert end_all(kit, jobs) == []
+
+
+def test_a_list_whose_rows_were_all_deleted_is_gone_when_it_is_sent_again_without_their_keys(kit, portions_of_three):
+    """The rows' keys may be over while the list's lives: their ids say that they were stored."""
+    jobs = rows(idempotency_key="k", body_hash="h")
+    jobs = [replace(job, idempotency_key=f"k#{number}") for number, job in enumerate(jobs)]
+    kit.store.submit_many(jobs, GENEROUS)
+    kit.store.cancel_many([job.id for job in jobs])
+    kit.store.remove_many([job.id for job in jobs])
+    kit.redis.delete(*kit.redis.scan_iter(f"{PREFIX}idem:*"))
+    again = kit.store.submit_many(jobs, limits(queued_jobs=2, daily_units=2))
+    assert all(one.replayed for one in again), "nothing is stored, so no limit can refuse it"
+    assert kit.store.get_batch("b1") is None
+    assert not kit.redis.exists(HOLD)
+
+
+def test_rows_that_were_deleted_need_no_room_for_those_that_are_missing(kit, portions_of_three):
+    jobs = rows(7)
+    kit.store.submit_many(jobs, GENEROUS)
+    kit.store.cancel_many([job.id for job in jobs[:6]])
+    kit.store.remove_many([job.id for job in jobs[:6]])
+    more = [*jobs, *rows(1)]
+    again = kit.store.submit_many(more, limits(queued_jobs=2))
+    assert [one.replayed for one in again] == [True] * 7 + [False]
