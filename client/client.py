@@ -234,9 +234,15 @@ class Zimg(WebhookCalls):
     # Product lists
 
     def create_batch(
-        self, file: Path, *, templates: Mapping[str, str] | None = None, size: str = "", model: str = ""
+        self,
+        file: Path,
+        *,
+        data: bytes | None = None,
+        templates: Mapping[str, str] | None = None,
+        size: str = "",
+        model: str = "",
     ) -> dict[str, Any]:
-        """Hand in a product list; `templates` maps `white` and `scene` to prompts with {column} in them."""
+        """Hand in a product list, `data` where it is no file; `templates` maps `white` and `scene` to prompts."""
         named = {"size": size, "model": model}
         form = {**(templates or {}), **{name: value for name, value in named.items() if value}}
         return self._ask(
@@ -244,7 +250,7 @@ class Zimg(WebhookCalls):
             "POST",
             "/v1/batches",
             data=form,
-            files={"file": (file.name, file.read_bytes(), "text/csv")},
+            files={"file": (file.name, file.read_bytes() if data is None else data, "text/csv")},
             headers={"Idempotency-Key": secrets.token_hex(16)},
         )
 

@@ -16,7 +16,7 @@ from . import __version__
 from .client import DEFAULT_URL, Job, Priority, Zimg
 from .doctor.command import doctor
 from .picture import read_parameters
-from .target import check_file, check_pictures, is_file_name, numbered
+from .target import check_file, check_pictures, is_file_name, numbered, standard_input
 from .terminal import FAILED, AdminKey, AsJson, Key, Url, err, examples, moment, service, table, tell, told
 from .watching import watch, watch_batch
 from .webhooks_command import webhooks_app
@@ -26,6 +26,7 @@ STATUSES = ("queued", "running", "succeeded", "failed", "canceling", "canceled",
 
 PROMPT_SHOWN = 40
 RETENTION_LEAST = 60
+LIST_OF_INPUT = "products.csv"  # the name of a list that comes from standard input
 
 app = typer.Typer(
     help="Pictures from a zimg service.",
@@ -136,15 +137,23 @@ def show(
     typer.echo(f"{read.prompt}\nseed {read.seed}, size {read.size}, model {read.texts.get('model', '?')}")
 
 
-@app.command(epilog=examples('zimg batch products.csv -o drawn.csv --white "{title} on white" --size 512x512'))
+@app.command(
+    epilog=examples(
+        'zimg batch products.csv -o drawn.csv --white "{title} on white" --size 512x512',
+        "zimg batch --resume batch_9f2c41d0b7e84a7c8d5e6f0a",
+    )
+)
 @told
 def batch(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV with columns sku and title.")],
+    file: Annotated[
+        Path | None, typer.Argument(dir_okay=False, help="CSV with columns sku and title; - is standard input.")
+    ] = None,
     *,
     white: Annotated[str, typer.Option(help="Prompt of the white picture, {column} is filled in.")] = "",
     scene: Annotated[str, typer.Option(help="Prompt of the scene picture.")] = "",
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT or auto.")] = "auto",
     model: Model = "",
+    resume: Annotated[str, typer.Option(help="Wait again for the batch of this id; nothing is drawn anew.")] = "",
     result: Annotated[
         Path | None, typer.Option("--out", "-o", dir_okay=False, help="The file for the list with links.")
     ] = None,
@@ -154,15 +163,23 @@ def batch(
     key: Key = "",
 ) -> None:
     """Draw a product list; the same list comes back with links."""
-    templates = {name: text for name, text in (("white", white), ("scene", scene)) if text}
-    target, is_written = result or file.with_name(f"{file.stem}-with-pictures.csv"), True
-    if wait:
-        check_file(target)
+    templates, is_written = {name: text for name, text in (("white", white), ("scene", scene)) if text}, True
+    if bool(resume) == bool(file) or (resume and (templates or model or size != "auto")):
+        raise typer.BadParameter("name a list to draw, or with --resume a batch that is drawn", param_hint="FILE")
+    data = standard_input("FILE") if str(file) == "-" else None
+    if file and data is None and not file.exists():  # typer can not look for files and take - as well
+        raise typer.BadParameter(f"file {str(file)!r} does not exist", param_hint="FILE")
     with service(url, key) as zimg:
-        made = zimg.create_batch(file, templates=templates, size=size, model=model)
+        named = {"name": LIST_OF_INPUT if data else str(file)}
+        made: dict[str, Any] = zimg.batch(resume) if resume else named
+        target = result or _with_pictures(Path(made["name"]), is_ours=not resume)
+        if wait:
+            check_file(target)
+        if not resume:
+            made = zimg.create_batch(Path(made["name"]), data=data, templates=templates, size=size, model=model)
         err.print(f"batch {made['id']}: {made['request_counts']['total']} pictures")
         if wait:
-            made = watch_batch(zimg, made)
+            made = watch_batch(zimg, made, target)
             where = f"{url.rstrip('/')}/v1/batches/{made['id']}/manifest.csv"
             is_written = _write(target, zimg.manifest(made["id"]), f"the list of batch {made['id']}", where)
     if as_json:
@@ -307,14 +324,14 @@ def _prompt(given: str) -> str:
     if given != "-":
         return given
     try:
-        words = typer.get_binary_stream("stdin").read().decode("utf-8-sig").strip()
+        return standard_input("PROMPT").decode().strip()
     except UnicodeDecodeError:
         raise typer.BadParameter("what comes from standard input is not UTF-8", param_hint="PROMPT") from None
-    except RuntimeError:  # there is none: a shell's <&-
-        raise typer.BadParameter("standard input is closed", param_hint="PROMPT") from None
-    if not words:
-        raise typer.BadParameter("nothing came from standard input", param_hint="PROMPT")
-    return words
+
+
+def _with_pictures(listed: Path, *, is_ours: bool) -> Path:
+    """Where a list with links goes: beside one of ours; into this folder where only the service knows its name."""
+    return (listed if is_ours else Path(listed.name or LIST_OF_INPUT)).with_name(f"{listed.stem}-with-pictures.csv")
 
 
 def _path(target: Path, job: Job, place: int, count: int) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,17 @@ def is_file_name(target: Path) -> bool:
 def numbered(target: Path, place: int, count: int) -> Path:
     """The file of one of `count` pictures; `place` is from 1."""
     return target if count == 1 else target.with_name(f"{target.stem}-{place}{target.suffix}")
+
+
+def standard_input(argument: str) -> bytes:
+    """All that comes from standard input in place of `argument`. Raises BadParameter where there is nothing."""
+    try:
+        data = typer.get_binary_stream("stdin").read().removeprefix(codecs.BOM_UTF8)
+    except RuntimeError:  # there is none: a shell's <&-
+        raise typer.BadParameter("standard input is closed", param_hint=argument) from None
+    if not data.strip():
+        raise typer.BadParameter("nothing came from standard input", param_hint=argument)
+    return data
 
 
 def _check_name(path: Path) -> None:

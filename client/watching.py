@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import queue
+import shlex
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -80,9 +82,10 @@ def _goes_on(what: str, ids: Sequence[str]) -> Iterator[None]:
         raise
 
 
-def watch_batch(zimg: Zimg, made: dict[str, Any]) -> dict[str, Any]:
-    """The batch when all its jobs have ended."""
-    with _bars() as progress, _goes_on("look with: zimg jobs; the batch is", [str(made["id"])]):
+def watch_batch(zimg: Zimg, made: dict[str, Any], target: Path) -> dict[str, Any]:
+    """The batch when all its jobs have ended; its list is to become the file `target`."""
+    again = [str(made["id"]), "-o", shlex.quote(str(target))]
+    with _bars() as progress, _goes_on("wait for it again with: zimg batch --resume", again):
         total = made["request_counts"]["total"]
         task = progress.add_task(made["name"], total=total, state="")
         while made["status"] == "in_progress":

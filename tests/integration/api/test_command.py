@@ -141,6 +141,7 @@ def test_ctrl_c_ends_the_waiting_at_once_and_says_what_goes_on(live, worker, par
 
     assert (process.returncode, out) == (130, "")
     assert (jobs[0].batch_id or jobs[0].id) in err
+    assert ("zimg batch --resume" in err) == (arguments[0] == "batch")
     assert not parts.jobs.get(jobs[0].id).state.is_terminal
 
 

@@ -103,6 +103,33 @@ def test_a_list_that_can_not_be_saved_in_the_end_is_told_with_its_id_and_its_add
     assert b"succeeded" in httpx.get(address, timeout=20).content
 
 
+def test_a_minus_reads_the_list_from_standard_input(zimg, worker, folder):
+    with worker.at_work():
+        code, out, err = ended(zimg("batch", "-", "--size", "256x256"), b"sku,title\nA,Red mug\n")
+    nothing, _, told = ended(zimg("batch", "-"))
+
+    assert (code, out.strip()) == (0, "products-with-pictures.csv"), err
+    assert len((folder / "products-with-pictures.csv").read_text("utf-8-sig").splitlines()) == 2
+    assert (nothing, "nothing came from standard input" in told) == (2, True)
+
+
+def test_a_batch_is_waited_for_again_and_not_drawn_again(zimg, worker, parts, folder):
+    _, made, _ = ended(zimg("batch", "list.csv", "--size", "256x256", "--no-wait"))
+    with worker.at_work():
+        code, out, err = ended(zimg("batch", "--resume", made.strip()))
+
+    assert (code, out.strip()) == (0, "list-with-pictures.csv"), err
+    assert len((folder / "list-with-pictures.csv").read_text("utf-8-sig").splitlines()) == 2
+    assert len(parts.jobs.list_jobs("local")) == 2
+
+
+@pytest.mark.parametrize("arguments", [(), ("list.csv", "--resume", "b"), ("--resume", "b", "--size", "256x256")])
+def test_a_batch_is_either_new_or_goes_on(zimg, folder, arguments):
+    code, _, err = ended(zimg("batch", *arguments))
+
+    assert (code, "--resume" in err) == (2, True)
+
+
 @pytest.mark.parametrize("data", ["一只红色的杯子\n".encode(), b"\xef\xbb\xbf" + "一只红色的杯子".encode()])
 def test_a_minus_reads_the_prompt_from_standard_input(zimg, worker, parts, data):
     code, _, err = ended(zimg("gen", "-", "--no-wait"), data)

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ def test_nothing_but_messages_goes_to_standard_error(stranger, capsys):
     stranger.answer = (200, {}, json.dumps(JOB))
     with Zimg(stranger.url) as zimg:
         (ended,) = watch(zimg, [Job.of({**JOB, "status": "queued"})])
-        made = watch_batch(zimg, {**BATCH, "status": "completed"})
+        made = watch_batch(zimg, {**BATCH, "status": "completed"}, Path("list.csv"))
 
     assert (ended.status, made["status"]) == ("succeeded", "completed")
     assert capsys.readouterr() == ("", "")
