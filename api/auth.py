@@ -84,7 +84,7 @@ def find_caller(parts: Services) -> Caller | None:
         _require_local_host(parts)
         caller = Caller(local)
     if caller is not None:
-        require_same_origin(parts)
+        _require_same_origin_or_key(parts, key)
     return caller
 
 
@@ -119,8 +119,12 @@ def _local(parts: Services) -> Tenant | None:
 def _caller_of_known_key(parts: Services, key: str) -> Caller:
     caller = caller_of_key(parts, key)
     if caller is None:
-        raise Unauthenticated("This API key is not known here; it may have been revoked or replaced.")
+        raise _unknown_key()
     return caller
+
+
+def _unknown_key() -> Unauthenticated:
+    return Unauthenticated("This API key is not known here; it may have been revoked or replaced.")
 
 
 def caller_of_key(parts: Services, key: str) -> Caller | None:
@@ -157,6 +161,16 @@ def require_same_origin(parts: Services) -> None:
         raise Forbidden("Requests from other sites need a key in the Authorization header.")
     if origin and not is_own_origin(parts, origin) and (origin == "null" or origin not in parts.settings.cors_origins):
         raise Forbidden("Requests from other origins need a key in the Authorization header.")
+
+
+def _require_same_origin_or_key(parts: Services, placeholder: str) -> None:
+    """Where only a key would do, whoever sent one is told that it is unknown, not that there is none."""
+    try:
+        require_same_origin(parts)
+    except Forbidden:
+        if placeholder:
+            raise _unknown_key() from None
+        raise
 
 
 def is_own_origin(parts: Services, origin: str) -> bool:

@@ -177,6 +177,19 @@ def test_without_keys_a_placeholder_is_taken_but_a_key_of_ours_must_be_real(http
     assert http.post("/v1/jobs", json=BODY, headers={"Authorization": "Bearer zimg_revoked"}).status_code == 401
 
 
+def test_a_page_of_another_origin_is_told_that_its_key_is_unknown_not_that_it_sent_none(parts, worker):
+    settings = replace(parts.settings, cors_origins=("null",))
+    client = create_app(replace(parts, settings=settings)).test_client()
+
+    wrong = client.get("/v1/jobs", headers={"Origin": "null", "Authorization": "Bearer mistyped"})
+    none = client.get("/v1/jobs", headers={"Origin": "null"})
+
+    assert (wrong.status_code, wrong.json["code"]) == (401, "invalid_api_key")
+    assert "key is not known here" in wrong.json["detail"]
+    assert wrong.headers["Access-Control-Allow-Origin"] == "null"
+    assert none.status_code == 403
+
+
 def test_the_first_key_closes_the_open_door(http, worker, parts):
     before = http.get("/v1/jobs").status_code
     key, _ = parts.tenants.create_key("shop")
