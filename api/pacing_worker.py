@@ -3,6 +3,7 @@ has sent something."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import heapq
 import itertools
@@ -20,6 +21,8 @@ from core.settings import Settings
 
 #: Connections above an address's number are not closed at once, or it would open them anew at once; so many in all.
 PARKED_SECONDS, PARKED_MOST = 5.0, 500
+#: Who was answered has so long to hang up; an answer would be lost on the way where bytes still come in after a close.
+ENDING_SECONDS, ENDING_MOST = 2.0, 500
 TURN_SECONDS = 0.005  # connections whose turn comes at nearly the same time are taken up together
 
 
@@ -28,12 +31,19 @@ class PacedConn(TConn):  # type: ignore[misc]
 
     group = ""
     pacer: Pacer | None = None
+    ending: deque[tuple[float, socket.socket]] | None = None
 
     def close(self, graceful: bool = False) -> None:
+        """Nothing more is sent. A graceful end goes on in `ending`: the main thread waits for no client to hang up."""
         if self.group and self.pacer is not None:
             self.pacer.closed(self.group)
             self.group = ""
-        super().close(graceful=graceful)
+        if graceful and self.ending is not None:
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_WR)
+                self.ending.append((time.monotonic() + ENDING_SECONDS, self.sock))
+                return
+        super().close()
 
 
 class PacingWorker(ThreadWorker):  # type: ignore[misc]
@@ -50,6 +60,7 @@ class PacingWorker(ThreadWorker):  # type: ignore[misc]
         )
         self.held: list[tuple[float, int, PacedConn]] = []
         self.parked: deque[tuple[float, socket.socket]] = deque()
+        self.ending: deque[tuple[float, socket.socket]] = deque()
         self._order = itertools.count()
 
     def accept(self, listener: Any) -> None:
@@ -65,7 +76,7 @@ class PacingWorker(ThreadWorker):  # type: ignore[misc]
             self._park(sock)
             return
         conn = PacedConn(self.cfg, sock, address, listener.getsockname())
-        conn.group, conn.pacer = group, self.pacer
+        conn.group, conn.pacer, conn.ending = group, self.pacer, self.ending
         self.nr_conns += 1
         if group:
             self._await_data(conn)
@@ -99,5 +110,7 @@ class PacingWorker(ThreadWorker):  # type: ignore[misc]
             self.pacer.strike(STRIKES.popleft(), now)
         while self.parked and (self.parked[0][0] <= now or not self.alive):
             self.parked.popleft()[1].close()
+        while self.ending and (self.ending[0][0] <= now or len(self.ending) > ENDING_MOST):
+            self.ending.popleft()[1].close()
         while self.held and (self.held[0][0] <= now or not self.alive):
             super().enqueue_req(heapq.heappop(self.held)[2])

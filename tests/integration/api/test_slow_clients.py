@@ -61,6 +61,13 @@ def test_fifty_slow_clients_keep_nobody_from_being_served(live, slowly, worker, 
     assert httpx.post(f"{live.url}/v1/jobs", json={"prompt": "a"}, timeout=10).status_code == 202
 
 
+def test_who_was_answered_and_does_not_hang_up_keeps_nobody_waiting(small, slowly):
+    for _ in range(3 * THREADS):
+        slowly(small.port, b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+
+    assert httpx.get(f"{small.url}/healthz", timeout=10).status_code == 200
+
+
 @pytest.mark.parametrize("kind", ["head", "body", "chunked", "refused"])
 def test_three_times_as_many_slow_clients_as_threads_keep_nobody_out(small, slowly, worker, kind):
     for _ in range(3 * THREADS):
