@@ -247,12 +247,8 @@ class Placement:
 
     def _ride_named(self) -> None:
         """One by one where each compiles its form; where an earlier start did, together."""
-        if not self._rides_first:
-            return
-        if self._was_remembered:
-            self._warm_up.named_together()
-        else:
-            self._warm_up.named()
+        if self._rides_first:
+            (self._warm_up.named_together if self._was_remembered else self._warm_up.named)()
 
     def _settle(self) -> None:
         """Ride as many as will ride, compare the process with the budget, and plan again with what was missed.
