@@ -15,6 +15,7 @@ from core.logs import get_logger
 from worker.png import EncodedPicture
 
 SUFFIX = ".spooled"
+#: What a worker that was killed had half written is removed then.
 KEPT_SECONDS = 86_400.0
 SWEEP_SECONDS = 60.0
 
@@ -66,12 +67,12 @@ class Spool:
             log.warning("a spooled picture could not be removed", job_id=job_id, error=str(error))
 
     def sweep(self) -> None:
-        """Remove what is too old, and what another run ended."""
-        ages = {path: _age_seconds(path) for path in self._folder.glob("*")}
-        ended = self._ended_jobs([path.stem for path in ages if path.suffix == SUFFIX])
-        for path, age in ages.items():
-            if age > KEPT_SECONDS or (path.suffix == SUFFIX and path.stem in ended):
-                path.unlink(missing_ok=True)
+        """Remove pictures of jobs that ended, whoever ended them, and old remains of half written ones."""
+        paths = {path.stem: path for path in self._folder.glob(f"*{SUFFIX}")}
+        over = [paths[job_id] for job_id in self._ended_jobs(list(paths)) if job_id in paths]
+        over += [path for path in self._folder.glob("*.part") if _age_seconds(path) > KEPT_SECONDS]
+        for path in over:
+            path.unlink(missing_ok=True)
 
     def _sweep_now_and_then(self) -> None:
         with self._lock:

@@ -183,15 +183,27 @@ def test_a_spooled_picture_comes_back_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_spool_forgets_what_is_too_old_and_what_ended_elsewhere(tmp_path):
-    for name in ("old", "ended", "waiting"):
+def test_a_spool_forgets_what_ended_elsewhere_but_no_picture_that_still_waits_however_old(tmp_path):
+    """Followers and long deadlines outlive a day; the job's own end says when nobody wants its picture."""
+    for name in ("ended", "waiting"):
         (tmp_path / f"{name}.spooled").write_bytes(b"x")
-    long_ago = time.time() - KEPT_SECONDS - 1
-    os.utime(tmp_path / "old.spooled", (long_ago, long_ago))
+    long_ago = time.time() - 7 * KEPT_SECONDS
+    os.utime(tmp_path / "waiting.spooled", (long_ago, long_ago))
 
     Spool(tmp_path, ended=lambda ids: {"ended"} & set(ids)).sweep()
 
     assert [path.stem for path in tmp_path.iterdir()] == ["waiting"]
+
+
+def test_a_spool_forgets_what_was_never_written_whole_after_a_day(tmp_path):
+    for name in ("old", "young"):
+        (tmp_path / f"{name}.7.part").write_bytes(b"x")
+    long_ago = time.time() - KEPT_SECONDS - 1
+    os.utime(tmp_path / "old.7.part", (long_ago, long_ago))
+
+    Spool(tmp_path).sweep()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["young.7.part"]
 
 
 def test_a_picture_that_the_disk_does_not_take_is_said_to_be_kept_nowhere(tmp_path):
