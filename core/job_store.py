@@ -24,7 +24,7 @@ from core.job import (
 )
 from core.job_reader import JobReader, QueueDepth
 from core.job_record import lane_of, state_of
-from core.long_list import HOLD_SECONDS, ListStep, portions
+from core.long_list import HOLD_SECONDS, ListStep, not_stored, portions
 from core.look import LimitUse, Look, QueuePlace, TenantLimits, emission_of
 from core.patience import Patience
 from core.reap_report import ReapReport
@@ -94,6 +94,13 @@ class JobStore(JobReader):
             answer, is_asked_again = self._ask_to_store(arguments)
             stored += self._submitted(answer, part, limits, is_asked_again=is_asked_again)
         return stored
+
+    def has_stored(self, jobs: Sequence[NewJob]) -> bool:
+        """Whether earlier calls stored all of these: sent again, they are answered and nothing is stored.
+
+        Raises IdempotencyMismatch for a key that stands for another body.
+        """
+        return not not_stored(self.redis, jobs)
 
     def submit_and_look(self, jobs: Sequence[NewJob], limits: TenantLimits) -> tuple[list[Submitted], Look]:
         """As `submit_many` for at most ROWS_AT_ONCE jobs; and how the jobs of the answer stand, mostly by one call.

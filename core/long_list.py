@@ -54,7 +54,7 @@ def portions(client: redis.Redis, jobs: Sequence[NewJob]) -> list[tuple[Sequence
     if len(jobs) <= ROWS_AT_ONCE:
         return [(jobs, ListStep())]
     parts = [jobs[first : first + ROWS_AT_ONCE] for first in range(0, len(jobs), ROWS_AT_ONCE)]
-    rest = [job for part in parts[1:] for job in _not_stored(client, part)]
+    rest = [job for part in parts[1:] for job in not_stored(client, part)]
     name = jobs[0].batch_id or jobs[0].id
     steps = [ListStep(name=name, step="draw") for _ in parts]
     steps[0] = ListStep(name=name, step="open", rest=rest, total=len(jobs))
@@ -62,7 +62,7 @@ def portions(client: redis.Redis, jobs: Sequence[NewJob]) -> list[tuple[Sequence
     return list(zip(parts, steps, strict=True))
 
 
-def _not_stored(client: redis.Redis, jobs: Sequence[NewJob]) -> list[NewJob]:
+def not_stored(client: redis.Redis, jobs: Sequence[NewJob]) -> list[NewJob]:
     """Those that no earlier call with the same ids or keys stored; what was stored and removed since was stored."""
     ids = [(f"{PREFIX}job:{job.id}", f"{PREFIX}tombstone:{job.id}") for job in jobs]
     keyed = [job for job in jobs if job.idempotency_key]

@@ -25,6 +25,7 @@ SEED_LIMIT = 1 << 32  # exclusive
 USUAL_PIXEL_FORWARDS = 1024 * 1024 * 4
 DOUBLE_CLICK_SECONDS = 2.0
 NO_WORKER_SECONDS = 120.0
+NOBODY_KNOWS_SECONDS = 60  # until an operator has started a worker
 LOOK_FOR_WORKERS_SECONDS = 5.0
 
 
@@ -132,13 +133,21 @@ class Submission:
         return self._store.submit_many(jobs, tenant.limits, before_next)
 
     def _check(self, tenant: Tenant, jobs: Sequence[NewJob]) -> None:
+        try:
+            self._require_way(tenant, jobs)
+        except (Forbidden, NoWorker):
+            if not self._store.has_stored(jobs):  # what was taken before is answered as it was then
+                raise
+        if self._reuse is not None:
+            self._reuse.check(jobs)
+
+    def _require_way(self, tenant: Tenant, jobs: Sequence[NewJob]) -> None:
+        """Refuse new work that could not be drawn."""
         for job in jobs:
             if job.lane not in tenant.lanes:
                 raise Forbidden(f"This key may not use the {job.lane.value} lane.")
         for queue in {job.queue for job in jobs}:
             self._require_worker(queue)
-        if self._reuse is not None:
-            self._reuse.check(jobs)
 
     def _job(self, tenant: Tenant, wish: Wish, seed: int, *, idempotency_key: str, repeat_key: str) -> NewJob:
         profile = self._further.get(wish.model, self._profile)
@@ -185,7 +194,10 @@ class Submission:
             return
         silent = worker_silence_seconds(self._store.redis, queue)
         if silent is not None and silent > NO_WORKER_SECONDS:
-            raise NoWorker("No worker of this model has been alive for two minutes; the operator must start one.")
+            raise NoWorker(
+                "No worker of this model has been alive for two minutes; the operator must start one.",
+                retry_after_seconds=NOBODY_KNOWS_SECONDS,
+            )
         self._workers_seen_until[queue] = now + LOOK_FOR_WORKERS_SECONDS
 
 

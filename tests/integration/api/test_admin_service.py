@@ -1,6 +1,7 @@
 """The operator's API, of the service: traffic, the overview, the order of the queue, dead letters, webhook failures."""
 
 from dataclasses import replace
+from io import BytesIO
 
 import pytest
 
@@ -53,6 +54,22 @@ def test_a_draining_batch_lane_refuses_product_lists_alone(keyed, worker):
 
     assert keyed.post("/v1/batches", headers=mine).json["code"] == "draining"
     assert keyed.post("/v1/jobs", json=BODY, headers=mine).status_code == 202
+
+
+def test_a_list_that_was_taken_before_a_drain_is_answered_again_by_its_key(keyed, worker):
+    mine, _ = make_key(keyed)
+
+    def send(key):
+        own = {**mine, "Idempotency-Key": key}
+        return keyed.post("/v1/batches", headers=own, data={"file": (BytesIO(b"sku,name\n1,red mug\n"), "list.csv")})
+
+    first = send("one")
+    flow(keyed, "lane", "batch", "draining")
+    again, other = send("one"), send("two")
+
+    assert (first.status_code, again.status_code, other.status_code) == (202, 202, 503)
+    assert (again.json["id"], again.headers["Idempotency-Replayed"]) == (first.json["id"], "true")
+    assert other.json["code"] == "draining"
 
 
 def test_a_draining_worker_takes_nothing_more_and_ends_what_it_holds(keyed, worker):

@@ -333,8 +333,23 @@ def test_a_submit_is_refused_when_no_worker_has_lived_for_long(http, worker, val
     answer = http.post("/v1/jobs", json={"prompt": "a"})
 
     assert (answer.status_code, answer.json["code"]) == (503, "no_worker")
-    assert "Retry-After" in answer.headers
+    assert answer.headers["Retry-After"] == "60"
     assert http.get("/v1/jobs").json["data"] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations"])
+def test_a_repeat_by_its_key_is_answered_though_no_worker_has_lived_since(http, worker, valkey, parts, path):
+    body, key = {"prompt": "a", "size": "256x256"}, {"Idempotency-Key": "k"}
+    with worker.at_work():
+        first = http.post(path, json=body, headers={**key, "Prefer": "wait=15"})
+    parts.submission._workers_seen_until.clear()
+    valkey.zadd("{zimg}:workers", {worker.name: 1})
+
+    again = http.post(path, json=body, headers=key)
+    other = http.post(path, json=body, headers={"Idempotency-Key": "other"})
+
+    assert (first.status_code, again.headers["Idempotency-Replayed"]) == (200, "true")
+    assert (other.status_code, other.json["code"]) == (503, "no_worker")
 
 
 def test_without_redis_every_answer_is_503_and_says_when_to_come_back(http, worker, valkey_server):
