@@ -24,7 +24,7 @@ from core.job import (
 )
 from core.job_reader import JobReader, QueueDepth
 from core.job_record import lane_of, state_of
-from core.long_list import HOLD_SECONDS, ListStep, not_stored, portions
+from core.long_list import HOLD_SECONDS, ListStep, are_stored, portions
 from core.look import LimitUse, Look, QueuePlace, TenantLimits, emission_of
 from core.patience import Patience
 from core.reap_report import ReapReport
@@ -100,7 +100,7 @@ class JobStore(JobReader):
 
         Raises IdempotencyMismatch for a key that stands for another body.
         """
-        return not not_stored(self.redis, jobs)
+        return are_stored(self.redis, jobs)
 
     def submit_and_look(self, jobs: Sequence[NewJob], limits: TenantLimits) -> tuple[list[Submitted], Look]:
         """As `submit_many` for at most ROWS_AT_ONCE jobs; and how the jobs of the answer stand, mostly by one call.

@@ -53,8 +53,8 @@ def portions(client: redis.Redis, jobs: Sequence[NewJob]) -> list[tuple[Sequence
     """The calls that store `jobs`. Raises IdempotencyMismatch for a key that stands for another body."""
     if len(jobs) <= ROWS_AT_ONCE:
         return [(jobs, ListStep())]
-    parts = [jobs[first : first + ROWS_AT_ONCE] for first in range(0, len(jobs), ROWS_AT_ONCE)]
-    rest = [job for part in parts[1:] for job in not_stored(client, part)]
+    parts = _parts(jobs)
+    rest = [job for part in parts[1:] for job in _not_stored(client, part)]
     name = jobs[0].batch_id or jobs[0].id
     steps = [ListStep(name=name, step="draw") for _ in parts]
     steps[0] = ListStep(name=name, step="open", rest=rest, total=len(jobs))
@@ -62,7 +62,16 @@ def portions(client: redis.Redis, jobs: Sequence[NewJob]) -> list[tuple[Sequence
     return list(zip(parts, steps, strict=True))
 
 
-def not_stored(client: redis.Redis, jobs: Sequence[NewJob]) -> list[NewJob]:
+def are_stored(client: redis.Redis, jobs: Sequence[NewJob]) -> bool:
+    """Whether earlier calls stored all of these. Raises IdempotencyMismatch as `portions` does."""
+    return not any(_not_stored(client, part) for part in _parts(jobs))
+
+
+def _parts(jobs: Sequence[NewJob]) -> list[Sequence[NewJob]]:
+    return [jobs[first : first + ROWS_AT_ONCE] for first in range(0, len(jobs), ROWS_AT_ONCE)]
+
+
+def _not_stored(client: redis.Redis, jobs: Sequence[NewJob]) -> list[NewJob]:
     """Those that no earlier call with the same ids or keys stored; what was stored and removed since was stored."""
     ids = [(f"{PREFIX}job:{job.id}", f"{PREFIX}tombstone:{job.id}") for job in jobs]
     keyed = [job for job in jobs if job.idempotency_key]

@@ -68,15 +68,6 @@ def _wake_compiler() -> None:
         torch_key()  # reads all of torch's own files, for the keys under which forms are kept
 
 
-def _choose_deterministically() -> None:
-    """Have inductor choose a reduction's kernel by rule, not by timing it: another one sums in another order.
-
-    One cause less for a seed's picture to differ in its last bits after a restart, and a start has less to time. It is
-    not the last: of three starts in this mode one drew other bits (H200, torch 2.11).
-    """
-    inductor_config.deterministic = True
-
-
 def _mark_keepable() -> None:
     """Let whole compiled forms be found by later processes; a torch that can not be told so finds them in part."""
     marked = getattr(inductor_config, "unsafe_marked_cacheable_functions", None)
@@ -102,7 +93,6 @@ class CompiledForms:
         self._known: set[tuple[Any, ...]] = set()
         self.is_frozen = False
         _mark_keepable()
-        _choose_deterministically()
         config = torch._dynamo.config
         config.recompile_limit = max(config.recompile_limit, VARIANTS)
         config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 4 * VARIANTS)

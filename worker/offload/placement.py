@@ -106,9 +106,8 @@ class Placement:
                 self._ride_named()
         if self._forms is not None:
             self._forms.freeze()
-            if not self._was_remembered:  # else they ride in the house that is compared with the budget
-                with self.watch.part("unnamed sizes"):
-                    self._warm_up.unnamed()
+            with self.watch.part("unnamed sizes"):
+                self._warm_up.unnamed()
         if measures:
             with self.watch.part("placing"):
                 self._place(self._make_plan())
@@ -246,9 +245,8 @@ class Placement:
         return self._device.is_cuda or self._forms is not None
 
     def _ride_named(self) -> None:
-        """One by one where each compiles its form; where an earlier start did, together."""
         if self._rides_first:
-            (self._warm_up.named_together if self._was_remembered else self._warm_up.named)()
+            self._warm_up.named()
 
     def _settle(self) -> None:
         """Ride as many as will ride, compare the process with the budget, and plan again with what was missed.
@@ -273,7 +271,7 @@ class Placement:
         seats = self.plan.seats
         rides: list[Callable[[], None]] = [lambda: None]
         if self._rides_first and self._was_remembered:
-            rides = [lambda: self._warm_up.mixed_with_unnamed(seats)]
+            rides = [lambda: self._warm_up.mixed(seats, seats)]
         elif self._rides_first:
             warm_up = self._warm_up
             rides = [lambda: warm_up.house(seats), lambda: warm_up.mixed(seats, 2 * seats), warm_up.named]

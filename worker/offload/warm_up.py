@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -29,12 +28,9 @@ class WarmUp:
 
     def named(self) -> None:
         """Every size with every caption length, one after another."""
-        for name, order in self._named():
-            self._ride(name, order)
-
-    def named_together(self) -> None:
-        """The same in one house, as many at a time as there are seats."""
-        self._ride("together", *[order for _, order in self._named()])
+        for height, width in self._options.warm_up:
+            for tokens in self._options.captions:
+                self._ride(f"{height} x {width}, {tokens} tokens", self._order(height, width, tokens))
 
     def house(self, seats: int) -> None:
         """A full house of the largest pictures."""
@@ -42,35 +38,18 @@ class WarmUp:
 
     def mixed(self, seats: int, pictures: int) -> None:
         """More pictures than there are seats, of all caption lengths and one of no named size."""
-        self._ride("mixed", *self._of_all_lengths(max(pictures, seats)), self._odd())
-
-    def mixed_with_unnamed(self, seats: int) -> None:
-        """A full house in which those ride too that `unnamed` lets ride alone."""
-        self._ride("mixed", *self._of_all_lengths(seats), *[order for _, order in self._unnamed()])
+        height, width = self._options.warm_up[0]
+        lengths = [self._options.captions[at % len(self._options.captions)] for at in range(max(pictures, seats))]
+        self._ride("mixed", *[self._order(height, width, tokens) for tokens in lengths], self._odd())
 
     def unnamed(self) -> None:
         """Sizes and lengths that were not named compile their common form; so does a prompt that is too long."""
-        for name, order in self._unnamed():
-            self._ride(name, order)
-
-    def _named(self) -> list[tuple[str, Order]]:
-        pairs = itertools.product(self._options.warm_up, self._options.captions)
-        return [
-            (f"{height} x {width}, {tokens} tokens", self._order(height, width, tokens))
-            for (height, width), tokens in pairs
-        ]
-
-    def _unnamed(self) -> list[tuple[str, Order]]:
         order = self._odd()
-        orders = [("one", order)]
+        self._ride("one", order)
         if self._options.guided:
             for prompt in (order.prompt, "a"):  # longer than the empty second prompt, and as long
-                orders.append(("guided", replace(order, prompt=prompt, guidance_scale=2.0)))
-        return [*orders, ("too long a prompt", replace(order, prompt=f"{order.prompt} {OVERLONG}"))]
-
-    def _of_all_lengths(self, pictures: int) -> list[Order]:
-        (height, width), lengths = self._options.warm_up[0], itertools.cycle(self._options.captions)
-        return [self._order(height, width, tokens) for tokens in itertools.islice(lengths, pictures)]
+                self._ride("guided", replace(order, prompt=prompt, guidance_scale=2.0))
+        self._ride("too long a prompt", replace(order, prompt=f"{order.prompt} {OVERLONG}"))
 
     def _ride(self, name: str, *orders: Order) -> None:
         with self._watch.part(name):

@@ -1,5 +1,6 @@
 """Whole worker processes: started, killed, stopped, and given every message twice."""
 
+import gc
 import hashlib
 import signal
 import sys
@@ -13,6 +14,7 @@ from core.job import JobState
 from core.job_store import JobStore
 from core.redis_client import PREFIX
 from tests.integration.worker.conftest import LIMITS, new_job, wait_until
+from worker.process import WorkerProcess
 
 
 def submit(store: JobStore, count: int, **job) -> list[str]:
@@ -42,6 +44,20 @@ def test_jobs_walk_the_whole_way_and_progress_is_told(fleet, settings):
             assert hashlib.sha256(stream.read()).hexdigest() == job.picture.sha256
     assert len({job.picture.sha256 for job in jobs}) == 6
     assert sorted(charges(fleet.store)) == sorted(ids)
+
+
+def test_a_worker_that_is_ready_collects_garbage_though_its_start_did_not(settings):
+    """`python -m worker` imports without collecting; without end, weeks of work would fill the memory."""
+    gc.disable()
+    process = WorkerProcess(settings)
+    try:
+        process.start()
+        assert gc.isenabled()
+        assert gc.get_freeze_count(), "what was imported and loaded is looked through no more"
+    finally:
+        process.close()
+        gc.enable()
+        gc.unfreeze()
 
 
 def test_jobs_of_a_killed_worker_are_drawn_by_another_and_charged_once(fleet):

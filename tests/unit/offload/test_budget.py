@@ -20,7 +20,6 @@ from worker.offload.experience import Experience, Notebook
 from worker.offload.placement import Placement
 from worker.offload.plan import Facts, Plan
 from worker.offload.ticket import Order, Ticket
-from worker.offload.warm_up import WarmUp
 from worker.offload.weights import Weights
 
 KIB = 1 << 10
@@ -229,32 +228,6 @@ def test_a_restart_in_the_same_circumstances_starts_with_the_corrected_plan(
         third.stop(60)
         other = open_engine(480 * KIB, lambda: 0, options)
     assert other.plan.resident_bytes > plan.resident_bytes - 40 * KIB, "another budget has its own experience"
-
-
-def test_a_restart_rides_all_that_the_first_start_rode_but_in_company(
-    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(Placement, "_rides_first", True)
-    rides: list[list[tuple[int, int, int]]] = []
-    ride = WarmUp._ride
-
-    def note(warm_up: WarmUp, name: str, *orders: Order) -> None:
-        rides.append([(order.height, order.width, len(order.prompt) // 10) for order in orders])
-        ride(warm_up, name, *orders)
-
-    monkeypatch.setattr(WarmUp, "_ride", note)
-    options = dataclasses.replace(
-        CARRIED, compile_cache=tmp_path, identity=f"test {tmp_path}", warm_up=((64, 32), (32, 32)), captions=(40, 64)
-    )
-    open_engine(500 * KIB, lambda: 60 * KIB, options).stop(60)
-    first = {order for orders in rides for order in orders}
-    assert [len(orders) for orders in rides[:4]] == [1, 1, 1, 1], "one by one, so that each compiles its form alone"
-    rides.clear()
-    second = open_engine(500 * KIB, lambda: 60 * KIB, options)
-    assert [len(orders) for orders in rides] == [4, second.plan.seats + 2]
-    assert {order[:2] for order in rides[0]} == {(64, 32), (32, 32)}
-    assert {order for orders in rides for order in orders} >= first
-    assert draws(second)
 
 
 def test_experience_that_can_not_be_read_or_kept_costs_nothing_else(
