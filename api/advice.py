@@ -169,6 +169,7 @@ ADVICE: dict[str, tuple[str, str]] = {
     "This session is another account's by now.": ("Load the page anew.", "请重新加载页面。"),
     "This job was deleted, or its record expired.": _DRAW_AGAIN,
     "This picture expired or was deleted.": _DRAW_AGAIN,
+    "The pictures of this list were deleted, or their records expired.": _DRAW_AGAIN,
     "The job was deleted while it was waited for.": _DRAW_AGAIN,
     "The body has {count} bytes; at most {most} are read.": ("Send less at once.", "请减小后重发。"),
     "The body is too large; at most {most} bytes are read.": ("Send less at once.", "请减小后重发。"),

@@ -42,6 +42,7 @@ batches = routes("batches", BATCHES, SECURITY)
 batches.before_request(require_tenant)
 
 FILE_BYTES_MOST = 16 * 1024 * 1024
+DELETED = "The pictures of this list were deleted, or their records expired."
 BATCH_ID = re.compile(r"batch_[0-9a-f]{24}")
 
 #: The two pictures that a shop wants of a product.
@@ -162,7 +163,9 @@ def _wishes(
     ]
 
 
-@batches.get("/v1/batches/<batch_id>", summary="Look at a batch", responses={200: objects.BatchObject, **problems(404)})
+@batches.get(
+    "/v1/batches/<batch_id>", summary="Look at a batch", responses={200: objects.BatchObject, **problems(404, 410)}
+)
 def look(path: schema.BatchPath) -> Response:
     return jsonify(batch_object(services(), find_batch(path.batch_id)))
 
@@ -171,10 +174,11 @@ def look(path: schema.BatchPath) -> Response:
     "/v1/batches/<batch_id>/manifest.csv",
     summary="The same list with links to the pictures",
     description="The columns as they were sent, in their order, and for each variant its status and its URL.",
-    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}, **problems(404)},
+    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}, **problems(404, 410)},
 )
 def manifest(path: schema.BatchPath) -> Response:
     parts, batch = services(), find_batch(path.batch_id)
+    _counts_of(parts, batch)
     sheet = Sheet(batch.delimiter, batch.header, batch.rows)
     text = write_sheet(sheet, result_columns(batch, _jobs_of(parts, batch)))
     # The byte order mark makes Excel read it as UTF-8, whatever the machine's own encoding.
@@ -210,16 +214,26 @@ def result_columns(batch: Batch, made: Sequence[Job]) -> dict[str, list[str]]:
 
 
 def find_batch(batch_id: str) -> Batch:
-    """The tenant's own batch; raises NotFound for another's as well."""
-    batch = services().batches.get(batch_id) if BATCH_ID.fullmatch(batch_id) else None
-    if batch is None or batch.tenant != tenant().name:
-        raise NotFound("There is no batch with this id.")
-    return batch
+    """The tenant's own batch. Raises NotFound for another's as well; Gone for one that was removed."""
+    kept, is_id = services().batches, BATCH_ID.fullmatch(batch_id)
+    batch = kept.get(batch_id) if is_id else None
+    if batch is not None and batch.tenant == tenant().name:
+        return batch
+    if batch is None and is_id and kept.was_known(batch_id):
+        raise Gone(DELETED)
+    raise NotFound("There is no batch with this id.")
 
 
 def batch_object(parts: Services, batch: Batch) -> dict[str, Any]:
-    """The batch as JSON."""
-    return _object_of(batch, parts.jobs.get_batch(batch.id) or _counts(batch, total=0))
+    """The batch as JSON. Raises Gone as `_counts_of`."""
+    return _object_of(batch, _counts_of(parts, batch))
+
+
+def _counts_of(parts: Services, batch: Batch) -> BatchCounts:
+    """Raises Gone where no job is left: whoever polls must not read that all is done."""
+    if counts := parts.jobs.get_batch(batch.id):
+        return counts
+    raise Gone(DELETED)
 
 
 def _counts(batch: Batch, *, total: int) -> BatchCounts:
@@ -270,10 +284,16 @@ def _pixels(profile: ModelProfile) -> tuple[int, int]:
 def _id_for(parts: Services, owner: str, key: str, hashed: str, pictures: int) -> str:
     """The same for the same list under the same key, so that a call which broke off is gone on with."""
     batch_id = parts.batches.id_for(owner, key, hashed, last_key=row_key(key, pictures - 1))
-    counts = parts.jobs.get_batch(batch_id) if key else None
-    if counts is None or counts.missing:  # rows may be stored now, and are known by their keys from now on
+    if key and _may_store(parts, batch_id):  # rows are known by their keys from now on, and live from now on
         parts.batches.keep_id(owner, key, hashed, batch_id)
+        parts.batches.lengthen(batch_id, owner)
     return batch_id
+
+
+def _may_store(parts: Services, batch_id: str) -> bool:
+    """Whether a list sent with this id may store rows: not if all came, nor if all that came were removed."""
+    counts = parts.jobs.get_batch(batch_id)
+    return bool(counts.missing) if counts else not parts.jobs.was_removed(row_id(batch_id, 0))
 
 
 def _keep(parts: Services, batch_id: str, name: str, sheet: Sheet, templates: Mapping[str, str]) -> Batch:
@@ -304,7 +324,7 @@ def _batch_of(parts: Services, batch: Batch, job_id: str) -> Batch:
         parts.batches.forget(batch.id, batch.tenant)
         return find_batch(job.batch_id)
     if parts.jobs.get_batch(batch.id) is None:
-        parts.batches.forget(batch.id, batch.tenant)
+        parts.batches.drop(batch.id, batch.tenant)
         raise Gone("The pictures of this list were deleted; send it with another Idempotency-Key to draw it again.")
     return batch
 

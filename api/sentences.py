@@ -295,6 +295,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "该 Idempotency-Key 的图片已被删除；如需重新绘制，请换一个键。",
         ),
         (
+            "The pictures of this list were deleted, or their records expired.",
+            "该商品表的图片已被删除，或其记录已过期。",
+        ),
+        (
             "The pictures of this list were deleted; send it with another Idempotency-Key to draw it again.",
             "该商品表的图片已被删除；如需重新绘制，请换一个 Idempotency-Key 提交。",
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,8 @@ from core.settings import Settings
 
 #: Longer than any call takes to store its rows.
 CALL_SECONDS_MOST = 3600
+#: How long a list that is gone is told from one that never was.
+KNOWN_SECONDS = 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +64,12 @@ class BatchCounts:
 
 
 class BatchStore:
-    """Keeps batches for as long as their jobs' records. Every method raises RedisUnavailable on connection trouble."""
+    """Keeps batches for longer than their jobs' records. Every method raises RedisUnavailable on connection trouble."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._redis = client
-        self._seconds = settings.record_retention_seconds
+        # A record's time begins at its job's end: a deadline later, or two where others follow it (worker/shelf.py).
+        self._seconds = settings.record_retention_seconds + 2 * settings.batch_deadline_seconds + CALL_SECONDS_MOST
         self._key_ms = (settings.idempotency_seconds + CALL_SECONDS_MOST) * 1000
 
     def id_for(self, tenant: str, key: str, body_hash: str, *, last_key: str) -> str:
@@ -101,16 +105,32 @@ class BatchStore:
         packed = zlib.compress(json.dumps(asdict(batch), ensure_ascii=False, separators=(",", ":")).encode(), level=6)
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.set(f"{PREFIX}sheet:{batch.id}", packed.hex(), ex=self._seconds)
+            pipeline.set(_sheet(batch.id), packed.hex(), ex=self._seconds)
+            pipeline.set(_known(batch.id), 1, ex=self._seconds + KNOWN_SECONDS)
             pipeline.zadd(_of(batch.tenant), {batch.id: batch.created_ms})
             pipeline.zremrangebyscore(_of(batch.tenant), "-inf", batch.created_ms - self._seconds * 1000)
             pipeline.expire(_of(batch.tenant), self._seconds)
             pipeline.execute()
 
-    def get(self, batch_id: str) -> Batch | None:
-        """The batch, or None if unknown or gone."""
+    def lengthen(self, batch_id: str, tenant: str) -> None:
+        """Jobs are added to a batch now: it is kept as long as if it came now."""
         with redis_errors():
-            packed = self._redis.get(f"{PREFIX}sheet:{batch_id}")
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.expire(_sheet(batch_id), self._seconds)
+            pipeline.expire(_known(batch_id), self._seconds + KNOWN_SECONDS)
+            pipeline.zadd(_of(tenant), {batch_id: time.time_ns() // 1_000_000}, xx=True)
+            pipeline.expire(_of(tenant), self._seconds)
+            pipeline.execute()
+
+    def was_known(self, batch_id: str) -> bool:
+        """Whether there was such a batch (410), as opposed to never (404)."""
+        with redis_errors():
+            return bool(self._redis.exists(_known(batch_id)))
+
+    def get(self, batch_id: str) -> Batch | None:
+        """The batch, or None if unknown or gone (see `was_known`)."""
+        with redis_errors():
+            packed = self._redis.get(_sheet(batch_id))
         if packed is None:
             return None
         stored = known_fields(Batch, zlib.decompress(bytes.fromhex(str(packed))).decode())
@@ -119,7 +139,13 @@ class BatchStore:
         return Batch(**stored)
 
     def forget(self, batch_id: str, tenant: str) -> None:
-        """Remove a batch whose jobs were refused."""
+        """Remove a batch whose jobs were refused, as if it had never been."""
+        with redis_errors():
+            self._redis.delete(_known(batch_id))
+        self._forget([batch_id], tenant)
+
+    def drop(self, batch_id: str, tenant: str) -> None:
+        """Remove a batch that is gone; that it was there stays known."""
         self._forget([batch_id], tenant)
 
     def forget_all(self, tenant: str) -> None:
@@ -132,7 +158,7 @@ class BatchStore:
     def _forget(self, ids: Sequence[str], tenant: str) -> None:
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.delete(*(f"{PREFIX}sheet:{batch_id}" for batch_id in ids))
+            pipeline.delete(*map(_sheet, ids))
             pipeline.zrem(_of(tenant), *ids)
             pipeline.execute()
 
@@ -141,6 +167,15 @@ def _list_name(tenant: str, key: str, body_hash: str) -> str:
     return f"{PREFIX}list:{tenant}:{hashlib.sha256(f'{key}|{body_hash}'.encode()).hexdigest()}"
 
 
+def _sheet(batch_id: str) -> str:
+    return f"{PREFIX}sheet:{batch_id}"
+
+
+def _known(batch_id: str) -> str:
+    """That there is, or was, such a batch: outlives its sheet."""
+    return f"{PREFIX}known_list:{batch_id}"
+
+
 def _of(tenant: str) -> str:
-    """The tenant's sheets, by when they came."""
+    """The tenant's sheets, by when their jobs last came."""
     return f"{PREFIX}sheets:{tenant}"

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from core.batch_store import BatchStore
 from core.errors import RedisUnavailable, ZimgError
 from core.job import Job, JobState, NewJob
 from core.job_pages import JobPage, JobPages
@@ -50,6 +51,7 @@ class DeadLetters:
         self._settings = settings
         self._reuse = reuse
         self._tenants = Tenants(store.redis, settings)
+        self._batches = BatchStore(store.redis, settings)
         self._pages = JobPages(store.redis, store.get_many)
         self._keys: dict[str, list[KeyLimits]] = {}  # by tenant, oldest first; an instance lives for one call
 
@@ -94,6 +96,8 @@ class DeadLetters:
         if self._reuse is not None:
             self._reuse.check([again])
         done = self._store.submit(again, self._limits(job, tenant))
+        if job.batch_id:
+            self._batches.lengthen(job.batch_id, job.tenant)
         with redis_errors():
             self._store.redis.zrem(LETTERS, job_id)
         return done

@@ -32,7 +32,7 @@ def test_a_list_goes_though_its_jobs_were_deleted_one_by_one_before(http, worker
 
     assert (told["remaining"], told["ending"]) == (0, 0)
     manifest = http.get(f"/v1/batches/{batch}/manifest.csv")
-    assert manifest.status_code == 404
+    assert manifest.status_code == 410
     assert "secret" not in manifest.text
 
 
@@ -90,7 +90,7 @@ def test_many_are_canceled_and_removed_with_an_answer_for_each(http, parts, work
 
 
 def test_the_index_of_lists_ends_with_the_last_of_them(http, parts, worker, valkey):
-    send_list(http, 1)
+    batch = send_list(http, 1)
 
-    assert 0 < valkey.ttl("{zimg}:sheets:local") <= parts.settings.record_retention_seconds
+    assert 0 < valkey.ttl("{zimg}:sheets:local") <= valkey.ttl(f"{{zimg}}:sheet:{batch}") + 1
     assert isinstance(parts.batches, BatchStore)

@@ -59,7 +59,7 @@ def test_a_list_whose_pictures_were_all_deleted_is_gone(http, worker, parts, val
     assert (again.status_code, again.json["code"]) == (410, "gone")
     assert (with_another_key.status_code, with_another_key.json["request_counts"]["total"]) == (202, 6)
     assert used(valkey) == 6
-    assert http.get(f"/v1/batches/{first['id']}").status_code == 404
+    assert http.get(f"/v1/batches/{first['id']}").status_code == 410
 
 
 @pytest.mark.usefixtures("portions_of_two")
