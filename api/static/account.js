@@ -5,6 +5,7 @@ import { openDeleting } from './account_deleting.js';
 import { openWebhooks } from './account_webhooks.js';
 import { showReady, wireBar } from './bar.js';
 import { make } from './cards.js';
+import { openMessage } from './message.js';
 import { ignoreHeldEnter, submitOnce } from './pressing.js';
 import { showLeft, WORDS } from './quota.js';
 import * as service from './service.js';
@@ -18,11 +19,16 @@ let account = null, use = null; // use: of whichever has less left of the day, t
 let jobs = [];
 let cursor = null;
 let timer = 0, startTimer = 0;
+let refusal = ''; // why they are let in no more
+const messages = Object.fromEntries(
+  ['sign-in-error', 'sign-up-error', 'delete-error'].map((id) => [id, openMessage($(id))]),
+);
+const tellAt = (id, words) => messages[id].ofPrompt(words);
 
 // What is of the session is dealt with where it is found out whose it is now.
 const tell = (problem, field) => {
   if (problem.isOfSession && service.shownFor() !== null) return;
-  if (field) $(field).textContent = told(problem);
+  if (field) tellAt(field, () => told(problem));
   else toast(told(problem));
 };
 
@@ -151,7 +157,7 @@ function showAccountOf(who) {
   service.showFor(who.tenant);
   [account, jobs, cursor] = [null, [], null];
   webhooks.reset();
-  for (const id of ['sign-in-error', 'sign-up-error', 'delete-error']) $(id).textContent = '';
+  for (const message of Object.values(messages)) message.clear();
   $('confirm').value = '';
   show('sign-out', who.key_required && who.signed_in || Boolean(who.refused));
   show('door', !who.signed_in);
@@ -159,12 +165,15 @@ function showAccountOf(who) {
   draw();
 }
 
+const waitForEnd = (delay) => waitToBeLetIn(begin, (why) => { refusal = why; messages['sign-in-error'].show(); }, delay);
+
 async function start(who) {
   stopWaiting();
   showAccountOf(who);
-  if (who.refused) {
-    $('sign-in-error').textContent = who.refused;
-    waitToBeLetIn(begin);
+  refusal = who.refused ?? '';
+  if (refusal) {
+    tellAt('sign-in-error', () => refusal);
+    waitForEnd();
   }
   if (who.signed_in) {
     await refresh();
@@ -188,24 +197,24 @@ async function begin(known) {
 }
 
 async function enter() {
-  $('sign-in-error').textContent = '';
+  messages['sign-in-error'].clear();
   try {
     const who = await signIn($('key').value);
     $('key').value = '';
     begin(who);
-  } catch (problem) { $('sign-in-error').textContent = told(problem); }
+  } catch (problem) { tellAt('sign-in-error', () => told(problem)); }
 }
 
 // The key is shown before anything else can fail: nobody can show it again.
 async function signUp() {
-  $('sign-up-error').textContent = '';
+  messages['sign-up-error'].clear();
   try {
     const made = await service.send('/v1/sign-up', { code: $('code').value, name: $('name').value });
     $('sign-up-form').reset();
     showSecret(made.key);
     toast(say('signedUp', { name: made.tenant }));
     await enterWith(made.key);
-  } catch (problem) { $('sign-up-error').textContent = told(problem); }
+  } catch (problem) { tellAt('sign-up-error', () => told(problem)); }
 }
 
 async function enterWith(key) {
@@ -213,13 +222,13 @@ async function enterWith(key) {
     begin(await signIn(key));
   } catch (problem) {
     $('key').value = key; // one press signs in
-    $('sign-in-error').textContent = say('madeNotIn', { why: told(problem) });
+    tellAt('sign-in-error', () => say('madeNotIn', { why: told(problem) }));
   }
 }
 
 function changeTo(who) {
   begin(who);
-  if (!who.signed_in) $('sign-in-error').textContent = who.refused ?? say('sessionEnded');
+  if (!who.signed_in && !who.refused) tellAt('sign-in-error', () => say('sessionEnded'));
 }
 
 async function rotate() {
@@ -232,11 +241,20 @@ async function rotate() {
 }
 
 openDeleting({
+  onStart: messages['delete-error'].clear,
   onDone() { jobs = []; return refresh(); },
   tell: (problem) => tell(problem, 'delete-error'),
 });
 
-wireBar(draw);
+// In another language. Reasons come in the language that they are asked in; the next refresh tells of trouble.
+function sayAnew() {
+  draw();
+  for (const message of Object.values(messages)) message.show();
+  if (account) refresh().catch(() => {});
+  if (refusal) waitForEnd(0);
+}
+
+wireBar(sayAnew);
 wireSecret();
 ignoreHeldEnter();
 watchSession(changeTo);

@@ -4,8 +4,8 @@ import { submitOnce } from './pressing.js';
 import * as service from './service.js';
 import { say } from './words.js';
 
-// `onDone` is called when it is over, `tell` tells a problem.
-export function openDeleting({ onDone, tell }) {
+// `onStart` is called when it begins, `onDone` when it is over, `tell` tells a problem.
+export function openDeleting({ onStart, onDone, tell }) {
   const show = (words) => { $('delete-progress').textContent = words; };
 
   async function deleteAll() {
@@ -20,7 +20,7 @@ export function openDeleting({ onDone, tell }) {
   }
 
   async function start() {
-    $('delete-error').textContent = '';
+    onStart();
     show(say('deleting'));
     try {
       const { removed, remaining } = await deleteAll();

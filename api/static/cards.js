@@ -56,7 +56,7 @@ export function waitingText(job) {
 // The card is built anew only when its kind changes, so focus and pictures stay.
 export function drawCard(card, job, { isStarred, isSelecting, isSelected, onOpen, onCancel, onAgain, onRemove, onSelect }) {
   const kind = job.status === 'succeeded' ? 'picture' : isOpen(job) ? 'open' : 'ended';
-  const look = `${kind}:${isStarred}:${isSelecting}:${document.documentElement.lang}:${kind === 'ended' ? job.status : ''}`;
+  const look = `${kind}:${isStarred}:${isSelecting}:${document.documentElement.lang}:${kind === 'ended' ? [job.status, job.error?.message] : ''}`;
   if (card.dataset.look !== look) {
     card.dataset.look = look;
     card.replaceChildren(...(kind === 'picture' ? pictureParts(job, { isStarred, isSelecting, onOpen, onSelect })

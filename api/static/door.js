@@ -1,4 +1,5 @@
 // The question for a key, over the page of pictures: with the reason where an account is let in no more, and a way out.
+import { openMessage } from './message.js';
 import { submitOnce } from './pressing.js';
 import * as service from './service.js';
 import { signIn, signOut, stopWaiting, waitToBeLetIn } from './session.js';
@@ -8,7 +9,12 @@ const $ = (id) => document.getElementById(id);
 
 // `onIn` is told who came in, by a key or because the ban is over.
 export function openDoor(onIn) {
-  const tell = (words) => { $('sign-in-error').textContent = words; };
+  const message = openMessage($('sign-in-error'));
+  let refusal = ''; // why they are let in no more
+
+  function wait(delay) {
+    waitToBeLetIn((who) => { message.clear(); onIn(who); }, (why) => { refusal = why; message.show(); }, delay);
+  }
 
   async function enter() {
     try {
@@ -16,7 +22,7 @@ export function openDoor(onIn) {
       $('key').value = '';
       onIn(who);
     } catch (problem) {
-      tell(problem.status ? problem.message : say('notReached'));
+      message.ofPrompt(() => (problem.status ? problem.message : say('notReached')));
     }
   }
 
@@ -31,17 +37,23 @@ export function openDoor(onIn) {
   $('sign-out-here').addEventListener('click', signOut);
 
   return {
-    tell,
+    tell: message.ofPrompt,
+    // In another language: what the service said is asked for anew.
+    sayAnew() {
+      message.show();
+      if (refusal) wait(0);
+    },
     // Open for who is not signed in, closed for who is.
     show({ signed_in: isIn, refused = '' }) {
       stopWaiting();
-      $('sign-out-here').hidden = !refused;
-      if (refused) {
-        tell(refused);
-        waitToBeLetIn((who) => { tell(''); onIn(who); });
+      refusal = refused;
+      $('sign-out-here').hidden = !refusal;
+      if (refusal) {
+        message.ofPrompt(() => refusal);
+        wait();
       }
       if (!isIn) return ask();
-      tell('');
+      message.clear();
       $('sign-in').close();
     },
   };

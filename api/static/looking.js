@@ -1,4 +1,4 @@
-// Looking at open jobs until they end: those that come next often, all of them now and then.
+// Looking at open jobs until they end: those that come next often, all of them now and then. And at why others failed.
 import { isOpen } from './cards.js';
 import * as service from './service.js';
 
@@ -6,6 +6,7 @@ const LOOK_MS = 700;      // at the jobs that come next
 const LOOK_ALL_MS = 4000; // at all open ones
 const AGAIN_MS = 3000;    // after no answer
 const NEAR = 16;
+const AT_ONCE = 100;      // of one question
 
 // `jobs` gives what is known, newest first. `onSeen` takes a job, `onMissing` the id of one that is no more, `onAnswer`
 // whether the service answered.
@@ -17,7 +18,7 @@ export function openLooking({ jobs, onSeen, onMissing, onAnswer }) {
     const isFull = Date.now() - lastFullLook > LOOK_ALL_MS;
     if (isFull) lastFullLook = Date.now();
     const running = open.filter((job) => job.status !== 'queued');
-    return [...running, ...open.filter((job) => job.status === 'queued')].slice(0, isFull ? 100 : NEAR);
+    return [...running, ...open.filter((job) => job.status === 'queued')].slice(0, isFull ? AT_ONCE : NEAR);
   }
 
   async function look() {
@@ -43,5 +44,14 @@ export function openLooking({ jobs, onSeen, onMissing, onAnswer }) {
     }, delay);
   }
 
-  return { keepLooking, stop: () => clearTimeout(timer) };
+  // Why a job failed is told in the language that it is asked in.
+  async function lookAtFailed() {
+    const failed = jobs().filter((job) => job.error).map((job) => job.id);
+    for (let at = 0; at < failed.length; at += AT_ONCE) {
+      const answer = await service.look(failed.slice(at, at + AT_ONCE)).catch(() => ({ data: [] })); // or it stays as it was
+      answer.data.forEach(onSeen);
+    }
+  }
+
+  return { keepLooking, lookAtFailed, stop: () => clearTimeout(timer) };
 }

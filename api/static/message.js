@@ -1,4 +1,4 @@
-// What is said under the prompt: in the page's language, and no longer than it is true.
+// What is said under the prompt or in a form: in the page's language, and no longer than it is true.
 
 // Words come as a function, so that they can be said again in another language.
 export function openMessage(place) {

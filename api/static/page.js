@@ -153,7 +153,7 @@ function forget(id) {
 // What is of the session is dealt with where it is found out whose it is now.
 const tell = (problem) => problem.isOfSession || toast(problem.status ? problem.message : say('notReached'));
 
-const { keepLooking, stop: stopLooking } = openLooking({
+const { keepLooking, lookAtFailed, stop: stopLooking } = openLooking({
   jobs: () => newestFirst(), onSeen: take, onMissing: forget,
   onAnswer(isThere) {
     if (isThere) message.answered();
@@ -346,7 +346,7 @@ function empty() {
 function changeTo(who, isSignOut) {
   empty();
   if (isSignOut) emptyComposer();
-  if (!who.signed_in) door.tell(say('sessionEnded'));
+  if (!who.signed_in) door.tell(() => say('sessionEnded'));
   begin(who);
 }
 
@@ -364,7 +364,13 @@ function wire() {
   $('go').addEventListener('click', (event) => { if (isDoubleClick(event)) event.preventDefault(); });
   ignoreHeldEnter();
   $('prompt').addEventListener('input', message.written);
-  wireBar(() => { selection.show(); redraw(); refreshQuota(); dropped.show(); length.show(); message.show(); });
+  wireBar(() => {
+    for (const part of [selection, dropped, length, message]) part.show();
+    redraw();
+    door.sayAnew();
+    refreshQuota();
+    lookAtFailed();
+  });
   for (const button of $('examples').querySelectorAll('button')) button.addEventListener('click', () => { write(button.textContent); $('prompt').focus(); });
   document.addEventListener('visibilitychange', loadNewest);
   $('more').addEventListener('click', () => history.loadOlder().catch(tell));

@@ -19,16 +19,18 @@ export async function whoIsHere() {
 
 let waits = 0, waitTimer = 0;
 
-// Who is refused is looked for again, until `act` is told who it is then, or nobody waits any more.
-export function waitToBeLetIn(act) {
+// Who is refused is looked for again, until `act` is told who it is then, or nobody waits any more; `tell` is told why each
+// time that it is still so.
+export function waitToBeLetIn(act, tell, delay = REFUSED_MS) {
   stopWaiting();
   const mine = waits;
   waitTimer = setTimeout(async () => {
     const who = await whoIsHere().catch(() => null);
     if (mine !== waits) return;
-    if (who && !who.refused) act(who);
-    else waitToBeLetIn(act);
-  }, REFUSED_MS);
+    if (who && !who.refused) return act(who);
+    if (who) tell(who.refused);
+    waitToBeLetIn(act, tell);
+  }, delay);
 }
 
 export function stopWaiting() {
