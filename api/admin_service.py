@@ -36,12 +36,14 @@ FAILURES_SHOWN = 100
 def overview() -> Response:
     parts = services()
     stops = Traffic(parts.jobs).stops()
+    are_off = [one.endpoint_disabled_because is not None for one in _hook_failures(parts)]
     shown = objects.OverviewObject(
         queue=_queue(parts, _by_name(stops)),
         workers=_workers(parts, _by_name(stops)),
         stopped=[_stop(one) for one in stops],
         dead_letters=parts.jobs.depth().dead_letters,
-        webhook_failures=len(parts.webhooks.failures(limit=FAILURES_SHOWN)),
+        webhook_failures=are_off.count(False),
+        webhook_failures_off=are_off.count(True),
     )
     return jsonify(shown.model_dump(mode="json"))
 
@@ -149,10 +151,13 @@ def requeue_many(body: objects.RequeueMany) -> Response:
     "/v1/admin/webhook-failures", summary="List deliveries that failed", responses={200: objects.HookFailureList}
 )
 def list_hook_failures() -> Response:
-    hooks = services().webhooks
-    found = hooks.failures(limit=FAILURES_SHOWN)
-    shown = [objects.hook_failure(one, hooks.endpoint(one.endpoint_id)) for one in found if one.attempts]
-    return jsonify(objects.HookFailureList(data=shown).model_dump())
+    return jsonify(objects.HookFailureList(data=_hook_failures(services())).model_dump())
+
+
+def _hook_failures(parts: Services) -> list[objects.HookFailure]:
+    found = [one for one in parts.webhooks.failures(limit=FAILURES_SHOWN) if one.attempts]
+    endpoints = {wanted: parts.webhooks.endpoint(wanted) for wanted in {one.endpoint_id for one in found}}
+    return [objects.hook_failure(one, endpoints[one.endpoint_id]) for one in found]
 
 
 def _letters(parts: Services) -> DeadLetters:

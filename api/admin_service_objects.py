@@ -124,6 +124,7 @@ EXAMPLE: dict[str, Any] = {
     "stopped": [{"kind": "lane", "name": "batch", "state": "paused"}],
     "dead_letters": 1,
     "webhook_failures": 0,
+    "webhook_failures_off": 2,
 }  # fmt: skip
 
 
@@ -137,7 +138,10 @@ class OverviewObject(BaseModel):
     workers: list[WorkerObject]
     stopped: list[StopObject]
     dead_letters: int
-    webhook_failures: int
+    webhook_failures: Annotated[int, Field(description="To endpoints that are on: what there is to look at.")]
+    webhook_failures_off: Annotated[
+        int, Field(description="To endpoints that are off, until their owner turns them on.")
+    ]
 
 
 LETTER: dict[str, Any] = {

@@ -40,7 +40,7 @@ export function flowButtons(kind, name, shown, state) {
 
 // What is shown ------------------------------------------------------------------------------------------------------
 
-function drawTiles({ queue, workers, dead_letters: letters, webhook_failures: hooks }) {
+function drawTiles({ queue, workers, dead_letters: letters, webhook_failures: hooks, webhook_failures_off: hooksOff }) {
   const waiting = queue.lanes.reduce((sum, lane) => sum + lane.waiting, 0) + queue.retrying;
   const seats = workers.map(seatsOf);
   const sum = (what) => seats.reduce((all, one) => all + one[what], 0);
@@ -52,7 +52,7 @@ function drawTiles({ queue, workers, dead_letters: letters, webhook_failures: ho
     ['tilePace', queue.seconds_per_picture ? say('seconds', { n: queue.seconds_per_picture.toFixed(1) }) : '–', say('paceNote', { size: queue.usual_size.replace('x', ' × ') })],
     ['tileWorkers', number(workers.length), '', workers.length === 0],
     ['tileLetters', number(letters), '', letters > 0],
-    ['tileHooks', number(hooks), '', hooks > 0],
+    ['tileHooks', number(hooks), hooksOff ? say('hooksOff', { n: hooksOff }) : '', hooks > 0],
   ];
   keep($('tiles'), tiles, ([name]) => name, ([name, value, note, isAlarm]) => {
     const tile = make('div', `tile${isAlarm ? ' alarm' : ''}`);

@@ -329,22 +329,42 @@ def test_a_letter_that_is_none_is_not_tried_again(keyed, worker):
         assert admin(keyed, "POST", f"dead-letters/{job_id}/requeue").status_code == 404
 
 
-def test_a_failed_delivery_is_shown_until_it_arrives(keyed, parts):
-    endpoint = Endpoint(id="wh_1", tenant="shop", url="https://shop.example/hooks", disabled="answered 410")
+def failed_delivery(parts, disabled=""):
+    endpoint = Endpoint(id="wh_1", tenant="shop", url="https://shop.example/hooks", disabled=disabled)
     parts.webhooks.save(endpoint)
     sent = parts.webhooks.enqueue(endpoint, {"id": "evt_1", "type": "job.succeeded"})
     failed = replace(sent, attempts=(Attempt(at_ms=5_000, status=502, duration_ms=3, error="bad gateway"),))
     parts.webhooks.record(failed)
+    return failed
+
+
+def counted_failures(keyed):
+    overview = admin(keyed, "GET", "overview").json
+    return overview["webhook_failures"], overview["webhook_failures_off"]
+
+
+def test_a_failed_delivery_is_shown_and_counted_until_it_arrives(keyed, parts):
+    failed = failed_delivery(parts)
 
     (shown,) = admin(keyed, "GET", "webhook-failures").json["data"]
-    counted = admin(keyed, "GET", "overview").json["webhook_failures"]
+    counted = counted_failures(keyed)
     parts.webhooks.record(replace(failed, state="delivered"))
 
     assert (shown["url"], shown["status"], shown["error"], shown["tenant"]) == (
         "https://shop.example/hooks", 502, "bad gateway", "shop"
     )  # fmt: skip
-    assert (counted, shown["endpoint_disabled_because"]) == (1, "answered 410")
+    assert (counted, shown["endpoint_disabled_because"]) == ((1, 0), None)
     assert admin(keyed, "GET", "webhook-failures").json["data"] == []
+    assert counted_failures(keyed) == (0, 0)
+
+
+def test_a_failed_delivery_to_an_endpoint_that_is_off_is_counted_by_itself(keyed, parts):
+    """An operator can do nothing about it: its owner turns the endpoint on again, or leaves it."""
+    failed_delivery(parts, disabled="answered 410")
+
+    (shown,) = admin(keyed, "GET", "webhook-failures").json["data"]
+
+    assert (counted_failures(keyed), shown["endpoint_disabled_because"]) == ((0, 1), "answered 410")
 
 
 def test_a_waiting_job_is_moved_to_the_front_and_to_the_back(keyed, worker):

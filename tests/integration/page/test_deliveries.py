@@ -1,5 +1,6 @@
 """The delivery log of webhooks and "Send again": on the account page for its owner, on the operator's for all."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -181,6 +182,10 @@ def test_the_operator_is_told_who_turns_an_endpoint_on_that_is_off_and_is_offere
     row, again = admin.locator("#hooks tr"), admin.get_by_role("button", name=f"Send again: {URL}")
     expect(row).to_contain_text("switched off: it answered 410. Its owner can turn it on again on /account.")
     expect(again).to_have_count(0)
+    tile = admin.locator(".tile", has_text="Webhook errors")
+    expect(tile.locator("strong")).to_have_text("0")
+    expect(tile).to_contain_text("and 1 to an endpoint that is off")
+    expect(tile).not_to_have_class(re.compile("alarm"))
 
     parts.webhooks.change(endpoint, lambda now: replace(now, disabled="it answered 410 Gone"))
     admin.get_by_role("button", name="中文").click()
@@ -191,3 +196,5 @@ def test_the_operator_is_told_who_turns_an_endpoint_on_that_is_off_and_is_offere
 
     expect(again).to_be_visible()
     expect(row).not_to_contain_text("switched off")
+    expect(tile.locator("strong")).to_have_text("1")
+    expect(tile).to_have_class(re.compile("alarm"))
