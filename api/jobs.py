@@ -92,6 +92,8 @@ def _made(
             return made, job_objects(parts, made)
     known_use(seen.use)
     made = [job for job in seen.jobs if job is not None]
+    if not made:
+        raise Gone(DELETED)
     return made, [job_object(parts, job, seen.places) for job in made]
 
 

@@ -76,8 +76,10 @@ class JobStore(JobReader):
     ) -> list[Submitted]:
         """Store jobs of one tenant, all or none, in their order.
 
-        Raises IdempotencyMismatch, ExceedsLimits, Draining, RateLimited, QuotaExceeded, QueueFull, Overloaded or
-        Forbidden (banned); then nothing was stored. More than ROWS_AT_ONCE are stored in portions (core/long_list.py):
+        Of jobs that an earlier call with the same keys made, those that were removed since are left out of the answer.
+        Raises Gone if that is all of them, IdempotencyMismatch, ExceedsLimits, Draining, RateLimited, QuotaExceeded,
+        QueueFull, Overloaded or Forbidden (banned); then nothing was stored.
+        More than ROWS_AT_ONCE are stored in portions (core/long_list.py):
         after RedisUnavailable, ListStopped, Forbidden, or what `before_next` raises before each portion but the first,
         a part of them may be, and the same call stores the rest.
         """

@@ -51,6 +51,10 @@ LIVES = [
     # Lists whose rows are deleted before all have come
     ("batch-missing", "< (tonumber(kept[3]) or 0) then\n    redis", "< 0 then\n    redis", "deleted_lists"),
     ("batch-missing-again", "(tonumber(kept[1]) or 0) - (tonumber(kept[2]) or 0) <", "(tonumber(kept[1]) or 0) <", "deleted_lists"),
+    ("submit-removed-left", "if removed.id and left == 0 then", "if removed.id then", "submit"),
+    ("submit-removed-all", "if removed.id and left == 0 then", "if false then", "submit"),
+    ("submit-removed-anew", "  elseif not removed[index] then\n", "  else\n", "submit"),
+    ("submit-removed-first", "    removed[index], removed.id = true, id\n", "    return {'key_of_removed', id}\n", "submit"),
     ("batch-missing-goes", "    redis.call('PEXPIRE', counts, tombstone_ms)\n", "", "deleted_lists"),
     ("batch-goes", "  else\n    redis.call('DEL', counts)\n", "", "deleted_lists records"),
     ("batch-stays", "    redis.call('PERSIST', counts)  -- all", "    -- all", "deleted_lists"),

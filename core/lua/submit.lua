@@ -4,7 +4,8 @@
 --       further model is lane@model. Last, where there is what few have: JSON, number of the job -> {field: value}
 --       of its record (priority, webhook, base, again), `list` of a call that is one of several, and `key` of a call by a key
 --       that has limits of its own: {id, daily, burst, emission}; both its tenant's counters and its own must have room.
--- Answer: {'ok', (id, state, replayed, leader)*}, or {refusal, detail, places that must come free for this call}, or of
+-- Answer: {'ok', (id, state, replayed, leader)*}, without jobs that an earlier call with the key made and that were removed since
+-- (key_of_removed if no other is left); or {refusal, detail, places that must come free for this call}, or of
 -- a call that no waiting helps {'exceeds_limits', the limit, what the call asks for, the most that it may}.
 -- A long list comes in several calls, so that none holds the server for long: `open` decides for all of it and keeps what
 -- the rest needs, units of the day and room in the queue, in a hold; `draw` and `close` take their rows from there and
@@ -68,21 +69,26 @@ local function earlier(new)
   return nil
 end
 
-local news, replays = {}, {}
+local news, replays, left, removed = {}, {}, 0, {}
 local cost, queued = 0, {interactive = 0, batch = 0}
 for index = 1, count do
   local new = job_at(index)
   local id, state = earlier(new)
   if state == 'mismatch' then return {'idempotency_mismatch', id} end
-  if state == 'removed' then return {'key_of_removed', id} end
-  if id then
+  if state == 'removed' then
+    removed[index], removed.id = true, id
+  elseif id then
     replays[index] = {id, state}
+    left = left + 1
   else
     news[#news + 1] = new
     cost = cost + new.cost
     queued[new.lane] = queued[new.lane] + 1
   end
 end
+
+-- Drawn and charged once; the answer is what is left of the call.
+if removed.id and left == 0 then return {'key_of_removed', removed.id} end
 
 -- Limits of the key that the call came by, if it has some: its id, units a day, pictures at once.
 local KEY = EXTRAS.key
@@ -328,10 +334,10 @@ end
 local answer = {'ok'}
 local at, hits = 0, 0
 for index = 1, count do
-  local one
+  local one = {}
   if replays[index] then
     one = {replays[index][1], replays[index][2], '1', redis.call('HGET', job_key(replays[index][1]), 'leader') or ''}
-  else
+  elseif not removed[index] then
     at = at + 1
     one = start(news[at])
     if one[4] ~= '' then hits = hits + 1 end

@@ -126,13 +126,34 @@ def test_a_key_sent_with_another_list_is_refused(http, worker):
     assert (other.status_code, other.json["code"]) == (422, "idempotency_key_reuse")
 
 
+def delete_newest_job(http):
+    newest = http.get("/v1/jobs").json["data"][0]["id"]
+    assert http.delete(f"/v1/jobs/{newest}").status_code == 204
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations"])
+@pytest.mark.parametrize("wait", ["", "wait=1"])
+def test_a_call_for_two_of_which_one_was_deleted_is_answered_with_the_other(http, worker, valkey, path, wait):
+    call = {"json": {"prompt": "a red mug", "size": "256x256", "n": 2}}
+    headers = {"Idempotency-Key": "k", **({"Prefer": wait} if wait else {})}
+    with worker.at_work():
+        assert http.post(path, **call, headers={**headers, "Prefer": "wait=5"}).is_json
+    delete_newest_job(http)
+
+    again = http.post(path, **call, headers=headers)
+
+    assert (again.status_code // 100, len(again.json["data"])) == (2, 1)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert used(valkey) == 2
+
+
 @pytest.mark.parametrize("pictures", [1, 2])
 def test_the_key_of_a_deleted_job_draws_nothing_more(http, worker, parts, valkey, pictures):
     body = {"prompt": "a red mug", "size": "256x256", "n": pictures}
     answer = http.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"})
     worker.draw_all()
-    last = http.get("/v1/jobs").json["data"][0]["id"]
-    http.delete(f"/v1/jobs/{last}")
+    for _ in range(pictures):
+        delete_newest_job(http)
 
     again = http.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"})
     other = http.post("/v1/jobs", json={**body, "prompt": "a mug"}, headers={"Idempotency-Key": "k"})

@@ -1,5 +1,7 @@
 """submit.lua: idempotency, limits, reservation, job and queue in one step."""
 
+from dataclasses import replace
+
 import pytest
 
 from core.errors import Draining, Gone, IdempotencyMismatch, Overloaded, QueueFull, QuotaExceeded, RateLimited
@@ -75,6 +77,49 @@ def test_an_idempotency_key_of_a_removed_job_draws_and_charges_nothing_more(kit)
     with pytest.raises(IdempotencyMismatch):
         kit.submit(idempotency_key="k", body_hash="other")
     assert kit.use() == {"reserved": 0, "used": 1}
+
+
+def pair():
+    """Two pictures of one call, as the api asks for them whenever it is sent."""
+    return [make_job(idempotency_key=f"k{n}", body_hash="h") for n in range(2)]
+
+
+def ask_for_pair(kit, how):
+    jobs = pair()
+    return kit.store.submit_many(jobs, GENEROUS) if how == "stored" else kit.store.submit_and_look(jobs, GENEROUS)[0]
+
+
+@pytest.mark.parametrize("how", ["stored", "stored and looked at"])
+@pytest.mark.parametrize("removed", [0, 1])
+def test_a_call_of_which_one_picture_was_removed_is_answered_with_what_is_left(kit, how, removed):
+    ids = [one.job_id for one in ask_for_pair(kit, how)]
+    kit.store.cancel(ids[removed])
+    kit.store.remove(ids[removed])
+
+    again = ask_for_pair(kit, how)
+
+    assert [(one.job_id, one.state, one.replayed) for one in again] == [(ids[1 - removed], JobState.QUEUED, True)]
+    assert kit.use() == {"reserved": 1}
+
+
+def test_a_call_of_which_all_pictures_were_removed_is_gone(kit):
+    ids = [one.job_id for one in kit.store.submit_many(pair(), GENEROUS)]
+    kit.store.cancel_many(ids)
+    kit.store.remove_many(ids)
+
+    with pytest.raises(Gone):
+        kit.store.submit_many(pair(), GENEROUS)
+    assert kit.use() == {"reserved": 0}
+
+
+def test_another_body_is_a_mismatch_also_where_a_picture_of_the_call_was_removed(kit):
+    first = kit.store.submit_many(pair(), GENEROUS)[0].job_id
+    kit.store.cancel(first)
+    kit.store.remove(first)
+    one, other = pair()
+
+    with pytest.raises(IdempotencyMismatch):
+        kit.store.submit_many([one, replace(other, body_hash="other")], GENEROUS)
 
 
 def test_an_idempotency_key_of_a_job_that_nobody_knows_of_is_free(kit):
