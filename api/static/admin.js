@@ -149,7 +149,7 @@ function draw() {
   showAlive(true);
   drawTiles(seen.overview);
   drawQueue(seen.overview.queue);
-  drawWorkers(seen.overview.workers);
+  drawWorkers(seen.overview.workers, seen.overview.stopped);
   drawLetters(seen.letters);
   drawHooks(seen.hooks);
   drawPeople();

@@ -74,7 +74,21 @@ function card(worker) {
   return item;
 }
 
-export function drawWorkers(workers) {
+// It may only be cut off: while its stop stands it takes up nothing when it comes back.
+function silentCard({ name, state }) {
+  const item = make('li', 'worker');
+  const head = make('div', 'worker-head');
+  head.append(make('h3', '', name), pill(state));
+  const buttons = make('div', 'inline');
+  buttons.append(...flowButtons('worker', name, name, state));
+  item.append(head, make('span', 'note', say('silent')), buttons);
+  return item;
+}
+
+export function drawWorkers(workers, stopped) {
+  const alive = new Set(workers.map(({ name }) => name));
+  const silent = stopped.filter(({ kind, name }) => kind === 'worker' && !alive.has(name)).map((stop) => ({ ...stop, isSilent: true }));
   $('no-workers').hidden = workers.length > 0;
-  keep($('workers'), workers.map(({ last_heard_seconds, ...rest }) => rest), (worker) => worker.name, card);
+  const shown = [...workers.map(({ last_heard_seconds, ...rest }) => rest), ...silent];
+  keep($('workers'), shown, ({ name }) => name, (one) => (one.isSilent ? silentCard(one) : card(one)));
 }

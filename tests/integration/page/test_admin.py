@@ -181,6 +181,20 @@ def test_a_worker_drains_until_it_may_be_stopped(admin, parts, worker):
     expect(admin.locator(".worker")).to_contain_text("may be stopped")
 
 
+def test_a_stopped_worker_that_fell_silent_stays_in_sight_and_its_stop_is_lifted(admin, parts, worker):
+    """It may only be cut off: if it comes back, it takes up nothing while the stop stands."""
+    Traffic(parts.jobs).set(Kind.WORKER, "gpu-1-41-a0c3", Flow.PAUSED)
+    silent = admin.locator(".worker", has_text="gpu-1-41-a0c3")
+    expect(silent.locator(".pill")).to_have_text("paused")
+    expect(silent).to_contain_text("Not heard of any more")
+    expect(tile(admin, "Workers")).to_have_text("1")
+
+    silent.get_by_role("button", name="Resume gpu-1-41-a0c3").click()
+
+    expect(silent).to_have_count(0)
+    assert Traffic(parts.jobs).stops() == []
+
+
 def test_dead_letters_are_read_narrowed_and_tried_again(admin, parts, worker):
     for code in ("poison", "storage_failed", "storage_failed"):
         queue(parts, prompt=f"ended by {code}")
