@@ -115,6 +115,8 @@ LIVES = [
     # A picture that followers still wait for
     ("mirror-keeps", "  share_picture(picture, owner, 'mirror:' .. job.flight)  -- it", "  -- it", "shared_objects"),
     ("mirror-lets-go", "if object and redis.call('SREM', PREFIX .. 'ref:' .. object, name) == 1 then trash_unshown(object) end", "", "shared_objects"),
+    ("mirror-left", "    redis.call('SREM', PREFIX .. 'ref:' .. object, 'mirror:' .. job.flight)\n", "", "shared_objects"),
+    ("mirror-goes-on", "if job.flight and redis.call('EXISTS', PREFIX .. 'mirror:' .. job.flight) == 0 then", "if job.flight then", "shared_objects"),
     ("mirror-trash", "== 1 then trash_unshown(object) end", "== 1 then return end", "shared_objects"),
     ("submit-raised-cap", "  if tonumber(running) > cap_before then unpark(tenant) end  -- the", "  -- the", "throttle"),
     ("submit-same-cap", "if tonumber(running) > cap_before then", "if tonumber(running) >= cap_before then", "throttle"),

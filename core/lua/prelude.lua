@@ -630,6 +630,10 @@ local function drop_picture(job)
     return false
   end
   redis.call('SREM', PREFIX .. 'ref:' .. object, job.id)
+  -- An older release's reaper ends the last followers and leaves behind that the picture was kept for them.
+  if job.flight and redis.call('EXISTS', PREFIX .. 'mirror:' .. job.flight) == 0 then
+    redis.call('SREM', PREFIX .. 'ref:' .. object, 'mirror:' .. job.flight)
+  end
   trash_unshown(object)
   return true
 end

@@ -4,8 +4,10 @@ import pytest
 
 from core.image_store import object_key
 from core.job import JobState, Lane
+from core.job_store import JobStore
 from core.redis_client import PREFIX
 from core.trash import TrashBin
+from tests.old_release import old_texts
 from tests.queue_kit import CRASHED, GENEROUS, make_job, make_picture
 
 MORE_THAN_ONE_CALL = 120
@@ -41,6 +43,21 @@ def test_a_leader_deleted_before_its_last_followers_ended_leaves_no_object_behin
     assert trash(kit) == []
 
     remove_all(kit, followers)
+
+    assert (refs(kit), trash(kit)) == ([], [make_picture(leader).key])
+
+
+@pytest.mark.parametrize("last", ["leader", "follower"])
+def test_an_object_goes_with_its_last_record_also_where_an_older_release_ended_the_last_followers(kit, last):
+    """Its reaper does not know that the picture is kept for those who wait."""
+    leader, followers = leader_of_many(kit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.scripts.script_texts", old_texts)
+        JobStore(kit.redis, kit.settings).reap()
+    assert {kit.state(one) for one in followers} == {JobState.SUCCEEDED}
+    assert kit.redis.sismember(f"{PREFIX}ref:{make_picture(leader).key}", f"mirror:{leader}")
+
+    remove_all(kit, [*followers, leader] if last == "leader" else [leader, *followers])
 
     assert (refs(kit), trash(kit)) == ([], [make_picture(leader).key])
 
