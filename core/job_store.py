@@ -9,7 +9,7 @@ from typing import Any
 
 from core.aside import put_aside
 from core.batch_store import BatchCounts
-from core.errors import RedisUnavailable
+from core.errors import Draining, ExceedsLimits, OverLimit, Overloaded, RedisUnavailable
 from core.job import (
     Failure,
     GenerationRequest,
@@ -24,7 +24,7 @@ from core.job import (
 )
 from core.job_reader import JobReader, QueueDepth
 from core.job_record import lane_of, state_of
-from core.long_list import HOLD_SECONDS, ListStep, are_stored, portions
+from core.long_list import HOLD_SECONDS, ListStep, are_stored, is_long, portions
 from core.look import LimitUse, Look, QueuePlace, TenantLimits, emission_of
 from core.patience import Patience
 from core.reap_report import ReapReport
@@ -78,16 +78,26 @@ class JobStore(JobReader):
 
         Of jobs that an earlier call with the same keys made, those that were removed since are left out of the answer.
         Raises Gone if that is all of them, IdempotencyMismatch, ExceedsLimits, Draining, RateLimited, QuotaExceeded,
-        QueueFull, Overloaded or Forbidden (banned); then nothing was stored.
-        More than ROWS_AT_ONCE are stored in portions (core/long_list.py):
-        after RedisUnavailable, ListStopped, Forbidden, or what `before_next` raises before each portion but the first,
-        a part of them may be, and the same call stores the rest.
+        QueueFull, Overloaded or Forbidden (banned); then nothing was stored. A long list is stored in portions: after
+        RedisUnavailable, ListStopped, Forbidden, or what `before_next` raises before each portion but the first, a part
+        of it may be, and the same call stores the rest.
         """
         if not jobs:
             return []
         tenant = jobs[0].tenant
         if any(job.tenant != tenant for job in jobs):
             raise ValueError("submit_many takes the jobs of one tenant")
+        try:
+            return self._submit_portions(jobs, limits, before_next)
+        except (ExceedsLimits, OverLimit, Overloaded, Draining):
+            # The same list came twice at once, and the other call stored what this one had looked for in vain?
+            if not (is_long(jobs) and self.has_stored(jobs)):
+                raise
+            return self._submit_portions(jobs, limits, before_next)
+
+    def _submit_portions(
+        self, jobs: Sequence[NewJob], limits: TenantLimits, before_next: Callable[[], None]
+    ) -> list[Submitted]:
         stored: list[Submitted] = []
         for part, step in portions(self.redis, jobs):
             if stored:

@@ -49,9 +49,14 @@ class ListStep:
         }
 
 
+def is_long(jobs: Sequence[NewJob]) -> bool:
+    """Whether several calls store these."""
+    return len(jobs) > ROWS_AT_ONCE
+
+
 def portions(client: redis.Redis, jobs: Sequence[NewJob]) -> list[tuple[Sequence[NewJob], ListStep]]:
     """The calls that store `jobs`. Raises IdempotencyMismatch for a key that stands for another body."""
-    if len(jobs) <= ROWS_AT_ONCE:
+    if not is_long(jobs):
         return [(jobs, ListStep())]
     parts = _parts(jobs)
     rest = [job for part in parts[1:] for job in _not_stored(client, part)]

@@ -8,6 +8,7 @@ import pytest
 import core.long_list
 from core.errors import Draining, IdempotencyMismatch, Overloaded, QueueFull, QuotaExceeded, RedisUnavailable
 from core.job import JobState, Lane
+from core.job_store import JobStore
 from core.redis_client import PREFIX
 from core.settings import Settings
 from scheduler.auditor import Auditor
@@ -30,6 +31,9 @@ class Calls:
     before: dict[int, Any] = field(default_factory=dict)
     after: dict[int, Any] = field(default_factory=dict)
     rows: list[int] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.scripts, name)
 
     def run(self, name: str, *arguments: Any) -> Any:
         if name != "submit":
@@ -374,3 +378,26 @@ def test_rows_that_were_deleted_need_no_room_for_those_that_are_missing(kit, por
     more = [*jobs, *rows(1)]
     again = kit.store.submit_many(more, limits(queued_jobs=2))
     assert [one.replayed for one in again] == [True] * 7 + [False]
+
+
+@pytest.mark.usefixtures("portions_of_three")
+@pytest.mark.parametrize("allowed", [limits(daily_units=12), limits(queued_jobs=12), limits(queued_jobs=10)])
+def test_the_same_list_twice_at_once_near_a_limit_is_stored_once_and_answered_twice(kit, allowed):
+    """The second looked for what is stored before the first had stored it, and is asked after the first is done."""
+    jobs = rows()
+    other = JobStore(kit.redis, kit.settings)
+
+    answers = store(kit, jobs, allowed, before={1: lambda: other.submit_many(jobs, allowed)})
+
+    assert [(one.job_id, one.replayed) for one in answers] == [(job.id, True) for job in jobs]
+    assert kit.use() == {"reserved": 10}
+    assert not kit.redis.exists(HOLD)
+
+
+@pytest.mark.usefixtures("portions_of_three")
+def test_a_list_that_is_over_a_limit_is_refused_once_nothing_of_it_is_stored(kit):
+    kit.store.submit_many([make_job() for _ in range(3)], GENEROUS)
+
+    with pytest.raises(QuotaExceeded):
+        kit.store.submit_many(rows(), limits(daily_units=12))
+    assert kit.use() == {"reserved": 3}
