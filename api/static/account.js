@@ -10,6 +10,7 @@ import { ignoreHeldEnter, submitOnce } from './pressing.js';
 import { showLeft, WORDS } from './quota.js';
 import * as service from './service.js';
 import { signIn, signOut, stopWaiting, waitToBeLetIn, watchSession, whoIsHere } from './session.js';
+import { tellTabs } from './tabs.js';
 import { applyWords, say } from './words.js';
 
 const JOBS_AT_ONCE = 10;
@@ -242,7 +243,7 @@ async function rotate() {
 
 openDeleting({
   onStart: messages['delete-error'].clear,
-  onDone() { jobs = []; return refresh(); },
+  onDone() { jobs = []; tellTabs(); return refresh(); },
   tell: (problem) => tell(problem, 'delete-error'),
 });
 

@@ -8,8 +8,10 @@ const PAGES_OF_NEWER = 5; // after more than that was made elsewhere the list be
 // the ids of jobs that were deleted elsewhere.
 export function openHistory({ onOlder, onNewer, onAnew, onGone }) {
   const listed = new Map(); // id -> when it was made
+  const drawnHere = new Map(); // of those that came into this tab by themselves: they join nothing, but may be gone
   let cursor = null, isBegun = false;
   let turn = Promise.resolve(); // one load after another: both move the cursor
+  let next = null; // a load of newer ones that has not begun: it will see what comes until then
 
   function inTurn(load) {
     const mine = turn.then(load);
@@ -45,6 +47,7 @@ export function openHistory({ onOlder, onNewer, onAnew, onGone }) {
       onGone(goneFrom(found, at));
     } else {
       listed.clear();
+      drawnHere.clear();
       onAnew();
     }
     note(found);
@@ -54,15 +57,19 @@ export function openHistory({ onOlder, onNewer, onAnew, onGone }) {
   // Those that are not among all the jobs since the oldest of `found`.
   function goneFrom(found, at) {
     const [there, oldest] = [new Set(found.map((job) => job.id)), found.at(-1)?.created_at ?? 0];
-    const gone = [...listed].filter(([id, madeAt]) => !there.has(id) && (at === null || madeAt > oldest)).map(([id]) => id);
-    for (const id of gone) listed.delete(id);
+    const gone = [...listed, ...drawnHere].filter(([id, madeAt]) => !there.has(id) && (at === null || madeAt > oldest)).map(([id]) => id);
+    for (const id of gone) for (const kept of [listed, drawnHere]) kept.delete(id);
     return gone;
   }
 
   return {
+    noteDrawn(jobs) { for (const job of jobs) drawnHere.set(job.id, job.created_at); },
     hasOlder: () => cursor !== null,
     loadOlder: () => inTurn(loadOlder),
-    loadNewer: () => inTurn(() => (isBegun ? loadNewer() : undefined)),
-    reset() { listed.clear(); [cursor, isBegun, turn] = [null, false, Promise.resolve()]; },
+    loadNewer() {
+      next ??= inTurn(() => { next = null; return isBegun ? loadNewer() : undefined; });
+      return next;
+    },
+    reset() { listed.clear(); drawnHere.clear(); [cursor, isBegun, turn, next] = [null, false, Promise.resolve(), null]; },
   };
 }

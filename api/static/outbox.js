@@ -100,7 +100,14 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange }) {
     later(0);
   }
 
+  // What is on its way is dealt with when its answer is there.
+  function dropGone() {
+    for (const entry of entries.values()) if (isGone(entry) && !(isSending && next() === entry)) entries.delete(entry.key);
+    onChange();
+  }
+
   window.addEventListener('online', sendNow);
+  window.addEventListener('storage', ({ key }) => { if (key?.startsWith(KEPT)) dropGone(); });
   for (const entry of stored()) entries.set(entry.key, entry);
 
   return {

@@ -8,7 +8,7 @@ import { openHistory } from './history.js';
 import { openLooking } from './looking.js';
 import { openMessage } from './message.js';
 import { openOutbox } from './outbox.js';
-import { ignoreHeldEnter, isDoubleClick } from './pressing.js';
+import { drawOnEnter, ignoreHeldEnter, isDoubleClick } from './pressing.js';
 import { openLength } from './prompt_length.js';
 import * as service from './service.js';
 import { openSelection } from './selection.js';
@@ -16,9 +16,10 @@ import { signOut, watchSession, whoIsHere } from './session.js';
 import { refreshQuota } from './quota.js';
 import { openRemoval } from './removal.js';
 import { openStars } from './stars.js';
+import { tellTabs, watchTabs } from './tabs.js';
 import { toast } from './toast.js';
-import { variationOf } from './vary.js';
-import { closeViewer, openViewer, refreshViewer, setUpViewer } from './viewer.js';
+import { modelOf, variationOf } from './vary.js';
+import { closeViewer, loseShown, openViewer, refreshViewer, setUpViewer } from './viewer.js';
 import { applyWords, say } from './words.js';
 import { isGone } from './zip.js';
 
@@ -148,6 +149,12 @@ function forget(id) {
   drop([id]);
   stars.lose(id);
   arrange();
+  loseShown(id);
+}
+
+function removed(id) {
+  forget(id);
+  tellTabs([id]);
 }
 
 // What is of the session is dealt with where it is found out whose it is now.
@@ -171,7 +178,9 @@ const outbox = openOutbox({
     message.clear();
     $('status').textContent = say('announceQueued', { prompt: entry.request.prompt.slice(0, 80) });
     [...made].reverse().forEach(take);
+    history.noteDrawn(made);
     arrange();
+    tellTabs();
     refreshQuota();
     keepLooking(150);
   },
@@ -206,17 +215,9 @@ const dropped = openDropped({ known: () => models, onWritten: message.written })
 
 const length = openLength($('prompt'), $('prompt-over'));
 
-// The picture's own model; where that is not served any more the service's, and the page says so.
-function modelOf(job) {
-  const { model } = job.effective_parameters;
-  if (models.some(({ id }) => id === model)) return { model };
-  toast(say('drawnWith', { ours: models[0].id, theirs: model }));
-  return {};
-}
+const again = (job) => submit({ prompt: job.prompt, size: job.effective_parameters.size, ...modelOf(job, models) });
 
-const again = (job) => submit({ prompt: job.prompt, size: job.effective_parameters.size, ...modelOf(job) });
-
-const vary = (job) => submit({ ...variationOf(job), ...modelOf(job) });
+const vary = (job) => submit({ ...variationOf(job), ...modelOf(job, models) });
 
 async function cancel(id) {
   try { take(await service.cancel(id)); } catch (problem) { tell(problem); }
@@ -224,11 +225,11 @@ async function cancel(id) {
 
 async function remove(job) {
   try { await service.remove(job.id); } catch (problem) { if (!isGone(problem)) return tell(problem); }
-  forget(job.id);
+  removed(job.id);
   toast(say('deleted'));
 }
 
-const removal = openRemoval({ onChange: arrange, onRemoved: forget });
+const removal = openRemoval({ onChange: arrange, onRemoved: removed });
 
 // The focus goes on to the card beside it.
 function removeCard(job) {
@@ -248,6 +249,10 @@ const stars = openStars({
       drawOne(jobs.get(job.id));
     }
     arrange();
+  },
+  onElsewhere() {
+    redraw();
+    if ($('starred-only').checked) stars.load();
   },
   onGone: forget, onChange: arrange,
 });
@@ -355,12 +360,7 @@ function changeTo(who, isSignOut) {
 function wire() {
   keepChoices($('composer'));
   $('composer').addEventListener('submit', (event) => { event.preventDefault(); go(); });
-  $('prompt').addEventListener('keydown', (event) => {
-    // Enter that ends an input method's composition is part of typing, not a wish to draw.
-    if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
-    event.preventDefault();
-    if (!event.repeat) go();
-  });
+  drawOnEnter($('prompt'), go);
   $('go').addEventListener('click', (event) => { if (isDoubleClick(event)) event.preventDefault(); });
   ignoreHeldEnter();
   $('prompt').addEventListener('input', message.written);
@@ -373,6 +373,7 @@ function wire() {
   });
   for (const button of $('examples').querySelectorAll('button')) button.addEventListener('click', () => { write(button.textContent); $('prompt').focus(); });
   document.addEventListener('visibilitychange', loadNewest);
+  watchTabs({ onGone: forget, onChange: loadNewest });
   $('more').addEventListener('click', () => history.loadOlder().catch(tell));
   $('starred-only').addEventListener('change', () => { if ($('starred-only').checked) stars.load(); else stars.stop(); arrange(); selection.show(); });
   $('sign-out').addEventListener('click', signOut);

@@ -19,6 +19,16 @@ export function submitOnce(form, action) {
   });
 }
 
+// Shift+Enter starts a line.
+export function drawOnEnter(field, draw) {
+  field.addEventListener('keydown', (event) => {
+    // Enter that ends an input method's composition is part of typing, not a wish to draw.
+    if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    event.preventDefault();
+    if (!event.repeat) draw();
+  });
+}
+
 // A held Enter repeats nothing but line ends.
 export function ignoreHeldEnter() {
   document.addEventListener('keydown', (event) => {

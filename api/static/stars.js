@@ -13,8 +13,9 @@ function stored(name) {
   try { return (JSON.parse(local.get(name)) ?? []).filter((id) => JOB_ID.test(id)); } catch { return []; }
 }
 
-// `onFound` takes the jobs of starred pictures, `onGone` the id of one that is no more: it has lost its star.
-export function openStars({ onFound, onGone, onChange }) {
+// `onFound` takes the jobs of starred pictures, `onGone` the id of one that is no more: it has lost its star. `onElsewhere` is
+// called when another tab gave or took one.
+export function openStars({ onFound, onElsewhere, onGone, onChange }) {
   let owner = null, ids = new Set();
   let round = 0, timer = 0, isLoading = false, problem = null; // of the looking for them that goes on
 
@@ -72,6 +73,12 @@ export function openStars({ onFound, onGone, onChange }) {
     clearTimeout(timer);
     [isLoading, problem] = [false, null];
   }
+
+  window.addEventListener('storage', ({ key }) => {
+    if (owner === null || key !== `${KEPT}.${owner}`) return;
+    read();
+    onElsewhere();
+  });
 
   return {
     has: (id) => ids.has(id),

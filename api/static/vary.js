@@ -1,5 +1,8 @@
-// The model changes little between seeds, so a variation changes the words; what was changed stands in the metadata.
+// Drawing a picture once more. The model changes little between seeds, so a variation changes the words; what was changed
+// stands in the metadata.
 import { MOST } from './prompt_length.js';
+import { toast } from './toast.js';
+import { say } from './words.js';
 
 const METADATA_MOST = 4000; // bytes: the service reads 4,096, and counts some blanks more
 const WORD_MOST = 40;       // letters: what is longer is cut in two, as Chinese is, which has no gaps
@@ -40,4 +43,12 @@ export function variationOf(job) {
   const turn = turns[Math.floor(Math.random() * turns.length)];
   const end = JOINTS[language] + turn;
   return { prompt: cut(base, MOST - end.length) + end, size: job.effective_parameters.size, metadata: metadataOf(base, turn) };
+}
+
+// The picture's own model; where that is not served any more the service's, and the page says so.
+export function modelOf(job, served) {
+  const { model } = job.effective_parameters;
+  if (served.some(({ id }) => id === model)) return { model };
+  toast(say('drawnWith', { ours: served[0].id, theirs: model }));
+  return {};
 }

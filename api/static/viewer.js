@@ -39,6 +39,14 @@ export function openViewer(job) {
 }
 
 export function closeViewer() { if (dialog.open) dialog.close(); }
+// It is gone: deleted in another tab, say.
+export function loseShown(id) {
+  if (shown?.id !== id) return;
+  isMissing = true;
+  fill();
+  tellMissing(say('pictureGone'));
+}
+
 export function refreshViewer() { if (shown) fill(); }
 
 function show(job) {
@@ -57,7 +65,7 @@ function leave() {
   const card = hooks.cardOf(job.id);
   const beside = card?.nextElementSibling ?? card?.previousElementSibling;
   if (wasMissing) hooks.onGone(job.id);
-  (wasMissing ? beside : card)?.querySelector('button')?.focus();
+  (wasMissing ? beside?.querySelector('button') ?? $('prompt') : card?.querySelector('button'))?.focus();
 }
 
 function tellMissing(words) {
