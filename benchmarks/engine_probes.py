@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.engine_bench import SUBJECT, Bench, digest, plain_picture, sync, timed
 from benchmarks.engine_trail import trail_of
+from worker.offload.kept_forms import BY_RULE
 
 
 def probe(bench: Bench, pipe: Any) -> None:
@@ -21,8 +22,8 @@ def probe(bench: Bench, pipe: Any) -> None:
     timestep = torch.randn(1, min(dim, 256), device=where, dtype=torch.bfloat16)
     kinds: dict[str, Callable[..., Any]] = {"eager": block.forward}
     if not bench.arguments.tiny:
-        kinds["any length"] = torch.compile(block.forward, dynamic=True)
-        kinds["fixed"] = torch.compile(block.forward, dynamic=False)
+        kinds["any length"] = torch.compile(block.forward, dynamic=True, options=dict(BY_RULE))
+        kinds["fixed"] = torch.compile(block.forward, dynamic=False, options=dict(BY_RULE))
     for kind, forward in kinds.items():
         for length in (4128, 4608) if not bench.arguments.tiny else (32,):
             x = torch.randn(1, length, dim, device=where, dtype=torch.bfloat16)
@@ -37,9 +38,9 @@ def probe_decoder(bench: Bench, pipe: Any) -> None:
     decoder = pipe.vae.decoder
     kinds: dict[str, Callable[..., Any]] = {"eager": decoder.forward}
     if not bench.arguments.tiny:
-        kinds["fixed"] = torch.compile(decoder.forward, dynamic=False)
+        kinds["fixed"] = torch.compile(decoder.forward, dynamic=False, options=dict(BY_RULE))
         if "slow" in bench.arguments.parts:
-            kinds["any size"] = torch.compile(decoder.forward, dynamic=True)
+            kinds["any size"] = torch.compile(decoder.forward, dynamic=True, options=dict(BY_RULE))
     for kind, forward in kinds.items():
         with torch.no_grad():
             start = time.perf_counter()
@@ -90,7 +91,7 @@ def probe_text(bench: Bench, pipe: Any) -> None:
         layers = pipe.text_encoder.layers
         torch._dynamo.config.recompile_limit = 256
         for layer in layers:
-            layer.forward = torch.compile(layer.forward, dynamic=False)
+            layer.forward = torch.compile(layer.forward, dynamic=False, options=dict(BY_RULE))
         bench.say("text encoder", kind="fixed", ms=round(timed(encode) * 1e3, 2))
         for layer in layers:
             del layer.forward
@@ -104,12 +105,12 @@ def compile_in_place(pipe: Any) -> Callable[[], None]:
     pipe.text_encoder.config.use_cache = False
     transformer = pipe.transformer
     for block in (*transformer.noise_refiner, *transformer.context_refiner, *transformer.layers):
-        block.forward = torch.compile(block.forward, dynamic=False)
+        block.forward = torch.compile(block.forward, dynamic=False, options=dict(BY_RULE))
         touched.append(block)
     for layer in pipe.text_encoder.layers:
-        layer.forward = torch.compile(layer.forward, dynamic=False)
+        layer.forward = torch.compile(layer.forward, dynamic=False, options=dict(BY_RULE))
         touched.append(layer)
-    pipe.vae.decoder.forward = torch.compile(pipe.vae.decoder.forward, dynamic=False)
+    pipe.vae.decoder.forward = torch.compile(pipe.vae.decoder.forward, dynamic=False, options=dict(BY_RULE))
     touched.append(pipe.vae.decoder)
 
     def undo() -> None:

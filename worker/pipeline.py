@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +20,13 @@ from core.model_profile import ModelProfile, read_profile
 from core.presets import find_preset
 from core.settings import Settings
 from worker.offload import Carousel, ImpossibleBudget, TooLittleMemory, folder_identity
+from worker.offload.compiling import wake_compiler
 from worker.plain_engine import PlainEngine
 
 #: A CPU has fast bfloat16 if a convolution in it takes no longer than in float32.
 TRIAL_CHANNELS, TRIAL_PIXELS, TRIAL_RUNS = 32, 64, 3
+#: Lets torch ask whether there is a GPU without starting CUDA, which no fork could use then.
+COUNTED_BY_THE_DRIVER = "PYTORCH_NVML_BASED_CUDA_CHECK", "1"
 
 log = get_logger(__name__)
 
@@ -91,6 +96,32 @@ def load_model(settings: Settings) -> LoadedModel:
         "model loaded", action="load", model=settings.model, device=device, dtype=str(dtype).removeprefix("torch.")
     )
     return LoadedModel(pipe, device, dtype, read_profile(settings.model))
+
+
+def import_ahead(settings: Settings) -> None:
+    """Import what loading the model and its compiled forms needs, touching no device: the process may fork after it."""
+    import diffusers
+    import transformers
+
+    packages = {"diffusers": diffusers, "transformers": transformers}
+    for library, name in _classes_of(Path(settings.model)):
+        getattr(packages.get(library), name, None)  # what is missing is told by whoever loads the model
+    os.environ.setdefault(*COUNTED_BY_THE_DRIVER)
+    if torch.cuda.is_available():
+        from worker.offload import kernels  # noqa: F401
+
+        if settings.compile != "off":
+            wake_compiler()
+
+
+def _classes_of(folder: Path) -> list[tuple[str, str]]:
+    """Libraries and classes that the index of a model's folder names; nothing for a hub id."""
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+    except (OSError, ValueError):
+        return []
+    parts = [value for value in index.values() if isinstance(value, list)]
+    return [("diffusers", index.get("_class_name", "")), *((library, name) for library, name in parts if name)]
 
 
 def collect_garbage_from_now_on() -> None:

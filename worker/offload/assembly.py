@@ -61,6 +61,11 @@ class Assembly:
         return Stop(len(self.stages), 0)
 
     @property
+    def decoder(self) -> Any:
+        """The decoder's layers, or None where the pipeline's has another form."""
+        return getattr(self._decoder(), "decoder", None)
+
+    @property
     def never_loaded(self) -> list[str]:
         skipped = [block.name for blocks in self.stages for block in blocks if block.unneeded]
         unused = [f"{stage.component}.{path}" for stage in self.strategy.stages for path in stage.unused]

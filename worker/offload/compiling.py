@@ -8,11 +8,12 @@ what came before, and nothing is compiled while jobs ride.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import os
 import threading
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from torch._inductor import config as inductor_config
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from worker.offload.blocks import Block
-from worker.offload.kept_forms import KeptForms
+from worker.offload.kept_forms import BY_RULE, KeptForms
 from worker.offload.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -47,20 +48,18 @@ def keep_compiled(folder: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def compiler_woken_beside(backend: str) -> Iterator[None]:
-    """Import inductor, if that is the backend, in a thread while what is inside waits for disk and kernel."""
-    thread = threading.Thread(target=_wake_compiler, name="compiler", daemon=True)
-    if backend == "inductor":
-        thread.start()
+def beside(work: Callable[[], None]) -> Iterator[None]:
+    """Do `work` in a thread while what is inside waits for disk and kernel; it must not raise."""
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="beside", daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        if thread.ident is not None:
-            thread.join()
+        thread.join()
 
 
-def _wake_compiler() -> None:
-    """Trouble is told by whoever compiles first."""
+def wake_compiler() -> None:
+    """Import all of inductor that compiled forms need; trouble is told by whoever compiles first."""
     with contextlib.suppress(Exception):
         import torch._inductor.compile_fx  # noqa: F401
         from torch._inductor.codecache import torch_key
@@ -79,7 +78,7 @@ def open_forms(strategy: Strategy, options: Options, device: str) -> CompiledFor
     """A pipeline's compiled forms, kept where the caller named a folder; `device` tells the card and its driver."""
     kept, backend = None, options.compile_backend
     if options.compile_cache:
-        kept = KeptForms(Path(options.compile_cache) / FORMS, device, backend)
+        kept = KeptForms(Path(options.compile_cache) / FORMS, device, backend, options.identity)
     return CompiledForms(strategy, backend, guided=options.guided, kept=kept)
 
 
@@ -100,6 +99,19 @@ class CompiledForms:
     def freeze(self) -> None:
         """Shapes not seen so far run the form for any shape."""
         self.is_frozen = True
+
+    def prepare(self, modules: Iterable[Any]) -> None:
+        """Import the compiler and load what the last start used; what goes wrong is told when it is called."""
+        if self._backend == "inductor":
+            wake_compiler()
+        if self._kept is not None:
+            with contextlib.suppress(Exception):
+                self._kept.load_ahead(module.forward.__func__ for module in modules if _has_method(module))
+
+    def note_used(self) -> None:
+        """All that a start needs has been called: the next one may load it ahead."""
+        if self._kept is not None:
+            self._kept.note_used()
 
     def of(self, block: Block) -> Callable[..., Any] | None:
         """The block's compiled forward, or None where the strategy says that compiling does not pay."""
@@ -138,7 +150,8 @@ class CompiledForms:
         return self._kept.around(method, usual, dynamic=dynamic)
 
     def _by_torch(self, traced: Any, *, dynamic: bool) -> Callable[..., Any]:
-        compiled: Callable[..., Any] = torch.compile(traced, dynamic=dynamic, backend=self._backend)
+        options: Any = dict(BY_RULE) if self._backend == "inductor" else None
+        compiled: Callable[..., Any] = torch.compile(traced, dynamic=dynamic, backend=self._backend, options=options)
         return compiled
 
     @property
@@ -152,6 +165,11 @@ class CompiledForms:
         if not self.is_frozen:
             self._known.add(shape)
         return shape in self._known
+
+
+def _has_method(module: Any) -> bool:
+    """Whether its forward is its class's, which kept forms are made of."""
+    return isinstance(getattr(module, "forward", None), types.MethodType)
 
 
 def _layout_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import json
 import logging
 import os
 import pickle
 import types
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,14 @@ logger = logging.getLogger(__name__)
 
 #: Counted up when files come to mean something else.
 FORMAT = 1
+#: Inductor chooses kernels whose order of summing matters by rule, not by timing: every start draws the same bits.
+BY_RULE = {"deterministic": True}
 #: Forms of one key, whose traces took different things for granted.
 SLOTS = 4
 #: Calls whose form is remembered for each block; then they are looked up anew.
 REMEMBERED = 1024
 SUFFIX = ".form"
+LIST_SUFFIX = ".used.json"
 #: Guards that torch checks itself: the arguments' layouts, and what it found out about sizes.
 CHECKED_BY_TORCH = ("SHAPE_ENV", "TENSOR_MATCH")
 
@@ -132,6 +136,10 @@ class Form:
         return cls(compiled, facts, sources)
 
 
+def _name_of(forward: Callable[..., Any]) -> str:
+    return f"{forward.__module__}.{forward.__qualname__}"
+
+
 def _is_of_module(guard: Any) -> bool:
     """Whether it is about a weight: these are in the key."""
     return guard.guard_type == "TENSOR_MATCH" and not guard.name.startswith(("args", "kwargs", "L['args", "L['kwargs"))
@@ -146,22 +154,48 @@ class _How:
     def compiler(self) -> Any:
         """As torch.compile makes it."""
         if self.backend == "inductor":
-            return torch._TorchCompileInductorWrapper("default", None, self.dynamic)
+            return torch._TorchCompileInductorWrapper("default", dict(BY_RULE), self.dynamic)
         return torch._TorchCompileWrapper(self.backend, "default", None, self.dynamic)
 
 
 class KeptForms:
-    """The forms in `folder`, for one device and backend; several processes may share it."""
+    """The forms in `folder`, for one device and backend; several processes may share it.
 
-    def __init__(self, folder: str | Path, device: str, backend: str) -> None:
-        self._folder, self._device, self._backend = Path(folder), device, backend
+    `user` says for which model; its next start may load ahead what this one used.
+    """
+
+    def __init__(self, folder: str | Path, device: str, backend: str, user: str = "") -> None:
+        self._folder, self._device, self._backend, self._user = Path(folder), device, backend, user
         self._forms: dict[str, dict[int, Form]] = {}
+        self._used: dict[str, str] = {}  # keys, and whose forward each was compiled from
         self._told: set[str] = set()
         self.counts: Counter[str] = Counter({"loaded": 0, "compiled": 0, "kept": 0, "left to torch": 0})
 
     @functools.cached_property
     def _process(self) -> str:
         return describe_process(self._device, self._backend)
+
+    def load_ahead(self, forwards: Iterable[Callable[..., Any]]) -> None:
+        """Load what the last start used, in any thread before the first call; who calls sees whether it still fits."""
+        by_name = {_name_of(forward): forward for forward in forwards}
+        try:
+            used = json.loads(self._list_of_used.read_text())
+        except (OSError, ValueError):
+            return
+        for key, name in used.items():
+            if name in by_name and key not in self._forms:
+                self._forms[key] = self._load(key, by_name[name])
+
+    def note_used(self) -> None:
+        """Let the next start know what this one used; a folder that refuses costs it some time."""
+        try:
+            self._write(self._list_of_used, json.dumps(self._used).encode())
+        except OSError as error:
+            self._tell(repr(error))
+
+    @property
+    def _list_of_used(self) -> Path:
+        return self._folder / f"{key_of(self._process, self._user)}{LIST_SUFFIX}"
 
     def around(self, method: Any, usual: Callable[..., Any], *, dynamic: bool) -> Callable[..., Any]:
         """A module's `method` in kept forms, one for each layout or for any sizes; `usual` where there is none."""
@@ -218,6 +252,7 @@ class KeptForms:
         module, forward = method.__self__, method.__func__
         shape = outline(call) if dynamic else call
         key = key_of(str(FORMAT), self._process, describe_module(module), f"{dynamic} {shape!r}")
+        self._used[key] = _name_of(forward)
         if key not in self._forms:
             self._forms[key] = self._load(key, forward)
         forms, refusal = self._forms[key], ""

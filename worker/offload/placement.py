@@ -15,7 +15,7 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from worker.offload import strips
 from worker.offload.assembly import Assembly
 from worker.offload.card_memory import is_out_of_memory
-from worker.offload.compiling import CompiledForms, compiler_woken_beside, keep_compiled, open_forms
+from worker.offload.compiling import CompiledForms, beside, keep_compiled, open_forms
 from worker.offload.device import Device
 from worker.offload.experience import Experience, Notebook
 from worker.offload.gauge import Gauge
@@ -87,6 +87,7 @@ class Placement:
         options, assembly = self._options, self.assembly
         if self._compiles:
             keep_compiled(options.compile_cache)  # before anything is: the unpacking kernel is checked first
+            self._forms = open_forms(assembly.strategy, options, self._device.description)
         with self.watch.part("fixed parts"):
             assembly.move_fixed_parts()
         self._facts = self._assumed_facts()
@@ -107,7 +108,8 @@ class Placement:
         if self._forms is not None:
             self._forms.freeze()
             with self.watch.part("unnamed sizes"):
-                self._warm_up.unnamed()
+                self._warm_up.unnamed(self._company)
+            self._forms.note_used()
         if measures:
             with self.watch.part("placing"):
                 self._place(self._make_plan())
@@ -175,9 +177,6 @@ class Placement:
         return choice == "on" or (choice == "auto" and self._device.is_cuda)
 
     def _close_gates(self) -> None:
-        self._forms = None
-        if self._compiles:
-            self._forms = open_forms(self.assembly.strategy, self._options, self._device.description)
         self.assembly.close_gates(self._forms.of if self._forms else lambda block: None)
         self._close_decoder(self._forms)
 
@@ -186,7 +185,7 @@ class Placement:
 
         A decoder compiled for any size took 0.8 GiB more than one compiled for its size (H100, 1024 x 1024).
         """
-        decoder = getattr(getattr(self._pipe, self.assembly.strategy.decoder), "decoder", None)
+        decoder = self.assembly.decoder
         known = strips.can_decode(decoder)
         if decoder is None or not (forms is not None or known):
             return
@@ -246,7 +245,11 @@ class Placement:
 
     def _ride_named(self) -> None:
         if self._rides_first:
-            self._warm_up.named()
+            self._warm_up.named(self._company)
+
+    @property
+    def _company(self) -> int:  # a full house where an earlier start has compiled, measured and tried the plan
+        return self.plan.seats if self._was_remembered else 0
 
     def _settle(self) -> None:
         """Ride as many as will ride, compare the process with the budget, and plan again with what was missed.
@@ -267,12 +270,10 @@ class Placement:
         raise ImpossibleBudget(f"the process stays {over / 2**30:.2f} GiB over its budget, however little is resident")
 
     def _overdraft(self) -> int:
-        """Bytes that the process takes too much when the house is full; a remembered plan is tried more shortly."""
+        """Bytes that the process takes too much when the house is full, as it was already on a remembered plan."""
         seats = self.plan.seats
         rides: list[Callable[[], None]] = [lambda: None]
-        if self._rides_first and self._was_remembered:
-            rides = [lambda: self._warm_up.mixed(seats, seats)]
-        elif self._rides_first:
+        if self._rides_first and not self._was_remembered:
             warm_up = self._warm_up
             rides = [lambda: warm_up.house(seats), lambda: warm_up.mixed(seats, 2 * seats), warm_up.named]
         over = 0
@@ -331,10 +332,14 @@ class Placement:
         options = self._options
         with self.watch.part("kernel check"):
             self._packing.settle(block.raw_bytes // 2 for block in self.assembly.blocks if block.is_bf16)
-        backend = options.compile_backend if self._compiles else ""
-        with self.watch.part("host weights"), compiler_woken_beside(backend):
+        with self.watch.part("host weights"), beside(self._prepare_forms):
             cache = "" if self._packing.fault else options.weights_cache
             self.assembly.fill_host(self._packing.is_on, options.identity, cache, self.watch)
+
+    def _prepare_forms(self) -> None:
+        if self._forms is not None:
+            self._device.enter_thread()
+            self._forms.prepare([*(block.module for block in self.assembly.blocks), self.assembly.decoder])
 
     def _place(self, plan: Plan) -> None:
         if not plan.in_place and self.assembly.host is None:
@@ -393,5 +398,4 @@ class Placement:
 
     def _wished_decode(self) -> str:
         """As the caller wants; a decoder of layers that strips do not know is decoded plainly."""
-        decoder = getattr(getattr(self._pipe, self.assembly.strategy.decoder), "decoder", None)
-        return self._options.decode if strips.can_decode(decoder) else "plain"
+        return self._options.decode if strips.can_decode(self.assembly.decoder) else "plain"

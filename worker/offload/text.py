@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -14,6 +15,8 @@ from worker.offload.device import Device
 #: Host bytes for what depends on prompts alone: some fifty long captions of Z-Image, hundreds of short ones.
 CACHE_BYTES = 512 << 20
 ALIGNMENT = 64
+#: What prompts of a wanted length are filled with.
+FILLING = "and more "
 
 
 class PromptCache:
@@ -157,21 +160,24 @@ def gather_from_host(embedding: torch.nn.Embedding, device: Device) -> Callable[
 def prompt_of_length(pipe: Any, start: str, tokens: int) -> str:
     """A prompt that begins with `start` and has about `tokens` tokens for `pipe`, never more than fit its encoder."""
     tokenizer = getattr(pipe, "tokenizer", None)
-    words = start
     if tokenizer is None or getattr(tokenizer, "chat_template", None) is None:
-        return words + "a long caption " * (tokens // 3)
-    while int(_tokenize(tokenizer, [words + "and more "], 2048).attention_mask.sum()) <= tokens:
-        words += "and more "
-    return words
+        return start + "a long caption " * (tokens // 3)
+
+    def count_of(more: int) -> int:
+        return len(tokenizer(_templated(tokenizer, start + FILLING * more)).input_ids)
+
+    most = bisect.bisect_right(range(tokens), tokens, key=count_of) - 1  # longer prompts have more tokens
+    return start + FILLING * max(most, 0)
+
+
+def _templated(tokenizer: Any, prompt: str) -> Any:
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=True
+    )
 
 
 def _tokenize(tokenizer: Any, prompts: list[str], length: int) -> Any:
-    texts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=True
-        )
-        for prompt in prompts
-    ]
+    texts = [_templated(tokenizer, prompt) for prompt in prompts]
     return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
 
 

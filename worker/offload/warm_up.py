@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,16 @@ class WarmUp:
         self._pipe, self._options, self._draw, self._watch = pipe, options, ride, watch
         self._count = 0
 
-    def named(self) -> None:
-        """Every size with every caption length, one after another."""
-        for height, width in self._options.warm_up:
-            for tokens in self._options.captions:
-                self._ride(f"{height} x {width}, {tokens} tokens", self._order(height, width, tokens))
+    def named(self, company: int = 0) -> None:
+        """Every size with every caption length, one after another; or together, `company` and more of them."""
+        options = self._options
+        pairs = [(size, tokens) for size in options.warm_up for tokens in options.captions]
+        if company:
+            all_of_them = [pairs[at % len(pairs)] for at in range(max(len(pairs), company))]
+            self._ride("together", *[self._order(*size, tokens) for size, tokens in all_of_them])
+            return
+        for (height, width), tokens in pairs:
+            self._ride(f"{height} x {width}, {tokens} tokens", self._order(height, width, tokens))
 
     def house(self, seats: int) -> None:
         """A full house of the largest pictures."""
@@ -42,14 +47,22 @@ class WarmUp:
         lengths = [self._options.captions[at % len(self._options.captions)] for at in range(max(pictures, seats))]
         self._ride("mixed", *[self._order(height, width, tokens) for tokens in lengths], self._odd())
 
-    def unnamed(self) -> None:
+    def unnamed(self, company: int = 0) -> None:
         """Sizes and lengths that were not named compile their common form; so does a prompt that is too long."""
+        orders = list(self._unnamed())
+        if company:
+            self._ride("together", *[order for _, order in orders])
+            return
+        for name, order in orders:
+            self._ride(name, order)
+
+    def _unnamed(self) -> Iterator[tuple[str, Order]]:
         order = self._odd()
-        self._ride("one", order)
+        yield "one", order
         if self._options.guided:
             for prompt in (order.prompt, "a"):  # longer than the empty second prompt, and as long
-                self._ride("guided", replace(order, prompt=prompt, guidance_scale=2.0))
-        self._ride("too long a prompt", replace(order, prompt=f"{order.prompt} {OVERLONG}"))
+                yield "guided", replace(order, prompt=prompt, guidance_scale=2.0)
+        yield "too long a prompt", replace(order, prompt=f"{order.prompt} {OVERLONG}")
 
     def _ride(self, name: str, *orders: Order) -> None:
         with self._watch.part(name):

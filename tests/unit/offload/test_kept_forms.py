@@ -23,7 +23,7 @@ from tests.unit.offload.tiny import z_image
 from worker.offload import Carousel
 from worker.offload.compiling import FOLDERS, CompiledForms
 from worker.offload.form_key import describe_call, outline
-from worker.offload.kept_forms import SUFFIX, Form, KeptForms
+from worker.offload.kept_forms import LIST_SUFFIX, SUFFIX, Form, KeptForms, _How
 from worker.offload.strategies import Z_IMAGE
 
 ROOT = Path(__file__).parents[3]
@@ -49,17 +49,17 @@ class Start:
         torch._dynamo.reset()
         counters.clear()
         self.kept = KeptForms(folder, device, backend)
-        self._forms = CompiledForms(Z_IMAGE, backend, kept=self.kept)
+        self.forms = CompiledForms(Z_IMAGE, backend, kept=self.kept)
         self._forwards: dict[int, Callable[..., Any]] = {}
 
     def run(self, block: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
-        forward = self._forwards.setdefault(id(block), self._forms.both(block.forward))
+        forward = self._forwards.setdefault(id(block), self.forms.both(block.forward))
         with torch.no_grad():
             output: torch.Tensor = forward(*args, **kwargs)
         return output
 
     def freeze(self) -> None:
-        self._forms.freeze()
+        self.forms.freeze()
 
     @property
     def traced(self) -> int:
@@ -108,6 +108,56 @@ def test_a_second_start_finds_every_form_and_traces_nothing(tmp_path: Path, bloc
     assert all(torch.equal(one, other) for one, other in zip(*pictures, strict=True))
     assert all(torch.equal(output, block(rows(output.shape[1]))) for output in pictures[1])
     assert [file.suffix for file in tmp_path.iterdir()] == [SUFFIX] * 2, "no drafts are left"
+
+
+def test_what_the_last_start_used_is_loaded_ahead_of_the_first_call(tmp_path: Path, block: Small) -> None:
+    for _ in range(2):
+        start = Start(tmp_path)
+        start.forms.prepare([block, nn.Linear(2, 2), None])
+        ahead = start.kept.counts["loaded"]
+        start.run(block, rows(3))
+        start.freeze()
+        assert torch.equal(start.run(block, rows(5)), block(rows(5)))
+        start.forms.note_used()
+    assert ahead == 2
+    assert start.saw(loaded=2, compiled=0)
+    other = KeptForms(tmp_path, "cpu", BACKEND, "another model")
+    other.load_ahead([Small.forward])
+    assert other.counts["loaded"] == 0, "each model's start loads what that model used"
+
+
+@pytest.mark.parametrize("damage", ["list", "form", "class"])
+def test_forms_that_can_not_be_loaded_ahead_are_looked_for_at_the_call(
+    tmp_path: Path, block: Small, damage: str
+) -> None:
+    start = Start(tmp_path)
+    start.run(block, rows(3))
+    start.forms.note_used()
+    (used,) = tmp_path.glob(f"*{LIST_SUFFIX}")
+    if damage == "list":
+        used.write_text("{")
+    elif damage == "form":
+        files(tmp_path)[0].unlink()
+    again = Start(tmp_path)
+    again.forms.prepare([nn.Linear(2, 2)] if damage == "class" else [block])
+    assert again.saw(loaded=0)
+    assert torch.equal(again.run(block, rows(3)), block(rows(3)))
+    assert again.saw(compiled=int(damage == "form"))
+
+
+def test_a_folder_that_refuses_the_list_is_told_once(tmp_path: Path, block: Small, told: Callable[[], str]) -> None:
+    (tmp_path / "file").write_text("")
+    start = Start(tmp_path / "file")
+    start.run(block, rows(3))
+    start.forms.note_used()
+    start.forms.note_used()
+    assert told().count("NotADirectoryError") + told().count("FileExistsError") == 1
+
+
+def test_inductor_chooses_kernels_by_rule_so_that_every_start_draws_the_same_bits() -> None:
+    """By timing each start chose anew, and a picture's last bits with it (two starts in run 9 of benchmarks/LOG.md)."""
+    for dynamic in (False, True):
+        assert _How("inductor", dynamic).compiler().config["deterministic"] is True
 
 
 def test_one_form_serves_every_block_of_a_class_with_the_weights_that_lie_there_now(tmp_path: Path) -> None:

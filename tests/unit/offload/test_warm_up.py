@@ -1,0 +1,63 @@
+"""The pictures of a warm-up: their prompts' lengths, and who rides with whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.offload.tiny import z_image
+from worker.offload.carousel import Options
+from worker.offload.stopwatch import Stopwatch
+from worker.offload.text import FILLING, _tokenize, prompt_of_length
+from worker.offload.ticket import Order
+from worker.offload.warm_up import WarmUp
+
+SIZES = ((64, 96), (64, 64))
+
+
+@pytest.fixture
+def ridden() -> list[list[Order]]:
+    return []
+
+
+@pytest.fixture
+def warm_up(ridden: list[list[Order]]) -> WarmUp:
+    options = Options(device="cpu", warm_up=SIZES, captions=(64, 128))
+    return WarmUp(z_image(), options, ridden.append, Stopwatch())
+
+
+@pytest.mark.parametrize("tokens", [1, 40, 64, 127, 512])
+def test_a_prompt_of_a_length_is_the_longest_that_does_not_pass_it(tokens: int) -> None:
+    pipe = z_image()
+
+    def count(words: str) -> int:
+        return int(_tokenize(pipe.tokenizer, [words], 2048).attention_mask.sum())
+
+    prompt = prompt_of_length(pipe, "7 ", tokens)
+
+    assert prompt.startswith("7 ")
+    assert count(prompt + FILLING) > tokens
+    assert count(prompt) <= tokens or prompt == "7 ", "the template alone may be longer"
+
+
+def test_named_sizes_ride_one_after_another_where_they_compile(warm_up: WarmUp, ridden: list[list[Order]]) -> None:
+    warm_up.named()
+    assert [(order.height, order.width) for (order,) in ridden] == [size for size in SIZES for _ in range(2)]
+
+
+@pytest.mark.parametrize(("seats", "riders"), [(1, 4), (4, 4), (6, 6)])
+def test_company_is_every_named_picture_and_a_full_house(
+    warm_up: WarmUp, ridden: list[list[Order]], seats: int, riders: int
+) -> None:
+    warm_up.named(seats)
+    (together,) = ridden
+    assert len(together) == riders
+    assert {(order.height, order.width) for order in together} == set(SIZES)
+    assert len({len(order.prompt) for order in together}) == 2, "every caption length"
+    assert len({order.prompt for order in together}) == riders, "no text is in the cache"
+
+
+def test_unnamed_sizes_ride_together_where_the_named_ones_did(warm_up: WarmUp, ridden: list[list[Order]]) -> None:
+    warm_up.unnamed(4)
+    (together,) = ridden
+    assert len(together) == 2
+    assert {(order.height, order.width) for order in together}.isdisjoint(SIZES)
