@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.redis_client import PREFIX
+from tests.queue_fairness import LANE_WEIGHTS, Move, Queue
 
 #: The state diagram of docs/architecture.md. None: not stored yet. From QUEUED and RETRY to SUCCEEDED: a late result of
 #: the latest run.
@@ -31,7 +32,7 @@ NEXT_TOLD: Mapping[str | None, frozenset[str]] = {
     "running": frozenset({"queued", "canceling", "succeeded", "failed", "canceled"}),
     "canceling": frozenset({"queued", "succeeded", "failed", "canceled"}),
 }
-TOLD_KEYS = tuple(f"{PREFIX}{kind}".encode() for kind in ("job:", "ev:", "ledger"))
+TOLD_KEYS = tuple(f"{PREFIX}{kind}".encode() for kind in ("job:", "ev:", "ledger", "lim:"))
 TOLD_ENDS = {"SUCCEEDED": "succeeded", "DEAD": "failed", "CANCELED": "canceled"}
 
 
@@ -41,6 +42,8 @@ class JobHistory:
 
     id: str
     tenant: str = ""
+    lane: str = ""
+    model: str = ""
     work: float = 1.0
     leads_to: str = ""  # the leader that it ever followed
     states: list[str] = field(default_factory=list)
@@ -49,6 +52,16 @@ class JobHistory:
     settled: list[str] = field(default_factory=list)  # its entries of the ledger
     is_settled_apart: bool = False  # in another step than its end
     told: list[tuple[str, str]] = field(default_factory=list)  # type and, of a status, which
+
+    @property
+    def state(self) -> str | None:
+        """The last one."""
+        return self.states[-1] if self.states else None
+
+    @property
+    def queue(self) -> Queue:
+        """Where it waits, or would."""
+        return Queue(self.tenant, self.lane, self.model)
 
     def problems(self) -> Iterator[str]:
         """Everything that may not happen to one job."""
@@ -93,6 +106,21 @@ class History:
 
     jobs: dict[str, JobHistory] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)  # job ids, one for each claim
+    moves: list[Move] = field(default_factory=list)  # into queues, out of them, and what releases cost
+    weights: dict[str, float] = field(default_factory=dict)  # by tenant, as they are now
+
+    def note_move(self, job: JobHistory, before: str | None, queue_before: Queue) -> None:
+        """What a step means to the queues; it is noted in `job` already."""
+        queue, was_waiting, waits = job.queue, before == "QUEUED", job.state == "QUEUED"
+        turn = job.work / (self.weights.get(job.tenant, 1.0) * LANE_WEIGHTS.get(queue_before.lane, 1.0))
+        if was_waiting and job.state == "RELEASED":
+            self.moves.append(Move(queue, turn, leaves=True, taken=1))
+        elif before == "RELEASED" and job.state not in ("RELEASED", "RUNNING"):  # it never ran
+            self.moves.append(Move(queue_before, turn, taken=-1))
+            self.moves += [Move(queue, turn, enters=True)] * waits
+        elif (was_waiting, queue_before) != (waits, queue):
+            self.moves += [Move(queue_before, turn, leaves=True)] * was_waiting
+            self.moves += [Move(queue, turn, enters=True)] * waits
 
     def problems(self) -> list[str]:
         """Everything that may not happen; [] is right."""
@@ -156,13 +184,18 @@ def _take(history: History, step: list[list[bytes]]) -> None:
     """Add what one script wrote."""
     ours = ([word.decode(errors="replace") for word in command] for command in step if _is_told(command))
     states: dict[str, str] = {}  # a script may pass through a state, as submit does for a follower
+    before: dict[str, tuple[str | None, Queue]] = {}
     settled: list[tuple[str, str]] = []
     for name, key, *values in ours:
         kind, _, job_id = key.removeprefix(PREFIX).partition(":")
         if name == "HSET" and kind == "job":
+            if known := history.jobs.get(job_id):
+                before.setdefault(job_id, (known.state, known.queue))
             _note_fields(history, states, job_id, dict(zip(values[::2], values[1::2], strict=True)))
         elif name == "HINCRBY" and kind == "job" and values[0] == "epoch":  # as a release before wrote it
             history.jobs[job_id].epochs.append(len(history.jobs[job_id].epochs) + int(values[1]))
+        elif name == "HSET" and kind == "lim" and "weight" in values[::2]:
+            history.weights[job_id] = float(values[values.index("weight") + 1])
         elif name == "XADD" and kind == "ev":
             entry = dict(zip(values[-4::2], values[-3::2], strict=True))
             what = json.loads(entry["data"])["status"] if entry["type"] == "status" else ""
@@ -172,6 +205,9 @@ def _take(history: History, step: list[list[bytes]]) -> None:
             settled.append((entry["job"], entry["kind"]))
     for job_id, state in states.items():
         history.jobs[job_id].states.append(state)
+    for job_id in dict.fromkeys([*before, *states]):
+        job = history.jobs[job_id]
+        history.note_move(job, *before.get(job_id, (None, job.queue)))
     for job_id, kind in settled:
         job = history.jobs[job_id]
         job.settled.append(kind)
@@ -187,6 +223,8 @@ def _note_fields(history: History, states: dict[str, str], job_id: str, fields: 
     if state := fields.get("state"):
         states[job_id] = state
     job.tenant = fields.get("tenant", job.tenant)
+    job.lane = fields.get("lane", job.lane)
+    job.model = fields.get("model", job.model)
     job.work = float(fields.get("work", job.work))
     job.leads_to = fields.get("leader", job.leads_to)
     if fields.get("epoch", "0") != "0":

@@ -51,6 +51,7 @@ class Fleet:
     environ: Mapping[str, str] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
     python: WarmPython | None = None
+    read_stored: Callable[[str], bytes | None] | None = None  # by its key; None: the stub workers' folder is read
 
     @property
     def store(self) -> JobStore:
@@ -117,6 +118,13 @@ class Fleet:
         jobs = self.store.get_many(ids)
         states = [str(job.state) if job else "unknown" for job in jobs if job is None or not job.state.is_terminal]
         return f"{len(states)} of {len(ids)} have not ended: {states[:10]}"
+
+    def read_object(self, key: str) -> bytes | None:
+        """The object that workers stored under a key, None if there is none."""
+        if self.read_stored is not None:
+            return self.read_stored(key)
+        path = Path(self.environ["STUB_FOLDER"]) / Path(key).name
+        return path.read_bytes() if path.exists() else None
 
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-2000:] for path in self.folder.glob("*.log"))

@@ -55,7 +55,7 @@ def real_fleet(tmp_path: Path, s3_server: S3Server, s3_environment: Mapping[str,
     s3 = {**s3_environment, "S3_BUCKET": "zimg"}
     quick = {"ZIMG_LEASE_SECONDS": "3", "ZIMG_CLAIM_SECONDS": "5", "ZIMG_CONCURRENCY": "2"}
     with running_server(str(valkey_binary()), *KEEPS_HISTORY) as server:
-        fleet = Fleet(server, tmp_path, {**s3, **quick, "FAULTS": str(faults)})
+        fleet = Fleet(server, tmp_path, {**s3, **quick, "FAULTS": str(faults)}, read_stored=s3_server.read)
         try:
             yield fleet
         finally:

@@ -2,7 +2,8 @@
 
 I1 every accepted job ends · I2 one charge if it succeeded, else one refund · I3 one object for each success, with the
 record's bytes · I4 nothing reserved or held at rest · I5 no accepted job is unknown · I6 shares within 10 % while
-tenants contend (rows 8, 9, 10, 15, 23; row 20: how long people wait). Each job's history is a legal one.
+tenants contend (row 20 also: how long people wait). Each job's history is a legal one. All of it is asserted after
+each row by one function, tests/queue_invariants.py.
 """
 
 import random
@@ -20,7 +21,7 @@ from core.job import JobState
 from core.redis_client import connect
 from scheduler.auditor import Auditor
 from tests.integration.queue.test_processes import assert_all_well, lives_to_the_end, runs, submit
-from tests.queue_invariants import assert_fair, assert_invariants, submit_contest
+from tests.queue_invariants import assert_invariants, submit_contest
 from tests.queue_kit import GENEROUS, limits, make_job
 from tests.queue_processes import wait_until
 
@@ -116,8 +117,7 @@ def test_row_10_all_connections_killed_again_and_again(fleet):
         kill_connections(fleet)
     thread.join(timeout=120)
 
-    history = assert_all_well(fleet, [*contest, *accepted])
-    assert_fair(history)
+    assert_all_well(fleet, [*contest, *accepted])
     assert fleet.store.redis.hlen("celery:unacked") <= 6
 
 
@@ -134,7 +134,7 @@ def test_row_11_a_read_only_window_and_a_lost_tail(fleet):
 
     more = submit(fleet, 100)
     auditor = Auditor(fleet.store, pause_seconds=0.1)
-    client.delete("{zimg}:tq:a|interactive", "{zimg}:rel", "{zimg}:act", *client.scan_iter("{zimg}:use:*"))
+    client.delete(*client.scan_iter("{zimg}:tq:*"), "{zimg}:rel", "{zimg}:act", *client.scan_iter("{zimg}:use:*"))
     assert not auditor.audit().is_clean
     auditor.audit(repair=True)  # while the service works
     fleet.await_ends(more, 60)
@@ -179,21 +179,23 @@ def test_row_15_schedulers_killed_frozen_and_three_at_once(fleet):
         one.send_signal(signal.SIGCONT)
     thread.join(timeout=120)
 
-    history = assert_all_well(fleet, [*contest, *accepted])
-    assert_fair(history)
+    assert_all_well(fleet, [*contest, *accepted])
 
 
 def test_row_21_parallel_submits_never_exceed_the_quota(fleet):
-    fleet.store.submit_many([make_job() for _ in range(90)], GENEROUS)
+    ids = [*submit_contest(fleet, 50), *submit(fleet, 90, tenant="a")]
     allowed = limits(daily_units=100)
 
     def one(_):
         try:
-            return bool(fleet.store.submit(make_job(), allowed))
+            return fleet.store.submit(make_job(), allowed).job_id
         except QuotaExceeded:
-            return False
+            return ""
 
     with ThreadPoolExecutor(20) as pool:
-        accepted = sum(pool.map(one, range(200)))
+        accepted = [job_id for job_id in pool.map(one, range(200)) if job_id]
+    fleet.start_scheduler()
+    fleet.start_worker(STUB_SECONDS="0.02")
 
-    assert accepted == 10
+    assert len(accepted) == 10
+    assert_all_well(fleet, [*ids, *accepted])

@@ -186,7 +186,8 @@ def test_row_20_a_list_of_ten_thousand_and_thirty_people_while_workers_come_and_
     waits = sorted((job.started_ms - job.created_ms) / 1000 for job in jobs)
     p95 = waits[int(len(waits) * 0.95)]
     left = len(rows) - sum(job.state.is_terminal for job in fleet.store.get_many(rows))
-    assert_all_well(fleet, [*rows, *ids], seconds=240)
+    # One list, and nobody asks for enough to wait beside others: how long people waited is below.
+    assert_all_well(fleet, [*rows, *ids], seconds=240, is_contended=False)
 
     assert codes == [0, 0, 0]
     assert left > 0, "the list was still being worked through while people asked"

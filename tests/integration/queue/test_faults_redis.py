@@ -15,9 +15,8 @@ from scheduler.auditor import Auditor
 from tests.fixtures.redis import free_port
 from tests.integration.queue.test_faults import submit_on
 from tests.integration.queue.test_processes import assert_all_well, objects, runs
-from tests.queue_history import read_history
-from tests.queue_invariants import assert_fair, submit_contest, wrong, wrong_objects
-from tests.queue_kit import GENEROUS, make_job, violations
+from tests.queue_invariants import assert_fair, assert_invariants, submit_contest
+from tests.queue_kit import GENEROUS, make_job
 from tests.queue_processes import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -87,10 +86,8 @@ def test_row_8_the_end_of_the_file_is_lost_though_it_was_confirmed(fleet):
     ended = fleet.await_ends(ids, 90)
 
     assert Counter(job.state for job in ended) == {JobState.SUCCEEDED: len(ids)}
-    wait_until(lambda: not violations(fleet.store.redis, ids), seconds=10, why=lambda: str(wrong(fleet, ids)))
+    assert_invariants(fleet, ids, forgot=True)
     assert len(unknown) >= 15
-    assert read_history(fleet.server.folder).problems() == []
-    assert wrong_objects(fleet.folder / "objects", ended) == []
     assert Auditor(fleet.store, pause_seconds=0.1).audit().is_clean
     assert (scheduler.poll(), worker.poll()) == (None, None)
     again = len(runs(fleet)) - len({one[0] for one in runs(fleet)})

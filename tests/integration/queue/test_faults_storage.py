@@ -1,7 +1,6 @@
 """Fault rows 2 and 14: the storage has a bad day while real workers draw. The objects are a real S3's."""
 
 import contextlib
-import hashlib
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,8 +11,8 @@ from botocore.exceptions import ClientError
 from core.image_store import object_key
 from core.job import GenerationRequest, JobState
 from tests.fault_proxy import s3_proxy, tcp_proxy
-from tests.queue_invariants import assert_invariants
-from tests.queue_kit import GENEROUS, make_job
+from tests.queue_invariants import assert_invariants, contenders, submit_spread
+from tests.queue_kit import make_job
 from tests.queue_processes import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -26,14 +25,14 @@ def submit(fleet, count):
     """Jobs with prompts of their own, so that the pictures drawn can be counted: ids."""
     jobs = [
         make_job(
+            tenant=tenant,
             request=GenerationRequest(
                 prompt=f"mug {n}", width=256, height=256, seed=n, preset="turbo", model="zimg-tiny"
-            )
+            ),
         )
-        for n in range(count)
+        for n, tenant in enumerate(contenders(count))
     ]
-    fleet.store.submit_many(jobs, GENEROUS)
-    return [job.id for job in jobs]
+    return submit_spread(fleet, jobs)
 
 
 def key_of(fleet, job_id):
@@ -55,13 +54,10 @@ def drawn(fleet):
 
 
 def assert_all_well(fleet, s3_server, ids, seconds=120):
-    """I1 to I5: ended, charged once, one object each whose bytes are what the record says."""
+    """All succeeded, and I1 to I6 hold."""
     jobs = fleet.await_ends(ids, seconds)
     assert Counter(job.state for job in jobs) == {JobState.SUCCEEDED: len(ids)}
     assert_invariants(fleet, ids)
-    for job in jobs:
-        data = s3_server.client().get_object(Bucket=BUCKET, Key=job.picture.key)["Body"].read()
-        assert hashlib.sha256(data).hexdigest() == job.picture.sha256
     return jobs
 
 

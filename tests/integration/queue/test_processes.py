@@ -6,12 +6,15 @@ from collections import Counter
 from pathlib import Path
 
 from core.job import JobState
-from tests.queue_invariants import assert_invariants
+from tests.queue_invariants import assert_invariants, submit_contest
 from tests.queue_kit import GENEROUS, make_job, violations
 from tests.queue_processes import wait_until
 
 
 def submit(fleet, count, **more):
+    """Jobs of three tenants who contend, or of one that is said: ids."""
+    if "tenant" not in more:
+        return submit_contest(fleet, count, **more)
     jobs = [make_job(**more) for _ in range(count)]
     fleet.store.submit_many(jobs, GENEROUS)
     return [job.id for job in jobs]
@@ -26,11 +29,11 @@ def runs(fleet):
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def assert_all_well(fleet, ids, seconds=60):
-    """All succeeded, each with an object of its own, and nothing happened that may not; the history."""
+def assert_all_well(fleet, ids, seconds=60, **more):
+    """All succeeded, each with an object of its own, and I1 to I6 hold; the history."""
     jobs = fleet.await_ends(ids, seconds)
     assert Counter(job.state for job in jobs) == {JobState.SUCCEEDED: len(ids)}
-    history = assert_invariants(fleet, ids)
+    history = assert_invariants(fleet, ids, **more)
     assert set(ids) <= objects(fleet)
     return history
 
