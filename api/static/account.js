@@ -11,11 +11,12 @@ import { showLeft, WORDS } from './quota.js';
 import * as service from './service.js';
 import { signIn, signOut, stopWaiting, waitToBeLetIn, watchSession, whoIsHere } from './session.js';
 import { tellTabs } from './tabs.js';
-import { applyWords, say } from './words.js';
+import { applyWords, say, saySize } from './words.js';
 
 const JOBS_AT_ONCE = 10;
 const REFRESH_MS = 5000;
 const AGAIN_MS = 3000;
+const CHART_WIDTH = 720; // until it has a place
 let account = null, use = null; // use: of whichever has less left of the day, the account or the key
 let jobs = [];
 let cursor = null;
@@ -53,7 +54,7 @@ function drawToday() {
 
 function drawDays() {
   const { days } = account;
-  $('chart').replaceChildren(chart(days));
+  $('chart').replaceChildren(chart(days, $('chart').clientWidth || CHART_WIDTH));
   $('chart-sum').textContent = say('inDays', { n: days.reduce((sum, one) => sum + one.used, 0) });
   keep($('chart-rows'), days, (one) => one.date, (one) => {
     const row = make('tr');
@@ -109,7 +110,7 @@ function drawJobs() {
       link.href = `/i/${job.id}.png`;
       name.append(link);
     } else name.append(words);
-    row.append(name, cell(make('span', `pill pill-${job.status}`, say(`status_${job.status}`))), cell(job.size.replace('x', ' × ')), cell(when(job.created_at)));
+    row.append(name, cell(make('span', `pill pill-${job.status}`, say(`status_${job.status}`))), cell(saySize(job.size)), cell(when(job.created_at)));
     return row;
   });
   fitTables();
@@ -179,6 +180,7 @@ async function start(who) {
   if (who.signed_in) {
     await refresh();
     show('content', true);
+    drawDays(); // now that it has a width
     return fitTables();
   }
   $('key').focus();
@@ -256,6 +258,7 @@ function sayAnew() {
 }
 
 wireBar(sayAnew);
+window.addEventListener('resize', () => { if (account) drawDays(); });
 wireSecret();
 ignoreHeldEnter();
 watchSession(changeTo);

@@ -42,6 +42,12 @@ export function cell(content, className) {
   return element;
 }
 
+// What a webhook's receiver answered; where it did not, why.
+export function answerCell({ status, error }) {
+  if (!status) return cell(error || say('noAnswer'), 'answer');
+  return cell([String(status), ...(error ? [make('span', 'note', ` ${error}`)] : [])], 'answer');
+}
+
 // A name so long that it would leave no room for the rest of a row wraps.
 const NAME_LONG = 24; // characters
 const longClass = (text) => (text.length > NAME_LONG ? 'long' : '');
@@ -121,13 +127,16 @@ function svg(tag, attributes) {
   return element;
 }
 
-const CHART = { width: 720, height: 184, left: 44, bottom: 28, top: 12 };
+const CHART = { height: 220, left: 44, bottom: 28, top: 12 };
+const DAY_WIDTH = 84; // of a date, with room beside it
 
-// Pictures by day as bars, with a scale; the same numbers stand in a table for who can not see it.
-export function chart(days) {
-  const { width, height, left, bottom, top } = CHART;
+// Pictures by day as bars, with a scale; the same numbers stand in a table for who can not see it. `width` is that of its
+// place, so that its words are as large as all others.
+export function chart(days, width) {
+  const { height, left, bottom, top } = CHART;
   const most = niceTop(Math.max(1, ...days.map((one) => one.used + one.reserved)));
   const step = (width - left) / days.length;
+  const daysApart = step * 7 < DAY_WIDTH ? 14 : 7;
   const scale = (height - bottom - top) / most;
   const drawn = svg('svg', { viewBox: `0 0 ${width} ${height}`, class: 'chart', 'aria-hidden': 'true', focusable: 'false' });
   for (const share of [0, 0.5, 1]) {
@@ -137,15 +146,16 @@ export function chart(days) {
   days.forEach((one, index) => {
     const x = left + index * step + step * 0.16;
     drawn.append(bar(x, step * 0.68, one.used, 0, scale, 'chart-bar', one), bar(x, step * 0.68, one.reserved, one.used, scale, 'chart-bar chart-reserved', one));
-    if ((days.length - 1 - index) % 7 === 0) drawn.append(dayLabel(x + step * 0.34, day(one.date), index, days.length));
+    if ((days.length - 1 - index) % daysApart === 0) drawn.append(dayLabel(x, step * 0.68, day(one.date), index === days.length - 1));
   });
   return drawn;
 }
 
 // The first and the last keep within the chart's ends, where other words would stand.
-function dayLabel(x, text, index, count) {
-  if (index < 4) return label(CHART.left, CHART.height - 4, text, 'start');
-  return label(x, CHART.height - 4, text, index === count - 1 ? 'end' : 'middle');
+function dayLabel(x, width, text, isLast) {
+  const y = CHART.height - 4;
+  if (isLast) return label(x + width, y, text, 'end');
+  return x < CHART.left + DAY_WIDTH / 2 ? label(CHART.left, y, text, 'start') : label(x + width / 2, y, text, 'middle');
 }
 
 function bar(x, width, units, from, scale, className, one) {

@@ -1,5 +1,5 @@
 // Webhooks on the account page: where events go, what became of each, and sending one again.
-import { $, button, cell, fitTables, keep, number, rowHead, toast, when } from './account_parts.js';
+import { $, answerCell, button, cell, fitTables, keep, number, rowHead, toast, when } from './account_parts.js';
 import { make } from './cards.js';
 import * as service from './service.js';
 import { say } from './words.js';
@@ -78,9 +78,8 @@ export function openWebhooks(tell) {
 
   function deliveryRow({ id, type, url, event_id: event, state, made, next, tries, last }) {
     const row = make('tr');
-    const answer = last ? [String(last.status || say('receiverSilent')), ...(last.error ? [make('span', 'note', ` ${last.error}`)] : [])] : '–';
     const name = `${type}, ${when(made)}`;
-    row.append(rowHead(type, url ?? event), cell(make('span', `pill pill-${PILLS[state]}`, say(`delivery_${state}`))), cell(answer, 'answer'),
+    row.append(rowHead(type, url ?? event), cell(make('span', `pill pill-${PILLS[state]}`, say(`delivery_${state}`))), last ? answerCell(last) : cell('–'),
       cell(number(tries), 'num'), cell(when(made)), cell(next ? when(next) : '–'),
       cell(button(say('sendAgain'), doing(() => sendAgain(id)), { label: say('sendAgainOf', { name }) }), 'end'));
     return row;

@@ -16,7 +16,7 @@ addWords({
   signUp: 'Sign up', signUpText: 'With an invite from the operator you make an account of your own.', inviteCode: 'Invite', accountName: 'Name of the account', nameHint: 'a–z, 0–9, dot, dash, underscore', signUpGo: 'Make my account', signedUp: 'Welcome, %name', madeNotIn: 'Your account is made. Sign in with its key. (%why)', adminLink: 'Admin',
   webhooks: 'Webhooks', noEndpoints: 'None yet. POST /v1/webhooks names an address that is told when jobs end.', address: 'Address', eventsColumn: 'Events', allEvents: 'all', state: 'State', actions: 'Actions', endpointOn: 'on', endpointOff: 'off', turnOn: 'Turn on', turnOnOf: 'Turn on: %name',
   endpointOfRequests: 'addresses that requests name', deliveries: 'Deliveries', deliveriesOf: 'Deliveries: %name', deliveriesTo: 'Deliveries to %name', onlyGivenUp: 'Only those that were given up', noDeliveries: 'Nothing was sent there in the last 14 days.', noneGivenUp: 'None was given up.', eventColumn: 'Event', answer: 'Answer', tries: 'Tries', nextTry: 'Next try',
-  delivery_pending: 'On its way', delivery_delivered: 'Delivered', delivery_failed: 'Given up', receiverSilent: 'no answer', sendAgain: 'Send again', sendAgainOf: 'Send again: %name', sentAgain: 'It is sent again now',
+  delivery_pending: 'On its way', delivery_delivered: 'Delivered', delivery_failed: 'Given up', sendAgain: 'Send again', sendAgainOf: 'Send again: %name', sentAgain: 'It is sent again now',
   state_open: 'open', state_paused: 'paused', state_draining: 'draining', daily: 'Left of today’s pictures',
 }, {
   toPictures: '图片', accountTitle: '账户', skipMain: '跳到内容', today: '今天', leftToday: '今日剩余', usedToday: '今日已用', reservedToday: '预留', reservedNote: '属于未结束的任务', ofLimit: '每日 %limit 张', ofLimitKey: '此密钥每日 %limit 张', resets: 'UTC 00:00 重置', thirtyDays: '最近 30 天', inDays: '30 天内 %n 张',
@@ -27,6 +27,6 @@ addWords({
   deleteLabel: '输入 %name 以确认', deleteButton: '全部删除', deleting: '正在删除…', deletingSome: '正在删除：已删除 %n 个任务，还剩 %left 个', deletedAll: '已删除 %n 个任务', deletedSome: '还有 %n 个任务正在结束，请稍后再删除一次。', signInHere: '登录', signInHereText: '密钥会换成会话，任何脚本都读不到它。', signUp: '注册', signUpText: '凭管理员的邀请码创建自己的账户。', inviteCode: '邀请码', accountName: '账户名', nameHint: 'a–z、0–9、点、短横线、下划线', signUpGo: '创建账户', signedUp: '欢迎，%name', madeNotIn: '账户已创建，请用其密钥登录。（%why）', adminLink: '管理',
   webhooks: 'Webhook', noEndpoints: '还没有。用 POST /v1/webhooks 登记地址，任务结束时会收到通知。', address: '地址', eventsColumn: '事件', allEvents: '全部', state: '状态', actions: '操作', endpointOn: '已开启', endpointOff: '已关闭', turnOn: '开启', turnOnOf: '开启：%name',
   endpointOfRequests: '请求中指定的地址', deliveries: '投递记录', deliveriesOf: '投递记录：%name', deliveriesTo: '发往 %name 的投递', onlyGivenUp: '只看已放弃的', noDeliveries: '最近 14 天没有发送过。', noneGivenUp: '没有已放弃的投递。', eventColumn: '事件', answer: '回应', tries: '次数', nextTry: '下次重试',
-  delivery_pending: '投递中', delivery_delivered: '已送达', delivery_failed: '已放弃', receiverSilent: '没有回应', sendAgain: '重新发送', sendAgainOf: '重新发送：%name', sentAgain: '正在重新发送',
+  delivery_pending: '投递中', delivery_delivered: '已送达', delivery_failed: '已放弃', sendAgain: '重新发送', sendAgainOf: '重新发送：%name', sentAgain: '正在重新发送',
   state_open: '正常', state_paused: '已暂停', state_draining: '排空中', daily: '今日剩余额度',
 });

@@ -1,7 +1,7 @@
 // The operator's page: the whole service, read every two seconds; the admin key stays in this tab.
 import './account_words.js';
 import './admin_words.js';
-import { $, button, cell, fitTables, keep, nameCell, number, pill, rowHead, toast, told, when, wireSecret } from './account_parts.js';
+import { $, answerCell, button, cell, fitTables, keep, nameCell, number, pill, rowHead, toast, told, when, wireSecret } from './account_parts.js';
 import { wirePeople, drawPeople, readPeople } from './admin_people.js';
 import { waitingButton, wireWaiting } from './admin_waiting.js';
 import { drawWorkers, seatsOf } from './admin_workers.js';
@@ -10,7 +10,7 @@ import { make } from './cards.js';
 import { ignoreHeldEnter, submitOnce } from './pressing.js';
 import { ask as plainAsk } from './service.js';
 import { session } from './storage.js';
-import { applyWords, say, sayTime } from './words.js';
+import { applyWords, say, saySize, sayTime } from './words.js';
 
 const LIVE_MS = 2000;
 const SLOW_EVERY = 5; // of live looks
@@ -49,7 +49,7 @@ function drawTiles({ queue, workers, dead_letters: letters, webhook_failures: ho
     ['tileWaiting', number(waiting), queue.released ? say('onTheirWay', { n: queue.released }) : ''],
     ['tileRunning', number(sum('riding')), seatsNote],
     ['tileOldest', queue.oldest_waiting_seconds ? sayTime(queue.oldest_waiting_seconds) : '–', ''],
-    ['tilePace', queue.seconds_per_picture ? say('seconds', { n: queue.seconds_per_picture.toFixed(1) }) : '–', say('paceNote', { size: queue.usual_size.replace('x', ' × ') })],
+    ['tilePace', queue.seconds_per_picture ? say('seconds', { n: queue.seconds_per_picture.toFixed(1) }) : '–', say('paceNote', { size: saySize(queue.usual_size) })],
     ['tileWorkers', number(workers.length), '', workers.length === 0],
     ['tileLetters', number(letters), '', letters > 0],
     ['tileHooks', number(hooks), hooksOff ? say('hooksOff', { n: hooksOff }) : '', hooks > 0],
@@ -136,7 +136,7 @@ function drawHooks(hooks) {
     const note = isOff ? say('hookOff', { reason: one.endpoint_disabled_because }) : one.type;
     const head = rowHead(one.url ?? one.endpoint_id, note);
     head.classList.add('prompt');
-    row.append(head, nameCell(one.tenant), cell([String(one.status || say('noAnswer')), ...(one.error ? [make('span', 'note', ` ${one.error.slice(0, 60)}`)] : [])]), cell(number(one.attempts), 'num'), cell(one.state === 'failed' ? say('givenUp') : when(one.next_attempt_at)),
+    row.append(head, nameCell(one.tenant), answerCell(one), cell(number(one.attempts), 'num'), cell(one.state === 'failed' ? say('givenUp') : isOff ? '–' : when(one.next_attempt_at)),
       cell(isOff ? [] : [button(say('sendAgain'), () => sendAgain(one), { label: say('sendAgainOf', { name: one.url ?? one.endpoint_id }) })], 'end'));
     return row;
   });

@@ -39,7 +39,9 @@ function stageWords(job) {
 function heldLine(job) {
   const line = make('li');
   const text = stageWords(job);
-  line.append(make('span', 'who', `${job.tenant} · ${text}`));
+  const who = make('span', 'who');
+  who.append(make('span', 'who-name', job.tenant), '\u00a0· ', make('span', 'step', text));
+  line.append(who);
   if (groupOf(job) === 'next') return line;
   const bar = make('progress');
   bar.max = job.steps || 1;

@@ -3,7 +3,7 @@
 import { readParameters } from './png.js';
 import * as service from './service.js';
 import { toast } from './toast.js';
-import { say } from './words.js';
+import { say, saySize } from './words.js';
 
 const $ = (id) => document.getElementById(id);
 const ASKING_MS = 5000;
@@ -53,7 +53,7 @@ export function openDropped({ known, onWritten }) {
     $('repeated-note').hidden = differing.length === 0;
     $('repeated-note').textContent = differing.length ? say('otherwise', { what: differing.join(say('listJoin')) }) : '';
     if (!found) return;
-    const head = say('repeatedChip', { seed: found.seed, size: found.size.replace('x', ' × ') });
+    const head = say('repeatedChip', { seed: found.seed, size: saySize(found.size) });
     $('repeated-text').textContent = [head, found.preset, found.model].filter(Boolean).join(' · ');
   }
 

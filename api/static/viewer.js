@@ -2,7 +2,7 @@
 import { make } from './cards.js';
 import { copyPicture, copyText } from './clipboard.js';
 import * as service from './service.js';
-import { language, say, sayTime } from './words.js';
+import { language, say, saySize, sayTime } from './words.js';
 import { isGone } from './zip.js';
 
 const $ = (id) => document.getElementById(id);
@@ -121,7 +121,7 @@ function fill() {
   $('newer').disabled = !hooks.neighbor(shown.id, -1);
   $('older').disabled = !hooks.neighbor(shown.id, 1);
   const made = shown.effective_parameters;
-  const rows = [['sizeFact', made.size.replace('x', ' × ')], ['seedFact', made.seed], ['presetFact', made.preset], ['modelFact', shown.model.id],
+  const rows = [['sizeFact', saySize(made.size)], ['seedFact', made.seed], ['presetFact', made.preset], ['modelFact', shown.model.id],
     ['tookFact', sayTime(Math.max(1, shown.completed_at - shown.created_at))],
     ['madeFact', new Date(shown.created_at * 1000).toLocaleString(language, { dateStyle: 'medium', timeStyle: 'short' })]];
   $('facts').replaceChildren(...rows.flatMap(([key, value]) => [make('dt', '', say(key)), make('dd', '', String(value))]));

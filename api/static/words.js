@@ -13,8 +13,8 @@ const EN = {
   signInText: 'This service asks for an API key. It is exchanged for a session that no script can read.', key: 'API key', signIn: 'Sign in',
   queued: 'Waiting', place: 'Place %position in the queue', next: 'Next in the queue', onItsWay: 'Starts soon', eta: 'ready in about %time', paused: 'paused by the operator',
   running: 'Drawing', step: 'Step %step of %steps', encode: 'Reading the prompt', decode: 'Developing', upload: 'Saving', waiting: 'Getting ready',
-  canceling: 'Stopping', canceled: 'Canceled', failed: 'Did not work', expired: 'Expired', cancel: 'Cancel', seconds: '%n s', minutes: '%n min',
-  hours: '%n h', linkCopied: 'Link copied', pictureCopied: 'Picture copied', notCopied: 'The browser does not allow copying here', deleted: 'Deleted',
+  canceling: 'Stopping', canceled: 'Canceled', failed: 'Did not work', expired: 'Expired', cancel: 'Cancel', seconds: '%n\u00a0s', minutes: '%n\u00a0min',
+  hours: '%n\u00a0h', linkCopied: 'Link copied', pictureCopied: 'Picture copied', notCopied: 'The browser does not allow copying here', deleted: 'Deleted',
   confirmDelete: 'Delete this picture for good?', remove: 'Remove', removeOf: 'Remove: %prompt', removed: 'Removed', undo: 'Undo', againOf: 'Again: %prompt',
   noCopyHttp: 'Browsers copy pictures only over https. Download it, or open it in a tab of its own and copy it there.',
   noCopyDenied: 'The browser does not allow it. Download the picture, or open it in a tab of its own and copy it there.', openPicture: 'Open the picture',
@@ -40,7 +40,7 @@ const ZH = {
   newer: '较新的图片', older: '较早的图片', signInTitle: '输入密钥', signInText: '本服务需要 API 密钥。密钥只换取一次会话，任何脚本都读不到它。',
   key: 'API 密钥', signIn: '登录', queued: '排队中', place: '排在第 %position 位', next: '下一个就是它', onItsWay: '即将开始', eta: '约 %time后完成', paused: '管理员已暂停',
   running: '正在生成', step: '第 %step 步，共 %steps 步', encode: '理解提示词', decode: '显影', upload: '保存', waiting: '准备中', canceling: '正在停止',
-  canceled: '已取消', failed: '没有成功', expired: '已过期', cancel: '取消', seconds: '%n 秒', minutes: '%n 分钟', hours: '%n 小时', linkCopied: '链接已复制',
+  canceled: '已取消', failed: '没有成功', expired: '已过期', cancel: '取消', seconds: '%n\u00a0秒', minutes: '%n\u00a0分钟', hours: '%n\u00a0小时', linkCopied: '链接已复制',
   pictureCopied: '图片已复制', notCopied: '浏览器不允许复制', deleted: '已删除', confirmDelete: '永久删除这张图片？', remove: '移除', removeOf: '移除：%prompt', removed: '已移除', undo: '撤销', againOf: '再来一张：%prompt',
   noCopyHttp: '浏览器只允许通过 https 复制图片。请下载，或在新标签页打开后复制。', noCopyDenied: '浏览器不允许复制。请下载图片，或在新标签页打开后复制。', openPicture: '打开图片', sizeFact: '尺寸', seedFact: '种子',
   presetFact: '预设', modelFact: '模型', madeFact: '时间', tookFact: '用时', announceDone: '图片完成：%prompt', announceRunning: '正在生成：%prompt',
@@ -75,6 +75,8 @@ export function sayTime(seconds) {
   if (seconds < 5400) return say('minutes', { n: Math.round(seconds / 60) });
   return say('hours', { n: Math.round(seconds / 3600) });
 }
+
+export const saySize = (size) => size.replace('x', '\u00a0×\u00a0');
 
 export function switchLanguage() {
   language = language === 'en' ? 'zh-CN' : 'en';

@@ -235,10 +235,17 @@ def fill_service(parts, worker):
     parts.webhooks.record(replace(sent, attempts=(Attempt(at_ms=5_000, status=502, duration_ms=3, error="closed"),)))
 
 
-def test_buttons_have_a_border_where_a_person_chose_the_colours(page, live, parts):
+def test_buttons_meters_and_bars_have_a_border_where_a_person_chose_the_colours(page, live, parts):
     """Backgrounds are gone there, and a button without a border is a word among words."""
     page.emulate_media(forced_colors="active")
     page.goto(live.url)
 
     border = page.locator("#go").evaluate("(one) => getComputedStyle(one).border")
     assert border.startswith("1px solid")
+    edges = page.evaluate(
+        """() => ['meter', 'progress'].map((name) => {
+          const one = document.body.appendChild(document.createElement(name));
+          return getComputedStyle(one).borderTopWidth;
+        })"""
+    )
+    assert edges == ["1px", "1px"]  # how far they go is a background too

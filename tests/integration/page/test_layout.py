@@ -37,6 +37,15 @@ OVERLAPPING = """() => {
     .map(([other]) => `${one} on ${other}`));
 }"""
 
+#: Words that are cut off, or stand outside of the box that they belong in.
+CUT_OFF = """([words, boxes]) => [...document.querySelectorAll(words)].flatMap((one) => {
+  if (!one.checkVisibility()) return [];
+  const range = document.createRange();
+  range.selectNodeContents(one);
+  const [inner, outer] = [range.getBoundingClientRect(), one.closest(boxes).getBoundingClientRect()];
+  return inner.left < outer.left - 0.5 || inner.right > outer.right + 0.5 ? [one.textContent] : [];
+})"""
+
 #: How far down the middle of each is.
 MIDDLES = "(all) => all.map((one) => one.getBoundingClientRect()).map((box) => (box.top + box.bottom) / 2)"
 
@@ -193,3 +202,55 @@ def test_a_desks_controls_stand_in_one_line_also_with_a_pictures_parameters(page
             assert len(places) == (2 if is_repeated else 3)  # a dropped picture brings its own shape
             assert max(places) - min(places) < 3
         other_language(page)
+
+
+def test_a_dropped_picture_of_a_model_with_a_long_name_pushes_nothing_out_of_the_composer(page, live, worker):
+    page.goto(live.url)
+    expect(page.locator("#prompt")).to_be_focused()
+    page.locator("#repeated").evaluate("(one) => { one.hidden = false; }")
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        for letters in range(16, 66, 6):
+            words = "Seed 4294967295 · 1024 × 1024 · turbo-8 · " + "a" * letters
+            page.locator("#repeated-text").evaluate("(one, words) => { one.textContent = words; }", words)
+            assert page.evaluate(CUT_OFF, [".hint", ".composer"]) == []
+            composer, go = (page.locator(one).bounding_box() for one in ("#composer", "#go"))
+            assert composer["x"] + composer["width"] - go["x"] - go["width"] < 30  # it stays at the end of its line
+
+
+def test_a_small_phones_controls_stand_in_one_line(page, live, worker):
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(live.url)
+    expect(page.locator("#prompt")).to_be_focused()
+    for _ in ("en-US", "zh-CN"):
+        places = page.locator(":is(#shapes, #counts, #go):visible").evaluate_all(MIDDLES)
+        assert max(places) - min(places) < 3
+        other_language(page)
+
+
+def test_the_step_of_a_workers_job_is_read_whole_on_a_small_phone(page, inviting_api, parts, worker):
+    page.set_viewport_size({"width": 360, "height": 740})
+    parts.tenants.create_key("a-shop-with-a-longer-name")
+    wish = Wish(prompt="a mug", width=256, height=256)
+    parts.submission.submit_pictures(parts.tenants.get("a-shop-with-a-longer-name"), wish, 1)
+    worker.step(worker.claim()[0], 2)
+    page.goto(f"{inviting_api.url}/admin")
+    page.fill("#admin-key", "the-operators-own-key")
+    page.press("#admin-key", "Enter")
+    other_language(page)
+
+    expect(page.locator(".held .step")).to_have_text("第 2 步，共 4 步")
+    assert page.evaluate(CUT_OFF, [".held .step", ".who"]) == []
+
+
+def test_the_words_of_the_chart_have_one_size_on_a_desk_and_on_a_phone(page, live, parts):
+    page.goto(f"{live.url}/account")
+    expect(page.locator("#chart svg")).to_be_visible()
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+        heights = page.locator(".chart-text").evaluate_all(
+            "(all) => all.map((one) => one.getBoundingClientRect().height)"
+        )
+        assert all(12 <= height <= 18 for height in heights), heights
+        assert page.evaluate(OVERLAPPING) == []

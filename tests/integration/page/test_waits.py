@@ -11,7 +11,7 @@ from tests.integration.page.conftest import ask
 
 UNSENT = ".card[data-status=unsent] .waiting"
 #: A number with a word of time behind it.
-TIMES = {"en": r"\d+ ?(?:seconds?|minutes?|hours?|s|min|h)\b", "zh": r"\d+ ?(?:秒|分钟|小时)"}
+TIMES = {"en": r"\d+\s?(?:seconds?|minutes?|hours?|s|min|h)\b", "zh": r"\d+\s?(?:秒|分钟|小时)"}
 
 
 def drain(parts):
