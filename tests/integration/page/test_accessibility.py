@@ -249,3 +249,19 @@ def test_buttons_meters_and_bars_have_a_border_where_a_person_chose_the_colours(
         })"""
     )
     assert edges == ["1px", "1px"]  # how far they go is a background too
+
+
+def test_the_ring_around_a_picture_that_has_the_focus_is_not_under_the_picture(home, worker):
+    ask(home, "drawn")
+    worker.finish(eventually(worker.claim)[0])
+    picture = home.locator(".card-open")
+    picture.focus()
+    home.keyboard.press("Shift+Tab")
+    home.keyboard.press("Tab")
+    expect(picture).to_be_focused()
+
+    ring = home.locator(".card").evaluate(
+        "(one) => [getComputedStyle(one).outlineStyle, getComputedStyle(one).outlineOffset]"
+    )
+
+    assert ring == ["solid", "2px"]  # around the card, on the page's own colour
