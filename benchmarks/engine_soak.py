@@ -154,7 +154,7 @@ def reserved_bytes() -> int:
 def ready_carousel(bench: Bench, sizes: tuple[tuple[int, int], ...], budget: float) -> Any:
     """The engine over full-shape weights, warmed up as a worker's."""
     pipe = build_z_image(bench.where, tiny=bench.arguments.tiny)
-    options: dict[str, Any] = {"device": bench.where, "seats": IN_FLIGHT}
+    options: dict[str, Any] = {"device": bench.where, "seats": IN_FLIGHT, "compile_cache": bench.arguments.forms}
     if bench.arguments.tiny:
         options |= {"residents": 2, "packing": True, "compile": "off"}
     warm_up = tuple(sorted(((height, width) for width, height in sizes[:3]), key=lambda size: -size[0] * size[1]))
@@ -171,6 +171,7 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=480.0, help="of this part, loading and the start counted")
     parser.add_argument("--budget", type=float, default=5.8)
+    parser.add_argument("--forms", default="", help="a folder where compiled forms are kept")
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
     arguments.minutes = 60.0

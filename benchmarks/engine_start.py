@@ -54,12 +54,14 @@ def start_once(kind: str) -> None:
         load_model,
         make_engine,
     )
+    from worker.warm_parent import cuda_asleep
 
     host_weights.SETTLE_SECONDS = 20.0  # long enough for the first picture to come first
     stamp("imported_s")
     settings = Settings.from_env()
     if kind == "warm":
-        import_ahead(settings)
+        with cuda_asleep():
+            import_ahead(settings)
         stamp("ahead_s")
         if pid := os.fork():  # as the worker's parent does
             os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))

@@ -73,6 +73,7 @@ class Settings:
     max_crashes: int = 3  # ZIMG_MAX_CRASHES: leases that ran out while the job ran alone
     progress_file: str = ""  # ZIMG_PROGRESS_FILE: a worker touches it while it is well; "" = data_dir/worker.progress
     progress_stale_seconds: float = 60.0  # ZIMG_PROGRESS_STALE_SECONDS: a worker whose file stands still is killed
+    worker_restarts: int = 3  # ZIMG_WORKER_RESTARTS: by its own parent, in ten minutes; 0 = others restart it
     drain_seconds: float = 15.0  # ZIMG_DRAIN_SECONDS: a stopping worker finishes what it can
     interactive_deadline_seconds: int = 3_600  # ZIMG_INTERACTIVE_DEADLINE_SECONDS
     batch_deadline_seconds: int = 86_400  # ZIMG_BATCH_DEADLINE_SECONDS
@@ -115,10 +116,9 @@ class Settings:
         self._check_proxies()
         if self.redis_memory_gib <= 0:
             raise ConfigurationError("ZIMG_REDIS_MEMORY_GIB must be more than 0")
-        if self.backlog_gib < 0 or self.backlog_free_disk_gib < 0:
-            raise ConfigurationError("ZIMG_BACKLOG_GIB and ZIMG_BACKLOG_FREE_DISK_GIB must be 0 or more")
-        if self.audit_seconds < 0:
-            raise ConfigurationError("ZIMG_AUDIT_SECONDS must be 0 (never) or more")
+        for name in ("backlog_gib", "backlog_free_disk_gib", "audit_seconds", "worker_restarts"):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(f"ZIMG_{name.upper()}={getattr(self, name)}: must be 0 or more")
         if self.ledger_days < LEDGER_DAYS_LEAST:
             raise ConfigurationError(f"ZIMG_LEDGER_DAYS must be {LEDGER_DAYS_LEAST} or more: usage is proved by it")
         if self.api_redis_timeout_seconds <= 0:

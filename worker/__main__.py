@@ -1,16 +1,50 @@
-"""`python -m worker`: the Celery worker of this process's settings."""
+"""`python -m worker`: the Celery worker of this process's settings, forked from a parent that imported everything."""
 
 from __future__ import annotations
 
 import gc
 import os
+import sys
 
 from core.broker import SPARE_THREADS
+from core.logs import configure_logging, get_logger
+from core.settings import Settings
+from worker.health import was_ready_since
+from worker.warm_parent import Restarts, WarmParent, cuda_asleep
 
 
-def main() -> None:
-    """Run until a signal."""
+def main() -> int:
+    """Run until a signal; returns the exit code."""
     gc.disable()  # what is imported stays: looking through it again and again took a fifth of the imports' time
+    settings = Settings.from_env()
+    if not settings.worker_restarts or sys.platform != "linux":
+        work()
+        return 0
+    configure_logging(settings)
+    with cuda_asleep():
+        import_all(settings)
+    return WarmParent(work, Restarts(settings.worker_restarts), lambda at: was_ready_since(settings, at)).run()
+
+
+def import_all(settings: Settings) -> None:
+    """All that a worker imports, except what it makes of its settings."""
+    import celery.bin.worker
+    import celery.concurrency.thread
+    import kombu.transport.redis
+
+    import worker.process
+    from worker.pipeline import import_ahead
+
+    del celery, kombu, worker
+    import_ahead(settings)
+
+
+def work() -> None:
+    """The worker itself; where CUDA can not be used after a fork, in a fresh process that takes this one's place."""
+    if "torch" in sys.modules and sys.modules["torch"].cuda._is_in_bad_fork():
+        get_logger(__name__).warning("something imported starts CUDA: the worker starts without its warm parent")
+        os.environ["ZIMG_WORKER_RESTARTS"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606 - to become it is the point
     from worker.tasks import app, settings
 
     app.worker_main(
@@ -28,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

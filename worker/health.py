@@ -40,6 +40,14 @@ def trouble(settings: Settings, now: float) -> str:
     return f"{file} stands still since {age:.0f} s (limit {limit:.0f} s)" if age > limit else ""
 
 
+def was_ready_since(settings: Settings, at: float) -> bool:
+    """Whether a worker of these settings has been well since `at`, a time of day."""
+    try:
+        return progress_file(settings).stat().st_mtime >= at
+    except OSError:
+        return False
+
+
 class Health:
     """Beats in a thread of its own. A process that hangs as a whole stops beating, and both watchers see it."""
 

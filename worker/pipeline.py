@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ from worker.plain_engine import PlainEngine
 
 #: A CPU has fast bfloat16 if a convolution in it takes no longer than in float32.
 TRIAL_CHANNELS, TRIAL_PIXELS, TRIAL_RUNS = 32, 64, 3
-#: Lets torch ask whether there is a GPU without starting CUDA, which no fork could use then.
-COUNTED_BY_THE_DRIVER = "PYTORCH_NVML_BASED_CUDA_CHECK", "1"
 
 log = get_logger(__name__)
 
@@ -99,17 +96,17 @@ def load_model(settings: Settings) -> LoadedModel:
 
 
 def import_ahead(settings: Settings) -> None:
-    """Import what loading the model and its compiled forms needs, touching no device: the process may fork after it."""
+    """Import what loading the model and its compiled forms needs; it computes nothing, so the process may fork."""
     import diffusers
     import transformers
 
     packages = {"diffusers": diffusers, "transformers": transformers}
     for library, name in _classes_of(Path(settings.model)):
         getattr(packages.get(library), name, None)  # what is missing is told by whoever loads the model
-    os.environ.setdefault(*COUNTED_BY_THE_DRIVER)
     if torch.cuda.is_available():
-        from worker.offload import kernels  # noqa: F401
+        from worker.offload import kernels
 
+        kernels.wake()
         if settings.compile != "off":
             wake_compiler()
 

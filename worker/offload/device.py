@@ -17,6 +17,7 @@ import torch
 
 from worker.offload import card_memory, packing
 from worker.offload.card_memory import note_memory_before
+from worker.offload.host_memory import map_pages
 
 logger = logging.getLogger(__name__)
 
@@ -146,6 +147,7 @@ class Device:
 
     def _pin_apart(self, tensor: torch.Tensor) -> bool:
         self.enter_thread()
+        map_pages(tensor.data_ptr(), tensor.numel() * tensor.element_size())
         return self.pin(tensor)
 
     def unpin(self, tensor: torch.Tensor) -> None:

@@ -32,7 +32,8 @@ class WarmUp:
         pairs = [(size, tokens) for size in options.warm_up for tokens in options.captions]
         if company:
             all_of_them = [pairs[at % len(pairs)] for at in range(max(len(pairs), company))]
-            self._ride("together", *[self._order(*size, tokens) for size, tokens in all_of_them])
+            orders = [self._order(*size, tokens) for size, tokens in all_of_them]
+            self._ride("together", orders[0], *[replace(order, steps=1) for order in orders[1:]])
             return
         for (height, width), tokens in pairs:
             self._ride(f"{height} x {width}, {tokens} tokens", self._order(height, width, tokens))
@@ -51,7 +52,7 @@ class WarmUp:
         """Sizes and lengths that were not named compile their common form; so does a prompt that is too long."""
         orders = list(self._unnamed())
         if company:
-            self._ride("together", *[order for _, order in orders])
+            self._ride("together", *[replace(order, steps=1) for _, order in orders])
             return
         for name, order in orders:
             self._ride(name, order)

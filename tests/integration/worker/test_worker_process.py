@@ -75,6 +75,26 @@ def test_jobs_of_a_killed_worker_are_drawn_by_another_and_charged_once(fleet):
     assert sorted(charges(fleet.store)) == sorted(ids)
 
 
+def test_a_worker_that_dies_is_followed_by_a_fork_that_takes_its_jobs_over(fleet):
+    fleet.start_scheduler()
+    parent = fleet.start_worker()
+    (worker,) = psutil.Process(parent.pid).children()
+    ids = submit(fleet.store, 4, size=512, preset="turbo-8")
+    wait_until(lambda: is_running(fleet.store, ids[0]), why=fleet.logs)
+
+    worker.kill()
+
+    jobs = fleet.await_ends(ids)
+    assert {job.state for job in jobs} == {JobState.SUCCEEDED}, fleet.logs()
+    assert sorted(charges(fleet.store)) == sorted(ids)
+    (follower,) = psutil.Process(parent.pid).children()
+    assert follower.pid != worker.pid
+    assert parent.poll() is None
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(60) == 0, fleet.logs()
+    assert not follower.is_running()
+
+
 def test_every_message_twice_draws_every_picture_once(fleet):
     fleet.start_worker()
     store = fleet.store

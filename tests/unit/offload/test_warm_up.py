@@ -54,6 +54,7 @@ def test_company_is_every_named_picture_and_a_full_house(
     assert {(order.height, order.width) for order in together} == set(SIZES)
     assert len({len(order.prompt) for order in together}) == 2, "every caption length"
     assert len({order.prompt for order in together}) == riders, "no text is in the cache"
+    assert together[0].steps == 2, "one goes on with what was kept of its prompt"
 
 
 def test_unnamed_sizes_ride_together_where_the_named_ones_did(warm_up: WarmUp, ridden: list[list[Order]]) -> None:

@@ -1,0 +1,200 @@
+"""The parent that forks workers: whom it follows up, what it passes on, and that no worker outlives it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.queue_processes import wait_until
+from worker.warm_parent import ASK_THE_DRIVER, WINDOW_SECONDS, Restarts, cuda_asleep, exit_code
+
+ROOT = Path(__file__).parents[3]
+#: Says its pid and ready, tells each signal, and ends as the file `end` says.
+SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+from worker.warm_parent import Restarts, WarmParent
+
+folder = Path(sys.argv[1])
+
+def tell(number, _):
+    with (folder / "told").open("a") as file:
+        file.write(f"{os.getpid()} {signal.Signals(number).name}\\n")
+    if number == signal.SIGTERM:
+        sys.exit(0)
+
+def work():
+    if (folder / "early").exists():
+        (folder / "early").unlink()
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(60)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, tell)
+    with (folder / "pids").open("a") as file:
+        file.write(f"{os.getpid()}\\n")
+    how = (folder / "end").read_text() if (folder / "end").exists() else ""
+    if how == "raise":
+        raise RuntimeError("planted")
+    if how:
+        sys.exit(int(how))
+    while True:
+        signal.pause()
+
+sys.exit(WarmParent(work, Restarts(int(sys.argv[2])), lambda at: sys.argv[3] == "ready").run())
+"""
+
+
+class Parent:
+    """A process with a warm parent in it, whose worker only waits."""
+
+    def __init__(self, folder: Path, restarts: int, *, ready: bool) -> None:
+        command = [sys.executable, "-c", SCRIPT, str(folder), str(restarts), "ready" if ready else "never"]
+        self._folder = folder
+        self.process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+
+    def lines(self, name: str) -> list[str]:
+        file = self._folder / name
+        return file.read_text().split("\n")[:-1] if file.exists() else []
+
+    def worker(self, number: int) -> int:
+        """The pid of the so many-eth worker, once it lives."""
+        wait_until(lambda: len(self.lines("pids")) > number, seconds=20)
+        return int(self.lines("pids")[number])
+
+    def kill_worker(self, number: int) -> None:
+        os.kill(self.worker(number), signal.SIGKILL)
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Iterator[Callable[..., Parent]]:
+    opened: list[Parent] = []
+
+    def start(restarts: int = 3, *, ready: bool = True, end: str = "") -> Parent:
+        if end:
+            (tmp_path / "end").write_text(end)
+        opened.append(Parent(tmp_path, restarts, ready=ready))
+        return opened[-1]
+
+    yield start
+    for each in opened:
+        each.process.kill()
+        each.process.wait(10)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("code", "was_ready", "ends_before", "expected"),
+    [
+        (137, True, (), True),
+        (70, True, (10.0,), True),
+        (0, True, (), False),
+        (78, False, (), False),
+        (70, True, (10.0, 20.0), False),
+        (70, True, (-WINDOW_SECONDS, 20.0), True),
+    ],
+    ids=["killed", "stalled", "asked to stop", "never ready", "too often", "long ago"],
+)
+def test_a_worker_is_followed_by_another(
+    code: int, was_ready: bool, ends_before: tuple[float, ...], expected: bool
+) -> None:
+    restarts = Restarts(2)
+    for at in ends_before:
+        assert restarts.allow(code=70, was_ready=True, now=at)
+    assert restarts.allow(code=code, was_ready=was_ready, now=30.0) is expected
+
+
+def test_exit_codes_are_told_as_a_shell_tells_them() -> None:
+    assert exit_code(78 << 8) == 78
+    assert exit_code(signal.SIGKILL) == 137
+
+
+def test_a_worker_that_dies_once_ready_is_followed_until_it_dies_too_often(parent: Callable[..., Parent]) -> None:
+    warm = parent(restarts=1)
+    warm.kill_worker(0)
+    warm.kill_worker(1)
+    assert warm.process.wait(20) == 137
+    assert len(warm.lines("pids")) == 2
+
+
+@pytest.mark.parametrize(("end", "code"), [("78", 78), ("raise", 1)])
+def test_a_worker_that_never_became_ready_ends_its_parent_with_its_code(
+    parent: Callable[..., Parent], end: str, code: int
+) -> None:
+    warm = parent(ready=False, end=end)
+    assert warm.process.wait(20) == code
+    assert len(warm.lines("pids")) == 1
+
+
+def test_a_worker_that_left_by_itself_is_not_followed(parent: Callable[..., Parent]) -> None:
+    warm = parent(end="0")
+    assert warm.process.wait(20) == 0
+    assert len(warm.lines("pids")) == 1
+
+
+def test_being_asked_to_stop_reaches_the_worker_and_is_the_end(parent: Callable[..., Parent]) -> None:
+    warm = parent()
+    child = warm.worker(0)
+    warm.process.send_signal(signal.SIGUSR1)
+    wait_until(lambda: bool(warm.lines("told")), seconds=20)
+    warm.process.send_signal(signal.SIGTERM)
+    assert warm.process.wait(20) == 0
+    assert warm.lines("told") == [f"{child} SIGUSR1", f"{child} SIGTERM"]
+
+
+def test_a_worker_asked_to_stop_before_it_listens_ends_in_order(parent: Callable[..., Parent], tmp_path: Path) -> None:
+    (tmp_path / "early").touch()
+    assert parent().process.wait(20) == 0
+
+
+def test_a_worker_killed_after_its_parent_was_asked_to_stop_is_not_followed(parent: Callable[..., Parent]) -> None:
+    warm = parent()
+    child = warm.worker(0)
+    warm.process.send_signal(signal.SIGINT)
+    wait_until(lambda: bool(warm.lines("told")), seconds=20)
+    os.kill(child, signal.SIGKILL)
+    assert warm.process.wait(20) == 137
+    assert len(warm.lines("pids")) == 1
+
+
+def test_a_terminals_ctrl_c_reaches_the_worker_once(parent: Callable[..., Parent]) -> None:
+    """Celery takes a second one for the wish to leave its jobs at once."""
+    warm = parent()
+    warm.worker(0)
+    os.killpg(warm.process.pid, signal.SIGINT)  # to every process of the terminal's group
+    wait_until(lambda: bool(warm.lines("told")), seconds=20)
+    warm.process.send_signal(signal.SIGTERM)
+    warm.process.wait(20)
+    assert [line.split()[1] for line in warm.lines("told")] == ["SIGINT", "SIGTERM"]
+
+
+def test_a_worker_dies_with_its_parent_though_it_stands_still(parent: Callable[..., Parent]) -> None:
+    warm = parent()
+    child = warm.worker(0)
+    os.kill(child, signal.SIGSTOP)
+    warm.process.kill()
+    warm.process.wait(20)
+    wait_until(lambda: is_gone(child), seconds=20)
+
+
+@pytest.mark.parametrize("before", [None, "0"])
+def test_what_is_imported_ahead_asks_the_driver_and_later_torch_asks_cuda(
+    monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    monkeypatch.delenv(ASK_THE_DRIVER, raising=False)
+    if before is not None:
+        monkeypatch.setenv(ASK_THE_DRIVER, before)
+    with cuda_asleep():
+        assert os.environ[ASK_THE_DRIVER] == "1"
+    assert os.environ.get(ASK_THE_DRIVER) == before
