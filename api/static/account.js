@@ -245,7 +245,12 @@ async function rotate() {
 
 openDeleting({
   onStart: messages['delete-error'].clear,
-  onDone() { jobs = []; tellTabs(); return refresh(); },
+  onDone(left) {
+    if (left) tellAt('delete-error', () => say('deletedSome', { n: left }));
+    jobs = [];
+    tellTabs();
+    return refresh();
+  },
   tell: (problem) => tell(problem, 'delete-error'),
 });
 

@@ -88,17 +88,36 @@ def test_a_second_press_meanwhile_asks_for_nothing(account):
     assert calls.waiting == 0
 
 
-def test_jobs_that_are_still_ending_are_named_and_asked_for_later(account):
+def test_jobs_that_are_still_ending_are_waited_for(account, parts):
+    calls = Calls(account)
+    account.fill("#confirm", NAME)
+    account.press("#confirm", "Enter")
+
+    calls.answer(removed=5, canceled=1, remaining=1, ending=1)
+
+    expect(account.locator("#delete-progress")).to_have_text("Deleting: 5 jobs are gone, 1 to go")
+    calls.let_go()
+    expect(account.locator("#toast")).to_have_text("Deleted: 8 jobs")
+    assert parts.jobs.list_jobs(NAME) == []
+
+
+def test_jobs_that_do_not_end_are_named_for_as_long_as_one_looks(account):
+    account.clock.install()
     calls = Calls(account)
     account.get_by_role("button", name="中文").click()
     account.fill("#confirm", NAME)
     account.press("#confirm", "Enter")
     expect(account.locator("#delete-progress")).to_have_text("正在删除…")
-
     calls.answer(removed=5, canceled=1, remaining=1, ending=1)
+    expect(account.locator("#delete-progress")).to_contain_text("还剩 1 个")
 
-    expect(account.locator("#toast")).to_have_text("还有 1 个任务正在结束，请稍后再删除一次。")
+    account.clock.fast_forward("03:00")
+    calls.answer(removed=0, canceled=0, remaining=1, ending=1)
+
+    expect(account.locator("#delete-error")).to_have_text("还有 1 个任务正在结束，请稍后再删除一次。")
     expect(account.locator("#delete-progress")).to_have_text("")
+    account.get_by_role("button", name="English").click()
+    expect(account.locator("#delete-error")).to_have_text("1 job is still ending; delete again in a moment.")
 
 
 def test_after_a_refusal_the_button_is_free_again(account, complaints):
