@@ -77,6 +77,18 @@ function promptOf(job) {
   return text;
 }
 
+const AGAIN_MS = 1000;
+const TRIES = 6;
+
+// A thumbnail that could not be had once, too many asked for at a time say, is asked for again; one that is gone is so then, too.
+function askAgain(image) {
+  let tries = 0;
+  image.addEventListener('error', () => {
+    tries += 1;
+    if (tries < TRIES) setTimeout(() => { image.src = image.getAttribute('src'); }, AGAIN_MS * 2 ** (tries - 1));
+  });
+}
+
 function pictureParts(job, { isStarred, isSelecting, onOpen, onSelect }) {
   const button = make('button', 'card-open');
   button.type = 'button';
@@ -90,6 +102,7 @@ function pictureParts(job, { isStarred, isSelecting, onOpen, onSelect }) {
   image.sizes = '(max-width: 760px) 50vw, 280px';
   image.srcset = [320, 640].map((width) => `/i/${job.id}.webp?w=${width} ${width}w`).join(', ');
   image.src = `/i/${job.id}.webp?w=320`;
+  askAgain(image);
   frame.append(image);
   button.append(frame);
   const parts = [button, promptOf(job)];

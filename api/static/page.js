@@ -161,7 +161,8 @@ function removed(id) {
 const tell = (problem) => problem.isOfSession || toast(problem.status ? problem.message : say('notReached'));
 
 const { keepLooking, lookAtFailed, stop: stopLooking } = openLooking({
-  jobs: () => newestFirst(), onSeen: take, onMissing: forget,
+  jobs: () => newestFirst(), onMissing: forget,
+  onSeen: (job) => jobs.has(job.id) && take(job), // and not where the list began anew meanwhile
   onAnswer(isThere) {
     if (isThere) message.answered();
     else message.ofService(() => say('offline'));
@@ -211,7 +212,7 @@ function go() {
   $('prompt').select();
 }
 
-const dropped = openDropped({ known: () => models, onWritten: message.written });
+const dropped = openDropped({ known: () => models, onWritten() { message.written(); length.show(); } });
 
 const length = openLength($('prompt'), $('prompt-over'));
 

@@ -42,6 +42,34 @@ def test_however_much_was_made_elsewhere_there_is_no_hole_in_the_history(page, l
     assert page.locator(".card-text").all_inner_texts() == made[::-1]
 
 
+def test_an_answer_that_was_on_its_way_when_the_list_began_anew_brings_nothing_back(page, live, parts, worker):
+    page.goto(live.url)
+    ask(page, "asked here")
+    expect(page.locator(JOB)).to_have_count(1)
+    held, numbers = [], iter(range(9))
+
+    def hold(route):
+        held.append(route)
+
+    page.route("**/v1/jobs?ids=*", hold)
+    while not held:
+        page.wait_for_timeout(20)
+    (real,) = httpx.get(f"{live.url}/v1/jobs").json()["data"]
+
+    def elsewhere(route):
+        number = next(numbers)
+        made = {**real, "id": f"{number:032x}", "prompt": f"elsewhere {number}", "status": "canceled"}
+        route.fulfill(json={"object": "list", "data": [made], "next_cursor": "more"})
+
+    page.route("**/v1/jobs?limit=*", elsewhere)
+    page.evaluate(BACK)
+    expect(page.locator(JOB)).to_have_count(5)
+    held[0].fulfill(json={"object": "list", "data": [real]})
+    page.evaluate("() => new Promise((done) => setTimeout(done, 50))")
+
+    assert page.locator(".card-text").all_inner_texts() == [f"elsewhere {number}" for number in range(5)]
+
+
 @pytest.fixture
 def pictures(page, live, parts, worker):
     """The page with three pictures, each of another second."""
@@ -140,3 +168,12 @@ def test_a_filter_hides_what_is_selected_from_the_zip(pictures):
     expect(pictures.locator("#download-selection")).to_have_text("Download 1 as ZIP")
     pictures.locator("#starred-only").uncheck()
     expect(pictures.locator("#download-selection")).to_have_text("Download 3 as ZIP")
+
+
+def test_a_thumbnail_that_was_refused_for_once_is_asked_for_again(page, live, parts, worker):
+    parts.submission.submit_pictures(parts.tenants.local(), Wish(prompt="a mug", width=256, height=256), 1)
+    worker.draw_all()
+    page.route("**/*.webp*", lambda route: route.fulfill(status=429, headers={"Retry-After": "1"}), times=1)
+    page.goto(live.url)
+
+    page.wait_for_function("() => document.querySelector('.card img')?.naturalWidth > 0")

@@ -6,6 +6,7 @@ from playwright.sync_api import expect
 from scheduler.submission import Wish
 from tests.integration.page.conftest import ask
 from tests.integration.page.test_accessibility import violations
+from tests.integration.page.test_parameters import drop
 
 JOB = ".card:not([data-status=unsent])"
 OVER = "#prompt-over"
@@ -34,6 +35,17 @@ def test_what_is_too_much_is_said_kept_and_not_sent(home, parts, worker):
     home.fill("#prompt", "y" * 4001)
     expect(home.locator(OVER)).to_have_text("超出 1 个字符，最多读取 4,000 个。")
     home.fill("#prompt", "a mug")
+    expect(home.locator(OVER)).to_have_text("")
+
+
+def test_what_was_too_much_is_no_more_once_a_picture_brings_its_own_prompt(home, parts):
+    home.locator("#prompt").focus()
+    home.keyboard.insert_text("y" * 5000)
+    expect(home.locator(OVER)).not_to_have_text("")
+
+    drop(home, parts.profile)
+
+    expect(home.locator("#prompt")).to_have_value("a red mug, closer")
     expect(home.locator(OVER)).to_have_text("")
 
 
