@@ -265,3 +265,18 @@ def test_the_ring_around_a_picture_that_has_the_focus_is_not_under_the_picture(h
     )
 
     assert ring == ["solid", "2px"]  # around the card, on the page's own colour
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_selected_is_read_in_the_pages_own_colours(page, live, parts, scheme):
+    """A browser's own may be dark on dark."""
+    page.emulate_media(color_scheme=scheme)
+    page.goto(live.url)
+    colours = page.evaluate(
+        """() => {
+          const chosen = getComputedStyle(document.body, '::selection');
+          const go = getComputedStyle(document.getElementById('go'));
+          return [[chosen.color, chosen.backgroundColor], [go.color, go.backgroundColor]];
+        }"""
+    )
+    assert colours[0] == colours[1]

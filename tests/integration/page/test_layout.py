@@ -141,7 +141,7 @@ def test_the_order_of_many_waiting_jobs_opens_at_its_title(page, inviting_api, p
     expect(page.locator("#waiting-dialog .go")).to_be_in_viewport(ratio=1)
 
 
-@pytest.mark.parametrize("width", [360, 390])
+@pytest.mark.parametrize("width", [320, 360, 390])
 def test_a_phones_bar_is_one_line_with_all_that_it_offers(page, inviting_api, parts, worker, width):
     page.set_viewport_size({"width": width, "height": 844})
     key, _ = parts.tenants.create_key("shop")
@@ -154,9 +154,27 @@ def test_a_phones_bar_is_one_line_with_all_that_it_offers(page, inviting_api, pa
     for path in ("/", "/account"):
         page.goto(f"{inviting_api.url}{path}")
         expect(page.locator("#sign-out")).to_be_visible()
-        places = page.locator(".brand, .bar-end > :visible").evaluate_all(MIDDLES)
-        assert max(places) - min(places) < 2
-        assert page.evaluate(STICKING_OUT) == []
+        assert_bar_is_one_line(page)
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_the_operators_bar_on_a_phone_is_one_line(page, inviting_api, parts, worker, width):
+    page.set_viewport_size({"width": width, "height": 844})
+    page.goto(f"{inviting_api.url}/admin")
+    page.fill("#admin-key", "the-operators-own-key")
+    page.press("#admin-key", "Enter")
+    expect(page.locator("#leave")).to_be_visible()
+    for _ in ("en-US", "zh-CN"):
+        assert_bar_is_one_line(page)
+        other_language(page)
+
+
+def assert_bar_is_one_line(page):
+    places = page.locator(".brand, .bar-end > :visible").evaluate_all(MIDDLES)
+    assert max(places) - min(places) < 2
+    heights = page.locator(".bar-end > :visible").evaluate_all("(all) => all.map((one) => one.offsetHeight)")
+    assert max(heights) < 44, heights  # of one line each
+    assert page.evaluate(STICKING_OUT) == []
 
 
 def test_a_tenants_long_name_does_not_break_the_page(page, inviting_api, parts, worker):
