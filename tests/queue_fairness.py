@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 LANE_WEIGHTS = {"interactive": 4.0, "batch": 1.0}
 TENTH = 0.1
 #: Of each of two: a turn is taken whole, and what was released comes back in one step where a worker died.
-TURNS_MOST = 2.0
+TURNS_MOST = 3.0
 #: Releases while both wait from which on a contest says anything.
 TELLING_RELEASES = 5
 
