@@ -65,19 +65,30 @@ def model_depths(client: redis.Redis, models: Sequence[str], workers: Iterable[W
     }
 
 
-def worker_silence_seconds(client: redis.Redis, queue: str) -> float | None:
-    """How long ago a worker of the model was heard of last, by the server's clock; None: of none as yet."""
+#: When a worker of each model was heard of last, in ms; it outlives them all.
+HEARD = f"{PREFIX}heard"
+
+
+def worker_silence_seconds(client: redis.Redis, queue: str) -> float:
+    """How long ago a worker of the model was heard of last, its goodbye included, by the server's clock.
+
+    Where none ever was, the time counts from the first look: a first start gets its time.
+    """
     with redis_errors():
-        seconds, _ = client.time()
+        now_seconds, _ = client.time()
         beats: list[tuple[str, float]] = client.zrange(  # type: ignore[assignment]
             f"{PREFIX}workers", 0, -1, withscores=True
         )
         pipeline = client.pipeline(transaction=False)
+        pipeline.hget(HEARD, queue)
         for name, _ in beats:
             pipeline.hget(f"{PREFIX}worker:{name}", "queue")
-        queues = pipeline.execute()
-    own = [beat for (_, beat), of in zip(beats, queues, strict=True) if (of or "") == queue]
-    return int(seconds) - max(own) / 1000 if own else None
+        heard, *queues = pipeline.execute()
+        own = [beat for (_, beat), of in zip(beats, queues, strict=True) if (of or "") == queue]
+        if heard is None and not own:
+            client.hsetnx(HEARD, queue, int(now_seconds) * 1000)
+            return 0.0
+    return int(now_seconds) - max(float(heard or 0), *own, 0.0) / 1000
 
 
 def eta_seconds(work: float, pace: tuple[float, float] | None, slots: int, wait_ms: float) -> float | None:

@@ -192,8 +192,7 @@ class Submission:
         now = time.monotonic()
         if self._settings.min_workers < 1 or now < self._workers_seen_until.get(queue, 0.0):
             return
-        silent = worker_silence_seconds(self._store.redis, queue)
-        if silent is not None and silent > NO_WORKER_SECONDS:
+        if worker_silence_seconds(self._store.redis, queue) > NO_WORKER_SECONDS:
             raise NoWorker(
                 "No worker of this model has been alive for two minutes; the operator must start one.",
                 retry_after_seconds=NOBODY_KNOWS_SECONDS,

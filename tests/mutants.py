@@ -325,6 +325,7 @@ MUTANTS = [
     Mutant("use-expire", "    redis.call('EXPIRE', purse.use, USE_KEPT_SECONDS)\n", "", "submit"),
     Mutant("remove-batch-left", "if redis.call('EXISTS', PREFIX .. 'batch_jobs:' .. job.batch) == 0 then forget", "if true then forget", "records"),
     Mutant("resume-wake", "wake()\nreturn next_cursor", "return next_cursor", "pauses"),
+    Mutant("heartbeat-heard", "redis.call('HSET', PREFIX .. 'heard', redis.call('HGET', key, 'queue') or '', server_ms())", "", "tests/unit/scheduler/test_submission.py"),
     Mutant("heartbeat-wake", "if not started then wake() end", "", "release"),
     Mutant("audit-readonly-1", "if repair then enqueue(job) end", "enqueue(job)", AUDITOR),
     Mutant("audit-readonly-2", "if repair then redis.call('ZADD', PREFIX .. place, now, job.id) end", "redis.call('ZADD', PREFIX .. place, now, job.id)", AUDITOR),

@@ -8,4 +8,5 @@ if not started then wake() end
 redis.call('HSET', key, 'started', ARGV[2], unpack(ARGV, 3))
 redis.call('PEXPIRE', key, 86400000)
 redis.call('ZADD', PREFIX .. 'workers', server_ms(), name)
+redis.call('HSET', PREFIX .. 'heard', redis.call('HGET', key, 'queue') or '', server_ms())
 return 1

@@ -111,7 +111,8 @@ def test_two_services_live_side_by_side_and_know_nothing_of_each_other(stack, sp
 
 def test_a_worker_that_hangs_is_killed_and_its_job_still_ends(own_stack):
     service: Stack = own_stack(ZIMG_PROGRESS_STALE_SECONDS="10", ZIMG_LEASE_SECONDS="5", ZIMG_CLAIM_SECONDS="8")
-    hanging = service.program("worker")
+    parent = service.program("worker")
+    (hanging,) = parent.children()
     progress = service.data_dir / "worker.progress"
     first = progress.stat().st_mtime_ns
     wait_until(lambda: progress.stat().st_mtime_ns != first, seconds=30)
@@ -124,7 +125,8 @@ def test_a_worker_that_hangs_is_killed_and_its_job_still_ends(own_stack):
 
         assert time.monotonic() - time_stopped >= 10
         assert finish(http, job)["status"] == "succeeded"
-    assert f"worker {hanging.pid} makes no progress" in service.log("keeper")
+    assert f"worker {parent.pid} makes no progress" in service.log("keeper")
+    assert not parent.is_running(), "its parent knows nothing of it, so both are started anew"
 
 
 def test_a_program_that_dies_is_started_again(spare_stack: Stack):

@@ -329,6 +329,7 @@ def test_with_the_last_long_wait_taken_the_next_is_refused_and_short_calls_still
 
 def test_a_submit_is_refused_when_no_worker_has_lived_for_long(http, worker, valkey, parts):
     valkey.zadd("{zimg}:workers", {worker.name: 1})
+    valkey.hset("{zimg}:heard", "", 1)
 
     answer = http.post("/v1/jobs", json={"prompt": "a"})
 
@@ -344,6 +345,7 @@ def test_a_repeat_by_its_key_is_answered_though_no_worker_has_lived_since(http, 
         first = http.post(path, json=body, headers={**key, "Prefer": "wait=15"})
     parts.submission._workers_seen_until.clear()
     valkey.zadd("{zimg}:workers", {worker.name: 1})
+    valkey.hset("{zimg}:heard", "", 1)
 
     again = http.post(path, json=body, headers=key)
     other = http.post(path, json=body, headers={"Idempotency-Key": "other"})

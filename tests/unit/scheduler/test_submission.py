@@ -111,6 +111,31 @@ def test_without_any_worker_for_long_a_wish_is_refused(submission, tenant, fake_
         submission.submit(tenant, wish())
 
 
+@pytest.mark.parametrize("came", [True, False], ids=["said goodbye", "never came"])
+def test_two_minutes_after_the_last_goodbye_or_the_first_wish_a_wish_is_refused(store, tenant, fake_redis, came):
+    if came:
+        store.heartbeat(WorkerInfo(name="w", slots=1))
+        store.forget_worker("w")
+    else:
+        assert Submission(store, Settings(), PROFILE).submit(tenant, wish()).state is JobState.QUEUED
+    fake_redis.hincrby(f"{PREFIX}heard", "", -119_000)
+    assert Submission(store, Settings(), PROFILE).submit(tenant, wish()).state is JobState.QUEUED
+    fake_redis.hincrby(f"{PREFIX}heard", "", -2_000)
+
+    with pytest.raises(NoWorker):
+        Submission(store, Settings(), PROFILE).submit(tenant, wish())
+
+    store.heartbeat(WorkerInfo(name="other", slots=1))
+    assert Submission(store, Settings(), PROFILE).submit(tenant, wish()).state is JobState.QUEUED
+
+
+def test_a_worker_of_an_older_release_counts_though_it_notes_no_time_of_its_own(store, tenant, fake_redis):
+    store.heartbeat(WorkerInfo(name="w", slots=1))
+    fake_redis.hset(f"{PREFIX}heard", "", 1)
+
+    assert Submission(store, Settings(), PROFILE).submit(tenant, wish()).state is JobState.QUEUED
+
+
 def test_a_wish_is_refused_where_its_own_models_workers_are_gone_and_no_other(store, tenant, tmp_path):
     (tmp_path / "painter").mkdir()
     (tmp_path / "painter" / "zimg.json").write_text(
@@ -123,6 +148,7 @@ def test_a_wish_is_refused_where_its_own_models_workers_are_gone_and_no_other(st
         store.heartbeat(WorkerInfo(name=worker, slots=1, queue=queue))
     assert both.submit(tenant, wish(model="painter")).state is JobState.QUEUED
     store.redis.zadd(f"{PREFIX}workers", {"w2": 1})
+    store.redis.hset(f"{PREFIX}heard", "painter", 1)
     anew = Submission(store, Settings(models=(str(tmp_path / "painter"),)), PROFILE)
 
     with pytest.raises(NoWorker):
