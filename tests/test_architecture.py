@@ -79,8 +79,8 @@ def test_the_engine_loads_without_any_other_part_of_zimg():
 
 
 def test_only_settings_reads_the_environment():
-    """One place reads os.environ; the engine and the local service hand variables on to child processes."""
-    may = {"core/settings.py"}
+    """One place reads os.environ; the engine, the warm parent and the local service hand variables on to others."""
+    may = {"core/settings.py", "worker/warm_parent.py"}
     readers = {
         str(path.relative_to(ROOT))
         for package in ("core", "scheduler", "api", "worker")

@@ -7,10 +7,10 @@ import os
 import sys
 
 from core.broker import SPARE_THREADS
-from core.logs import configure_logging, get_logger
+from core.logs import configure_logging
 from core.settings import Settings
 from worker.health import was_ready_since
-from worker.warm_parent import Restarts, WarmParent, cuda_asleep
+from worker.warm_parent import Restarts, WarmParent, become_cold, cuda_asleep
 
 
 def main() -> int:
@@ -42,9 +42,7 @@ def import_all(settings: Settings) -> None:
 def work() -> None:
     """The worker itself; where CUDA can not be used after a fork, in a fresh process that takes this one's place."""
     if "torch" in sys.modules and sys.modules["torch"].cuda._is_in_bad_fork():
-        get_logger(__name__).warning("something imported starts CUDA: the worker starts without its warm parent")
-        os.environ["ZIMG_WORKER_RESTARTS"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606 - to become it is the point
+        become_cold("worker")
     from worker.tasks import app, settings
 
     app.worker_main(

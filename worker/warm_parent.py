@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import NoReturn
 
 from core.logs import get_logger
 
@@ -126,6 +127,13 @@ class WarmParent:
         self._is_stopping = self._is_stopping or number in STOPS
         if self._child:
             os.kill(self._child, number)
+
+
+def become_cold(module: str) -> NoReturn:
+    """Be a fresh `python -m module` in place of this fork, in which CUDA can not be used."""
+    log.warning("something imported starts CUDA: the worker starts without its warm parent", action="start")
+    environ = {**os.environ, "ZIMG_WORKER_RESTARTS": "0"}
+    os.execve(sys.executable, [sys.executable, "-m", module], environ)  # noqa: S606 - to become it is the point
 
 
 def end_with(parent: int) -> None:

@@ -188,6 +188,12 @@ def test_a_worker_dies_with_its_parent_though_it_stands_still(parent: Callable[.
     wait_until(lambda: is_gone(child), seconds=20)
 
 
+def test_a_fork_that_can_not_use_cuda_becomes_a_process_that_imports_anew() -> None:
+    code = "from worker.warm_parent import become_cold; become_cold('tests.unit.worker.say_restarts')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "restarts 0"
+
+
 @pytest.mark.parametrize("before", [None, "0"])
 def test_what_is_imported_ahead_asks_the_driver_and_later_torch_asks_cuda(
     monkeypatch: pytest.MonkeyPatch, before: str | None
