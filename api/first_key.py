@@ -12,7 +12,6 @@ import structlog
 from api.context import Services
 from core.errors import RedisUnavailable
 
-FILE = "admin.key"
 REDIS_SECONDS = 120.0
 
 log = structlog.get_logger(__name__)
@@ -33,15 +32,14 @@ def _make(parts: Services) -> None:
             time.sleep(1.0)
             continue
         if key is not None:
-            path = write_key(parts.settings.data_dir, key)
+            path = write_key(parts.settings.first_key_file, key)
             log.warning("an admin key was made; it is kept nowhere else", action="first_key", path=str(path))
         return
 
 
-def write_key(folder: Path, key: str) -> Path:
+def write_key(path: Path, key: str) -> Path:
     """Put the key into a file that only its owner may read."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(key + "\n")

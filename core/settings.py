@@ -140,6 +140,11 @@ class Settings:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
+    def first_key_file(self) -> Path:
+        """Where the first start puts the admin key that it makes, if one is needed and none was given."""
+        return self.data_dir / "admin.key"
+
+    @property
     def is_loopback(self) -> bool:
         """Bound to this machine alone, so that requests without a key may belong to the tenant `local`."""
         return self.host in ("127.0.0.1", "::1", "localhost")

@@ -24,6 +24,7 @@ from core.errors import ConfigurationError
 from core.settings import Settings
 from deploy.local import embedded, exec_shim
 from deploy.local.cards import visible_cards
+from deploy.local.first_key import FirstKeyNote
 from deploy.local.locks import single_service, wait_until_unused
 from deploy.local.plan import make_programs
 from deploy.local.ports import is_free, kept_ports
@@ -116,7 +117,7 @@ class Launcher:
             self._stop()
             self._wait(supervisor)
             return 1
-        status = self._wait(supervisor)
+        status = self._wait(supervisor, FirstKeyNote(self.settings))
         if self._stop_deadline is not None:
             weight_stores.drop_stores()  # they wait for the next worker, and none will come
             say("stopped")
@@ -124,9 +125,11 @@ class Launcher:
         say(f"the supervisor died ({status}); its programs are gone with it. Nothing is lost: start again.")
         return 1
 
-    def _wait(self, supervisor: subprocess.Popen[bytes]) -> int:
+    def _wait(self, supervisor: subprocess.Popen[bytes], note: FirstKeyNote | None = None) -> int:
         """Wait for supervisord's end; past the deadline of a stop it is killed, and its programs with it."""
         while True:
+            for line in note.lines() if note and self._stop_deadline is None else ():
+                say(line)
             try:
                 return supervisor.wait(timeout=0.5)
             except subprocess.TimeoutExpired:
