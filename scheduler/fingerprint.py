@@ -17,9 +17,10 @@ def canonical_prompt(prompt: str) -> str:
     return unicodedata.normalize("NFC", prompt.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
-def fingerprint_of(tenant: str, request: GenerationRequest, preset: Preset, revision: str) -> str:
-    """`fp1:` and a SHA-256 over all that determines the pixels. The tenant is in it: nobody sees another's work.
+def fingerprint_of(tenant: str, request: GenerationRequest, preset: Preset, revision: str, label: str = "") -> str:
+    """`fp1:` and a SHA-256 over all that determines the picture. The tenant is in it: nobody sees another's work.
 
+    `label` is what each picture must bear ("": nothing): one without it is no answer where it is the law.
     Only for a request whose seed the caller chose: without one, two equal requests want two pictures.
     """
     parts = {
@@ -33,7 +34,7 @@ def fingerprint_of(tenant: str, request: GenerationRequest, preset: Preset, revi
         "guidance": f"{preset.guidance_scale:.6f}",
         "model": request.model,
         "revision": revision,
-    }
+    } | ({"label": label} if label else {})
     text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return f"{SCHEME}:{hashlib.sha256(text.encode()).hexdigest()}"
 

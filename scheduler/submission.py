@@ -72,6 +72,7 @@ class Submission:
         self._settings = settings
         self._profile = profile or read_profile(settings.model)
         self._reuse = reuse
+        self._label = _label_of(settings)
         self._further = {one.id: one for one in further_profiles(settings)}
         self._workers_seen_until: dict[str, float] = {}  # model, as in NewJob.queue -> monotonic time
 
@@ -169,7 +170,7 @@ class Submission:
             tenant=tenant.name,
             lane=wish.lane,
             request=request,
-            fingerprint=fingerprint_of(tenant.name, request, preset, profile.revision) if explicit else "",
+            fingerprint=fingerprint_of(tenant.name, request, preset, profile.revision, self._label) if explicit else "",
             idempotency_key=idempotency_key,
             body_hash=wish.body_hash,
             repeat_key=repeat_key,
@@ -198,6 +199,13 @@ class Submission:
                 retry_after_seconds=NOBODY_KNOWS_SECONDS,
             )
         self._workers_seen_until[queue] = now + LOOK_FOR_WORKERS_SECONDS
+
+
+def _label_of(settings: Settings) -> str:
+    """What GB 45438-2025 has this service write into each picture; "" where it is not asked to."""
+    if settings.aigc_label == "on":
+        return f"visible, {settings.aigc_producer}"
+    return settings.aigc_producer and f"implicit, {settings.aigc_producer}"
 
 
 def _numbered(key: str, index: int) -> str:

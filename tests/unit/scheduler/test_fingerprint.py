@@ -11,13 +11,12 @@ from scheduler.fingerprint import derive_seed, fingerprint_of
 REQUEST = GenerationRequest(prompt="a café", width=512, height=512, seed=7, preset="turbo", model="m")
 
 
-def fingerprint(tenant="a", revision="r1", preset="turbo", **more):
-    return fingerprint_of(tenant, replace(REQUEST, **more), PRESETS[preset], revision)
+def fingerprint(tenant="a", revision="r1", preset="turbo", label="", **more):
+    return fingerprint_of(tenant, replace(REQUEST, **more), PRESETS[preset], revision, label)
 
 
-def test_it_is_versioned_and_stable():
-    assert fingerprint().startswith("fp1:")
-    assert fingerprint() == fingerprint()
+def test_it_is_versioned_and_the_same_in_every_release():
+    assert fingerprint() == "fp1:11e52cc1af87bc62bb3b665effaa78c2d1c87988d31e3a463a12e254be4c163a"
 
 
 @pytest.mark.parametrize("prompt", ["a cafe\u0301", "  a café\n", "a café\r\n"])
@@ -44,6 +43,7 @@ def test_spellings_that_mean_something_else_differ(prompt):
         {"width": 528},
         {"height": 528},
         {"model": "n"},
+        {"label": "shop"},
     ],
 )
 def test_everything_that_determines_the_pixels_is_in_it(more):

@@ -111,6 +111,17 @@ def test_without_any_worker_for_long_a_wish_is_refused(submission, tenant, fake_
         submission.submit(tenant, wish())
 
 
+@pytest.mark.parametrize("labels", [{"aigc_label": "on"}, {"aigc_producer": "shop"}])
+def test_a_picture_from_before_the_label_is_no_answer_where_pictures_must_be_labelled(store, tenant, labels):
+    first = Submission(store, Settings(), PROFILE).submit(tenant, wish(seed=5))
+    same = Submission(store, Settings(), PROFILE).submit(tenant, wish(seed=5))
+
+    labelled = Submission(store, Settings(**labels), PROFILE).submit(tenant, wish(seed=5))
+
+    assert (first.state, same.state) == (JobState.QUEUED, JobState.FOLLOWING)
+    assert labelled.state is JobState.QUEUED
+
+
 @pytest.mark.parametrize("came", [True, False], ids=["said goodbye", "never came"])
 def test_two_minutes_after_the_last_goodbye_or_the_first_wish_a_wish_is_refused(store, tenant, fake_redis, came):
     if came:
