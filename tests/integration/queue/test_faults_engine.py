@@ -19,7 +19,8 @@ def break_next_forward(fleet, how):
 @pytest.mark.parametrize(("how", "code"), [("hang", 70), ("sticky", 71)])
 def test_row_6_a_hanging_or_broken_engine_ends_its_process_and_its_riders_run_again(real_fleet, s3_server, how, code):
     fleet = real_fleet
-    fleet.environ = {**fleet.environ, "ZIMG_PROGRESS_STALE_SECONDS": "4"}
+    # Its end is to be seen: without the parent that forks the next one at once (tests/unit/worker/test_warm_parent.py).
+    fleet.environ = {**fleet.environ, "ZIMG_PROGRESS_STALE_SECONDS": "4", "ZIMG_WORKER_RESTARTS": "0"}
     fleet.start_scheduler()
     worker = fleet.start_real_worker("tests.faulty_worker")
     break_next_forward(fleet, how)
