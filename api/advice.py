@@ -84,6 +84,10 @@ ADVICE: dict[str, tuple[str, str]] = {
     "This call asks for {count} picture, and this key may draw {most} a day": _SEND_LESS,
     "This call asks for {count} picture, and of this account {most} may wait": _SEND_LESS,
     "This call asks for {count} picture, and {most} may wait here": _SEND_LESS,
+    "This needs an admin key in `Authorization: Bearer KEY`.": (
+        "The first start of this service put one into the file `admin.key` in its data folder.",
+        "本服务首次启动时已生成一个，保存在其数据目录的 `admin.key` 文件中。",
+    ),
     "This service was started without an admin key (ZIMG_ADMIN_KEY).": (
         "Start it with one, such as `ZIMG_ADMIN_KEY=$(openssl rand -hex 20) make run`, and send that.",
         "请带密钥重新启动，例如 `ZIMG_ADMIN_KEY=$(openssl rand -hex 20) make run`，然后使用该密钥。",

@@ -62,7 +62,10 @@ def require_admin() -> None:
     if request.method == "OPTIONS":
         return
     if not _sent_key() and not request.cookies.get(COOKIE):
-        if not services().settings.admin_key:
+        settings = services().settings
+        if not settings.admin_key and settings.has_first_key:
+            raise Unauthenticated("This needs an admin key in `Authorization: Bearer KEY`.")
+        if not settings.admin_key:
             raise Unauthenticated("This service was started without an admin key (ZIMG_ADMIN_KEY).")
         raise Unauthenticated("This needs the admin key (ZIMG_ADMIN_KEY) in `Authorization: Bearer KEY`.")
     _identify()

@@ -209,6 +209,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "此操作需要在 `Authorization: Bearer KEY` 中提供管理员密钥（ZIMG_ADMIN_KEY）。",
         ),
         (
+            "This needs an admin key in `Authorization: Bearer KEY`.",
+            "此操作需要在 `Authorization: Bearer KEY` 中提供管理员密钥。",
+        ),
+        (
             "This service was started without an admin key (ZIMG_ADMIN_KEY).",
             "本服务启动时没有设置管理员密钥（ZIMG_ADMIN_KEY）。",
         ),

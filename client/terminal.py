@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .client import Zimg, ZimgProblem, checked_address
+from .client import DEFAULT_URL, Zimg, ZimgProblem, checked_address
+from .first_key import find_first_key
 
 FAILED, WRONG_USAGE, REFUSED, UNAVAILABLE, STOPPED = 1, 2, 3, 4, 130
 NOBODY_READS = 141  # as of every program whose reader has gone: 128 and the signal's number
@@ -92,6 +94,8 @@ def told(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]
             return function(*args, **kwargs)
         except ZimgProblem as problem:
             _tell(problem, key_from=KEY_OF_ADMIN if "admin_key" in kwargs else KEY_OF_TENANT)
+            if problem.status == UNAUTHENTICATED and kwargs.get("admin_key") == "":
+                _tell_first_key(str(kwargs["url"]))
             raise typer.Exit(_exit_code(problem)) from None
         except BrokenPipeError:  # whoever read our lines has enough of them
             _write_nowhere()
@@ -133,6 +137,17 @@ def _tell(problem: ZimgProblem, *, key_from: str) -> None:
         err.print(f"  {escape(str(one['pointer']))}: {escape(str(one['detail']))}")
     if problem.status == UNAUTHENTICATED or problem.code == "invalid_api_key":
         err.print(f"  Here the key comes from {key_from}.")
+
+
+def _tell_first_key(url: str) -> None:
+    """Who sent no key, on the machine where the first start left one, learns how to send it."""
+    path = find_first_key(url, os.environ)
+    if path is None:
+        return
+    program = "./zimg" if __package__ == "client" else "zimg"  # in a clone, or installed
+    command = f"{program} keys create team1" + ("" if url == DEFAULT_URL else f" --url {url}")
+    sentence = f"The first start left one in {path}: ZIMG_ADMIN_KEY=$(cat {shlex.quote(str(path))}) {command}"
+    err.print(f"  {escape(sentence)}")
 
 
 def moment(seconds: int) -> str:

@@ -145,6 +145,14 @@ class Settings:
         return self.data_dir / "admin.key"
 
     @property
+    def has_first_key(self) -> bool:
+        """Whether it lies there, whole."""
+        try:
+            return self.first_key_file.stat().st_size > 0
+        except OSError:
+            return False
+
+    @property
     def is_loopback(self) -> bool:
         """Bound to this machine alone, so that requests without a key may belong to the tenant `local`."""
         return self.host in ("127.0.0.1", "::1", "localhost")

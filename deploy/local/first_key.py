@@ -19,7 +19,7 @@ class FirstKeyNote:
 
     def lines(self) -> list[str]:
         """What to say now: nothing on a loopback address, before the key lies there, or when it was said."""
-        if self._is_said or self.settings.is_loopback or not self._lies_there():
+        if self._is_said or self.settings.is_loopback or not self.settings.has_first_key:
             return []
         self._is_said = True
         path, url = self.settings.first_key_file, self.settings.own_url
@@ -28,9 +28,3 @@ class FirstKeyNote:
             f"a key is needed here; the admin key that the first start made lies in {path}",
             f"  make keys with it: ZIMG_ADMIN_KEY=$(cat {shlex.quote(str(path))}) ./zimg keys create team1{where}",
         ]
-
-    def _lies_there(self) -> bool:
-        try:
-            return self.settings.first_key_file.stat().st_size > 0
-        except OSError:
-            return False

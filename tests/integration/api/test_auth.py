@@ -280,6 +280,21 @@ def test_a_service_without_an_admin_key_says_how_one_is_set(http, worker):
     assert "ZIMG_ADMIN_KEY=" in answer["detail"]
 
 
+@pytest.mark.parametrize(("language", "words"), [("en", "This needs an admin key"), ("zh", "管理员密钥")])
+def test_a_service_that_made_an_admin_key_at_its_first_start_names_the_file_and_not_the_key(
+    parts, worker, tmp_path, language, words
+):
+    (tmp_path / "admin.key").write_text("zimg_thekeyitself")
+    client = create_app(replace(parts, settings=replace(parts.settings, data_dir=tmp_path))).test_client()
+
+    answer = client.get("/v1/keys", headers={"Accept-Language": language})
+
+    assert (answer.status_code, words in answer.json["detail"]) == (401, True)
+    assert "`admin.key`" in answer.json["detail"]
+    assert "thekeyitself" not in answer.text
+    assert str(tmp_path) not in answer.text
+
+
 #: What openai-node 6 sends from a page.
 OPENAI_IN_A_BROWSER = (
     "authorization, content-type, openai-organization, openai-project, user-agent, x-stainless-arch, x-stainless-lang, "
