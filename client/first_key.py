@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,13 @@ def find_first_key(url: str, environ: Mapping[str, str], *, beside: Path = CHECK
         return None
     folders = [around.data_dir] if environ.get("ZIMG_DATA_DIR") else [around.data_dir, beside / "data"]
     return next((path for path in (folder / "admin.key" for folder in folders) if _is_file(path)), None)
+
+
+def own_name() -> str:
+    """How this command is called from here: a clone's lies in its folder, an installed one on the PATH."""
+    if __package__ != "client":
+        return "zimg"
+    return "./zimg" if Path.cwd() == CHECKOUT else shlex.quote(str(CHECKOUT / "zimg"))
 
 
 def _is_file(path: Path) -> bool:

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .client import DEFAULT_URL, Zimg, ZimgProblem, checked_address
-from .first_key import find_first_key
+from .first_key import find_first_key, own_name
 
 FAILED, WRONG_USAGE, REFUSED, UNAVAILABLE, STOPPED = 1, 2, 3, 4, 130
 NOBODY_READS = 141  # as of every program whose reader has gone: 128 and the signal's number
@@ -144,8 +144,7 @@ def _tell_first_key(url: str) -> None:
     path = find_first_key(url, os.environ)
     if path is None:
         return
-    program = "./zimg" if __package__ == "client" else "zimg"  # in a clone, or installed
-    command = f"{program} keys create team1" + ("" if url == DEFAULT_URL else f" --url {url}")
+    command = f"{own_name()} keys create team1" + ("" if url == DEFAULT_URL else f" --url {url}")
     sentence = f"The first start left one in {path}: ZIMG_ADMIN_KEY=$(cat {shlex.quote(str(path))}) {command}"
     err.print(f"  {escape(sentence)}")
 

@@ -1,13 +1,15 @@
 """Without a key on the service's own machine: the command names the file that holds the first admin key."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from client.command import app
-from client.first_key import find_first_key
+from client.first_key import find_first_key, own_name
 
+ROOT = Path(__file__).parents[3]
 KEY = "zimg_thekeyitself"
 REFUSAL = json.dumps({"status": 401, "code": "unauthenticated", "detail": "This needs an admin key."})
 
@@ -37,7 +39,7 @@ def test_the_file_is_named_with_how_to_use_it_and_the_key_is_not_read_out(refusi
     told = said("keys", "create", "team1", "--url", refusing.url)
 
     assert "This needs an admin key." in told
-    assert f"ZIMG_ADMIN_KEY=$(cat data/admin.key) ./zimg keys create team1 --url {refusing.url}" in told
+    assert f"ZIMG_ADMIN_KEY=$(cat data/admin.key) {ROOT}/zimg keys create team1 --url {refusing.url}" in told
     assert KEY not in told
 
 
@@ -67,6 +69,12 @@ def test_from_another_folder_the_one_beside_the_command_is_found(tmp_path, monke
     monkeypatch.chdir(tmp_path / "elsewhere")
 
     assert find_first_key("http://127.0.0.1:8080", {}, beside=tmp_path) == tmp_path / "data" / "admin.key"
+
+
+def test_in_the_clone_itself_the_command_is_called_by_its_short_name(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+    assert own_name() == "./zimg"
 
 
 def test_for_a_service_on_another_machine_no_file_of_this_one_is_named(tmp_path):
