@@ -12,6 +12,7 @@ import pytest
 
 import client
 from core import __version__
+from tests.fixtures.tools import require_tool
 
 ROOT = Path(__file__).parents[3]
 
@@ -46,6 +47,14 @@ def installed(tmp_path_factory):
     return folder / "venv" / "bin" / "python", wheel.name, names
 
 
+@pytest.fixture
+def left_over(installed):
+    """The folders that building the wheel left beside the sources, as a clone names them."""
+    made = Path(installed[0]).parents[2] / "client"
+    ours = {path.name for path in (ROOT / "client").iterdir() if path.name != "build" and path.suffix != ".egg-info"}
+    return sorted(f"client/{path.name}/" for path in made.iterdir() if path.name not in ours)
+
+
 def run(*command, cwd=None, check=True):
     done = subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""}
@@ -77,6 +86,17 @@ def test_the_wheel_has_the_services_version_and_only_the_client(installed):
     assert {part.split("/")[0] for part in names} == {"zimg_client", f"zimg_client-{__version__}.dist-info"}
     assert "zimg_client/py.typed" in names
     assert "gen" in told
+
+
+def test_what_installing_leaves_in_a_clone_is_no_change_of_it(left_over, tmp_path):
+    git = require_tool("git")
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    run(git, "init", "-q", str(tmp_path))
+
+    ignored = run(git, "check-ignore", *left_over, cwd=tmp_path, check=False).stdout.split()
+
+    assert "client/build/" in left_over
+    assert ignored == left_over
 
 
 def test_types_are_seen_from_an_installed_wheel(installed, checked):
