@@ -272,9 +272,8 @@ class Placement:
     def _overdraft(self) -> int:
         """Bytes that the process takes too much when the house is full, as it was already on a remembered plan."""
         seats = self.plan.seats
-        rides: list[Callable[[], None]] = [lambda: None]
+        warm_up, rides = self._warm_up, list[Callable[[], None]]([lambda: None])
         if self._rides_first and not self._was_remembered:
-            warm_up = self._warm_up
             rides = [lambda: warm_up.house(seats), lambda: warm_up.mixed(seats, 2 * seats), warm_up.named]
         over = 0
         for ride in rides:
