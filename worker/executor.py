@@ -45,6 +45,8 @@ from worker.watchdog import EXIT_STICKY
 CLAIM_TRIES, END_TRIES = 5, 20
 #: A job rides at most so long; the watchdog notices an engine that stands still much sooner.
 RIDE_SECONDS = 3_600.0
+#: A job's first release; what comes back for any reason is released again, under the next.
+FIRST_EPOCH = 1
 GIVE_BACK_SECONDS = 1.5
 
 log = get_logger(__name__)
@@ -103,7 +105,7 @@ class Executor:
             log.exception("claim failed", action="claim", job_id=job_id)
             return
         if lease is not None:
-            self._run(lease, taken_at)
+            self._run(lease, taken_at, is_first=epoch == FIRST_EPOCH)
         else:
             parts.on_refused()
 
@@ -119,9 +121,9 @@ class Executor:
         while self._parts.keeper.count and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    def _run(self, lease: Lease, taken_at: float) -> None:
+    def _run(self, lease: Lease, taken_at: float, *, is_first: bool) -> None:
         held = self._parts.keeper.take(lease, taken_at)
-        outcome = self._outcome(lease, lambda: self._make(held))
+        outcome = self._outcome(lease, lambda: self._make(held, is_first=is_first))
         if isinstance(outcome, Left):
             held.asks_seldom = True
             self._shelve(lease)
@@ -196,13 +198,13 @@ class Executor:
         except RedisUnavailable:
             log.warning("Redis is away at a job's end; its lease will run out", action="end", job_id=job_id)
 
-    def _make(self, held: HeldLease) -> Picture:
-        """Draw and store. Raises Left where the storage takes its time."""
+    def _make(self, held: HeldLease, *, is_first: bool) -> Picture:
+        """Draw and store, unless an earlier run stored already. Raises Left where the storage takes its time."""
         lease = held.lease
         key = object_key(lease.tenant, lease.job_id, lease.created_ms)
         picture = self._parts.spool.find(lease.job_id)
         if picture is None:
-            stored = self._already_stored(lease, key)
+            stored = None if is_first else self._already_stored(lease, key)
             if stored is not None:
                 return self._picture(lease, stored)
             with self._seats.taken(held):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from core.image_store import object_key
+from core.image_store import ImageStore, object_key
 from core.job import JobState
 from tests.integration.worker.conftest import new_job, wait_until
 from worker.lease_keeper import HeldLease
@@ -149,14 +149,38 @@ def test_a_picture_that_an_earlier_run_stored_is_not_drawn_again(counted):
     job = new_job()
     release = counted.submit(job)
     stored = counted.job(job.id)
-    png = b"what the first worker stored before it died"
+    png = b"what the first worker stored before it left"
     sha256 = hashlib.sha256(png).hexdigest()
+    assert counted.store.claim(job.id, release.epoch, "first", "another worker")
     counted.images.put(object_key("acme", job.id, stored.created_ms), png, sha256)
+    assert counted.store.give_back(job.id, "first")
+    [again] = counted.store.release(1)
 
-    ended = counted.execute(release)
+    ended = counted.execute(again)
 
     assert counted.parts.engine.submits == 0
     assert (ended.state, ended.picture.sha256) == (JobState.SUCCEEDED, sha256)
+
+
+class AskedStore(ImageStore):
+    """Counts the looks for what an earlier run stored."""
+
+    heads = 0
+
+    def head(self, key):
+        self.heads += 1
+        return super().head(key)
+
+
+def test_a_first_run_does_not_wait_for_the_storage_before_it_draws(bench, settings):
+    """There is nothing of an earlier run; asking took some milliseconds of each picture."""
+    asked = AskedStore(settings)
+    looking = bench.remade(images=asked)
+
+    ended = looking.execute(looking.submit())
+
+    assert ended.state is JobState.SUCCEEDED
+    assert asked.heads == 0
 
 
 def test_a_picture_stored_by_another_run_meanwhile_is_the_one_recorded(counted):
@@ -297,7 +321,7 @@ def test_a_worker_whose_lease_was_not_renewed_in_time_stores_nothing(bench, sett
     held = HeldLease(
         lease, settings.lease_seconds, time.monotonic() - settings.lease_seconds - 1
     )  # and no keeper renews
-    outcome = bench.executor._outcome(lease, lambda: bench.executor._make(held))
+    outcome = bench.executor._outcome(lease, lambda: bench.executor._make(held, is_first=True))
 
     assert type(outcome).__name__ == "LeaseLost"
     assert bench.images.head(object_key("acme", job.id, bench.job(job.id).created_ms)) is None
