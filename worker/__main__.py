@@ -7,10 +7,12 @@ import os
 import sys
 
 from core.broker import SPARE_THREADS
-from core.logs import configure_logging
+from core.logs import configure_logging, get_logger
 from core.settings import Settings
 from worker.health import was_ready_since
-from worker.warm_parent import Restarts, WarmParent, become_cold, cuda_asleep
+from worker.warm_parent import Restarts, WarmParent, cuda_asleep, forks_work
+
+log = get_logger("worker")
 
 
 def main() -> int:
@@ -23,6 +25,10 @@ def main() -> int:
     configure_logging(settings)
     with cuda_asleep():
         import_all(settings)
+    if not forks_work(is_cuda_usable):
+        log.warning("something imported starts CUDA: this worker has no warm parent", action="start")
+        work()
+        return 0
     return WarmParent(work, Restarts(settings.worker_restarts), lambda at: was_ready_since(settings, at)).run()
 
 
@@ -39,10 +45,15 @@ def import_all(settings: Settings) -> None:
     import_ahead(settings)
 
 
+def is_cuda_usable() -> bool:
+    """In a fork: whether it was made before CUDA started."""
+    import torch
+
+    return not torch.cuda._is_in_bad_fork()
+
+
 def work() -> None:
-    """The worker itself; where CUDA can not be used after a fork, in a fresh process that takes this one's place."""
-    if "torch" in sys.modules and sys.modules["torch"].cuda._is_in_bad_fork():
-        become_cold("worker")
+    """The worker itself."""
     from worker.tasks import app, settings
 
     app.worker_main(

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import NoReturn
 
 from core.logs import get_logger
 
@@ -129,11 +128,12 @@ class WarmParent:
             os.kill(self._child, number)
 
 
-def become_cold(module: str) -> NoReturn:
-    """Be a fresh `python -m module` in place of this fork, in which CUDA can not be used."""
-    log.warning("something imported starts CUDA: the worker starts without its warm parent", action="start")
-    environ = {**os.environ, "ZIMG_WORKER_RESTARTS": "0"}
-    os.execve(sys.executable, [sys.executable, "-m", module], environ)  # noqa: S606 - to become it is the point
+def forks_work(in_fork: Callable[[], bool]) -> bool:
+    """Whether `in_fork`, asked in a fork of this process, says that a worker could be one; takes some milliseconds."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if in_fork() else 1)
+    return exit_code(os.waitpid(child, 0)[1]) == 0
 
 
 def end_with(parent: int) -> None:
