@@ -114,13 +114,14 @@ def _name_preference(response: Response, wish: Preference) -> None:
     "/v1/jobs",
     summary="List jobs, newest first",
     description="A page looks at 1,000 jobs at most: with `status` it may hold fewer than `limit`, or none, and still "
-    "have a `next_cursor`; go on until `has_more` is false.",
+    "have a `next_cursor`; go on until `has_more` is false. With `ids`, where a call with `n` above 1 leads, `wait` "
+    "holds the answer until all of them have ended.",
     responses={200: objects.JobList},
 )
 def list_jobs(query: schema.ListQuery) -> Response:
     parts = services()
     if query.ids is not None:
-        return _several(parts, query.ids)
+        return _several(parts, query.ids.split(","), query.wait or preference().wait_seconds)
     page = parts.jobs.list_page(
         tenant().name,
         states=STATES_OF_STATUS[query.status] if query.status else None,
@@ -130,14 +131,23 @@ def list_jobs(query: schema.ListQuery) -> Response:
         limit=query.limit,
     )
     shown, cursor = job_objects(parts, page.jobs), page.cursor or None
-    return jsonify({"object": "list", "data": shown, "has_more": cursor is not None, "next_cursor": cursor})
+    response = jsonify({"object": "list", "data": shown, "has_more": cursor is not None, "next_cursor": cursor})
+    name_ignored(response, ["wait"] if query.wait else [])
+    return response
 
 
-def _several(parts: Services, text: str) -> Response:
-    """The jobs with these ids, in their order; ids that are not the tenant's are left out."""
-    found = [job for job in parts.jobs.get_many(text.split(",")) if job is not None and job.tenant == tenant().name]
+def _several(parts: Services, ids: Sequence[str], seconds: int) -> Response:
+    """The jobs with these ids, in their order; ids that are not the tenant's are left out, and not waited for."""
+    found = [job for job in parts.jobs.get_many(ids) if job is not None and job.tenant == tenant().name]
+    if seconds and not all(job.state.is_terminal for job in found):
+        with parts.long_waits.place(tenant().name):
+            ended = wait_for_end(parts, [job.id for job in found], seconds, require_still_open)
+        found = [job for job in ended if job is not None]
     shown = job_objects(parts, found)
-    return jsonify({"object": "list", "data": shown, "has_more": False, "next_cursor": None})
+    response = jsonify({"object": "list", "data": shown, "has_more": False, "next_cursor": None})
+    if preference().wait_seconds:
+        _name_preference(response, preference())
+    return response
 
 
 @jobs.get(

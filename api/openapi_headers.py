@@ -29,6 +29,7 @@ CREATE, DRAW, SEND_LIST = (
     Where("post", "/v1/batches"),
 )
 LOOK, FOLLOW = Where("get", "/v1/jobs/{job_id}"), Where("get", "/v1/jobs/{job_id}/events")
+LOOK_AT_SEVERAL = Where("get", "/v1/jobs")
 PICTURE, THUMBNAIL = Where("get", "/i/{job_id}.png"), Where("get", "/i/{job_id}.webp")
 
 REQUEST: dict[str, Header] = {
@@ -51,7 +52,7 @@ REQUEST: dict[str, Header] = {
 }
 SENT_TO: dict[str, tuple[Where, ...]] = {
     "Idempotency-Key": (CREATE, DRAW, SEND_LIST),
-    "Prefer": (CREATE, LOOK),
+    "Prefer": (CREATE, LOOK, LOOK_AT_SEVERAL),
     "Last-Event-ID": (FOLLOW,),
     "If-None-Match": (LOOK, PICTURE, THUMBNAIL),
     "Range": (PICTURE,),
@@ -65,7 +66,7 @@ ANSWER: dict[str, Header] = {
         "Where what was made is found.", "https://zimg.example/v1/jobs/9f2c41d0b7e84a7c8d5e6f0a1b2c3d4e"
     ),
     "Preference-Applied": Header("What was done of `Prefer`.", "wait=20"),
-    "X-Zimg-Ignored": Header("Members of the body that change nothing here.", "guidance_scale, steps"),
+    "X-Zimg-Ignored": Header("What was sent, in body or query, and changes nothing here.", "guidance_scale, steps"),
     "X-Zimg-Job-Id": Header(
         "The jobs that drew the pictures, with commas between.", "9f2c41d0b7e84a7c8d5e6f0a1b2c3d4e"
     ),
@@ -75,8 +76,14 @@ ANSWER: dict[str, Header] = {
 }
 SENT_BY: dict[str, tuple[Where, ...]] = {
     "Location": (CREATE._replace(statuses=("200", "202")), SEND_LIST._replace(statuses=("200", "202"))),
-    "Preference-Applied": (CREATE._replace(statuses=("200", "202")), LOOK._replace(statuses=("200",))),
-    "X-Zimg-Ignored": (CREATE._replace(statuses=("200", "202")), DRAW._replace(statuses=("200",))),
+    "Preference-Applied": (
+        CREATE._replace(statuses=("200", "202")),
+        *(where._replace(statuses=("200",)) for where in (LOOK, LOOK_AT_SEVERAL)),
+    ),
+    "X-Zimg-Ignored": (
+        CREATE._replace(statuses=("200", "202")),
+        *(where._replace(statuses=("200",)) for where in (DRAW, LOOK_AT_SEVERAL)),
+    ),
     "X-Zimg-Job-Id": (DRAW._replace(statuses=("200",)),),
     "Idempotency-Replayed": (
         CREATE._replace(statuses=("200", "202")),

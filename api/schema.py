@@ -294,6 +294,9 @@ class ListQuery(Query):
     ids: Annotated[
         str | None, Field(pattern=JOB_IDS_PATTERN, description="Just these jobs, separated by commas; at most 100.")
     ] = None
+    wait: Annotated[
+        int, Field(ge=0, le=WAIT_SECONDS_MOST, description="With `ids`: seconds to wait for all to end; else ignored.")
+    ] = 0
 
 
 class BatchPath(BaseModel):

@@ -9,6 +9,7 @@ SENT = {
     ("post", "/v1/jobs"): {"Idempotency-Key", "Prefer", "Accept-Language"},
     ("post", "/v1/images/generations"): {"Idempotency-Key", "Accept-Language"},
     ("post", "/v1/batches"): {"Idempotency-Key", "Accept-Language"},
+    ("get", "/v1/jobs"): {"Prefer", "Accept-Language"},
     ("get", "/v1/jobs/{job_id}"): {"Prefer", "If-None-Match", "Accept-Language"},
     ("get", "/v1/jobs/{job_id}/events"): {"Last-Event-ID", "Accept-Language"},
     ("get", "/i/{job_id}.png"): {"If-None-Match", "Range", "Accept-Language"},
