@@ -7,6 +7,7 @@ import os
 import sys
 
 from core.broker import SPARE_THREADS
+from core.errors import ConfigurationError
 from core.logs import configure_logging, get_logger
 from core.settings import Settings
 from worker.health import was_ready_since
@@ -18,7 +19,11 @@ log = get_logger("worker")
 def main() -> int:
     """Run until a signal; returns the exit code."""
     gc.disable()  # what is imported stays: looking through it again and again took a fifth of the imports' time
-    settings = Settings.from_env()
+    try:
+        settings = Settings.from_env()
+    except ConfigurationError as error:
+        print(f"zimg worker: {error}", file=sys.stderr)
+        return os.EX_CONFIG
     if not settings.worker_restarts or sys.platform != "linux":
         work()
         return 0

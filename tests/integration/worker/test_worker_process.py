@@ -189,3 +189,10 @@ def test_a_model_that_is_not_there_ends_the_start_with_a_sentence(fleet, tmp_pat
 
     assert worker.wait(90) == 78
     assert "ZIMG_MODEL" in (tmp_path / "wrong.log").read_text()
+
+
+def test_a_setting_that_can_not_work_ends_the_start_with_a_sentence(fleet, tmp_path):
+    worker = fleet._start([sys.executable, "-m", "worker"], "wrong.log", {"ZIMG_WORKER_RESTARTS": "-1"})
+
+    assert worker.wait(60) == 78
+    assert (tmp_path / "wrong.log").read_text() == "zimg worker: ZIMG_WORKER_RESTARTS=-1: must be 0 or more\n"
