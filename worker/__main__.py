@@ -10,8 +10,8 @@ from core.broker import SPARE_THREADS
 from core.errors import ConfigurationError
 from core.logs import configure_logging, get_logger
 from core.settings import Settings
-from worker.health import was_ready_since
-from worker.warm_parent import Restarts, WarmParent, cuda_asleep, forks_work
+from worker.health import forget_progress, has_been_well
+from worker.warm_parent import Restarts, WarmParent, cuda_asleep, forks_work, hold_signals, release_signals
 
 log = get_logger("worker")
 
@@ -27,14 +27,21 @@ def main() -> int:
     if not settings.worker_restarts or sys.platform != "linux":
         work()
         return 0
+    hold_signals()
     configure_logging(settings)
     with cuda_asleep():
         import_all(settings)
     if not forks_work(is_cuda_usable):
         log.warning("something imported starts CUDA: this worker has no warm parent", action="start")
+        release_signals()
         work()
         return 0
-    return WarmParent(work, Restarts(settings.worker_restarts), lambda at: was_ready_since(settings, at)).run()
+    return WarmParent(
+        work,
+        Restarts(settings.worker_restarts),
+        before=lambda: forget_progress(settings),
+        was_ready=lambda: has_been_well(settings),
+    ).run()
 
 
 def import_all(settings: Settings) -> None:

@@ -40,12 +40,14 @@ def trouble(settings: Settings, now: float) -> str:
     return f"{file} stands still since {age:.0f} s (limit {limit:.0f} s)" if age > limit else ""
 
 
-def was_ready_since(settings: Settings, at: float) -> bool:
-    """Whether a worker of these settings has been well since `at`, a time of day."""
-    try:
-        return progress_file(settings).stat().st_mtime >= at
-    except OSError:
-        return False
+def has_been_well(settings: Settings) -> bool:
+    """Whether the worker of these settings has become ready since `forget_progress`."""
+    return progress_file(settings).exists()
+
+
+def forget_progress(settings: Settings) -> None:
+    """A worker begins: whoever watches the file sees that it is not ready yet, and gives it the time of a start."""
+    progress_file(settings).unlink(missing_ok=True)
 
 
 class Health:

@@ -17,15 +17,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
 
 from core.logs import get_logger
 
 #: So many restarts are allowed in this time; beyond them something is wrong that a restart does not mend.
 WINDOW_SECONDS = 600.0
-#: Passed on to the worker; those that ask it to stop end the parent with it.
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-PASSED_ON = (*STOPS, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+#: Ask the worker to stop, and the parent with it; a terminal that closes (SIGHUP) does so in order.
+STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
+#: What the parent waits for: those, others that it passes on, and the worker's end.
+TAKEN = STOPS | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD}
 PR_SET_PDEATHSIG = 1
 #: Added to a signal's number, as shells do.
 KILLED = 128
@@ -34,6 +34,19 @@ KILLED = 128
 ASK_THE_DRIVER = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 log = get_logger(__name__)
+
+
+def hold_signals() -> None:
+    """From here on the signals that the parent takes wait for it, one by one, so that none falls between two workers.
+
+    To be called before anything starts a thread: threads inherit it, and one that did not would die of a SIGTERM.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)
+
+
+def release_signals() -> None:
+    """Undo `hold_signals`; what has come meanwhile comes now."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TAKEN)
 
 
 @contextmanager
@@ -68,48 +81,62 @@ class Restarts:
 class WarmParent:
     """Runs `work` in one fork after another."""
 
-    def __init__(self, work: Callable[[], None], restarts: Restarts, ready_since: Callable[[float], bool]) -> None:
-        """`ready_since` says whether the worker that was forked at that time of day has become ready."""
-        self._work, self._restarts, self._ready_since = work, restarts, ready_since
-        self._child = 0
+    def __init__(
+        self,
+        work: Callable[[], None],
+        restarts: Restarts,
+        *,
+        before: Callable[[], None] = lambda: None,
+        was_ready: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`before` is called ahead of each fork; `was_ready` says of one that ended whether it ever was ready."""
+        self._work, self._restarts, self._before, self._was_ready = work, restarts, before, was_ready
         self._is_stopping = False
 
     def run(self) -> int:
-        """Until a worker ends for good; returns the exit code to end with."""
+        """Until a worker ends for good; returns the exit code to end with. Signals must be held (`hold_signals`)."""
         gc.freeze()  # a child that looked for garbage in what it shares would copy it
-        for number in PASSED_ON:
-            signal.signal(number, self._pass_on)
-        while True:
-            forked_at = time.time()
-            self._fork()
-            code = exit_code(os.waitpid(self._child, 0)[1])
-            self._child = 0
-            was_ready = self._ready_since(forked_at)
-            now = time.monotonic()
+        code = 0
+        while not self._is_told_to_stop():
+            self._before()
+            code = self._watch(self._fork())
+            now, was_ready = time.monotonic(), self._was_ready()
             if self._is_stopping or not self._restarts.allow(code=code, was_ready=was_ready, now=now):
-                return code
+                break
             log.error("the worker died; the next one is forked", action="restart", code=code)
+        return code
 
-    def _fork(self) -> None:
-        """In the parent it returns; the child works and exits. A signal that comes meanwhile waits for its child."""
+    def _is_told_to_stop(self) -> bool:
+        return self._is_stopping or not STOPS.isdisjoint(signal.sigpending())
+
+    def _watch(self, child: int) -> int:
+        """Pass signals on until the child has ended; returns its exit code. Until that is read its pid is its own."""
+        while True:
+            number = signal.sigwait(TAKEN)
+            if number == signal.SIGCHLD:
+                pid, status = os.waitpid(child, os.WNOHANG)
+                if pid:
+                    return exit_code(status)
+            else:
+                self._is_stopping = self._is_stopping or number in STOPS
+                os.kill(child, signal.SIGTERM if number == signal.SIGHUP else number)
+
+    def _fork(self) -> int:
+        """The child's pid, in the parent; the child works and exits."""
         parent = os.getpid()
-        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         sys.stdout.flush()
         sys.stderr.flush()
-        self._child = os.fork()
-        if self._child == 0:
+        child = os.fork()
+        if child == 0:
             self._become_worker(parent)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+        return child
 
     def _become_worker(self, parent: int) -> None:
         """As a process of its own, which the terminal's Ctrl-C reaches once, through the parent; never returns."""
-        for number in PASSED_ON:
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the worker has its own: nothing was begun
         os.setpgid(0, 0)
         end_with(parent)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+        release_signals()
         try:
             self._work()
             code = 0
@@ -121,11 +148,6 @@ class WarmParent:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-    def _pass_on(self, number: int, _: FrameType | None) -> None:
-        self._is_stopping = self._is_stopping or number in STOPS
-        if self._child:
-            os.kill(self._child, number)
 
 
 def forks_work(in_fork: Callable[[], bool]) -> bool:

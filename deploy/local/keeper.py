@@ -38,8 +38,11 @@ class ProgressWatch:
     _has_moved: bool = False
 
     def is_stale(self, *, pid: int, stamp: int | None, now: float) -> bool:
-        """Whether the process `pid` should be killed; `stamp` is its file's time stamp, None where there is no file."""
-        if pid != self._pid:
+        """Whether the process `pid` should be killed; `stamp` is its file's time stamp, None where there is no file.
+
+        A file that goes is a start as well: the process forks its worker anew.
+        """
+        if pid != self._pid or (stamp is None and self._stamp is not None):
             self._pid, self._stamp, self._since, self._has_moved = pid, stamp, now, False
             return False
         if stamp != self._stamp:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from core.image_store import ImageStore
 from core.job import JobState
@@ -166,17 +167,21 @@ def test_an_idle_worker_ends_at_once(fleet):
     assert not [child for child in children if child.is_running()]
 
 
-def handles(process: psutil.Process, number: signal.Signals) -> bool:
-    """Whether the process has a handler of its own for that signal (proc(5), SigCgt)."""
+def handles(process: psutil.Process, number: signal.Signals, how: str = "SigCgt") -> bool:
+    """Whether the process has a handler of its own for that signal, or holds it (proc(5): SigCgt, SigBlk)."""
     status = Path(f"/proc/{process.pid}/status").read_text()
-    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    caught = int(next(line for line in status.splitlines() if line.startswith(how)).split()[1], 16)
     return bool(caught & 1 << (number - 1))
 
 
-def test_a_worker_stopped_while_it_still_loads_ends_at_once_and_in_order(fleet):
+@pytest.mark.parametrize("has_forked", [False, True], ids=["imports", "loads"])
+def test_a_worker_stopped_while_it_still_begins_ends_soon_and_in_order(fleet, has_forked):
     worker = fleet._start([sys.executable, "-m", "worker"], "early.log", {})
     process = psutil.Process(worker.pid)
-    wait_until(lambda: handles(process, signal.SIGTERM), why=fleet.logs)
+    if has_forked:
+        wait_until(lambda: any(handles(child, signal.SIGTERM) for child in process.children()), why=fleet.logs)
+    else:
+        wait_until(lambda: handles(process, signal.SIGTERM, "SigBlk"), why=fleet.logs)
 
     worker.send_signal(signal.SIGTERM)
 

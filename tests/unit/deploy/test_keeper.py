@@ -46,3 +46,14 @@ def test_a_file_that_goes_back_in_time_counts_as_a_sign_of_life():
 
     assert not watch.is_stale(pid=1, stamp=150, now=64)
     assert not watch.is_stale(pid=1, stamp=150, now=120)
+
+
+def test_a_file_that_goes_is_a_start_and_gives_the_worker_the_time_of_one():
+    """The worker died, and its parent, whose process this is, forked the next."""
+    watch = make_watch()
+    for now, stamp in ((0, 1), (5, 2), (10, None)):
+        assert not watch.is_stale(pid=7, stamp=stamp, now=now)
+    assert not watch.is_stale(pid=7, stamp=None, now=10 + 899)
+    assert watch.is_stale(pid=7, stamp=None, now=10 + 901)
+    assert not watch.is_stale(pid=7, stamp=3, now=10 + 902)
+    assert watch.is_stale(pid=7, stamp=3, now=10 + 902 + 61)

@@ -19,8 +19,9 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
-from worker.warm_parent import Restarts, WarmParent
+from worker.warm_parent import Restarts, WarmParent, hold_signals
 
+hold_signals()
 folder = Path(sys.argv[1])
 
 def tell(number, _):
@@ -46,7 +47,8 @@ def work():
     while True:
         signal.pause()
 
-sys.exit(WarmParent(work, Restarts(int(sys.argv[2])), lambda at: sys.argv[3] == "ready").run())
+before = (folder / "before").touch
+sys.exit(WarmParent(work, Restarts(int(sys.argv[2])), before=before, was_ready=lambda: sys.argv[3] == "ready").run())
 """
 
 
@@ -55,11 +57,11 @@ class Parent:
 
     def __init__(self, folder: Path, restarts: int, *, ready: bool) -> None:
         command = [sys.executable, "-c", SCRIPT, str(folder), str(restarts), "ready" if ready else "never"]
-        self._folder = folder
+        self.folder = folder
         self.process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
 
     def lines(self, name: str) -> list[str]:
-        file = self._folder / name
+        file = self.folder / name
         return file.read_text().split("\n")[:-1] if file.exists() else []
 
     def worker(self, number: int) -> int:
@@ -168,6 +170,14 @@ def test_a_worker_killed_after_its_parent_was_asked_to_stop_is_not_followed(pare
     assert len(warm.lines("pids")) == 1
 
 
+def test_a_terminal_that_closes_ends_the_worker_in_order(parent: Callable[..., Parent]) -> None:
+    warm = parent()
+    child = warm.worker(0)
+    os.killpg(warm.process.pid, signal.SIGHUP)
+    assert warm.process.wait(20) == 0
+    assert warm.lines("told") == [f"{child} SIGTERM"]
+
+
 def test_a_terminals_ctrl_c_reaches_the_worker_once(parent: Callable[..., Parent]) -> None:
     """Celery takes a second one for the wish to leave its jobs at once."""
     warm = parent()
@@ -186,6 +196,18 @@ def test_a_worker_dies_with_its_parent_though_it_stands_still(parent: Callable[.
     warm.process.kill()
     warm.process.wait(20)
     wait_until(lambda: is_gone(child), seconds=20)
+
+
+def test_no_signal_falls_between_a_worker_that_dies_and_the_next(parent: Callable[..., Parent]) -> None:
+    """Told to stop at that moment it stops, whichever of the two the kernel tells first."""
+    for turn in range(15):
+        warm = parent()
+        child = warm.worker(turn)
+        os.kill(child, signal.SIGKILL)
+        warm.process.send_signal(signal.SIGTERM)
+        assert warm.process.wait(10) in (0, 137)
+        assert all(is_gone(int(pid)) for pid in warm.lines("pids"))
+        (warm.folder / "pids").write_text("".join(f"{pid}\n" for pid in warm.lines("pids")[: turn + 1]))
 
 
 @pytest.mark.parametrize("answer", [True, False])
