@@ -161,7 +161,7 @@ def _hook_failures(parts: Services) -> list[objects.HookFailure]:
 
 
 def _letters(parts: Services) -> DeadLetters:
-    return DeadLetters(parts.jobs, parts.settings, parts.submission.reuse)
+    return DeadLetters(parts.jobs, parts.settings, parts.submission.reuse, parts.submission.fingerprint_now)
 
 
 def _queue(parts: Services, stops: Stops) -> objects.QueueObject:

@@ -105,14 +105,15 @@ def create() -> Response:
     except RedisUnavailable:
         raise  # a part may be stored: the record stays, and the list sent again with its key goes on from there
     except ZimgError as refused:
-        if parts.jobs.get_batch(batch.id) is None:
-            parts.batches.forget(batch.id, owner.name)
+        parts.batches.forget(batch.id, owner.name)
         if isinstance(refused, ExceedsLimits):
             raise refused.in_rows(len(templates), field="file") from None
         raise
     is_replay = all(one.replayed for one in submitted)
     if is_replay:
         batch = _batch_of(parts, batch, submitted[0].job_id)
+    else:
+        parts.batches.save_again(batch)
     response = make_response(jsonify(_taken(parts, batch, stored=0 if is_replay else len(wishes))), 202)
     response.headers["Location"] = f"{base_url()}/v1/batches/{batch.id}"
     if is_replay:

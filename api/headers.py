@@ -35,10 +35,11 @@ class Preference:
 def idempotency_key(route: str) -> str:
     """The caller's key, made separate for each route; "" without one. Raises InvalidRequest for a malformed one."""
     sent = request.headers.get("Idempotency-Key", "").strip()
-    bare = sent.strip(QUOTE)  # the draft's form is a quoted string; most clients send it bare
-    if not bare:
+    if not sent:
         return ""
-    if not _IDEMPOTENCY_KEY.fullmatch(sent):
+    is_quoted = len(sent) > 1 and sent[0] == sent[-1] == QUOTE  # the draft's form; most clients send it bare
+    bare = sent[1:-1] if is_quoted else sent
+    if not _IDEMPOTENCY_KEY.fullmatch(bare):
         message = "Idempotency-Key must have 1 to 255 printable ASCII characters without spaces."
         raise InvalidRequest(message, field="Idempotency-Key")
     return f"{route}:{bare}"

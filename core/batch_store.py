@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import redis
+from redis.client import Pipeline
 
 from core.job import known_fields
 from core.redis_client import PREFIX, redis_errors
@@ -138,11 +139,26 @@ class BatchStore:
         stored["rows"] = tuple(tuple(row) for row in stored["rows"])
         return Batch(**stored)
 
-    def forget(self, batch_id: str, tenant: str) -> None:
-        """Remove a batch whose jobs were refused, as if it had never been."""
+    def save_again(self, batch: Batch) -> None:
+        """Keep a batch whose jobs were stored, if the same list, sent at the same time and refused, took it away."""
         with redis_errors():
-            self._redis.delete(_known(batch_id))
-        self._forget([batch_id], tenant)
+            is_there = self._redis.exists(_sheet(batch.id))
+        if not is_there:
+            self.save(batch)
+
+    def forget(self, batch_id: str, tenant: str) -> None:
+        """Remove a batch whose jobs were refused, as if it had never been, unless some were stored meanwhile."""
+        jobs = f"{PREFIX}batch:{batch_id}"
+
+        def remove(pipeline: Pipeline) -> None:
+            is_stored = pipeline.exists(jobs)
+            pipeline.multi()
+            if not is_stored:
+                pipeline.delete(_known(batch_id), _sheet(batch_id))
+                pipeline.zrem(_of(tenant), batch_id)
+
+        with redis_errors():
+            self._redis.transaction(remove, jobs)
 
     def drop(self, batch_id: str, tenant: str) -> None:
         """Remove a batch that is gone; that it was there stays known."""

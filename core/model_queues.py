@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ def model_depths(client: redis.Redis, models: Sequence[str], workers: Iterable[W
     }
 
 
+#: A time so far ahead was noted before the server's clock was set back.
+CLOCK_SECONDS = 2
 #: When a worker of each model was heard of last, in ms; it outlives them all.
 HEARD = f"{PREFIX}heard"
 
@@ -72,7 +75,8 @@ HEARD = f"{PREFIX}heard"
 def worker_silence_seconds(client: redis.Redis, queue: str) -> float:
     """How long ago a worker of the model was heard of last, its goodbye included, by the server's clock.
 
-    Where none ever was, the time counts from the first look: a first start gets its time.
+    Where none ever was, the time counts from the first look. While Redis was down nobody could be heard of, so that it
+    is never longer than Redis is up.
     """
     with redis_errors():
         now_seconds, _ = client.time()
@@ -84,11 +88,21 @@ def worker_silence_seconds(client: redis.Redis, queue: str) -> float:
         for name, _ in beats:
             pipeline.hget(f"{PREFIX}worker:{name}", "queue")
         heard, *queues = pipeline.execute()
+        now_ms = int(now_seconds) * 1000
         own = [beat for (_, beat), of in zip(beats, queues, strict=True) if (of or "") == queue]
-        if heard is None and not own:
-            client.hsetnx(HEARD, queue, int(now_seconds) * 1000)
+        if (heard is None and not own) or float(heard or 0) > now_ms + CLOCK_SECONDS * 1000:
+            client.hset(HEARD, queue, now_ms)
             return 0.0
-    return int(now_seconds) - max(float(heard or 0), *own, 0.0) / 1000
+        up_seconds = _up_seconds(client)
+    return max(0.0, min((now_ms - max(float(heard or 0), *own, 0.0)) / 1000, up_seconds))
+
+
+def _up_seconds(client: redis.Redis) -> float:
+    """How long Redis is up; for ever where it is not told."""
+    try:
+        return float(client.info("server")["uptime_in_seconds"])
+    except (redis.ResponseError, KeyError):
+        return math.inf
 
 
 def eta_seconds(work: float, pace: tuple[float, float] | None, slots: int, wait_ms: float) -> float | None:

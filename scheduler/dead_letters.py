@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from core.batch_store import BatchStore
@@ -45,11 +45,18 @@ class ManyTried:
 class DeadLetters:
     """Lists and requeues, for one call of an operator. Every method raises RedisUnavailable on connection trouble."""
 
-    def __init__(self, store: JobStore, settings: Settings, reuse: Reuse | None = None) -> None:
-        """`reuse` as in Submission."""
+    def __init__(
+        self,
+        store: JobStore,
+        settings: Settings,
+        reuse: Reuse | None = None,
+        fingerprint_now: Callable[[Job], str] = lambda job: job.fingerprint,
+    ) -> None:
+        """`reuse` and `fingerprint_now` as in Submission."""
         self._store = store
         self._settings = settings
         self._reuse = reuse
+        self._fingerprint_now = fingerprint_now
         self._tenants = Tenants(store.redis, settings)
         self._batches = BatchStore(store.redis, settings)
         self._pages = JobPages(store.redis, store.get_many)
@@ -157,7 +164,7 @@ class DeadLetters:
             tenant=job.tenant,
             lane=job.lane,
             request=job.request,
-            fingerprint=job.fingerprint,
+            fingerprint=self._fingerprint_now(job),
             cost_units=job.cost_units,
             deadline_seconds=(job.deadline_ms - job.created_ms) // 1000,
             max_attempts=self._settings.max_attempts,

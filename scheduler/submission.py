@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import Forbidden, NoWorker
-from core.job import GenerationRequest, Lane, NewJob, Priority
+from core.job import GenerationRequest, Job, Lane, NewJob, Priority
 from core.job_store import JobStore, Submitted
 from core.look import Look
 from core.model_profile import ModelProfile, further_profiles, read_profile
@@ -67,6 +67,7 @@ class Submission:
         settings: Settings,
         profile: ModelProfile | None = None,
         reuse: Reuse | None = None,  # None: a finished picture is shared without a look at its object
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -74,12 +75,20 @@ class Submission:
         self._reuse = reuse
         self._label = _label_of(settings)
         self._further = {one.id: one for one in further_profiles(settings)}
+        self._clock, self._begun = clock, clock()
         self._workers_seen_until: dict[str, float] = {}  # model, as in NewJob.queue -> monotonic time
 
     @property
     def reuse(self) -> Reuse | None:
         """What looks for the objects of finished pictures."""
         return self._reuse
+
+    def fingerprint_now(self, job: Job) -> str:
+        """Of a job that is tried again: by today's model and label. "" where nobody chose its seed."""
+        if not job.fingerprint:
+            return ""
+        revision = self._further.get(job.request.model, self._profile).revision
+        return fingerprint_of(job.tenant, job.request, find_preset(job.request.preset), revision, self._label)
 
     def submit(self, tenant: Tenant, wish: Wish) -> Submitted:
         """Store one job; see `submit_many`."""
@@ -189,11 +198,14 @@ class Submission:
         )
 
     def _require_worker(self, queue: str) -> None:
-        """Refuse where workers are required and the model's last was heard of long ago; a first start gets its time."""
-        now = time.monotonic()
+        """Refuse where workers are required and the model's last was heard of long ago.
+
+        After a start of the service, or of Redis, workers get as long to be heard of.
+        """
+        now = self._clock()
         if self._settings.min_workers < 1 or now < self._workers_seen_until.get(queue, 0.0):
             return
-        if worker_silence_seconds(self._store.redis, queue) > NO_WORKER_SECONDS:
+        if min(worker_silence_seconds(self._store.redis, queue), now - self._begun) > NO_WORKER_SECONDS:
             raise NoWorker(
                 "No worker of this model has been alive for two minutes; the operator must start one.",
                 retry_after_seconds=NOBODY_KNOWS_SECONDS,

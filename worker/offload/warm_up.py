@@ -86,5 +86,5 @@ class WarmUp:
     def _order(self, height: int, width: int, tokens: int) -> Order:
         """A picture whose text is not in the cache."""
         self._count += 1
-        prompt = prompt_of_length(self._pipe, f"{self._count} ", tokens)
+        prompt = prompt_of_length(self._pipe, f"{self._count:03} ", tokens)  # a longer number is a token longer
         return Order(prompt=prompt, height=height, width=width, seed=0, steps=STEPS)

@@ -133,3 +133,20 @@ def test_a_list_of_an_older_release_is_found_as_before(http, worker, parts, valk
     assert answers(http, batch_id) == [(200, None)] * 2
     valkey.delete(f"{PREFIX}sheet:{batch_id}")
     assert answers(http, batch_id) == [(404, "not_found")] * 2
+
+
+def test_a_list_keeps_its_sheet_though_the_same_was_refused_while_it_was_being_stored(http, worker, parts, monkeypatch):
+    """Sent twice at once, with one key and so one id; the one that was refused first took the other's sheet away."""
+    store = parts.submission.submit_many
+
+    def refused_meanwhile(tenant, wishes, **more):
+        parts.batches.forget(wishes[0].batch_id, tenant.name)
+        done = store(tenant, wishes, **more)
+        parts.batches.forget(wishes[0].batch_id, tenant.name)  # and one that was late
+        return done
+
+    monkeypatch.setattr(parts.submission, "submit_many", refused_meanwhile)
+    taken = send(http, headers=KEY)
+
+    assert taken.status_code == 202
+    assert answers(http, taken.json["id"]) == [(200, None)] * 2

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from api.objects import JobObject, ProblemObject
+from core import model_queues
 from core.redis_client import PREFIX
 from tests.integration.api.conftest import eventually
 
@@ -327,6 +328,26 @@ def test_with_the_last_long_wait_taken_the_next_is_refused_and_short_calls_still
     assert http.get(f"/v1/jobs/{job['id']}?wait=0").status_code == 200
 
 
+@pytest.fixture
+def up_for_long(parts, monkeypatch):
+    """The service and its Redis began an hour ago."""
+    monkeypatch.setattr(parts.submission, "_begun", parts.submission._begun - 3_600)
+    monkeypatch.setattr(model_queues, "_up_seconds", lambda _: 3_600.0)
+
+
+def test_while_redis_was_down_nobody_could_be_heard_of(http, worker, valkey, up_for_long, monkeypatch):
+    valkey.zadd("{zimg}:workers", {worker.name: 1})
+    valkey.hset("{zimg}:heard", "", 1)
+    monkeypatch.setattr(model_queues, "_up_seconds", lambda _: 5.0)
+
+    assert http.post("/v1/jobs", json={"prompt": "a"}).status_code == 202
+
+
+def test_redis_says_how_long_it_is_up(valkey):
+    assert 0 <= model_queues._up_seconds(valkey) < 86_400
+
+
+@pytest.mark.usefixtures("up_for_long")
 def test_a_submit_is_refused_when_no_worker_has_lived_for_long(http, worker, valkey, parts):
     valkey.zadd("{zimg}:workers", {worker.name: 1})
     valkey.hset("{zimg}:heard", "", 1)
@@ -338,6 +359,7 @@ def test_a_submit_is_refused_when_no_worker_has_lived_for_long(http, worker, val
     assert http.get("/v1/jobs").json["data"] == []
 
 
+@pytest.mark.usefixtures("up_for_long")
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations"])
 def test_a_repeat_by_its_key_is_answered_though_no_worker_has_lived_since(http, worker, valkey, parts, path):
     body, key = {"prompt": "a", "size": "256x256"}, {"Idempotency-Key": "k"}

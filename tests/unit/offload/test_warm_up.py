@@ -44,7 +44,7 @@ def test_named_sizes_ride_one_after_another_where_they_compile(warm_up: WarmUp, 
     assert [(order.height, order.width) for (order,) in ridden] == [size for size in SIZES for _ in range(2)]
 
 
-@pytest.mark.parametrize(("seats", "riders"), [(1, 4), (4, 4), (6, 6)])
+@pytest.mark.parametrize(("seats", "riders"), [(1, 4), (4, 4), (6, 6), (16, 16)])
 def test_company_is_every_named_picture_and_a_full_house(
     warm_up: WarmUp, ridden: list[list[Order]], seats: int, riders: int
 ) -> None:
@@ -52,7 +52,7 @@ def test_company_is_every_named_picture_and_a_full_house(
     (together,) = ridden
     assert len(together) == riders
     assert {(order.height, order.width) for order in together} == set(SIZES)
-    assert len({len(order.prompt) for order in together}) == 2, "every caption length"
+    assert len({len(order.prompt) for order in together}) == 2, "every caption length and no other, which would compile"
     assert len({order.prompt for order in together}) == riders, "no text is in the cache"
     assert together[0].steps == 2, "one goes on with what was kept of its prompt"
 

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 
 from core.job import JobState
+from core.model_profile import ModelProfile
 from core.redis_client import PREFIX
 from core.settings import Settings
 from scheduler.dead_letters import DeadLetters
+from scheduler.submission import Submission, Wish
 from scheduler.tenants import Tenants
 from tests.queue_kit import REFUSED, Kit
 
@@ -170,3 +172,26 @@ def test_in_its_batch_a_job_tried_again_is_the_same_picture(kit, letters, tenant
     assert (during.total, during.dead, during.open, during.again) == (2, 0, 1, 1)
     assert (after.total, after.succeeded, after.dead, after.open, after.is_complete) == (2, 2, 0, 0, True)
     assert kit.redis.hget(f"{PREFIX}job:{again}", "again") == dead
+
+
+@pytest.mark.parametrize(("settings", "is_same"), [(Settings(), True), (Settings(aigc_label="on"), False)])
+def test_a_letter_is_tried_again_by_the_label_and_model_of_today(kit, tenant, settings, is_same):
+    profile = ModelProfile("m", "r", (512, 512), (512, 512), (512, 512))
+    seeded = Wish(prompt="a mug", width=512, height=512, model="m", seed=5)
+    first = Submission(kit.store, Settings(), profile).submit(tenant, seeded).job_id
+    before = kit.store.get(first)
+    kit.redis.hset(f"{PREFIX}job:{first}", mapping={"state": "DEAD"})
+    today = Submission(kit.store, settings, profile)
+
+    again = DeadLetters(kit.store, settings, None, today.fingerprint_now).requeue(first, tenant)
+
+    assert before.fingerprint
+    assert (kit.store.get(again.job_id).fingerprint == before.fingerprint) is is_same
+
+
+def test_a_letter_whose_seed_was_ours_shares_its_picture_with_nobody(kit, tenant):
+    profile = ModelProfile("m", "r", (512, 512), (512, 512), (512, 512))
+    submission = Submission(kit.store, Settings(), profile)
+    job = kit.store.get(submission.submit(tenant, Wish(prompt="a", width=512, height=512, model="m")).job_id)
+
+    assert submission.fingerprint_now(job) == ""

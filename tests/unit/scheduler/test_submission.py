@@ -104,11 +104,51 @@ def test_work_follows_pixels_and_forwards(submission, store, tenant, fake_redis)
     assert [float(fake_redis.hget(f"{PREFIX}job:{one}", "work")) for one in ids] == [1.0, 2.0, 0.25]
 
 
-def test_without_any_worker_for_long_a_wish_is_refused(submission, tenant, fake_redis):
+class Clock:
+    """Monotonic seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def since_long(store, settings=None):
+    """A service that began two minutes ago."""
+    clock = Clock()
+    made = Submission(store, settings or Settings(), PROFILE, clock=clock)
+    clock.now = 121.0
+    return made
+
+
+def test_without_any_worker_for_long_a_wish_is_refused(store, tenant, fake_redis):
     fake_redis.zadd(f"{PREFIX}workers", {"w": 1})
 
     with pytest.raises(NoWorker):
-        submission.submit(tenant, wish())
+        since_long(store).submit(tenant, wish())
+
+
+def test_a_service_that_starts_again_gives_its_workers_two_minutes(store, tenant, fake_redis):
+    fake_redis.hset(f"{PREFIX}heard", "", 1)
+    clock = Clock()
+    anew = Submission(store, Settings(), PROFILE, clock=clock)
+
+    for clock.now in (0.0, 60.0, 119.0):
+        assert anew.submit(tenant, wish()).state is JobState.QUEUED
+    clock.now = 130.0
+    with pytest.raises(NoWorker):
+        anew.submit(tenant, wish())
+
+
+def test_a_clock_that_was_set_back_hides_no_silence(store, tenant, fake_redis):
+    seconds, _ = fake_redis.time()
+    fake_redis.hset(f"{PREFIX}heard", "", (seconds + 3_600) * 1000)
+    assert since_long(store).submit(tenant, wish()).state is JobState.QUEUED
+    fake_redis.hincrby(f"{PREFIX}heard", "", -121_000)
+
+    with pytest.raises(NoWorker):
+        since_long(store).submit(tenant, wish())
 
 
 @pytest.mark.parametrize("labels", [{"aigc_label": "on"}, {"aigc_producer": "shop"}])
@@ -128,16 +168,16 @@ def test_two_minutes_after_the_last_goodbye_or_the_first_wish_a_wish_is_refused(
         store.heartbeat(WorkerInfo(name="w", slots=1))
         store.forget_worker("w")
     else:
-        assert Submission(store, Settings(), PROFILE).submit(tenant, wish()).state is JobState.QUEUED
+        assert since_long(store).submit(tenant, wish()).state is JobState.QUEUED
     fake_redis.hincrby(f"{PREFIX}heard", "", -119_000)
-    assert Submission(store, Settings(), PROFILE).submit(tenant, wish()).state is JobState.QUEUED
+    assert since_long(store).submit(tenant, wish()).state is JobState.QUEUED
     fake_redis.hincrby(f"{PREFIX}heard", "", -2_000)
 
     with pytest.raises(NoWorker):
-        Submission(store, Settings(), PROFILE).submit(tenant, wish())
+        since_long(store).submit(tenant, wish())
 
     store.heartbeat(WorkerInfo(name="other", slots=1))
-    assert Submission(store, Settings(), PROFILE).submit(tenant, wish()).state is JobState.QUEUED
+    assert since_long(store).submit(tenant, wish()).state is JobState.QUEUED
 
 
 def test_a_worker_of_an_older_release_counts_though_it_notes_no_time_of_its_own(store, tenant, fake_redis):
@@ -160,7 +200,7 @@ def test_a_wish_is_refused_where_its_own_models_workers_are_gone_and_no_other(st
     assert both.submit(tenant, wish(model="painter")).state is JobState.QUEUED
     store.redis.zadd(f"{PREFIX}workers", {"w2": 1})
     store.redis.hset(f"{PREFIX}heard", "painter", 1)
-    anew = Submission(store, Settings(models=(str(tmp_path / "painter"),)), PROFILE)
+    anew = since_long(store, Settings(models=(str(tmp_path / "painter"),)))
 
     with pytest.raises(NoWorker):
         anew.submit(tenant, wish(model="painter"))
