@@ -220,7 +220,7 @@ def find_batch(batch_id: str) -> Batch:
     batch = kept.get(batch_id) if is_id else None
     if batch is not None and batch.tenant == tenant().name:
         return batch
-    if batch is None and is_id and kept.was_known(batch_id):
+    if batch is None and is_id and kept.was_known(batch_id, tenant().name):
         raise Gone(DELETED)
     raise NotFound("There is no batch with this id.")
 

@@ -107,7 +107,7 @@ class BatchStore:
         with redis_errors():
             pipeline = self._redis.pipeline(transaction=True)
             pipeline.set(_sheet(batch.id), packed.hex(), ex=self._seconds)
-            pipeline.set(_known(batch.id), 1, ex=self._seconds + KNOWN_SECONDS)
+            pipeline.set(_known(batch.id), batch.tenant, ex=self._seconds + KNOWN_SECONDS)
             pipeline.zadd(_of(batch.tenant), {batch.id: batch.created_ms})
             pipeline.zremrangebyscore(_of(batch.tenant), "-inf", batch.created_ms - self._seconds * 1000)
             pipeline.expire(_of(batch.tenant), self._seconds)
@@ -123,10 +123,10 @@ class BatchStore:
             pipeline.expire(_of(tenant), self._seconds)
             pipeline.execute()
 
-    def was_known(self, batch_id: str) -> bool:
-        """Whether there was such a batch (410), as opposed to never (404)."""
+    def was_known(self, batch_id: str, tenant: str) -> bool:
+        """Whether the tenant had such a batch (410), as opposed to never (404)."""
         with redis_errors():
-            return bool(self._redis.exists(_known(batch_id)))
+            return bool(self._redis.get(_known(batch_id)) == tenant)
 
     def get(self, batch_id: str) -> Batch | None:
         """The batch, or None if unknown or gone (see `was_known`)."""

@@ -51,6 +51,14 @@ def test_a_list_whose_sheet_ran_out_is_gone_and_an_unknown_one_is_not_found(http
     assert answers(http, "batch_" + "0" * 24) == [(404, "not_found")] * 2
 
 
+def test_anothers_list_that_is_gone_is_not_found(http, worker, parts, valkey):
+    batch_id = send(http).json["id"]
+    valkey.delete(f"{PREFIX}sheet:{batch_id}")
+
+    assert parts.batches.was_known(batch_id, "local")
+    assert not parts.batches.was_known(batch_id, "another")
+
+
 def test_a_refused_list_was_never_there(http, worker, parts, valkey):
     parts.tenants.change("local", {"daily_units": 6})
     send(http)
