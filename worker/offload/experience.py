@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class Notebook:
         """Keep it for the next start; a disk that refuses costs that start some seconds."""
         if self._file is None:
             return
-        draft = self._file.with_suffix(f".{os.getpid()}")
+        draft = self._file.with_suffix(f".{os.getpid()}-{secrets.token_hex(4)}")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             draft.write_text(json.dumps(asdict(experience)))

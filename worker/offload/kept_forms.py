@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import pickle
+import secrets
 import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -299,7 +300,7 @@ class KeptForms:
     @staticmethod
     def _write(file: Path, data: bytes) -> None:
         """Whole or not at all."""
-        draft = file.with_suffix(f".{os.getpid()}")
+        draft = file.with_suffix(f".{os.getpid()}-{secrets.token_hex(4)}")  # containers share folders, and pids
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             draft.write_bytes(data)

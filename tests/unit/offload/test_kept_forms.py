@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,20 @@ def test_a_folder_that_refuses_the_list_is_told_once(tmp_path: Path, block: Smal
     start.forms.note_used()
     start.forms.note_used()
     assert told().count("NotADirectoryError") + told().count("FileExistsError") == 1
+
+
+def test_writers_of_one_file_whose_pids_are_the_same_leave_it_whole(tmp_path: Path) -> None:
+    """As in two containers that share the folder."""
+    file, bodies = tmp_path / f"key-0{SUFFIX}", [bytes([number]) * 1_000_000 for number in range(4)]
+
+    def write(body: bytes) -> None:
+        for _ in range(10):
+            KeptForms._write(file, body)
+
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        list(pool.map(write, bodies))
+    assert file.read_bytes() in bodies
+    assert [one.name for one in tmp_path.iterdir()] == [file.name]
 
 
 def test_inductor_chooses_kernels_by_rule_so_that_every_start_draws_the_same_bits() -> None:
