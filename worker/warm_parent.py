@@ -41,6 +41,7 @@ def hold_signals() -> None:
 
     To be called before anything starts a thread: threads inherit it, and one that did not would die of a SIGTERM.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some parents leave it, no child could be waited for
     signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)
 
 
@@ -92,6 +93,8 @@ class WarmParent:
         """`before` is called ahead of each fork; `was_ready` says of one that ended whether it ever was ready."""
         self._work, self._restarts, self._before, self._was_ready = work, restarts, before, was_ready
         self._is_stopping = False
+        is_hangup_nothing = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # under nohup
+        self._stops = STOPS - {signal.SIGHUP} if is_hangup_nothing else STOPS
 
     def run(self) -> int:
         """Until a worker ends for good; returns the exit code to end with. Signals must be held (`hold_signals`)."""
@@ -107,7 +110,7 @@ class WarmParent:
         return code
 
     def _is_told_to_stop(self) -> bool:
-        return self._is_stopping or not STOPS.isdisjoint(signal.sigpending())
+        return self._is_stopping or not self._stops.isdisjoint(signal.sigpending())
 
     def _watch(self, child: int) -> int:
         """Pass signals on until the child has ended; returns its exit code. Until that is read its pid is its own."""
@@ -117,8 +120,8 @@ class WarmParent:
                 pid, status = os.waitpid(child, os.WNOHANG)
                 if pid:
                     return exit_code(status)
-            else:
-                self._is_stopping = self._is_stopping or number in STOPS
+            elif number in self._stops or number not in STOPS:
+                self._is_stopping = self._is_stopping or number in self._stops
                 os.kill(child, signal.SIGTERM if number == signal.SIGHUP else number)
 
     def _fork(self) -> int:

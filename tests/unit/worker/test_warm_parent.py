@@ -21,6 +21,8 @@ import os, signal, sys, time
 from pathlib import Path
 from worker.warm_parent import Restarts, WarmParent, hold_signals
 
+if sys.argv[4] != "0":  # as `nohup` and some supervisors start a process
+    signal.signal(int(sys.argv[4]), signal.SIG_IGN)
 hold_signals()
 folder = Path(sys.argv[1])
 
@@ -55,8 +57,9 @@ sys.exit(WarmParent(work, Restarts(int(sys.argv[2])), before=before, was_ready=l
 class Parent:
     """A process with a warm parent in it, whose worker only waits."""
 
-    def __init__(self, folder: Path, restarts: int, *, ready: bool) -> None:
-        command = [sys.executable, "-c", SCRIPT, str(folder), str(restarts), "ready" if ready else "never"]
+    def __init__(self, folder: Path, restarts: int, *, ready: bool, ignored: int) -> None:
+        told = [str(folder), str(restarts), "ready" if ready else "never", str(int(ignored))]
+        command = [sys.executable, "-c", SCRIPT, *told]
         self.folder = folder
         self.process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
 
@@ -77,10 +80,10 @@ class Parent:
 def parent(tmp_path: Path) -> Iterator[Callable[..., Parent]]:
     opened: list[Parent] = []
 
-    def start(restarts: int = 3, *, ready: bool = True, end: str = "") -> Parent:
+    def start(restarts: int = 3, *, ready: bool = True, end: str = "", ignored: int = 0) -> Parent:
         if end:
             (tmp_path / "end").write_text(end)
-        opened.append(Parent(tmp_path, restarts, ready=ready))
+        opened.append(Parent(tmp_path, restarts, ready=ready, ignored=ignored))
         return opened[-1]
 
     yield start
@@ -176,6 +179,23 @@ def test_a_terminal_that_closes_ends_the_worker_in_order(parent: Callable[..., P
     os.killpg(warm.process.pid, signal.SIGHUP)
     assert warm.process.wait(20) == 0
     assert warm.lines("told") == [f"{child} SIGTERM"]
+
+
+def test_under_nohup_a_terminal_may_close(parent: Callable[..., Parent]) -> None:
+    warm = parent(ignored=signal.SIGHUP)
+    child = warm.worker(0)
+    warm.process.send_signal(signal.SIGHUP)
+    warm.process.send_signal(signal.SIGUSR1)
+    wait_until(lambda: bool(warm.lines("told")), seconds=20)
+    assert warm.lines("told") == [f"{child} SIGUSR1"]
+    assert warm.process.poll() is None
+
+
+def test_a_parent_that_was_started_with_its_childrens_ends_ignored_waits_for_them(
+    parent: Callable[..., Parent],
+) -> None:
+    warm = parent(end="78", ready=False, ignored=signal.SIGCHLD)
+    assert warm.process.wait(20) == 78
 
 
 def test_a_terminals_ctrl_c_reaches_the_worker_once(parent: Callable[..., Parent]) -> None:
