@@ -35,8 +35,8 @@ class Preference:
 def idempotency_key(route: str) -> str:
     """The caller's key, made separate for each route; "" without one. Raises InvalidRequest for a malformed one."""
     sent = request.headers.get("Idempotency-Key", "").strip()
-    if not sent:
-        return ""
+    if not sent.strip(QUOTE):
+        return ""  # it says nothing
     is_quoted = len(sent) > 1 and sent[0] == sent[-1] == QUOTE  # the draft's form; most clients send it bare
     bare = sent[1:-1] if is_quoted else sent
     if not _IDEMPOTENCY_KEY.fullmatch(bare):

@@ -25,7 +25,7 @@ def test_a_scheduler_outlives_records_of_a_newer_release_and_broken_ones(fleet):
     scheduler = fleet.start_scheduler()
     wait_until(lambda: bool(redis.exists(LEDGER)), seconds=60, why=fleet.logs)
     fleet.start_worker(STUB_SECONDS="1")
-    lane, priority = submit(fleet, 2)
+    lane, priority = submit(fleet, 2, tenant="a")
     wait_until(is_running(fleet, lane), seconds=30, why=fleet.logs)
     wait_until(is_running(fleet, priority), seconds=30, why=fleet.logs)
 
@@ -35,7 +35,7 @@ def test_a_scheduler_outlives_records_of_a_newer_release_and_broken_ones(fleet):
     redis.set(f"{PREFIX}hook:wh_2", "{")
     redis.zadd(f"{PREFIX}hooks:a", {"wh_2": 2})
     redis.zadd(f"{PREFIX}trash", {"job:of_tomorrow": 1})
-    more = submit(fleet, 3)
+    more = submit(fleet, 3, tenant="a")
 
     jobs = fleet.await_ends([lane, priority, *more], 60)
     assert {job.state for job in jobs} == {JobState.SUCCEEDED}

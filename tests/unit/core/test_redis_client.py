@@ -41,7 +41,7 @@ def test_a_command_is_sent_once_even_if_its_answer_is_late(valkey, valkey_server
 
     sleeper.join(timeout=10)
     # The last one may or may not have reached the server before its connection was closed; none did twice.
-    assert int(valkey.get("counter")) in (len(sent) - 1, len(sent))
+    assert int(valkey.get("counter") or 0) in (len(sent) - 1, len(sent))
 
 
 def test_a_full_redis_refuses_a_submit_as_unavailable(valkey):
