@@ -31,67 +31,86 @@ STORE_SECONDS = 150.0
 LEAST_SECONDS = 0.1
 
 
+class Stamps:
+    """Seconds of each milestone, by the clock and of the processor, and what else a start tells."""
+
+    def __init__(self, kind: str) -> None:
+        self.told: dict[str, Any] = {"what": "start", "kind": kind, "cpu_s": {}}
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from here on."""
+        self.begun, self._spent = time.perf_counter(), time.process_time()
+
+    def __call__(self, name: str) -> None:
+        self.told[f"{name}_s"] = round(time.perf_counter() - self.begun, 2)
+        self.told["cpu_s"][name] = round(time.process_time() - self._spent, 2)
+
+
 def start_once(kind: str) -> None:
     """In the child: start as the worker does and draw one picture; prints the seconds of each milestone."""
     gc.disable()  # as the worker does
-    begun, spent = time.perf_counter(), time.process_time()
-    stamps: dict[str, Any] = {"what": "start", "kind": kind, "cpu_s": {}}
+    stamp = Stamps(kind)
+    import torch  # noqa: F401 - how long it takes is told
 
-    def stamp(name: str) -> None:
-        stamps[name] = round(time.perf_counter() - begun, 2)
-        stamps["cpu_s"][name.removesuffix("_s")] = round(time.process_time() - spent, 2)
-
-    import torch
-
-    stamp("torch_s")
+    stamp("torch")
     from core.settings import Settings
+    from worker import pipeline
     from worker.offload import host_weights
-    from worker.pipeline import (
-        choose_device,
-        choose_dtype,
-        collect_garbage_from_now_on,
-        import_ahead,
-        load_model,
-        make_engine,
-    )
     from worker.warm_parent import cuda_asleep
 
     host_weights.SETTLE_SECONDS = 20.0  # long enough for the first picture to come first
-    stamp("imported_s")
+    stamp("imported")
     settings = Settings.from_env()
     if kind == "warm":
         with cuda_asleep():
-            import_ahead(settings)
-        stamp("ahead_s")
+            pipeline.import_ahead(settings)
+        stamp("ahead")
         if pid := os.fork():  # as the worker's parent does
             os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-        begun, spent = time.perf_counter(), time.process_time()  # nonlocal to `stamp`: counts from here on
-    choose_dtype(settings, choose_device(settings))
-    stamp("card_s")  # CUDA has started
-    import_ahead(settings)
-    stamp("classes_s")
-    model = load_model(settings)
-    collect_garbage_from_now_on()
-    stamp("loaded_s")
-    engine: Any = make_engine(settings, model)
-    stamp("ready_s")
-    stamps["parts_s"] = engine.report["start_seconds"]
-    stamps["compiler_s"], stamps["forms"] = compiler_seconds(), {**engine.report["forms"], **compiled_forms()}
-    stamps["packing"], stamps["corrections"] = (
-        engine.plan.packing_fault or engine.plan.packing,
-        engine.report["corrections"],
-    )
+        stamp.begin()
+    pipeline.choose_dtype(settings, pipeline.choose_device(settings))
+    stamp("card")  # CUDA has started
+    pipeline.import_ahead(settings)
+    stamp("classes")
+    model = pipeline.load_model(settings)
+    pipeline.collect_garbage_from_now_on()
+    stamp("loaded")
+    engine: Any = pipeline.make_engine(settings, model)
+    stamp("ready")
+    stamp.told |= what_was_found(engine)
     width, height = model.profile.default_size
     image = engine.submit(prompt="a red mug", height=height, width=width, seed=0, steps=4).result(120)
-    stamp("picture_s")
-    stamps["size"] = list(image.size)
-    stamps["pixels"] = hashlib.sha256(image.tobytes()).hexdigest()[:16]  # the same in every kind of start
-    stamps["host_peak_gib"] = round(peak_host_bytes() / 2**30, 2)
-    stamps["card"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    stamp("picture")
+    stamp.told |= what_was_drawn(image)
     if kind == "cold":
-        stamps["kept_s"] = wait_for_store(Path(settings.weights_dir), begun)
+        stamp.told["kept_s"] = wait_for_store(Path(settings.weights_dir), stamp.begun)
     engine.close()
-    print(json.dumps(stamps), flush=True)
+    print(json.dumps(stamp.told), flush=True)
+
+
+def what_was_found(engine: Any) -> dict[str, Any]:
+    """What the engine did until it was ready, and how much of it an earlier start had left."""
+    report, plan = engine.report, engine.plan
+    return {
+        "parts_s": report["start_seconds"],
+        "compiler_s": compiler_seconds(),
+        "forms": {**report["forms"], **compiled_forms()},
+        "packing": plan.packing_fault or plan.packing,
+        "corrections": report["corrections"],
+    }
+
+
+def what_was_drawn(image: Any) -> dict[str, Any]:
+    """The first picture's size and a hash of its pixels, the same in every kind of start; and on what."""
+    import torch
+
+    return {
+        "size": list(image.size),
+        "pixels": hashlib.sha256(image.tobytes()).hexdigest()[:16],
+        "host_peak_gib": round(peak_host_bytes() / 2**30, 2),
+        "card": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
 
 
 def compiler_seconds() -> dict[str, float]:

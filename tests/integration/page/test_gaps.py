@@ -173,7 +173,10 @@ def test_a_filter_hides_what_is_selected_from_the_zip(pictures):
 def test_a_thumbnail_that_was_refused_for_once_is_asked_for_again(page, live, parts, worker):
     parts.submission.submit_pictures(parts.tenants.local(), Wish(prompt="a mug", width=256, height=256), 1)
     worker.draw_all()
+    answers: list[int] = []
+    page.on("response", lambda answer: answers.append(answer.status) if ".webp" in answer.url else None)
     page.route("**/*.webp*", lambda route: route.fulfill(status=429, headers={"Retry-After": "1"}), times=1)
     page.goto(live.url)
 
     page.wait_for_function("() => document.querySelector('.card img')?.naturalWidth > 0")
+    assert answers == [429, 200]

@@ -173,6 +173,8 @@ def test_inductor_chooses_kernels_by_rule_so_that_every_start_draws_the_same_bit
     """By timing each start chose anew, and a picture's last bits with it (two starts in run 9 of benchmarks/LOG.md)."""
     for dynamic in (False, True):
         assert _How("inductor", dynamic).compiler().config["deterministic"] is True
+    usual = CompiledForms(Z_IMAGE, "inductor")._by_torch(Small().forward, dynamic=False)
+    assert usual.get_compiler_config()["deterministic"] is True, "where forms are not kept, too"
 
 
 def test_one_form_serves_every_block_of_a_class_with_the_weights_that_lie_there_now(tmp_path: Path) -> None:

@@ -213,9 +213,11 @@ def test_a_worker_dies_with_its_parent_though_it_stands_still(parent: Callable[.
     warm = parent()
     child = warm.worker(0)
     os.kill(child, signal.SIGSTOP)
+    assert not is_gone(child)
     warm.process.kill()
     warm.process.wait(20)
     wait_until(lambda: is_gone(child), seconds=20)
+    assert is_gone(child)
 
 
 def test_no_signal_falls_between_a_worker_that_dies_and_the_next(parent: Callable[..., Parent]) -> None:
