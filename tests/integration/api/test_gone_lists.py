@@ -158,3 +158,11 @@ def test_a_list_keeps_its_sheet_though_the_same_was_refused_while_it_was_being_s
 
     assert taken.status_code == 202
     assert answers(http, taken.json["id"]) == [(200, None)] * 2
+
+
+def test_a_refusal_that_comes_late_takes_no_stored_list_away(http, worker, parts):
+    batch_id = send(http, headers=KEY).json["id"]
+
+    parts.batches.forget(batch_id, "local")
+
+    assert answers(http, batch_id) == [(200, None)] * 2

@@ -209,10 +209,13 @@ def test_a_terminals_ctrl_c_reaches_the_worker_once(parent: Callable[..., Parent
     assert [line.split()[1] for line in warm.lines("told")] == ["SIGINT", "SIGTERM"]
 
 
-def test_a_worker_dies_with_its_parent_though_it_stands_still(parent: Callable[..., Parent]) -> None:
+@pytest.mark.parametrize("stands_still", [False, True])
+def test_a_worker_dies_with_its_parent(parent: Callable[..., Parent], stands_still: bool) -> None:
+    """One that stands still gets the kernel's SIGHUP for orphans besides, so that it alone would prove nothing."""
     warm = parent()
     child = warm.worker(0)
-    os.kill(child, signal.SIGSTOP)
+    if stands_still:
+        os.kill(child, signal.SIGSTOP)
     assert not is_gone(child)
     warm.process.kill()
     warm.process.wait(20)
