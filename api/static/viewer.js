@@ -57,7 +57,8 @@ function show(job) {
   fill();
 }
 
-// The focus goes to the card; that of a picture that is gone goes, too.
+// The focus goes to the card, unless somebody types elsewhere already: browsers tell of a closed dialog a little later.
+// The card of a picture that is gone goes, too.
 function leave() {
   const [job, wasMissing] = [shown, isMissing];
   shown = null;
@@ -65,6 +66,7 @@ function leave() {
   const card = hooks.cardOf(job.id);
   const beside = card?.nextElementSibling ?? card?.previousElementSibling;
   if (wasMissing) hooks.onGone(job.id);
+  if (document.activeElement.matches('input, textarea')) return;
   (wasMissing ? beside?.querySelector('button') ?? $('prompt') : card?.querySelector('button'))?.focus();
 }
 

@@ -195,6 +195,33 @@ def test_the_viewer_opens_by_keyboard_turns_pages_and_gives_focus_back(with_pict
     expect(page.locator(".card-open").nth(1)).to_be_focused()
 
 
+def test_who_types_on_at_once_after_the_viewer_keeps_the_focus(with_pictures):
+    page = with_pictures
+    page.locator(".card-open").first.click()
+    tell_later(page, "viewer", "close")  # as a busy browser does
+    page.keyboard.press("Escape")
+    page.locator("#prompt").focus()
+
+    page.evaluate("() => window.tell()")
+
+    expect(page.locator("#prompt")).to_be_focused()
+    page.keyboard.type("a blue jug")
+    expect(page.locator("#prompt")).to_have_value("a blue jug")
+
+
+def tell_later(page, element_id, event):
+    """The element's next such event waits until the page's `tell()`."""
+    page.evaluate(
+        """([id, name]) => {
+          const element = document.getElementById(id);
+          const hold = (event) => event.stopImmediatePropagation();
+          element.addEventListener(name, hold, { capture: true, once: true });
+          window.tell = () => element.dispatchEvent(new Event(name));
+        }""",
+        [element_id, event],
+    )
+
+
 def test_a_picture_is_downloaded_and_its_link_copied(with_pictures, live, parts):
     page = with_pictures
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
