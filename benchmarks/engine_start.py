@@ -69,8 +69,6 @@ def start_once(kind: str) -> None:
         if pid := os.fork():  # as the worker's parent does
             os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         stamp.begin()
-    pipeline.choose_dtype(settings, pipeline.choose_device(settings))
-    stamp("card")  # CUDA has started
     pipeline.import_ahead(settings)
     stamp("classes")
     model = pipeline.load_model(settings)

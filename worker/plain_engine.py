@@ -106,6 +106,7 @@ class PlainEngine:
         self._running: list[PlainTicket] = []
         self._closed = False
         self.progress_stamp = time.monotonic()
+        self.has_drawn = False
         self._threads = [threading.Thread(target=self._serve, name=f"seat-{n}", daemon=True) for n in range(seats)]
         for thread in self._threads:
             thread.start()
@@ -169,6 +170,7 @@ class PlainEngine:
             with self._condition:
                 self._running.remove(ticket)
                 self._condition.notify_all()
+            self.has_drawn = self.has_drawn or image is not None
             ticket.finish(image, error)
 
     def _next_ticket(self) -> PlainTicket | None:

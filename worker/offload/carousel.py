@@ -88,6 +88,11 @@ class Carousel:
         """Tickets that wait in line or ride."""
         return self._engine.in_flight
 
+    @property
+    def has_drawn(self) -> bool:
+        """Whether a picture was ever drawn whole, those of the start included: on a card always."""
+        return self._engine.has_drawn
+
     def submit(
         self,
         *,

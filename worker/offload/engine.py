@@ -82,6 +82,10 @@ class Engine(threading.Thread):
     def in_flight(self) -> int:
         return len(self._line) + len(self._riders) + len(self._again)
 
+    @property
+    def has_drawn(self) -> bool:
+        return self._pictures > 0
+
     def enter(self, ticket: Ticket) -> Ticket:
         """Put a ticket in line."""
         with self._change:

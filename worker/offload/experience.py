@@ -13,9 +13,12 @@ import os
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from worker.offload.plan import Facts
+
+if TYPE_CHECKING:
+    from worker.offload.carousel import Options
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +27,11 @@ FORMAT = 1
 #: Each start writes one small file for each budget, model and card; so many of the latest are kept.
 KEPT = 32
 NAME = "zimg-plan-"
+#: Options on which what was measured depends.
+CIRCUMSTANCES = (
+    "packing", "ring_slots", "residents", "compile", "compile_backend", "guided", "seats", "places", "decode",
+    "strategy", "identity", "warm_up", "captions", "steps",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,11 @@ class Experience:
     missed: int  # bytes that plans turned out to lack
     decode: str  # plain, strips, auto
     seats: int
+
+
+def choices_of(options: Options) -> list[Any]:
+    """What the caller chose of all that measurements depend on."""
+    return [getattr(options, name) for name in CIRCUMSTANCES]
 
 
 class Notebook:

@@ -17,7 +17,7 @@ from worker.offload.assembly import Assembly
 from worker.offload.card_memory import is_out_of_memory
 from worker.offload.compiling import CompiledForms, beside, keep_compiled, open_forms
 from worker.offload.device import Device
-from worker.offload.experience import Experience, Notebook
+from worker.offload.experience import Experience, Notebook, choices_of
 from worker.offload.gauge import Gauge
 from worker.offload.kernel_check import PackingChoice
 from worker.offload.parking import Lot
@@ -40,11 +40,6 @@ logger = logging.getLogger(__name__)
 GROWTH = 80 << 20
 #: Added to what a plan missed, so that planning again does not miss by a little.
 SPARE = 16 << 20
-#: Options on which what was measured depends.
-CIRCUMSTANCES = (
-    "packing", "ring_slots", "residents", "compile", "compile_backend", "guided", "seats", "places", "decode",
-    "strategy", "identity", "warm_up", "captions", "steps",
-)  # fmt: skip
 #: Plans tried until one keeps its word.
 CORRECTIONS = 12
 #: Host memory for parked states where nothing was measured.
@@ -88,12 +83,8 @@ class Placement:
         if self._compiles:
             keep_compiled(options.compile_cache)  # before anything is: the unpacking kernel is checked first
             self._forms = open_forms(assembly.strategy, options, self._device.description)
-        with self.watch.part("fixed parts"):
-            assembly.move_fixed_parts()
-        self._facts = self._assumed_facts()
-        in_place = fits_in_place(assembly.facts(options.steps), self.budget, self._facts, self._wishes)
-        if not in_place:
-            self._fill_host()  # the plan needs the packed sizes
+        with self.watch.part("weights"), beside(self._prepare_forms):
+            in_place = self._move_weights()
         with self.watch.part("gates"):
             self._close_gates()
         self._was_remembered = not in_place and self._remember()
@@ -116,6 +107,16 @@ class Placement:
         with self.watch.part("settling"):
             self._settle()
         self._is_open = True
+
+    def _move_weights(self) -> bool:
+        """Fixed parts to the device and blocks into host memory; True where they all stay in place instead."""
+        with self.watch.part("fixed parts"):
+            self.assembly.move_fixed_parts()
+        self._facts = self._assumed_facts()
+        in_place = fits_in_place(self.assembly.facts(self._options.steps), self.budget, self._facts, self._wishes)
+        if not in_place:
+            self._fill_host()  # the plan needs the packed sizes
+        return in_place
 
     def shrink(self) -> None:
         """Free what is cached, and plan with a resident less, or with fewer riders; the way of decoding stays.
@@ -322,16 +323,15 @@ class Placement:
     def _notebook(self) -> Notebook:
         """Kept with the compiled forms: where these are gone, compiling takes memory that only a bare plan leaves."""
         options, blocks = self._options, self.assembly.facts(self._options.steps)
-        choices = [getattr(options, name) for name in CIRCUMSTANCES]
         folder = options.compile_cache if options.identity else ""
-        return Notebook(folder, self._device.description, torch.__version__, self.budget, choices, blocks)
+        return Notebook(folder, self._device.description, torch.__version__, self.budget, choices_of(options), blocks)
 
     def _fill_host(self) -> None:
         """Bring the weights into host memory, packed if the device can unpack; else disk need not hold them twice."""
         options = self._options
         with self.watch.part("kernel check"):
             self._packing.settle(block.raw_bytes // 2 for block in self.assembly.blocks if block.is_bf16)
-        with self.watch.part("host weights"), beside(self._prepare_forms):
+        with self.watch.part("host weights"):
             cache = "" if self._packing.fault else options.weights_cache
             self.assembly.fill_host(self._packing.is_on, options.identity, cache, self.watch)
 
