@@ -21,7 +21,7 @@ from api.auth import require_still_open, require_tenant
 from api.context import Services, base_url, services, tenant
 from api.errors import GenerationFailed, problem_body, problem_for
 from api.events import PING_SECONDS, SSE_HEADERS
-from api.headers import body_hash, idempotency_key, name_ignored
+from api.headers import body_hash, idempotency_key, name_hits, name_ignored
 from api.job_json import effective_parameters, picture_url
 from api.language import preferred_language
 from api.openapi_parts import OPENAI, SECURITY, image_events, json_of, problems, routes
@@ -89,6 +89,7 @@ def generate(body: schema.ImageCreate) -> Response:
         response.headers["X-Zimg-Job-Id"] = ",".join(one.job_id for one in submitted)
         if all(one.replayed for one in submitted):
             response.headers["Idempotency-Replayed"] = "true"
+        name_hits(response, submitted)
         name_ignored(response, _ignored(parts, body))
         if body.stream:
             response.call_on_close(kept.pop_all().close)

@@ -12,7 +12,7 @@ from flask import Response, g, jsonify, make_response, request
 from api import events, objects, schema
 from api.auth import require_still_open, require_tenant
 from api.context import Services, base_url, services, tenant
-from api.headers import Preference, body_hash, idempotency_key, name_ignored, preference
+from api.headers import Preference, body_hash, idempotency_key, name_hits, name_ignored, preference
 from api.job_json import STATES_OF_STATUS, job_object, job_objects, status_of
 from api.limits import known_use
 from api.openapi_parts import EVENT_STREAM, JOBS, NOT_CHANGED, SECURITY, json_of, problems, routes
@@ -74,6 +74,7 @@ def _create(parts: Services, body: schema.JobCreate, wish: Preference) -> Respon
     response = _created(made, shown, is_done=is_done, is_list=(body.n or 1) > 1)
     if all(one.replayed for one in submitted):
         response.headers["Idempotency-Replayed"] = "true"
+    name_hits(response, submitted)
     _name_preference(response, wish)
     name_ignored(response, body.ignored)
     return response

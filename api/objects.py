@@ -67,7 +67,7 @@ class EffectiveParameters(BaseModel):
 
 
 class DedupObject(BaseModel):
-    """Whether another job's work answered this one, and whose."""
+    """Whether another job's work answers this one, and whose: then it costs no unit of the day."""
 
     hit: bool
     of: str | None

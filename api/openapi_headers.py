@@ -70,6 +70,10 @@ ANSWER: dict[str, Header] = {
     "X-Zimg-Job-Id": Header(
         "The jobs that drew the pictures, with commas between.", "9f2c41d0b7e84a7c8d5e6f0a1b2c3d4e"
     ),
+    "X-Zimg-Dedup-Of": Header(
+        "The jobs whose pictures answer this call, with commas between: these cost nothing.",
+        "9f2c41d0b7e84a7c8d5e6f0a1b2c3d4e",
+    ),
     "Idempotency-Replayed": Header("`true`: these are the jobs of an earlier call.", "true"),
     "ETag": Header("Of this state; send it back as `If-None-Match`.", '"3f2a"'),
     "Content-Range": Header("Which part this is, or how long the whole is.", "bytes 0-1023/482113"),
@@ -85,6 +89,7 @@ SENT_BY: dict[str, tuple[Where, ...]] = {
         *(where._replace(statuses=("200",)) for where in (DRAW, LOOK_AT_SEVERAL)),
     ),
     "X-Zimg-Job-Id": (DRAW._replace(statuses=("200",)),),
+    "X-Zimg-Dedup-Of": (CREATE._replace(statuses=("200", "202")), DRAW._replace(statuses=("200",))),
     "Idempotency-Replayed": (
         CREATE._replace(statuses=("200", "202")),
         DRAW._replace(statuses=("200",)),

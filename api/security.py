@@ -48,6 +48,7 @@ CORS_REQUEST_HEADERS = [
 ]  # fmt: skip
 CORS_EXPOSED_HEADERS = [
     "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Id", "X-Zimg-Ignored", "X-Zimg-Job-Id",
+    "X-Zimg-Dedup-Of",
     "Idempotency-Replayed", "Preference-Applied", "ETag", "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", "x-should-retry",
 ]  # fmt: skip

@@ -163,7 +163,7 @@ class JobStore(JobReader):
             burst_cost,
         )
         rows = [value for job in jobs for value in row_values(job, self.settings)]
-        return (*header, *rows, *extras(jobs, step.values(), limits))
+        return (*header, *rows, *extras(jobs, step.values(), limits, charges_hits=self.settings.charge_hits == "on"))
 
     def _submitted(
         self, answer: Sequence[str], jobs: Sequence[NewJob], limits: TenantLimits, *, is_asked_again: bool

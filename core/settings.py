@@ -16,6 +16,13 @@ from core.presets import find_preset
 
 GIB = 1 << 30
 LEDGER_DAYS_LEAST = 45  # a day's usage is kept for 40 days
+#: Settings that are one of few words.
+CHOICES = {
+    "aigc_label": ("on", "off"),
+    "charge_hits": ("on", "off"),
+    "engine": ("carousel", "plain"),
+    "sign_up": ("off", "invite"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +63,7 @@ class Settings:
     sign_up: str = "off"  # ZIMG_SIGN_UP: off, or invite (whoever has a code that the operator made)
     min_workers: int = 1  # ZIMG_MIN_WORKERS: 0 where workers scale to zero
     tenant_daily_units: int = 100_000  # ZIMG_TENANT_DAILY_UNITS: default limits of a tenant without its own
+    charge_hits: str = "off"  # ZIMG_CHARGE_HITS: on = a picture that was drawn already costs a unit like a new one
     tenant_burst_per_second: float = 100.0  # ZIMG_TENANT_BURST_PER_SECOND
     tenant_burst: int = 2_000  # ZIMG_TENANT_BURST
     tenant_queued_jobs: int = 20_000  # ZIMG_TENANT_QUEUED_JOBS
@@ -104,12 +112,9 @@ class Settings:
                 f"ZIMG_CPU_DTYPE={self.cpu_dtype!r}: use auto, float32 or bfloat16. float16 overflows in this model "
                 "and draws black pictures, so it is refused."
             )
-        if self.aigc_label not in ("on", "off"):
-            raise ConfigurationError(f"ZIMG_AIGC_LABEL={self.aigc_label!r}: use on or off")
-        if self.engine not in ("carousel", "plain"):
-            raise ConfigurationError(f"ZIMG_ENGINE={self.engine!r}: use carousel or plain")
-        if self.sign_up not in ("off", "invite"):
-            raise ConfigurationError(f"ZIMG_SIGN_UP={self.sign_up!r}: use off or invite")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigurationError(f"ZIMG_{name.upper()}={getattr(self, name)!r}: use {' or '.join(choices)}")
         for name in ("concurrency", "port", "max_attempts", "max_crashes", "api_threads", "long_waits"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"ZIMG_{name.upper()}={getattr(self, name)}: must be 1 or more")

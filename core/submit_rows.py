@@ -64,18 +64,27 @@ def _kept_seconds(job: NewJob, settings: Settings) -> int:
     return min(job.retention_seconds or settings.picture_retention_seconds, settings.record_retention_seconds)
 
 
-def extras(jobs: Sequence[NewJob], listed: Mapping[str, str], limits: TenantLimits) -> list[str]:
+def extras(
+    jobs: Sequence[NewJob], listed: Mapping[str, str], limits: TenantLimits, *, charges_hits: bool = False
+) -> list[str]:
     """What few calls have, as one argument behind all rows, else nothing.
 
     Fields of the record by the job's number; `listed` says which call of a long list this is, `limits` what the key
-    that asks may use.
+    that asks may use, `charges_hits` that who is shown another job's picture pays for it, too.
     """
     found: dict[str, Mapping[str, Any]] = {"list": listed} if listed else {}
     if limits.key is not None:
         found["key"] = _of_key(limits, limits.key)
     for number, job in enumerate(jobs, 1):
         priority = "" if job.priority is Priority.NORMAL else job.priority.value
-        told = (("priority", priority), ("webhook", job.webhook_url), ("base", job.base_url), ("again", job.again))
+        pays = "1" if charges_hits and job.fingerprint else ""
+        told = (
+            ("priority", priority),
+            ("webhook", job.webhook_url),
+            ("base", job.base_url),
+            ("again", job.again),
+            ("pays", pays),
+        )
         fields = {name: value for name, value in told if value}
         if fields:
             found[str(number)] = fields

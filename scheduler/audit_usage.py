@@ -127,7 +127,7 @@ class Count:
         elif arrival is None or one.moment.arrival is None or (came := number_in(arrival)) is None:
             self.unclear.add(purse)  # nobody knows whether the job was there at that moment
         elif came <= one.moment.arrival:
-            self.reserved[purse] += entry.cost
+            self.reserved[purse] += entry.held
 
     def compare_kinds(self, job_id: str, row: Sequence[Any], kind: str) -> None:
         """What the record says, what the ledger says and how the job ended must agree."""

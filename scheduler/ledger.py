@@ -3,8 +3,9 @@
     python -m scheduler.ledger export --day 2026-11-28                   (that day's ends, as JSON lines)
     python -m scheduler.ledger export --format csv --output ledger.csv   (all; again, it goes on where the file ends)
 
-An entry says job, tenant, kind (charge or refund), cost in units, day (of the units: when the job was asked for) and,
-for a key with limits of its own, key. Its id begins with the server's time of the end in milliseconds.
+An entry says job, tenant, kind (charge or refund), cost in units (0 for a picture that was drawn for another job), day
+(of the units: when the job was asked for) and, for a key with limits of its own, key. Its id begins with the server's
+time of the end in milliseconds.
 """
 
 from __future__ import annotations
@@ -50,6 +51,12 @@ class Entry:
     cost: int
     day: str  # yyyymmdd
     key: str = ""
+    reserved: int | None = None  # of a hit, which costs nothing
+
+    @property
+    def held(self) -> int:
+        """Units that were reserved until then."""
+        return self.cost if self.reserved is None else self.reserved
 
     @property
     def purses(self) -> tuple[str, ...]:
@@ -121,6 +128,7 @@ def _entry(entry_id: str, fields: Mapping[str, str]) -> Entry:
         cost=int(fields["cost"]),
         day=fields["day"],
         key=fields.get("key", ""),
+        reserved=int(fields["reserved"]) if "reserved" in fields else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import secrets
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -157,6 +158,27 @@ def purses(entry: dict[str, str]) -> list[str]:
     return [entry["tenant"], *([f"{entry['tenant']}/{entry['key']}"] if entry.get("key") else [])]
 
 
+def _object_of(picture: str | None) -> str | None:
+    """The key of a picture's object; None of one that can not be read."""
+    try:
+        return str(json.loads(picture or "")["key"] or "")
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _wrong_bills(client: redis.Redis) -> list[str]:
+    """Each picture that was drawn is paid by one of those who were shown it (it may be removed), and by no other."""
+    costs = {entry["job"]: int(entry["cost"]) for _, entry in client.xrange(f"{PREFIX}ledger")}
+    least = 1 if all(client.exists(f"{PREFIX}job:{job_id}") for job_id in costs) else 0
+    payers: dict[str, list[str]] = {}
+    for key in client.scan_iter(f"{PREFIX}job:*"):
+        state, picture = client.hmget(key, "state", "picture")
+        job_id, shown = key.removeprefix(f"{PREFIX}job:"), _object_of(picture)
+        if state == "SUCCEEDED" and shown:
+            payers.setdefault(shown, []).extend([job_id] * (costs.get(job_id, 0) > 0))
+    return [f"{picture} is paid by {who}" for picture, who in payers.items() if not least <= len(who) <= 1]
+
+
 def violations(client: redis.Redis, job_ids: list[str]) -> list[str]:
     """The invariants at rest: every job ended and settled once, nothing reserved, nothing held, no counter off."""
     found: list[str] = []
@@ -169,6 +191,7 @@ def violations(client: redis.Redis, job_ids: list[str]) -> list[str]:
             found.append(f"{job_id} has not ended: {state}")
         if kinds != ["charge" if state == "SUCCEEDED" else "refund"]:
             found.append(f"{job_id} is {state} but settled as {kinds}")
+    found += _wrong_bills(client)
     for name in ("rel", "rel@other", "lease", "retry", "deadline", "act"):
         members = client.zrange(PREFIX + name, 0, -1)
         if members and name != "act":

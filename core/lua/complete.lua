@@ -11,7 +11,7 @@ if TERMINAL[job.state] then return 0 end
 if job.state == 'RUNNING' and not is_shelved(job) then measure(job) end
 if job.cancel and has_followers(job) then
   cancel_now(job)
-  mirror_success(job, picture, job.id)
+  mirror_success(job, picture, job.id, true)
   return 1
 end
 succeed(job, picture)

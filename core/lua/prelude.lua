@@ -20,7 +20,7 @@ local FIELDS = {
   'state', 'tenant', 'lane', 'token', 'epoch', 'created', 'arrival', 'deadline', 'cost', 'work', 'head_start', 'day', 'batch',
   'fingerprint', 'flight', 'worker', 'attempt', 'failures', 'max_attempts', 'crashes', 'alone', 'cancel',
   'promoted', 'retention', 'record_retention', 'started', 'picture', 'picture_removed', 'expires',
-  'shelved', 'model', 'rises', 'ride', 'key', 'turn',
+  'shelved', 'model', 'rises', 'ride', 'key', 'turn', 'pays',
 }
 
 -- Models. Each further model of a service has a race, a clock, releases and a pace of its own, under the keys of the
@@ -366,17 +366,24 @@ local function purses_of(tenant, key)
   return {tenant}
 end
 
--- Exactly one of charge and refund per job, to the day that its reservation was taken from.
-local function settle(job, kind)
+-- Exactly one of charge and refund per job, to the day that its reservation was taken from. A hit is charged nothing: its
+-- entry tells what was reserved, and its record costs nothing from here on.
+local function settle(job, kind, is_hit)
   if redis.call('HSETNX', job_key(job.id), 'settled', kind) == 0 then return end
-  local cost = tonumber(job.cost)
+  local reserved = tonumber(job.cost)
+  local cost, more = reserved, job.key and {'key', job.key} or {}
+  if is_hit then
+    cost, more[#more + 1], more[#more + 2] = 0, 'reserved', reserved
+    redis.call('HSET', job_key(job.id), 'cost', cost)
+  end
   for _, purse in ipairs(purses_of(job.tenant, job.key)) do
     local use = PREFIX .. 'use:' .. purse .. ':' .. job.day
-    redis.call('HINCRBY', use, 'reserved', 0 - cost)
+    redis.call('HINCRBY', use, 'reserved', 0 - reserved)
     if kind == 'charge' then redis.call('HINCRBY', use, 'used', cost) end
+    if is_hit then redis.call('HINCRBY', use, 'hits', 1) end
   end
   local entry = redis.call('XADD', PREFIX .. 'ledger', '*', 'job', job.id, 'tenant', job.tenant, 'kind', kind, 'cost', cost,
-    'day', job.day, unpack(job.key and {'key', job.key} or {}))
+    'day', job.day, unpack(more))
   redis.call('HSET', job_key(job.id), 'entry', entry)  -- so that the audit finds it without reading all
 end
 
@@ -395,13 +402,13 @@ local function trash_runs_of(job, due)
   redis.call('ZADD', PREFIX .. 'trash', due, 'job:' .. job.id .. ':' .. job.created .. ':' .. job.tenant)
 end
 
-local function finish(job, state, kind)
+local function finish(job, state, kind, is_hit)
   local now = server_ms()
   leave(job)
   if job.state == 'RELEASED' then return_turn(job, job.lane) end
   redis.call('HSET', job_key(job.id), 'state', state, 'finished', now)
   redis.call('HDEL', job_key(job.id), 'progress')
-  settle(job, kind)
+  settle(job, kind, is_hit)
   redis.call('ZREM', PREFIX .. 'deadline', job.id)
   redis.call('HINCRBY', PREFIX .. 'outcomes', state, 1)
   if job.batch then redis.call('HINCRBY', PREFIX .. 'batch:' .. job.batch, state, 1) end
@@ -474,13 +481,14 @@ local function share(job, expires)
   redis.call('SET', name, job.id, 'PXAT', expires)
 end
 
-local function succeed(job, picture)
+-- `is_hit`: the picture was drawn for another job, which pays for it; so does this one where the operator bills each picture.
+local function succeed(job, picture, is_hit)
   check_end(job)
   local expires = server_ms() + tonumber(job.retention)
   redis.call('HSET', job_key(job.id), 'picture', picture, 'expires', expires)
   redis.call('HDEL', job_key(job.id), 'failure')
   redis.call('ZADD', PREFIX .. 'pictures', expires, job.id)
-  finish(job, 'SUCCEEDED', 'charge')
+  finish(job, 'SUCCEEDED', 'charge', is_hit and not job.pays)
   emit(job.id, 'output', '{"images":[' .. picture .. ']}')
   close_events(job, 'succeeded')
   share(job, expires)
@@ -552,8 +560,10 @@ local function end_as_leader(id, flight, how)
   if not job or job.state ~= 'FOLLOWING' then
     redis.call('ZREM', PREFIX .. 'fol:' .. flight, id)
   elseif how[1] then
-    succeed(job, how[1])
+    succeed(job, how[1], not how[4])
     share_picture(how[1], how[3], id)
+    if how[4] then redis.call('HDEL', PREFIX .. 'mirror:' .. flight, 'owed') end
+    how[4] = false
   else
     die(job, how[2])
   end
@@ -563,7 +573,7 @@ end
 -- can not be read is nobody's: a follower draws it anew for all.
 local function mirror(flight)
   if ends_left <= 0 then return 0 end
-  local how = redis.call('HMGET', PREFIX .. 'mirror:' .. flight, 'picture', 'failure', 'owner')
+  local how = redis.call('HMGET', PREFIX .. 'mirror:' .. flight, 'picture', 'failure', 'owner', 'owed')
   if how[1] and not is_whole(how[1]) then
     broken[#broken + 1] = how[3] or flight
     close_mirror(flight, how[1])
@@ -585,8 +595,10 @@ local function has_followers(job)
   return job.flight and redis.call('EXISTS', PREFIX .. 'fol:' .. job.flight) == 1
 end
 
-local function mirror_success(job, picture, owner)
+-- `is_owed`: who drew it does not pay for it, so the first who is shown it does.
+local function mirror_success(job, picture, owner, is_owed)
   if not has_followers(job) then return end
+  if is_owed then redis.call('HSET', PREFIX .. 'mirror:' .. job.flight, 'owed', 1) end
   redis.call('HSET', PREFIX .. 'mirror:' .. job.flight, 'picture', picture, 'owner', owner)
   share_picture(picture, owner, 'mirror:' .. job.flight)  -- it is kept for those who wait, whoever is removed meanwhile
   redis.call('SADD', PREFIX .. 'mirrors', job.flight)

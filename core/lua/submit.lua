@@ -179,8 +179,9 @@ if asked > 0 and not is_drawn then
   end
   if wait > 0 then return {'rate_limited', tostring(math.ceil(wait))} end
   for at, purse in ipairs(purses) do
-    local use = redis.call('HMGET', purse.use, 'used', 'reserved')
-    if (tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost + rest.units > purse.daily then
+    local use = redis.call('HMGET', purse.use, 'used', 'reserved', 'hits')
+    local units, hits = (tonumber(use[1]) or 0) + (tonumber(use[2]) or 0), tonumber(use[3]) or 0
+    if units + cost + rest.units > purse.daily or hits >= purse.daily then  -- hits are free, but each is a record
       return {'quota_exceeded', tostring(86400000 - now % 86400000), at == 2 and tostring(purse.daily) or ''}
     end
   end
@@ -327,7 +328,7 @@ local function start(new)
   end
   redis.call('HSET', job_key(new.id), 'leader', leader.id)
   share_picture(leader.picture, leader.id, new.id)
-  succeed(job, leader.picture)
+  succeed(job, leader.picture, true)
   return {new.id, 'SUCCEEDED', '0', leader.id}
 end
 

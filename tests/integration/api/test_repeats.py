@@ -78,3 +78,16 @@ def test_a_job_says_its_priority_its_fingerprint_and_whose_work_it_shares(http, 
     assert first["fingerprint"].startswith("fp1:")
     assert [same["fingerprint"], fresh["fingerprint"]] == [first["fingerprint"], None]
     assert (first["dedup"], same["dedup"]) == ({"hit": False, "of": None}, {"hit": True, "of": first["id"]})
+
+
+def test_a_hit_costs_nothing_and_both_routes_say_so_in_a_header(http, worker):
+    first = http.post("/v1/jobs", json={"prompt": "a", "seed": 7})
+    worker.draw_all()
+
+    again = http.post("/v1/jobs", json={"prompt": "a", "seed": 7, "priority": "low"})  # no double click
+    drawn = http.post("/v1/images/generations", json={"prompt": "a", "seed": 7})
+
+    assert "X-Zimg-Dedup-Of" not in first.headers
+    assert again.headers["X-Zimg-Dedup-Of"] == first.json["id"]
+    assert drawn.headers["X-Zimg-Dedup-Of"] in (first.json["id"], again.json["id"])
+    assert http.get("/v1/usage").json["daily_used"] == 1

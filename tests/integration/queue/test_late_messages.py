@@ -19,9 +19,11 @@ HOUR = 3600
 
 def sent(fleet, count):
     """Jobs that were released, their messages, taken out of the broker."""
-    fleet.store.heartbeat(WorkerInfo(name="gone", slots=count))
     ids = submit(fleet, count)
-    publish(make_celery(fleet.settings), fleet.store.release(count))
+    fleet.store.heartbeat(WorkerInfo(name="gone", slots=count))
+    releases = fleet.store.release(count)
+    assert sorted(one.job_id for one in releases) == sorted(ids)
+    wait_until(lambda: publish(make_celery(fleet.settings), releases) == count, seconds=30, why=fleet.logs)
     messages = [fleet.store.redis.rpop(QUEUE) for _ in ids]
     assert all(messages)
     return ids, messages

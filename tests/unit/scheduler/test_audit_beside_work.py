@@ -39,7 +39,9 @@ class Work:
         lane, tenant = self.rng.choice(list(Lane)), self.rng.choice("abc")
         cost = self.rng.randrange(1, 4)
         allowed = replace(GENEROUS, key=key)
-        self.ids.append(self.kit.queued(tenant=tenant, lane=lane, cost_units=cost, allowed=allowed))
+        fingerprint = self.rng.choice(["", "f", "g"])
+        more = {"tenant": tenant, "lane": lane, "cost_units": cost, "fingerprint": fingerprint}
+        self.ids.append(self.kit.queued(allowed=allowed, **more))
 
     def run(self):
         self.runs += [self.kit.claim(one) for one in self.kit.store.release(2)]

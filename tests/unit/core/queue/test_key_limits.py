@@ -86,13 +86,16 @@ def test_what_is_given_back_can_be_drawn_again(kit):
         kit.queued(allowed=THREE)
 
 
-def test_a_key_shares_a_finished_picture_and_is_charged_for_it(kit):
+def test_a_key_shares_its_tenants_finished_picture_for_nothing(kit):
     kit.succeeded(fingerprint="f")
 
     shared = kit.submit(fingerprint="f", allowed=THREE)
 
     assert shared.state is JobState.SUCCEEDED
-    assert kit.use(KEY) == {"reserved": 0, "used": 1}
+    assert (kit.use(KEY), kit.use("a")) == (
+        {"reserved": 0, "used": 0, "hits": 1},
+        {"reserved": 0, "used": 1, "hits": 1},
+    )
 
 
 def test_a_call_of_more_than_the_keys_day_is_refused_for_good(kit):

@@ -1,0 +1,116 @@
+"""What was drawn already costs nothing: each drawing is paid once, by somebody who is shown it."""
+
+from dataclasses import replace
+
+import pytest
+
+from core.errors import QuotaExceeded
+from core.job import JobState
+from core.job_store import JobStore
+from core.look import KeyLimits
+from core.redis_client import PREFIX
+from scheduler.auditor import Auditor
+from tests.queue_kit import CRASHED, GENEROUS, REFUSED, limits, violations
+
+
+def bill(kit, *ids):
+    """Of each job's entries: the kinds, and what they cost in all."""
+    entries = [entry for _, entry in kit.redis.xrange(f"{PREFIX}ledger")]
+    own = [[one for one in entries if one["job"] == job_id] for job_id in ids]
+    return [(*(one["kind"] for one in found), sum(int(one["cost"]) for one in found)) for found in own]
+
+
+def test_a_follower_and_a_later_hit_are_entered_as_charges_of_nothing(kit):
+    run = kit.running(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+    kit.complete(run)
+
+    later = kit.submit(fingerprint="f").job_id
+
+    assert bill(kit, run.id, follower, later) == [("charge", 1), ("charge", 0), ("charge", 0)]
+    assert kit.use() == {"used": 1, "reserved": 0, "hits": 2}
+    assert [kit.job(one).cost_units for one in (run.id, follower, later)] == [1, 0, 0]
+    assert violations(kit.redis, [run.id, follower, later]) == []
+
+
+def test_hits_count_neither_in_the_tenants_units_nor_in_those_of_its_key(kit):
+    allowed = replace(GENEROUS, key=KeyLimits(id="k", daily_units=3))
+    first = kit.succeeded(fingerprint="f", allowed=allowed)
+    hits = [kit.queued(fingerprint="f", allowed=allowed) for _ in range(2)]
+
+    assert kit.use() == kit.use("a/k") == {"used": 1, "reserved": 0, "hits": 2}
+    kit.queued(allowed=allowed)
+    kit.queued(allowed=allowed)
+    with pytest.raises(QuotaExceeded):
+        kit.queued(allowed=allowed)
+    assert {kit.state(one) for one in (first, *hits)} == {JobState.SUCCEEDED}
+
+
+def test_of_hits_a_day_has_as_many_as_it_has_units_since_each_is_a_record(kit):
+    allowed = limits(daily_units=3)
+    kit.succeeded(fingerprint="f", allowed=allowed)
+    for _ in range(3):
+        kit.queued(fingerprint="f", allowed=allowed)
+
+    with pytest.raises(QuotaExceeded):
+        kit.queued(fingerprint="f", allowed=allowed)
+
+
+def test_who_draws_in_the_place_of_a_leader_pays(kit):
+    run = kit.running(fingerprint="f", max_attempts=1)
+    heir, follower = kit.queued(fingerprint="f"), kit.queued(fingerprint="f")
+    kit.store.fail(run.id, run.token, CRASHED)
+
+    kit.complete(kit.claim(kit.store.release(1)[0]))
+
+    assert bill(kit, run.id, heir, follower) == [("refund", 1), ("charge", 1), ("charge", 0)]
+    assert violations(kit.redis, [run.id, heir, follower]) == []
+
+
+@pytest.mark.parametrize("count", [1, 3, 150])
+def test_of_a_run_whose_own_job_was_canceled_the_oldest_follower_pays(kit, count):
+    """Else a picture could be had for nothing: asked for twice, and canceled once."""
+    run = kit.running(fingerprint="f")
+    followers = [kit.queued(fingerprint="f") for _ in range(count)]
+    kit.store.cancel(run.id)
+
+    kit.complete(run)
+    kit.store.reap()
+
+    assert bill(kit, run.id, *followers) == [("refund", 1), ("charge", 1), *[("charge", 0)] * (count - 1)]
+    assert violations(kit.redis, [run.id, *followers]) == []
+
+
+def test_a_follower_that_fails_with_its_leader_gets_back_what_it_reserved(kit):
+    run = kit.running(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+
+    kit.store.fail(run.id, run.token, REFUSED)
+
+    assert bill(kit, run.id, follower) == [("refund", 1), ("refund", 1)]
+    assert kit.use() == {"reserved": 0}
+
+
+def test_where_the_operator_bills_each_picture_hits_pay_as_well(kit):
+    kit.store = JobStore(kit.redis, replace(kit.settings, charge_hits="on"))
+    run = kit.running(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+    kit.complete(run)
+    later = kit.queued(fingerprint="f")
+
+    assert bill(kit, run.id, follower, later) == [("charge", 1)] * 3
+    assert kit.use() == {"used": 3, "reserved": 0}
+    assert not kit.redis.hexists(f"{PREFIX}job:{kit.queued()}", "pays"), "nobody could ever share its picture"
+
+
+def test_an_audit_finds_hits_in_order_and_puts_back_the_entry_of_one_that_was_lost(kit):
+    first, hit = kit.succeeded(fingerprint="f"), kit.queued(fingerprint="f")
+    auditor = Auditor(kit.store)
+    assert auditor.audit().is_clean
+    kit.redis.xdel(f"{PREFIX}ledger", kit.redis.hget(f"{PREFIX}job:{hit}", "entry"))
+
+    auditor.audit(repair=True)
+
+    assert bill(kit, first, hit) == [("charge", 1), ("charge", 0)]
+    assert kit.use() == {"used": 1, "reserved": 0, "hits": 1}
+    assert auditor.audit().is_clean
