@@ -1,4 +1,4 @@
-"""/docs (Swagger UI, all files local), /openapi.json, /llms.txt and /problems (the table of errors for people)."""
+"""/docs (Swagger UI), /docs/scalar, all files local; /openapi.json, /llms.txt and /problems (the errors for people)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import flask_openapi_scalar
 import flask_openapi_swagger
 from flask import Blueprint, Response, current_app, jsonify, redirect, send_from_directory
 from flask.typing import ResponseReturnValue
@@ -26,6 +27,7 @@ docs = Blueprint("docs", __name__)
 _COMPLETE = "zimg-openapi"  # made at the first request for it
 
 SWAGGER = Path(flask_openapi_swagger.__file__).parent / "templates" / "swagger"
+SCALAR = Path(flask_openapi_scalar.__file__).parent / "templates" / "scalar"
 INFO = Info(
     title="zimg",
     version=__version__,
@@ -65,8 +67,18 @@ def document() -> Response:
 
 @docs.get("/docs")
 def swagger() -> Response:
-    """The documentation page."""
-    response = send_from_directory(STATIC, "docs.html")
+    """The documentation page, where one can try everything out."""
+    return _docs_page("docs.html")
+
+
+@docs.get("/docs/scalar")
+def scalar() -> Response:
+    """The same document in Scalar's form, for those who rather read."""
+    return _docs_page("scalar.html")
+
+
+def _docs_page(name: str) -> Response:
+    response = send_from_directory(STATIC, name)
     response.headers["Content-Security-Policy"] = DOCS_POLICY
     response.headers["Cache-Control"] = CACHE_CONTROL
     return response
@@ -82,6 +94,12 @@ def swagger_with_slash() -> ResponseReturnValue:
 def asset(name: str) -> Response:
     """Swagger UI's own files, from its package."""
     return send_from_directory(SWAGGER, name, max_age=86_400)
+
+
+@docs.get("/docs/scalar/assets/<path:name>")
+def scalar_asset(name: str) -> Response:
+    """Scalar's own files, from its package."""
+    return send_from_directory(SCALAR, name, max_age=86_400)
 
 
 @docs.get("/llms.txt")
