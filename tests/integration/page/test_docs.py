@@ -1,4 +1,4 @@
-"""/docs and /docs/scalar in Chromium: in the look of the other pages, with a way back, loading nothing from elsewhere."""
+"""/docs and /docs/scalar in Chromium: looking like the other pages, with a way back, loading nothing from elsewhere."""
 
 import pytest
 from playwright.sync_api import expect
