@@ -19,7 +19,7 @@ from core.job import Lane
 
 logger = logging.getLogger(__name__)
 
-#: As in prelude.lua.
+#: As in shared_records.lua.
 LANE_WEIGHTS = {Lane.INTERACTIVE: 4, Lane.BATCH: 1}
 KEPT_SECONDS = 1.0
 STALE_SECONDS = 2.0  # nobody waits for the new look meanwhile, but an older one serves nobody

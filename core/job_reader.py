@@ -44,7 +44,7 @@ class QueueDepth:
     models: Mapping[str, ModelDepth] = field(default_factory=dict)  # as in NewJob.queue; "" = the default one
 
 
-#: As in prelude.lua.
+#: As in shared_records.lua.
 STAGE_BOUNDS_MS = (50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000, 7200000)
 
 

@@ -13,7 +13,8 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from core.redis_client import PREFIX, redis_errors
 
-PRELUDE = "prelude"
+#: What scripts share, each part after what it uses: the prelude.
+SHARED = ("shared_records", "shared_queues", "shared_ends", "shared_followers")
 
 
 def sources() -> Mapping[str, str]:
@@ -34,11 +35,16 @@ def script_texts() -> Mapping[str, str]:
 
 def assembled(texts: Mapping[str, str]) -> Mapping[str, str]:
     """Each of the sources with what it needs of the prelude before it."""
-    prelude = texts[PRELUDE]
-    return {name: f"{needed(prelude, text)}\n-- {name}.lua\n{text}" for name, text in texts.items() if name != PRELUDE}
+    shared = prelude(texts)
+    return {name: f"{needed(shared, text)}\n-- {name}.lua\n{text}" for name, text in texts.items() if name not in SHARED}
 
 
-def needed(prelude: str, text: str) -> str:
+def prelude(texts: Mapping[str, str]) -> str:
+    """What scripts share, in its order."""
+    return "\n".join(texts[name] for name in SHARED)
+
+
+def needed(shared: str, text: str) -> str:
     """The parts of the prelude that a script uses, and those that these use. A part begins with `local` at its margin.
 
     The server makes every function of a script anew at each call and keeps every script: what is not used would be
@@ -46,7 +52,7 @@ def needed(prelude: str, text: str) -> str:
     """
     kept: list[str] = []
     used = _words(text)
-    for part in reversed(re.split(r"^(?=local )", prelude, flags=re.MULTILINE)):  # what is used stands before its user
+    for part in reversed(re.split(r"^(?=local )", shared, flags=re.MULTILINE)):  # what is used stands before its user
         name = re.match(r"local (?:function )?(\w+)", part)
         if name is None or name[1] in used:
             kept.append(part)

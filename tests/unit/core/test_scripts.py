@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from core.scripts import PRELUDE, needed, script_texts, sources
+from core.scripts import SHARED, needed, prelude, script_texts, sources
 
 DEFINES = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
 PARTS = """-- The rules.
@@ -43,11 +43,11 @@ def test_a_script_gets_what_it_uses_and_what_that_uses_in_its_order(script, part
     assert text.startswith("-- The rules.")
 
 
-@pytest.mark.parametrize("name", sorted(set(sources()) - {PRELUDE}))
+@pytest.mark.parametrize("name", sorted(set(sources()) - set(SHARED)))
 def test_a_script_has_all_that_it_needs_of_the_prelude_and_a_use_for_each_part(name):
     text = script_texts()[name]
     own = sources()[name]
-    shared = set(DEFINES.findall(sources()[PRELUDE]))
+    shared = set(DEFINES.findall(prelude(sources())))
     parts = text[: -len(own)]
 
     given = set(DEFINES.findall(parts))
@@ -56,4 +56,4 @@ def test_a_script_has_all_that_it_needs_of_the_prelude_and_a_use_for_each_part(n
 
 
 def test_a_small_script_is_small():
-    assert len(script_texts()["usage"]) < len(sources()[PRELUDE]) / 4
+    assert len(script_texts()["usage"]) < len(prelude(sources())) / 4
