@@ -35,8 +35,8 @@ def script_texts() -> Mapping[str, str]:
 
 def assembled(texts: Mapping[str, str]) -> Mapping[str, str]:
     """Each of the sources with what it needs of the prelude before it."""
-    shared = prelude(texts)
-    return {name: f"{needed(shared, text)}\n-- {name}.lua\n{text}" for name, text in texts.items() if name not in SHARED}
+    shared, own = prelude(texts), {name: text for name, text in texts.items() if name not in SHARED}
+    return {name: f"{needed(shared, text)}\n-- {name}.lua\n{text}" for name, text in own.items()}
 
 
 def prelude(texts: Mapping[str, str]) -> str:

@@ -72,7 +72,7 @@ class Entry:
 
 
 def purses_of(tenant: str, key: str) -> tuple[str, ...]:
-    """Whose units a job counts in: its tenant's, and those of its key if that has limits of its own (shared_ends.lua)."""
+    """Whose units a job counts in: its tenant's, and its key's if that has limits of its own (shared_ends.lua)."""
     return (tenant, f"{tenant}/{key}") if key else (tenant,)
 
 
