@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from flask import Response, request
 
 from api.schema import WAIT_SECONDS_MOST
 from core.errors import InvalidRequest
+from core.job import Job
 from core.job_store import Submitted
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -67,9 +68,9 @@ def name_ignored(response: Response, names: list[str]) -> None:
         response.headers["X-Zimg-Ignored"] = ", ".join(_header_safe(name) for name in names[:50])
 
 
-def name_hits(response: Response, submitted: Sequence[Submitted]) -> None:
-    """Name the jobs whose pictures are shared: those cost nothing."""
-    leaders = [one.leader for one in submitted if one.leader]
+def name_hits(response: Response, answers: Iterable[Job | Submitted]) -> None:
+    """Name the jobs whose pictures these share, as far as is known."""
+    leaders = [one.leader for one in answers if one.leader]
     if leaders:
         response.headers["X-Zimg-Dedup-Of"] = ",".join(leaders)
 

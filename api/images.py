@@ -82,14 +82,12 @@ def generate(body: schema.ImageCreate) -> Response:
         kept.callback(parts.long_waits.enter(owner.name))  # before anything is stored
         key = given or kept.enter_context(key_of_call(parts.redis, ROUTE, owner.name, hashed))
         submitted = submit(parts, owner, body, key=key, body_hash=hashed)
-        if body.stream:
-            response = _stream(parts, submitted)
-        else:
-            response = jsonify(_answer(parts, body, _finished(parts, submitted)))
+        made = None if body.stream else _finished(parts, submitted)
+        response = _stream(parts, submitted) if made is None else jsonify(_answer(parts, body, made))
         response.headers["X-Zimg-Job-Id"] = ",".join(one.job_id for one in submitted)
         if all(one.replayed for one in submitted):
             response.headers["Idempotency-Replayed"] = "true"
-        name_hits(response, submitted)
+        name_hits(response, submitted if made is None else made)
         name_ignored(response, _ignored(parts, body))
         if body.stream:
             response.call_on_close(kept.pop_all().close)

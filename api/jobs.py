@@ -74,7 +74,7 @@ def _create(parts: Services, body: schema.JobCreate, wish: Preference) -> Respon
     response = _created(made, shown, is_done=is_done, is_list=(body.n or 1) > 1)
     if all(one.replayed for one in submitted):
         response.headers["Idempotency-Replayed"] = "true"
-    name_hits(response, submitted)
+    name_hits(response, made)
     _name_preference(response, wish)
     name_ignored(response, body.ignored)
     return response

@@ -67,7 +67,7 @@ class EffectiveParameters(BaseModel):
 
 
 class DedupObject(BaseModel):
-    """Whether another job's work answers this one, and whose: then it costs no unit of the day."""
+    """Whether another job's work answers this one, and whose: it costs nothing then, unless the operator bills each."""
 
     hit: bool
     of: str | None

@@ -91,7 +91,7 @@ LIVES = [
     ("unreadable-mirror-heir", "    promote({flight = flight}, 0)\n", "", "unreadable"),
     ("unreadable-follower", "if not pcall(end_as_leader, id, flight, how) then", "end_as_leader(id, flight, how)\n    if false then", "unreadable"),
     ("unreadable-follower-goes", "      redis.call('ZREM', PREFIX .. 'fol:' .. flight, id)  -- where", "      -- where", "unreadable"),
-    ("unreadable-follower-shows", "    succeed(job, how[1], not how[4])\n    share_picture(how[1], how[3], id)", "    share_picture(how[1], how[3], id)\n    succeed(job, how[1], not how[4])", "unreadable"),
+    ("unreadable-follower-shows", "    check_end(job)\n    local pays = how[4]", "    share_picture(how[1], how[3], id)\n    check_end(job)\n    local pays = how[4]", "unreadable"),
     ("unreadable-heir-waits", "if heir and not has_numbers(heir, TO_WAIT) then", "if false then", "unreadable"),
     ("unreadable-heir-told", "      broken[#broken + 1] = id\n      heir = nil", "      heir = nil", "unreadable"),
     ("unreadable-end", "  check_end(job)\n", "", "unreadable", 3),

@@ -17,7 +17,8 @@ end
 
 local function settlement()
   if redis.call('HEXISTS', job_key(job.id), 'settled') == 1 then return '' end
-  if repair then settle(job, job.state == 'SUCCEEDED' and 'charge' or 'refund') end
+  local is_hit = job.state == 'SUCCEEDED' and not job.pays and redis.call('HEXISTS', job_key(job.id), 'leader') == 1
+  if repair then settle(job, job.state == 'SUCCEEDED' and 'charge' or 'refund', is_hit) end
   return 'ended but not settled'
 end
 

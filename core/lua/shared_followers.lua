@@ -47,10 +47,15 @@ local function end_as_leader(id, flight, how)
   if not job or job.state ~= 'FOLLOWING' then
     redis.call('ZREM', PREFIX .. 'fol:' .. flight, id)
   elseif how[1] then
-    succeed(job, how[1], not how[4])
+    check_end(job)
+    local pays = how[4]
+    if pays then
+      redis.call('HDEL', PREFIX .. 'mirror:' .. flight, 'owed')
+      redis.call('HDEL', job_key(id), 'leader')  -- it is as if it had drawn
+      how[4] = false
+    end
+    succeed(job, how[1], not pays)
     share_picture(how[1], how[3], id)
-    if how[4] then redis.call('HDEL', PREFIX .. 'mirror:' .. flight, 'owed') end
-    how[4] = false
   else
     die(job, how[2])
   end

@@ -179,9 +179,8 @@ if asked > 0 and not is_drawn then
   end
   if wait > 0 then return {'rate_limited', tostring(math.ceil(wait))} end
   for at, purse in ipairs(purses) do
-    local use = redis.call('HMGET', purse.use, 'used', 'reserved', 'hits')
-    local units, hits = (tonumber(use[1]) or 0) + (tonumber(use[2]) or 0), tonumber(use[3]) or 0
-    if units + cost + rest.units > purse.daily or hits >= purse.daily then  -- hits are free, but each is a record
+    local use = redis.call('HMGET', purse.use, 'used', 'reserved')
+    if (tonumber(use[1]) or 0) + (tonumber(use[2]) or 0) + cost + rest.units > purse.daily then
       return {'quota_exceeded', tostring(86400000 - now % 86400000), at == 2 and tostring(purse.daily) or ''}
     end
   end
@@ -256,6 +255,12 @@ local function next_arrival()
   return exact(last_arrival)
 end
 
+-- A hit costs nothing, but each is a record: as many are free a day as the day has units.
+local free_hits = math.huge
+for _, purse in ipairs(purses) do
+  free_hits = math.min(free_hits, purse.daily - (tonumber(redis.call('HGET', purse.use, 'hits')) or 0))
+end
+
 local function store(new)
   local record = job_key(new.id)
   local arrival = next_arrival()
@@ -270,6 +275,7 @@ local function store(new)
   if key ~= '' then redis.call('HSET', record, 'key', key) end
   for name, value in pairs(new.extras) do redis.call('HSET', record, name, value) end
   if new.fingerprint ~= '' then redis.call('HSET', record, 'fingerprint', new.fingerprint) end
+  if new.fingerprint ~= '' and free_hits <= 0 then redis.call('HSET', record, 'pays', 1) end
   if new.metadata ~= '{}' then redis.call('HSET', record, 'metadata', new.metadata) end
   if new.idempotency_key ~= '' then
     redis.call('SET', idempotency_name(new), new.body_hash .. '|' .. new.id, 'PX', ARGV[9])
@@ -309,6 +315,7 @@ local function start(new)
   local leader = leader_of(new)
   store(new)
   local job = read_job(new.id)
+  if leader then free_hits = free_hits - 1 end
   -- A stream takes 4 kB from its first entry on; nobody watches the single rows of a list before they run.
   if new.lane == 'interactive' then emit_status(new.id, 'queued') end
   if not leader then

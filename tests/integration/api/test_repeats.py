@@ -91,3 +91,18 @@ def test_a_hit_costs_nothing_and_both_routes_say_so_in_a_header(http, worker):
     assert again.headers["X-Zimg-Dedup-Of"] == first.json["id"]
     assert drawn.headers["X-Zimg-Dedup-Of"] in (first.json["id"], again.json["id"])
     assert http.get("/v1/usage").json["daily_used"] == 1
+
+
+def test_who_draws_in_the_place_of_a_canceled_leader_is_no_hit(http, worker):
+    first = http.post("/v1/jobs", json={"prompt": "a", "seed": 7}).json["id"]
+    follower = http.post("/v1/jobs", json={"prompt": "a", "seed": 7, "priority": "low"})
+    assert follower.headers["X-Zimg-Dedup-Of"] == first
+    http.post(f"/v1/jobs/{first}/cancel")
+
+    with worker.at_work():
+        told = http.get(f"/v1/jobs/{follower.json['id']}?wait=30").json
+        other = http.post("/v1/images/generations", json={"prompt": "b", "seed": 8})
+
+    assert told["dedup"] == {"hit": False, "of": None}
+    assert "X-Zimg-Dedup-Of" not in other.headers
+    assert http.get("/v1/usage").json["daily_used"] == 2

@@ -10,7 +10,7 @@ from core.job_store import JobStore
 from core.look import KeyLimits
 from core.redis_client import PREFIX
 from scheduler.auditor import Auditor
-from tests.queue_kit import CRASHED, GENEROUS, REFUSED, limits, violations
+from tests.queue_kit import CRASHED, GENEROUS, REFUSED, limits, make_job, violations
 
 
 def bill(kit, *ids):
@@ -46,14 +46,24 @@ def test_hits_count_neither_in_the_tenants_units_nor_in_those_of_its_key(kit):
     assert {kit.state(one) for one in (first, *hits)} == {JobState.SUCCEEDED}
 
 
-def test_of_hits_a_day_has_as_many_as_it_has_units_since_each_is_a_record(kit):
-    allowed = limits(daily_units=3)
-    kit.succeeded(fingerprint="f", allowed=allowed)
-    for _ in range(3):
-        kit.queued(fingerprint="f", allowed=allowed)
+@pytest.mark.parametrize("in_one_call", [True, False])
+def test_a_day_has_as_many_free_hits_as_it_has_units_since_each_is_a_record(kit, in_one_call):
+    allowed = limits(daily_units=5)
+    first = kit.succeeded(fingerprint="f", allowed=allowed)
+    kit.redis.hset(next(kit.redis.scan_iter(f"{PREFIX}use:a:*")), "hits", 3)
+    hits = [make_job(fingerprint="f") for _ in range(4)]
+    if in_one_call:
+        kit.store.submit_many(hits, allowed)
+    else:
+        for one in hits:
+            kit.store.submit(one, allowed)
 
+    assert bill(kit, first, *(one.id for one in hits)) == [("charge", cost) for cost in (1, 0, 0, 1, 1)]
+    assert kit.use() == {"used": 3, "reserved": 0, "hits": 5}
+    kit.queued(allowed=allowed)
+    kit.queued(allowed=allowed)
     with pytest.raises(QuotaExceeded):
-        kit.queued(fingerprint="f", allowed=allowed)
+        kit.queued(allowed=allowed)
 
 
 def test_who_draws_in_the_place_of_a_leader_pays(kit):
@@ -78,6 +88,7 @@ def test_of_a_run_whose_own_job_was_canceled_the_oldest_follower_pays(kit, count
     kit.store.reap()
 
     assert bill(kit, run.id, *followers) == [("refund", 1), ("charge", 1), *[("charge", 0)] * (count - 1)]
+    assert [kit.job(one).leader for one in followers] == ["", *[run.id] * (count - 1)]
     assert violations(kit.redis, [run.id, *followers]) == []
 
 
@@ -114,3 +125,43 @@ def test_an_audit_finds_hits_in_order_and_puts_back_the_entry_of_one_that_was_lo
     assert bill(kit, first, hit) == [("charge", 1), ("charge", 0)]
     assert kit.use() == {"used": 1, "reserved": 0, "hits": 1}
     assert auditor.audit().is_clean
+
+
+@pytest.mark.parametrize(("charges", "cost"), [("off", 0), ("on", 1)])
+def test_a_hit_whose_settlement_was_lost_is_settled_as_a_hit(kit, charges, cost):
+    kit.store = JobStore(kit.redis, replace(kit.settings, charge_hits=charges))
+    first, hit = kit.succeeded(fingerprint="f"), kit.queued(fingerprint="f")
+    record = f"{PREFIX}job:{hit}"
+    kit.redis.xdel(f"{PREFIX}ledger", kit.redis.hget(record, "entry"))
+    kit.redis.hdel(record, "settled", "entry")
+    kit.redis.hset(record, "cost", 1)
+    kit.redis.hincrby(next(kit.redis.scan_iter(f"{PREFIX}use:a:*")), "reserved", 1)
+
+    Auditor(kit.store).audit(repair=True)
+
+    assert bill(kit, first, hit) == [("charge", 1), ("charge", cost)]
+    assert (kit.use()["used"], kit.use()["reserved"]) == (1 + cost, 0)
+
+
+def break_after_the_charge(kit, follower):
+    """Its end fails once it is settled: the record that the fingerprint names can not be compared with it."""
+    stray = kit.queued()
+    kit.redis.hset(f"{PREFIX}job:{stray}", mapping={"state": "SUCCEEDED", "expires": "x"})
+    kit.redis.set(f"{PREFIX}fp:a:f", stray)
+
+
+def break_before_the_charge(kit, follower):
+    kit.redis.hset(f"{PREFIX}job:{follower}", "retention", "x")
+
+
+@pytest.mark.parametrize("spoil", [break_after_the_charge, break_before_the_charge])
+def test_of_a_canceled_run_one_pays_though_the_oldest_followers_record_can_not_be_read(kit, spoil):
+    run = kit.running(fingerprint="f")
+    oldest, other = kit.queued(fingerprint="f"), kit.queued(fingerprint="f")
+    kit.store.cancel(run.id)
+    spoil(kit, oldest)
+
+    kit.complete(run)
+    kit.store.reap()
+
+    assert sum(cost for *_, cost in bill(kit, oldest, other)) == 1
