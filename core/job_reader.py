@@ -185,8 +185,7 @@ class JobReader:
         waiting = [job for job in jobs if job.state in WAITING]
         if not waiting:
             return {}
-        leaders = [job.leader if job.state is JobState.FOLLOWING else job.id for job in waiting]
-        answers = self._scripts.run_all([("place", (job_id, self.live_ms)) for job_id in leaders])
+        answers = self._scripts.run_all([("place", (job.id, self.live_ms)) for job in waiting])
         told = [(job, answer) for job, answer in zip(waiting, answers, strict=True) if answer]
         return {job.id: place_from(answer, self._crowds) for job, answer in told}
 
@@ -234,9 +233,7 @@ class JobReader:
         for job, answer in zip(jobs, answers[len(ids) + 1 :], strict=True):
             if job is None or job.state not in WAITING:
                 continue
-            if job.state is JobState.FOLLOWING:  # its place is its leader's, which was not asked for
-                places |= self.queue_places([job])
-            elif found := self._scripts.settled(answer, "place", job.id, self.live_ms):
+            if found := self._scripts.settled(answer, "place", job.id, self.live_ms):
                 places[job.id] = place_from(found, self._crowds)
         return jobs, places
 

@@ -19,6 +19,7 @@ from scheduler.reuse import Reuse
 from scheduler.tenants import Tenant, Tenants
 
 LETTERS = f"{PREFIX}dlq"
+MISSING = "not_found"  # removed meanwhile, or tried again by somebody else
 LOOKED_AT_MOST = 1_000  # letters of one call that tries many again; it also scans no more records than any page
 
 
@@ -131,7 +132,7 @@ class DeadLetters:
                     raise
                 here = page.places[len(tried) - 1].cursor
                 return ManyTried(tried=[*tried, Tried(letter=job.id, refused=error.code)], next_cursor=here)
-            if outcome.refused:
+            if outcome.refused and outcome.refused != MISSING:  # which says nothing of the others
                 refused[whose] = outcome.refused
             made += outcome.job_id is not None
             tried.append(outcome)
@@ -145,9 +146,7 @@ class DeadLetters:
             raise
         except ZimgError as error:
             return Tried(letter=job.id, refused=error.code)
-        return (
-            Tried(letter=job.id, job_id=done.job_id) if done else Tried(letter=job.id, refused=refused or "not_found")
-        )
+        return Tried(letter=job.id, job_id=done.job_id) if done else Tried(letter=job.id, refused=refused or MISSING)
 
     def _limits(self, job: Job, tenant: Tenant) -> TenantLimits:
         """The tenant's, and those of the key that asked first, if it still has some: it counts there as before."""

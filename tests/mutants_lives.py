@@ -94,7 +94,7 @@ LIVES = [
     ("unreadable-follower-shows", "    check_end(job)\n    local pays = how[4]", "    share_picture(how[1], how[3], id)\n    check_end(job)\n    local pays = how[4]", "unreadable"),
     ("unreadable-heir-waits", "if heir and not has_numbers(heir, TO_WAIT) then", "if false then", "unreadable"),
     ("unreadable-heir-told", "      broken[#broken + 1] = id\n      heir = nil", "      heir = nil", "unreadable"),
-    ("unreadable-end", "  check_end(job)\n", "", "unreadable", 3),
+    ("unreadable-end", "  check_end(job)\n", "", "unreadable", 4),
     ("unreadable-end-numbers", "job.day and has_numbers(job, TO_END) end", "job.day end", "unreadable"),
     ("unreadable-cancel", "  if not can_end(job) then return false end\n  cancel_as_leader(job)", "  cancel_as_leader(job)", "unreadable"),
     ("unreadable-claim", "if not can_end(job) then  -- drawn", "if false then  -- drawn", "unreadable"),

@@ -1,4 +1,5 @@
--- Where a waiting job stands. ARGV: id, worker_live_ms. Answer: nil if it does not wait, else
+-- Where a waiting job stands; one that follows stands where whoever draws for it now does, whose run may have begun.
+-- ARGV: id, worker_live_ms. Answer: nil if it does not wait, else
 -- {jobs released before it (-1: it is released itself), work of those, work released or running, its work, gap_ms,
 --  run_ms of its size in the company that it will have, live slots, how long it waits at least (ms, 0 = not at all): for
 --  its tenant's cap of running jobs, or for its next try,
@@ -7,7 +8,13 @@
 --  and how long it waits at least, where a guess would make them shorter than was ever seen}.
 -- Position follows the virtual start times that release.lua will use, not the time of submission.
 local job = read_job(ARGV[1])
-if not job or (job.state ~= 'QUEUED' and job.state ~= 'RELEASED' and job.state ~= 'RETRY') then return false end
+local follows = job and job.state == 'FOLLOWING' and job.fingerprint
+if follows then
+  local leader = redis.call('GET', PREFIX .. 'fp:' .. job.tenant .. ':' .. job.fingerprint)
+  job = leader and read_job(leader)
+end
+local WAITS = {QUEUED = true, RELEASED = true, RETRY = true, RUNNING = follows}
+if not job or not WAITS[job.state] then return false end
 local FEW = 32
 local OLDEST_RUNS = 16
 local now = server_ms()
@@ -58,7 +65,8 @@ local function rank_of()
   return redis.call('ZCOUNT', queue, '-inf', '(' .. exact(tonumber(job.arrival) - tonumber(job.head_start)))
 end
 
-local waits = job.state ~= 'RELEASED'  -- what is on its way goes on
+local runs = job.state == 'RUNNING'
+local waits = job.state ~= 'RELEASED' and not runs  -- what is on its way goes on
 
 if waits then
   local rank = rank_of()
@@ -89,7 +97,9 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'workers', now - ton
 end
 local riding = redis.call('ZCARD', PREFIX .. of_model('rel', job.model)) + held
 local busy = riding
-if not waits then  -- neither itself nor what was released after it is before it
+if runs then
+  busy = 0  -- nothing is before it any more
+elseif not waits then  -- neither itself nor what was released after it is before it
   local rel = PREFIX .. of_model('rel', job.model)
   busy = busy - redis.call('ZCARD', rel) + (redis.call('ZRANK', rel, job.id) or redis.call('ZCARD', rel))
 end
@@ -151,6 +161,11 @@ if by_company[1] then
   if slots > 0 and slots / workers < least[1] then longest_gap_ms = math.max(gap_ms, least[2] / slots) end
 end
 
+if runs then  -- what is left of the run is all that there is to wait for
+  local passed = now - (tonumber(job.started) or now)
+  run_ms, longest_ms = run_ms and math.max(0, run_ms - passed), longest_ms and math.max(0, longest_ms - passed)
+end
+
 -- A tenant at its cap: one of its jobs starts as one of its own ends, the next one when the longest run is over.
 local most = tonumber(redis.call('HGET', PREFIX .. 'lim:' .. job.tenant, 'running') or '1000000')
 local ends = own_ahead + redis.call('ZCARD', PREFIX .. 'run:' .. job.tenant) - most + 1
@@ -179,7 +194,7 @@ end
 
 local for_cap, longest_for_cap = waits_for_cap()
 local for_next_try = wait_for_next_try()
-return {waits and ahead or -1, exact(work_ahead), exact(busy * mean_work), job.work, gap_ms and exact(gap_ms) or '',
+return {waits and ahead or -1, exact(work_ahead), exact(busy * mean_work), runs and '0' or job.work, gap_ms and exact(gap_ms) or '',
   run_ms and exact(run_ms) or '', slots, exact(math.max(for_cap, for_next_try)), stopped and 1 or 0,
   behind_many, entity, job.model or '', longest_gap_ms and exact(longest_gap_ms) or '',
   exact(math.max(longest_for_cap, for_next_try))}

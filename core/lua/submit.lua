@@ -247,11 +247,15 @@ local function leader_of(new)
 end
 
 -- Order among jobs of the same millisecond: each arrives 1/1024 ms after the one before, which a double holds exactly.
-local arrival_key = PREFIX .. 'arrival'
+-- After the clock was set back arrivals go on from where they were, half as fast as it, until it has caught up: if they
+-- stood still any head start would outweigh whatever came before.
+local arrival_key, arrived_key = PREFIX .. 'arrival', PREFIX .. 'arrived'
 local last_arrival = tonumber(redis.call('GET', arrival_key) or '0')
+local passed = math.max(0, now - tonumber(redis.call('GET', arrived_key) or now))
 
 local function next_arrival()
-  last_arrival = math.max(now, last_arrival + 1 / 1024)
+  last_arrival = math.max(now, last_arrival + math.max(1 / 1024, passed / 2))
+  passed = 0
   return exact(last_arrival)
 end
 
@@ -293,13 +297,18 @@ local function store(new)
   end
 end
 
--- A person waits for the leader now: it leaves the batch lane, at once or when it is queued again.
-local function lift(leader)
-  if leader.lane == 'interactive' then return end
-  redis.call('HSET', job_key(leader.id), 'rises', 1)
+-- Its leader starts no later than this job would by itself, from now on or from when it is queued again: where a person waits
+-- it leaves the batch lane, and it gets what it lacks of a head start.
+local function lift(leader, job)
+  local rises = job.lane == 'interactive' and leader.lane ~= 'interactive'
+  local head_start = leader.arrival - (job.arrival - job.head_start)
+  local gains = (rises or job.lane == leader.lane) and head_start > tonumber(leader.head_start)
+  if not rises and not gains then return end
+  if gains then leader.head_start = exact(head_start) end
+  redis.call('HSET', job_key(leader.id), 'head_start', leader.head_start, unpack(rises and {'rises', 1} or {}))
   if leader.state ~= 'QUEUED' then return end
   dequeue(leader)
-  rise(leader)
+  if rises then rise(leader) end
   enqueue(leader)
 end
 
@@ -324,7 +333,7 @@ local function start(new)
     return {new.id, 'QUEUED', '0', ''}
   end
   if leader.state ~= 'SUCCEEDED' then
-    if new.lane == 'interactive' then lift(leader) end
+    lift(leader, job)
     follow(job, leader)
     return {new.id, 'FOLLOWING', '0', leader.id}
   end
@@ -353,6 +362,6 @@ for index = 1, count do
   for _, value in ipairs(one) do answer[#answer + 1] = value end
 end
 if hits > 0 then redis.call('HINCRBY', PREFIX .. 'counts', 'dedup_hits', hits) end
-if #news > 0 then redis.call('SET', arrival_key, exact(last_arrival)) end
+if #news > 0 then redis.call('MSET', arrival_key, exact(last_arrival), arrived_key, now) end
 if step == 'close' then close_hold(list) end
 return answer

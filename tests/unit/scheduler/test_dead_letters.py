@@ -195,3 +195,15 @@ def test_a_letter_whose_seed_was_ours_shares_its_picture_with_nobody(kit, tenant
     job = kit.store.get(submission.submit(tenant, Wish(prompt="a", width=512, height=512, model="m")).job_id)
 
     assert submission.fingerprint_now(job) == ""
+
+
+def test_a_letter_that_is_deleted_meanwhile_keeps_none_of_its_kind_from_another_try(kit):
+    first, second, third = three_letters(kit)
+
+    def delete_the_next(job):
+        kit.store.remove(second)
+        return job.fingerprint
+
+    tried = DeadLetters(kit.store, Settings(), fingerprint_now=delete_the_next).requeue_many(limit=10).tried
+
+    assert [(one.letter, one.refused) for one in tried] == [(first, None), (second, "not_found"), (third, None)]

@@ -3,7 +3,7 @@
 import pytest
 
 from core.errors import RateLimited
-from core.job import JobState
+from core.job import JobState, Priority
 from core.long_list import HOLD_SECONDS
 from core.redis_client import PREFIX
 from core.retry_policy import RetryPolicy
@@ -292,3 +292,42 @@ def test_the_next_reap_after_the_clock_went_back_brings_the_service_on(queue_red
 
     assert len(kit.store.release(64)) == 8
     assert {kit.state(one) for one in ids} == {JobState.RELEASED, JobState.QUEUED}
+
+
+def pass_time(kit, ms):
+    """So much of it since the last job came."""
+    kit.redis.incrby(f"{PREFIX}arrived", -ms)
+
+
+def test_a_clock_that_was_set_back_an_hour_gives_priorities_no_hour(kit):
+    """Arrivals go on, though slower than the clock: a low one has its turn before what came much later."""
+    kit.add_worker("w1", slots=10)
+    kit.redis.mset({f"{PREFIX}arrival": now_ms(kit) + HOUR_MS, f"{PREFIX}arrived": int(now_ms(kit))})
+    low = kit.queued(priority=Priority.LOW)
+    pass_time(kit, 40 * 60_000)
+    normal = kit.queued()
+    pass_time(kit, 40 * 60_000)
+    high = kit.queued(priority=Priority.HIGH)
+
+    assert [one.job_id for one in kit.store.release(3)] == [low, normal, high]
+
+
+def test_after_twice_the_time_that_the_clock_was_set_back_arrivals_are_in_its_time_again(kit):
+    kit.redis.mset({f"{PREFIX}arrival": now_ms(kit) + HOUR_MS, f"{PREFIX}arrived": int(now_ms(kit))})
+    kit.queued()
+    assert ahead_of_clock(kit) == pytest.approx(HOUR_MS, abs=1000)
+    let_an_hour_pass(kit)
+    assert ahead_of_clock(kit) == pytest.approx(HOUR_MS / 2, abs=1000)
+    let_an_hour_pass(kit)
+    assert ahead_of_clock(kit) == pytest.approx(0, abs=1000)
+
+
+def ahead_of_clock(kit):
+    return float(kit.redis.get(f"{PREFIX}arrival")) - now_ms(kit)
+
+
+def let_an_hour_pass(kit):
+    """All that is stored is an hour older, and another job comes."""
+    kit.redis.set(f"{PREFIX}arrival", repr(float(kit.redis.get(f"{PREFIX}arrival")) - HOUR_MS))
+    pass_time(kit, HOUR_MS)
+    kit.queued()

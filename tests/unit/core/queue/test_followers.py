@@ -297,3 +297,33 @@ def test_a_picture_that_expires_leaves_a_newer_jobs_fingerprint_alone(kit):
     kit.store.expire(10)
 
     assert kit.submit(fingerprint="f").leader == again
+
+
+def test_who_follows_another_after_a_promotion_is_told_that_ones_place_and_at_the_end_whose_picture_it_is(kit):
+    others = [kit.queued() for _ in range(2)]
+    leader, heir, follower = (kit.queued(fingerprint="f") for _ in range(3))
+    kit.store.cancel(leader)
+
+    places = kit.store.queue_places([kit.job(one) for one in (heir, follower)])
+    looked = kit.store.with_places([heir, follower])[1]
+
+    assert places[heir] == places[follower] == looked[heir] == looked[follower]
+    assert places[heir].position == 3
+    kit.add_worker("w1", slots=10)
+    for one in kit.store.release(10):
+        kit.complete(kit.claim(one))
+    assert kit.job(follower).leader == heir
+    assert violations(kit.redis, [*others, leader, heir, follower]) == []
+
+
+def test_who_follows_a_run_is_told_when_it_ends(kit):
+    kit.redis.hset(f"{PREFIX}pace", mapping={"gap_ms": 8000, "run_ms": 8000, "mean_work": 1, "last": 1})
+    run = kit.running(fingerprint="f")
+    follower = kit.queued(fingerprint="f")
+    kit.redis.hincrby(f"{PREFIX}job:{run.id}", "started", -3000)
+
+    place = kit.store.queue_place(kit.job(follower))
+
+    assert (place.position, place.paused) == (0, False)
+    assert place.eta_seconds == pytest.approx(5, abs=1)
+    assert kit.store.queue_place(kit.job(run.id)) is None

@@ -199,6 +199,14 @@ def test_the_tighter_burst_is_told_too(kit):
     assert (use.burst, use.burst_remaining) == (10, 0)
 
 
+def test_a_keys_burst_is_told_though_a_burst_without_a_rate_is_smaller(kit):
+    allowed = limits(burst_per_second=0.0, burst=1, key=KeyLimits(id="k1", burst=2))
+
+    use = kit.store.usage("a", allowed)
+
+    assert (use.burst, use.burst_remaining) == (2, 2)
+
+
 @pytest.mark.usefixtures("portions_of_three")
 def test_a_long_list_is_reserved_whole_for_its_key(kit):
     jobs = rows(10)

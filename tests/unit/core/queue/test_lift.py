@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.job import JobState, Lane
+from core.job import JobState, Lane, Priority
 from core.redis_client import PREFIX
 from tests.queue_kit import CRASHED, violations
 
@@ -92,3 +92,48 @@ def test_a_row_that_takes_over_from_a_lifted_one_is_lifted_too(kit):
 
     assert (kit.state(heir), kit.job(heir).lane) == (JobState.QUEUED, Lane.INTERACTIVE)
     assert counts(kit) == {"interactive": (1, 1.0, 1), "batch": (20, 20.0, 20)}
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_an_equal_request_of_higher_priority_starts_as_early_as_it_would_by_itself(kit, lane):
+    leader = kit.queued(lane=lane, fingerprint="f", priority=Priority.LOW)
+    others = [kit.queued(lane=lane) for _ in range(5)]
+
+    follower = kit.queued(lane=lane, fingerprint="f", priority=Priority.HIGH)
+
+    assert kit.store.queue_place(kit.job(leader)).position == 1
+    kit.add_worker("w1", slots=100)
+    assert [one.job_id for one in kit.store.release(10)] == [leader, *others]
+    assert kit.state(follower) is JobState.FOLLOWING
+
+
+def test_an_equal_request_of_lower_priority_changes_no_place(kit):
+    kit.queued()
+    leader = kit.queued(fingerprint="f", priority=Priority.HIGH)
+    before = kit.redis.hgetall(f"{PREFIX}job:{leader}"), kit.store.queue_place(kit.job(leader))
+
+    kit.queued(fingerprint="f", priority=Priority.LOW)
+
+    after = kit.redis.hgetall(f"{PREFIX}job:{leader}"), kit.store.queue_place(kit.job(leader))
+    assert (after[0]["head_start"], after[1]) == (before[0]["head_start"], before[1])
+
+
+def test_a_row_of_high_priority_does_not_move_an_equal_interactive_request(kit):
+    """Their lanes are apart: it is drawn earlier than the row would be as it is."""
+    leader = kit.queued(fingerprint="f")
+    before = kit.redis.hget(f"{PREFIX}job:{leader}", "head_start")
+
+    kit.queued(lane=Lane.BATCH, fingerprint="f", priority=Priority.HIGH)
+
+    assert kit.redis.hget(f"{PREFIX}job:{leader}", "head_start") == before
+
+
+def test_a_leader_that_waits_for_its_next_try_comes_back_with_the_head_start(kit):
+    run = kit.running(fingerprint="f", priority=Priority.LOW)
+    kit.store.fail(run.id, run.token, CRASHED)
+    others = [kit.queued() for _ in range(3)]
+    kit.queued(fingerprint="f", priority=Priority.HIGH)
+    kit.let_run_out("retry", run.id)
+    kit.store.reap()
+
+    assert [one.job_id for one in kit.store.release(10)] == [run.id, *others]

@@ -2,6 +2,7 @@
 
 import pytest
 
+import core.long_list
 from core.errors import Overloaded, QueueFull
 from core.job import Lane
 from core.patience import RETRY_AFTER_MOST, UNKNOWN_SECONDS
@@ -191,3 +192,96 @@ def test_each_model_makes_room_at_its_own_pace(room_for_ten):
     fill(room_for_ten, tenant="b", queue="other")
 
     assert told(room_for_ten, 2, GENEROUS, queue="other") == 14
+
+
+class Portions:
+    """A list of the batch lane that comes in five rows at a time; `at` says what is told to others meanwhile."""
+
+    def __init__(self, kit, monkeypatch, *, allowed, many=45, **more):
+        monkeypatch.setattr(core.long_list, "ROWS_AT_ONCE", 5)
+        self.kit, self.allowed = kit, allowed
+        self.rows = [make_job(lane=Lane.BATCH, batch_id="b1", **more) for _ in range(many)]
+
+    def at(self, stored, ask):
+        """What `ask` says when so many rows are stored; further ones are not."""
+        said = []
+
+        def look():
+            if sum(self.kit.redis.exists(f"{PREFIX}job:{row.id}") for row in self.rows) >= stored:
+                said.append(ask())
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self.kit.store.submit_many(self.rows, self.allowed, look)
+        return said[0]
+
+
+@pytest.mark.parametrize("stored", [5, 15, 40])
+def test_room_that_a_list_which_is_coming_in_keeps_is_waited_for_too(kit, monkeypatch, stored):
+    """45 of 50 places are taken, whether the rows are stored yet or not: 25 more come when 20 have gone."""
+    allowed = limits(queued_jobs=50)
+    with_pace(kit, gap_ms=1000)
+    coming = Portions(kit, monkeypatch, allowed=allowed)
+
+    assert coming.at(stored, lambda: told(kit, 25, allowed, lane=Lane.BATCH)) == 20
+
+
+def test_rows_that_are_still_to_come_wait_for_their_tenants_cap_too(kit, monkeypatch):
+    allowed = limits(queued_jobs=50, running_jobs=1)
+    with_pace(kit, run_ms=4000, gap_ms=10)
+    begin_now(kit, kit.running(allowed=allowed))
+    coming = Portions(kit, monkeypatch, allowed=allowed)
+
+    assert coming.at(5, lambda: told(kit, 25, allowed)) == 80
+
+
+def test_rows_that_are_still_to_come_share_the_service_as_those_that_came(kit, monkeypatch):
+    allowed = limits(queued_jobs=50)
+    with_pace(kit, gap_ms=1000)
+    for tenant in "bc":
+        fill(kit, tenant=tenant, lane=Lane.BATCH, many=60, allowed=GENEROUS)
+    coming = Portions(kit, monkeypatch, allowed=allowed)
+
+    assert 55 <= coming.at(5, lambda: told(kit, 25, allowed)) <= 65, "every third turn is its own"
+
+
+def test_a_list_of_another_model_comes_in_at_its_own_models_pace(kit, monkeypatch):
+    allowed = limits(queued_jobs=50)
+    with_pace(kit, gap_ms=1000)
+    kit.add_worker("w2", slots=4, queue="other")
+    kit.redis.hset(f"{PREFIX}pace@other", mapping={"run_ms": 9000, "gap_ms": 7000, "ends": 1})
+    coming = Portions(kit, monkeypatch, allowed=allowed, queue="other")
+
+    assert coming.at(5, lambda: told(kit, 25, allowed)) == 140
+
+
+@pytest.fixture
+def list_without_rows(kit):
+    """Of a list that keeps room nothing is stored, or waits any more."""
+    kit.redis.hset(f"{PREFIX}hold:b1", mapping={"tenant": "a", "day": "1", "units": 10, "jobs": 10, "model": ""})
+    kit.redis.hset(f"{PREFIX}hold:b2", mapping={"tenant": "b", "day": "1", "units": 10, "jobs": 10, "model": ""})
+    kit.redis.zadd(f"{PREFIX}holds", {"b1": 1, "b2": 1})
+    return kit
+
+
+@pytest.mark.parametrize(("kind", "name"), [("lane", "batch"), ("tenant", "a")])
+def test_while_a_list_of_which_nothing_waits_yet_is_paused_nobody_knows(list_without_rows, kind, name):
+    with_pace(list_without_rows, gap_ms=1000)
+    assert told(list_without_rows, 3) == 3
+    list_without_rows.store.pause(kind, name)
+
+    assert told(list_without_rows, 3) == UNKNOWN_SECONDS
+
+
+def test_before_anything_was_measured_nobody_knows_of_a_list_either(list_without_rows):
+    assert told(list_without_rows, 3) == UNKNOWN_SECONDS
+
+
+def test_rows_that_wait_in_another_lane_make_room_before_a_list_that_is_paused(list_without_rows):
+    with_pace(list_without_rows, gap_ms=1000)
+    allowed = limits(queued_jobs=20)
+    fill(list_without_rows, allowed=allowed)
+    list_without_rows.store.pause("lane", "batch")
+
+    assert told(list_without_rows, 10, allowed) == 10
+    assert told(list_without_rows, 11, allowed) == UNKNOWN_SECONDS
