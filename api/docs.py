@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from flask_openapi.openapi import OpenAPI
 
 from api.context import base_url
 from api.errors import PROBLEM_JSON
+from api.language import Language, preferred_language
 from api.openapi_document import complete
 from api.page import CACHE_CONTROL, STATIC
-from api.problems import PROBLEMS
+from api.problems import PROBLEMS, WORTH_ANOTHER, Problem
 from api.security import CONTENT_SECURITY_POLICY
 from core import __version__
 
@@ -115,14 +117,23 @@ def _as_html(text: str) -> str:
 @docs.get("/problems")
 def problems() -> Response:
     """Every error code, in both languages."""
+    words = _PROBLEMS_WORDS[preferred_language()]
     rows = "".join(
         f'<tr id="{code}"><td><code>{code}</code></td><td>{problem.status}</td>'
-        f"<td>{escape(problem.title)}. {_as_html(problem.advice)}</td>"
+        f'<td lang="en">{escape(problem.title)}. {_as_html(problem.advice)}</td>'
         f'<td lang="zh-CN">{escape(problem.title_zh)}。{escape(problem.advice_zh)}</td>'
-        f"<td>{_RETRY if problem.is_worth_a_retry else _NO_RETRY}</td></tr>"
+        f"<td>{_when_again(code, problem, words)}</td></tr>"
         for code, problem in PROBLEMS.items()
     )
-    return Response(_PROBLEMS_PAGE.format(rows=rows, media_type=PROBLEM_JSON), mimetype="text/html")
+    page = _PROBLEMS_PAGE.format(rows=rows, language=preferred_language(), **words)
+    return Response(page, mimetype="text/html", headers={"Vary": "Accept-Language"})
+
+
+def _when_again(code: str, problem: Problem, words: Mapping[str, str]) -> str:
+    """When the same request may be sent again."""
+    if problem.is_worth_a_retry:
+        return _RETRY
+    return words["later"] if code in WORTH_ANOTHER else words["never"]
 
 
 _LLMS_TEXT = """# zimg
@@ -146,24 +157,45 @@ Send an `Idempotency-Key`, so that the same request sent again draws once. On 42
 """
 
 _RETRY = "<code>retry_at</code>, <code>Retry-After</code>"
-_NO_RETRY = "not as it stands"
+_PROBLEMS_WORDS: dict[Language, dict[str, str]] = {
+    "en": {
+        "title": "Problems",
+        "about": "The <code>code</code> of an error never changes its meaning. Errors are sent as "
+        f"<code>{PROBLEM_JSON}</code> (RFC 9457), in English or Chinese by <code>Accept-Language</code>; "
+        "<code>field</code> names the member that is wrong.",
+        "status": "status",
+        "meaning": "meaning, and what to do",
+        "when": "when to send it again",
+        "later": "later, as a new request",
+        "never": "not as it stands",
+    },
+    "zh-CN": {
+        "title": "错误代码",
+        "about": "错误的 <code>code</code> 含义不会改变。错误以 "
+        f"<code>{PROBLEM_JSON}</code>（RFC 9457）返回，语言（英文或中文）由 <code>Accept-Language</code> 决定；"
+        "<code>field</code> 指出有误的字段。",
+        "status": "状态码",
+        "meaning": "英文含义与建议",
+        "when": "何时重发",
+        "later": "稍后，作为新的请求",
+        "never": "须先修改请求",
+    },
+}
 
 _PROBLEMS_PAGE = """<!doctype html>
-<html lang="en">
+<html lang="{language}">
 <head>
 <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"><title>zimg: problems</title>
+<meta name="color-scheme" content="light dark"><title>zimg: {title}</title>
 <link rel="icon" href="/static/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/static/table.css">
 </head>
 <body><main>
-<h1>Problems</h1>
-<p>The <code>code</code> of an error never changes its meaning.
-Errors are sent as <code>{media_type}</code> (RFC 9457), in English or Chinese by <code>Accept-Language</code>;
-<code>field</code> names the member that is wrong.</p>
-<div class="wide" tabindex="0" role="region" aria-label="Problems"><table>
-<thead><tr><th>code</th><th>status</th><th>meaning, and what to do</th><th lang="zh-CN">中文</th>
-<th>when to send it again</th></tr></thead>
+<h1>{title}</h1>
+<p>{about}</p>
+<div class="wide" tabindex="0" role="region" aria-label="{title}"><table>
+<thead><tr><th>code</th><th>{status}</th><th>{meaning}</th><th lang="zh-CN">中文</th>
+<th>{when}</th></tr></thead>
 <tbody>{rows}</tbody>
 </table></div>
 </main></body></html>

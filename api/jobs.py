@@ -215,7 +215,8 @@ def delete(path: schema.JobPath) -> Response:
 @jobs.post(
     "/v1/jobs/<string(length=32):job_id>/cancel",
     summary="Cancel a job",
-    description="Safe to repeat. A running job stops within one step and reads `canceling` until then.",
+    description="Safe to repeat. A running job stops within one step and reads `canceling` until then; one whose "
+    "picture others wait for (`dedup`) until that is drawn for them.",
     responses={200: objects.JobObject, **problems(404, 410)},
 )
 def cancel(path: schema.JobPath) -> Response:

@@ -28,6 +28,10 @@ class Problem:
         return self.status in (429, 503)
 
 
+#: What failed for reasons that pass, told with no time: the same request again is a new one.
+WORTH_ANOTHER = frozenset(
+    {"internal_error", "engine_failed", "out_of_memory", "storage_failed", "deadline_exceeded", "canceled"}
+)
 INVALID, AUTH, LIMIT, SERVER = "invalid_request_error", "authentication_error", "rate_limit_error", "server_error"
 
 PROBLEMS: dict[str, Problem] = {

@@ -184,7 +184,10 @@ class Drawing(Body):
     ] = None  # fmt: skip
     expires_in: Annotated[
         Annotated[StrictInt, Field(ge=60, le=RETENTION_MOST), WHOLE] | None,
-        Field(description="Seconds to keep the picture; the service may keep it shorter."),
+        Field(
+            description="Seconds to keep the picture; the service may keep it shorter. In its last five minutes a "
+            "picture answers no further request."
+        ),
     ] = None
 
     @field_validator("metadata")

@@ -126,7 +126,7 @@ function openParts(job, onCancel) {
   const progress = make('progress');
   progress.max = 1;
   progress.setAttribute('aria-label', short(job.prompt));
-  box.append(make('strong'), make('span'), progress, act(say('cancel'), undefined, onCancel));
+  box.append(make('strong'), make('span'), progress, act(say('cancel'), say('cancelOf', { prompt: short(job.prompt) }), onCancel));
   return [box, promptOf(job)];
 }
 

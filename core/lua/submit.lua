@@ -161,6 +161,30 @@ for at, name in ipairs(purses_of(tenant, key)) do
     burst_until = math.max(burst_from, now) + emission * burst_cost,
   }
 end
+-- A record that can not be read leads nobody.
+local function leader_of(new)
+  if new.fingerprint == '' then return nil end
+  local leader = redis.call('GET', PREFIX .. 'fp:' .. tenant .. ':' .. new.fingerprint)
+  local job = leader and read_job(leader)
+  if not job or job.state == 'DEAD' or job.state == 'CANCELED' then return nil end
+  if job.state ~= 'SUCCEEDED' then return has_numbers(job, TO_WAIT) and job or nil end
+  if job.picture_removed or (tonumber(job.expires) or 0) < now + REUSE_MARGIN_MS or not is_whole(job.picture) then return nil end
+  return job
+end
+
+-- A hit costs nothing, but each is a record: as many are free a day as the day has units. What is there already needs no unit
+-- for a moment either, so that it is shown on a day that is used up.
+local free_hits = math.huge
+for _, purse in ipairs(purses) do
+  free_hits = math.min(free_hits, purse.daily - (tonumber(redis.call('HGET', purse.use, 'hits')) or 0))
+end
+for _, new in ipairs(news) do
+  local leader = free_hits > 0 and not new.extras.pays and leader_of(new)
+  if leader and leader.state == 'SUCCEEDED' then
+    new.shown, free_hits, cost, new.cost = leader, free_hits - 1, cost - new.cost, 0
+  end
+end
+
 if asked > 0 and not is_drawn then
   local never = never_fits()  -- first: who is told to wait is not refused after it
   if never then return never end
@@ -235,17 +259,6 @@ if asked > #news then
 end
 if held_day then redis.call('ZADD', PREFIX .. 'holds', now + LIST.keep_ms, list) end
 
--- A record that can not be read leads nobody.
-local function leader_of(new)
-  if new.fingerprint == '' then return nil end
-  local leader = redis.call('GET', PREFIX .. 'fp:' .. tenant .. ':' .. new.fingerprint)
-  local job = leader and read_job(leader)
-  if not job or job.state == 'DEAD' or job.state == 'CANCELED' then return nil end
-  if job.state ~= 'SUCCEEDED' then return has_numbers(job, TO_WAIT) and job or nil end
-  if job.picture_removed or (tonumber(job.expires) or 0) < now + REUSE_MARGIN_MS or not is_whole(job.picture) then return nil end
-  return job
-end
-
 -- Order among jobs of the same millisecond: each arrives 1/1024 ms after the one before, which a double holds exactly.
 -- After the clock was set back arrivals go on from where they were, half as fast as it, until it has caught up: if they
 -- stood still any head start would outweigh whatever came before.
@@ -257,12 +270,6 @@ local function next_arrival()
   last_arrival = math.max(now, last_arrival + math.max(1 / 1024, passed / 2))
   passed = 0
   return exact(last_arrival)
-end
-
--- A hit costs nothing, but each is a record: as many are free a day as the day has units.
-local free_hits = math.huge
-for _, purse in ipairs(purses) do
-  free_hits = math.min(free_hits, purse.daily - (tonumber(redis.call('HGET', purse.use, 'hits')) or 0))
 end
 
 local function store(new)
@@ -279,7 +286,7 @@ local function store(new)
   if key ~= '' then redis.call('HSET', record, 'key', key) end
   for name, value in pairs(new.extras) do redis.call('HSET', record, name, value) end
   if new.fingerprint ~= '' then redis.call('HSET', record, 'fingerprint', new.fingerprint) end
-  if new.fingerprint ~= '' and free_hits <= 0 then redis.call('HSET', record, 'pays', 1) end
+  if new.fingerprint ~= '' and not new.shown and free_hits <= 0 then redis.call('HSET', record, 'pays', 1) end
   if new.metadata ~= '{}' then redis.call('HSET', record, 'metadata', new.metadata) end
   if new.idempotency_key ~= '' then
     redis.call('SET', idempotency_name(new), new.body_hash .. '|' .. new.id, 'PX', ARGV[9])
@@ -321,10 +328,10 @@ local function follow(job, leader)
 end
 
 local function start(new)
-  local leader = leader_of(new)
+  local leader = new.shown or leader_of(new)
   store(new)
   local job = read_job(new.id)
-  if leader then free_hits = free_hits - 1 end
+  if leader and not new.shown then free_hits = free_hits - 1 end
   -- A stream takes 4 kB from its first entry on; nobody watches the single rows of a list before they run.
   if new.lane == 'interactive' then emit_status(new.id, 'queued') end
   if not leader then

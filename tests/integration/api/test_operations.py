@@ -246,6 +246,19 @@ def test_the_problems_page_lists_every_code(http, parts):
     )
 
 
+def test_the_problems_page_says_of_what_passes_that_it_may_be_sent_again_and_speaks_chinese(http, parts):
+    from api.problems import PROBLEMS
+
+    english, chinese = (http.get("/problems", headers={"Accept-Language": one}).text for one in ("en", "zh-CN"))
+
+    rows = {code: english.split(f'id="{code}"')[1].split("</tr>")[0] for code in PROBLEMS}
+    told = {code: one.advice for code, one in PROBLEMS.items() if not one.is_worth_a_retry}
+    promised = {code for code, advice in told.items() if re.search("(?i)send it again later|try again;", advice)}
+    assert promised <= {code for code, row in rows.items() if "later, as a new request" in row} < set(rows)
+    assert ('<html lang="en">' in english, '<html lang="zh-CN">' in chinese) == (True, True)
+    assert ("<h1>错误代码</h1>" in chinese, "何时重发" in chinese, "not as it stands" in chinese) == (True, True, False)
+
+
 def test_a_language_model_finds_its_way_by_a_text_whose_links_work(http, worker):
     text = http.get("/llms.txt").text
 

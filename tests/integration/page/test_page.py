@@ -143,7 +143,7 @@ def test_what_was_drawn_elsewhere_is_there_when_one_comes_back_to_the_page(home,
 
 def test_a_job_is_canceled_from_its_card(home, worker):
     ask(home, "not this one")
-    home.get_by_role("button", name="Cancel").click()
+    home.get_by_role("button", name="Cancel: not this one").click()
 
     expect(home.locator(".card[data-status=canceled]")).to_contain_text("Canceled")
     assert worker.draw_all() == {}

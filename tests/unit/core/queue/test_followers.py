@@ -326,4 +326,4 @@ def test_who_follows_a_run_is_told_when_it_ends(kit):
 
     assert (place.position, place.paused) == (0, False)
     assert place.eta_seconds == pytest.approx(5, abs=1)
-    assert kit.store.queue_place(kit.job(run.id)) is None
+    assert kit.store._scripts.run("place", run.id, kit.store.live_ms) is None, "who runs itself has no place"

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+import core.long_list
 from core.errors import QuotaExceeded
-from core.job import JobState
+from core.job import JobState, Lane
 from core.job_store import JobStore
 from core.look import KeyLimits
 from core.redis_client import PREFIX
@@ -64,6 +65,40 @@ def test_a_day_has_as_many_free_hits_as_it_has_units_since_each_is_a_record(kit,
     kit.queued(allowed=allowed)
     with pytest.raises(QuotaExceeded):
         kit.queued(allowed=allowed)
+
+
+def test_what_is_there_already_is_shown_on_a_day_that_is_used_up(kit):
+    allowed = replace(limits(daily_units=1), key=KeyLimits(id="k", daily_units=1))
+    first = kit.succeeded(fingerprint="f", allowed=allowed)
+
+    hit = kit.submit(fingerprint="f", allowed=allowed)
+
+    assert (hit.state, hit.leader) == (JobState.SUCCEEDED, first)
+    with pytest.raises(QuotaExceeded):
+        kit.submit(fingerprint="g", allowed=allowed)
+    assert violations(kit.redis, [first, hit.job_id]) == []
+
+
+def test_where_each_picture_is_billed_nothing_is_shown_on_a_day_that_is_used_up(kit):
+    kit.store = JobStore(kit.redis, replace(kit.settings, charge_hits="on"))
+    kit.succeeded(fingerprint="f", allowed=limits(daily_units=1))
+
+    with pytest.raises(QuotaExceeded):
+        kit.submit(fingerprint="f", allowed=limits(daily_units=1))
+
+
+def test_a_list_gives_back_what_it_kept_for_rows_that_were_hits(kit, monkeypatch):
+    monkeypatch.setattr(core.long_list, "ROWS_AT_ONCE", 3)
+    first = kit.succeeded(fingerprint="f")
+    rows = [make_job(lane=Lane.BATCH, batch_id="b", fingerprint="f" if at % 2 else "") for at in range(8)]
+
+    kit.store.submit_many(rows, GENEROUS)
+
+    assert kit.use() == {"used": 1, "reserved": 4, "hits": 4}
+    kit.add_worker("w1", slots=10)
+    for one in kit.store.release(10):
+        kit.complete(kit.claim(one))
+    assert violations(kit.redis, [first, *(row.id for row in rows)]) == []
 
 
 def test_who_draws_in_the_place_of_a_leader_pays(kit):
