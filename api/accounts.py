@@ -211,7 +211,7 @@ def used() -> Response:
         daily_remaining=use.daily_remaining,
         resets_in_seconds=round(use.daily_reset_seconds),
         burst=use.burst,
-        burst_per_second=owner.limits.burst_per_second,
+        burst_per_second=owner.limits.of_key.burst_per_second,
         queued_jobs_limit=owner.limits.queued_jobs,
         queued_jobs=use.queue_waiting,
         queued_jobs_held=use.queue_held,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from flask import Response, jsonify, make_response
 
 from api import admin_objects, schema
@@ -201,7 +199,7 @@ def _tenant_queues(parts: Services, stops: Stops) -> list[TenantQueue]:
 def _workers(parts: Services, stops: Stops) -> list[objects.WorkerObject]:
     workers = sorted(parts.jobs.live_workers(), key=lambda worker: worker.name)
     held = Overview(parts.jobs).held_jobs([worker.name for worker in workers])
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = parts.tenants.now_ms()  # by the clock that dates the heartbeats
     return [
         objects.worker_object(worker, held[worker.name], _flow(stops, Kind.WORKER, worker.name), now_ms)
         for worker in workers

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -303,7 +302,7 @@ def _keep(parts: Services, batch_id: str, name: str, sheet: Sheet, templates: Ma
     batch = Batch(
         id=batch_id,
         tenant=tenant().name,
-        created_ms=time.time_ns() // 1_000_000,
+        created_ms=parts.tenants.now_ms(),
         name=name,
         delimiter=sheet.delimiter,
         header=sheet.header,

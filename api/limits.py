@@ -52,8 +52,9 @@ def _fields(limits: TenantLimits, use: LimitUse) -> dict[str, str]:
         f'"queue";q={use.queue_limit};zimg-unit="pictures"',
     ]
     left = [f'"daily";r={use.daily_remaining};t={daily_reset}', f'"queue";r={use.queue_remaining}']
-    if limits.burst_per_second > 0:
-        window = max(1, math.ceil(use.burst / limits.burst_per_second))
+    per_second = limits.of_key.burst_per_second
+    if per_second > 0:
+        window = max(1, math.ceil(use.burst / per_second))
         policies.insert(0, f'"burst";q={use.burst};w={window};zimg-unit="pictures"')
         left.insert(0, f'"burst";r={use.burst_remaining};t={math.ceil(use.burst_next_seconds)}')
     return {
@@ -67,6 +68,6 @@ def _fields(limits: TenantLimits, use: LimitUse) -> dict[str, str]:
 
 def _seconds_to_wait(limits: TenantLimits, use: LimitUse) -> int:
     """Until the limits that have nothing left have something: sooner, the same call would be refused again."""
-    burst = use.burst_next_seconds if limits.burst_per_second > 0 and not use.burst_remaining else 0.0
+    burst = use.burst_next_seconds if limits.of_key.burst_per_second > 0 and not use.burst_remaining else 0.0
     daily = use.daily_reset_seconds if not use.daily_remaining else 0.0
     return math.ceil(max(burst, daily))

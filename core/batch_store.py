@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,7 +13,7 @@ import redis
 from redis.client import Pipeline
 
 from core.job import known_fields
-from core.redis_client import PREFIX, redis_errors
+from core.redis_client import PREFIX, milliseconds, redis_errors
 from core.settings import Settings
 
 #: Longer than any call takes to store its rows.
@@ -116,10 +115,11 @@ class BatchStore:
     def lengthen(self, batch_id: str, tenant: str) -> None:
         """Jobs are added to a batch now: it is kept as long as if it came now."""
         with redis_errors():
+            now_ms = milliseconds(self._redis.time())
             pipeline = self._redis.pipeline(transaction=True)
             pipeline.expire(_sheet(batch_id), self._seconds)
             pipeline.expire(_known(batch_id), self._seconds + KNOWN_SECONDS)
-            pipeline.zadd(_of(tenant), {batch_id: time.time_ns() // 1_000_000}, xx=True)
+            pipeline.zadd(_of(tenant), {batch_id: now_ms}, xx=True)
             pipeline.expire(_of(tenant), self._seconds)
             pipeline.execute()
 

@@ -117,7 +117,8 @@ def use_from(answer: Sequence[Any], limits: TenantLimits) -> LimitUse:
     if len(answer) == 7:
         return own
     key = _use_of([now, *answer[7:], *rest], limits.of_key)
-    daily, burst = (min(own, key, key=left) for left in (_daily_left, _burst_left))
+    daily = min(own, key, key=_daily_left)
+    burst = min(own, key, key=_burst_left) if emission_of(limits) else key
     return replace(
         own,
         **{name: getattr(daily, name) for name in ("daily_limit", "daily_used", "daily_reserved")},

@@ -89,7 +89,7 @@ def _exceeds(limit: str, asked: str, most: str) -> ExceedsLimits:
 
 
 def _too_fast(wait_ms: str, limits: TenantLimits) -> RateLimited:
-    per_second = limits.burst_per_second or limits.of_key.burst_per_second
+    per_second = limits.of_key.burst_per_second
     message = f"More than {per_second:g} pictures a second; wait and send again."
     if per_second == 1:
         message = "More than 1 picture a second; wait and send again."

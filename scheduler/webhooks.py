@@ -20,6 +20,7 @@ import redis
 from core.errors import RedisUnavailable
 from core.job import Job, JobState
 from core.job_store import BatchCounts, JobStore
+from core.redis_client import redis_errors
 from core.settings import Settings
 from core.webhook_store import Endpoint, WebhookStore
 from scheduler.ended_jobs import EndedJobs
@@ -70,6 +71,12 @@ class Webhooks:
             self._hooks.adopt()
             self._adopt_at = time.monotonic() + ADOPT_SECONDS
 
+    def _now(self) -> int:
+        """Seconds by the server's clock, as a job's own end is told."""
+        with redis_errors():
+            seconds, _ = self._redis.time()
+        return int(seconds)
+
     def _base_url(self, job: Job) -> str:
         """Where its links lead: as the operator says, else as the request that made the job reached us."""
         return (self._settings.public_base_url or job.base_url or self._settings.own_url).rstrip("/")
@@ -116,7 +123,7 @@ class Webhooks:
         events = [job_event(job, self._base_url(job))]
         counts = self._jobs.get_batch(job.batch_id) if job.batch_id else None
         if counts is not None and counts.is_complete:
-            events.append(batch_event(counts, self._base_url(job)))
+            events.append(batch_event(counts, self._base_url(job), self._now()))
         for event in events:
             for endpoint in endpoints:
                 if not endpoint.is_for_requests and endpoint.wants(event["type"]):
@@ -157,7 +164,7 @@ def job_event(job: Job, base_url: str) -> dict[str, Any]:
     return _event(_TYPE_OF_STATE[job.state], f"evt_{job.id}", job.finished_ms // 1000, data)
 
 
-def batch_event(counts: BatchCounts, base_url: str) -> dict[str, Any]:
+def batch_event(counts: BatchCounts, base_url: str, moment: int) -> dict[str, Any]:
     """`batch.completed`, or `failed` or `cancelled` (OpenAI's spelling) where no picture came of it."""
     kind = "batch.completed" if counts.succeeded else ("batch.failed" if counts.dead else "batch.cancelled")
     data = {
@@ -168,7 +175,7 @@ def batch_event(counts: BatchCounts, base_url: str) -> dict[str, Any]:
     }
     # Another event when it is complete another time: rows that were missing came, or dead ones were tried again.
     event_id = f"evt_{counts.id}_{counts.total}" + (f"_{counts.again}" if counts.again else "")
-    return _event(kind, event_id, int(time.time()), data)
+    return _event(kind, event_id, moment, data)
 
 
 def check_event(endpoint_id: str, moment: int) -> dict[str, Any]:

@@ -10,15 +10,16 @@ import threading
 import time
 from collections import Counter
 
+import redis
 import torch
 
 from core import __version__
-from core.errors import StorageFailure, StorageUnavailable
+from core.errors import RedisUnavailable, StorageFailure, StorageUnavailable
 from core.image_store import ImageStore
 from core.job_store import JobStore, WorkerInfo
 from core.logs import get_logger
 from core.model_profile import queue_of
-from core.redis_client import connect
+from core.redis_client import connect, milliseconds, redis_errors
 from core.settings import GIB, Settings
 from worker.card import open_card
 from worker.executor import GIVE_BACK_SECONDS, Executor, Parts
@@ -157,6 +158,7 @@ class WorkerProcess:
         )
 
     def _make_health(self, model: LoadedModel) -> Health:
+        store = self._new_store()
         info = WorkerInfo(
             name=self.name,
             slots=self.settings.concurrency,
@@ -166,10 +168,10 @@ class WorkerProcess:
             device=model.device,
             version=__version__,
             plan=str(getattr(self.engine, "plan", "")),
-            started_ms=time.time_ns() // 1_000_000,
+            started_ms=server_ms(store.redis),
         )
         return Health(
-            self._new_store(),
+            store,
             info,
             progress_file=self._progress_file,
             slots=lambda: self.settings.concurrency if self.admits else 0,
@@ -221,3 +223,12 @@ class WorkerProcess:
 
     def _exit(self, code: int, reason: str) -> None:
         end_process(code, reason, self._progress_file.with_suffix(".reason"))
+
+
+def server_ms(client: redis.Redis) -> int:
+    """Now by the server's clock, as all times of jobs; by our own while Redis is away, which holds up no start."""
+    try:
+        with redis_errors():
+            return milliseconds(client.time())
+    except RedisUnavailable:
+        return time.time_ns() // 1_000_000

@@ -1,5 +1,6 @@
 """The operator's API, of the service: traffic, the overview, the order of the queue, dead letters, webhook failures."""
 
+import time
 from dataclasses import replace
 from io import BytesIO
 
@@ -154,6 +155,13 @@ def test_the_overview_shows_queue_tenants_workers_and_plan(keyed, parts, worker)
     (job,) = [job for job in shown["jobs"] if job["id"] == lease.job_id]
     assert (job["tenant"], job["stage"], job["step"], job["steps"]) == ("shop", "denoise", 2, 4)
     assert seen["stopped"] == [{"kind": "lane", "name": "batch", "state": "paused"}]
+
+
+def test_when_a_worker_was_heard_of_last_is_told_by_the_servers_clock(keyed, worker, monkeypatch):
+    monkeypatch.setattr(time, "time_ns", lambda: 2**62)  # many years ahead
+
+    (shown,) = admin(keyed, "GET", "overview").json["workers"]
+    assert shown["last_heard_seconds"] < 300
 
 
 def test_the_overviews_pace_is_that_of_a_picture_of_the_default_size_and_preset(parts, worker):

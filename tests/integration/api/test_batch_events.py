@@ -1,6 +1,7 @@
 """A batch is told as complete when it is: whole and ended, with the right counts, and again when it is so anew."""
 
 import json
+import time
 
 import pytest
 
@@ -52,6 +53,19 @@ def test_a_list_whose_first_rows_end_at_once_is_told_when_all_have_come(
 
     assert http.get(f"/v1/batches/{again.json['id']}").json["status"] == "completed"
     assert told(receiver) == [("batch.completed", (6, 6, 0))]
+
+
+def test_the_end_of_a_list_is_told_by_the_servers_clock(http, worker, sender, receiver, parts, monkeypatch):
+    add(http, receiver.url, events=OF_BATCHES)
+    send(http)
+    worker.draw_all()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3600)
+
+    turn(sender)
+
+    (event,) = [json.loads(body) for _, _, body in receiver.calls]
+    assert abs(event["created_at"] - int(parts.redis.time()[0])) < 300
 
 
 def test_a_list_that_broke_off_is_told_when_it_is_completed(http, worker, sender, receiver, parts):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -41,6 +42,17 @@ def test_each_row_becomes_two_jobs_in_the_batch_lane(http, worker, parts):
     assert {job.lane for job in jobs} == {Lane.BATCH}
     assert {job.request.prompt for job in jobs} >= {"Red mug on white", "Red mug, red room", "陶瓷碗，手工 on white"}
     assert jobs[0].metadata.keys() == {"sku", "variant", "row"}
+
+
+def test_a_list_is_as_old_as_the_server_says(http, worker, parts, monkeypatch):
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 3600 * 10**9)
+
+    batch = send(http, headers={"Idempotency-Key": "upload-1"}).json
+
+    assert abs(batch["created_at"] - int(parts.redis.time()[0])) < 300
+    ((_, kept_from),) = parts.redis.zrange(f"{PREFIX}sheets:local", 0, -1, withscores=True)
+    assert abs(kept_from / 1000 - int(parts.redis.time()[0])) < 300
 
 
 def test_the_same_list_comes_back_with_links_that_work(http, worker):

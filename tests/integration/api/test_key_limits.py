@@ -2,11 +2,13 @@
 
 import itertools
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from core.redis_client import PREFIX
+from scheduler.keys import KEY_ID_CHARACTERS
 from tests.integration.api.conftest import live_api
 from tests.integration.api.test_command import zimg  # noqa: F401 - a fixture
 
@@ -83,6 +85,25 @@ def test_a_key_has_a_burst_of_its_own(keyed, worker):
     assert (refused.status_code, refused.json["code"]) == (429, "rate_limit_exceeded")
     assert 90 < int(refused.headers["Retry-After"]) <= 100
     assert ask(keyed, plain).status_code == 202
+
+
+def test_a_keys_burst_is_told_where_its_account_has_no_limit_a_second(keyed, worker, valkey):
+    keyed.patch("/v1/admin/tenants/t1", json={"burst_per_second": 0}, headers=ADMIN)
+    bounded, plain = make(keyed, burst=2), make(keyed)
+    first = ask(keyed, bounded)
+    far_ms = (int(valkey.time()[0]) + 61) * 1000  # used up for so long that it does not come back meanwhile
+    valkey.set(f"{PREFIX}gcra:t1/{bounded['id'][:KEY_ID_CHARACTERS]}", far_ms)
+
+    refused = ask(keyed, bounded)
+
+    assert '"burst";q=2;w=1;' in first.headers["RateLimit-Policy"]
+    assert re.search(r'"burst";r=[12];t=[01],', first.headers["RateLimit"])
+    assert (refused.status_code, refused.json["code"]) == (429, "rate_limit_exceeded")
+    resets = re.search(r'"burst";r=0;t=(\d+),', refused.headers["RateLimit"])
+    assert 50 < int(resets[1]) <= int(refused.headers["Retry-After"]) <= 61
+    usage = keyed.get("/v1/usage", headers={"Authorization": f"Bearer {bounded['key']}"}).json
+    assert (usage["burst"], usage["burst_per_second"]) == (2, 2)
+    assert '"burst"' not in ask(keyed, plain).headers["RateLimit"]
 
 
 def test_a_replaced_key_goes_on_with_what_the_old_one_used(keyed, worker):

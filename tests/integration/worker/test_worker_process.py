@@ -13,9 +13,9 @@ import pytest
 from core.image_store import ImageStore
 from core.job import JobState
 from core.job_store import JobStore
-from core.redis_client import PREFIX
+from core.redis_client import PREFIX, connect
 from tests.integration.worker.conftest import LIMITS, new_job, wait_until
-from worker.process import WorkerProcess
+from worker.process import WorkerProcess, server_ms
 
 
 def submit(store: JobStore, count: int, **job) -> list[str]:
@@ -47,18 +47,39 @@ def test_jobs_walk_the_whole_way_and_progress_is_told(fleet, settings):
     assert sorted(charges(fleet.store)) == sorted(ids)
 
 
-def test_a_worker_that_is_ready_collects_garbage_though_its_start_did_not(settings):
+@pytest.fixture
+def process(settings):
+    """A worker in this process, to be started."""
+    made = WorkerProcess(settings)
+    yield made
+    made.close()
+    gc.enable()
+    gc.unfreeze()
+
+
+def test_a_worker_that_is_ready_collects_garbage_though_its_start_did_not(process):
     """`python -m worker` imports without collecting; without end, weeks of work would fill the memory."""
     gc.disable()
-    process = WorkerProcess(settings)
-    try:
-        process.start()
-        assert gc.isenabled()
-        assert gc.get_freeze_count(), "what was imported and loaded is looked through no more"
-    finally:
-        process.close()
-        gc.enable()
-        gc.unfreeze()
+
+    process.start()
+
+    assert gc.isenabled()
+    assert gc.get_freeze_count(), "what was imported and loaded is looked through no more"
+
+
+def test_a_workers_start_is_told_by_the_servers_clock(process, fleet, monkeypatch):
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 3600 * 10**9)
+
+    process.start()
+
+    wait_until(fleet.store.live_workers)
+    (worker,) = fleet.store.live_workers()
+    assert abs(worker.started_ms // 1000 - int(fleet.store.redis.time()[0])) < 300
+
+
+def test_a_worker_starts_while_redis_is_away_by_its_own_clock():
+    assert abs(server_ms(connect("redis://127.0.0.1:1/0")) - time.time() * 1000) < 300_000
 
 
 def test_jobs_of_a_killed_worker_are_drawn_by_another_and_charged_once(fleet):
