@@ -201,7 +201,7 @@ def _take(history: History, step: list[list[bytes]]) -> None:
             what = json.loads(entry["data"])["status"] if entry["type"] == "status" else ""
             history.jobs.setdefault(job_id, JobHistory(job_id)).told.append((entry["type"], what))
         elif name == "XADD" and kind == "ledger":
-            entry = dict(zip(values[-10::2], values[-9::2], strict=True))
+            entry = dict(zip(values[1::2], values[2::2], strict=True))  # behind its id
             settled.append((entry["job"], entry["kind"]))
     for job_id, state in states.items():
         history.jobs[job_id].states.append(state)
