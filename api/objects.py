@@ -67,7 +67,8 @@ class EffectiveParameters(BaseModel):
 
 
 class DedupObject(BaseModel):
-    """Whether another job's work answers this one, and whose: it costs nothing then, unless the operator bills each."""
+    """Whether another job's work answers this one, and whose: it costs nothing then, unless
+    the operator bills each, or that job was canceled while it ran."""
 
     hit: bool
     of: str | None

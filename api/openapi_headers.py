@@ -72,7 +72,7 @@ ANSWER: dict[str, Header] = {
     ),
     "X-Zimg-Dedup-Of": Header(
         "The jobs whose pictures answer this call, with commas between. A shared picture costs nothing, unless the "
-        "operator bills each.",
+        "operator bills each, or the job that drew it was canceled.",
         "9f2c41d0b7e84a7c8d5e6f0a1b2c3d4e",
     ),
     "Idempotency-Replayed": Header("`true`: these are the jobs of an earlier call.", "true"),

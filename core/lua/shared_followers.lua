@@ -51,9 +51,9 @@ local function end_as_leader(id, flight, how)
     local pays = how[4]
     if pays then
       redis.call('HDEL', PREFIX .. 'mirror:' .. flight, 'owed')
-      redis.call('HDEL', job_key(id), 'leader')  -- it is as if it had drawn
       how[4] = false
-    elseif how[3] then
+    end
+    if how[3] then
       redis.call('HSET', job_key(id), 'leader', how[3])  -- who drew it: another than before, where a follower took over
     end
     succeed(job, how[1], not pays)
