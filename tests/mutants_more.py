@@ -86,7 +86,7 @@ MORE = [
     ("place-runs", "RUNNING = follows}", "}", "followers"),
     ("place-runs-asked", "RUNNING = follows}", "RUNNING = true}", "followers"),
     ("place-runs-passed", "run_ms, longest_ms = run_ms and math.max(0, run_ms - passed)", "local _, longest_ms = run_ms", "followers"),
-    ("follower-of-the-heir", "    if how[3] then\n      redis.call('HSET', job_key(id), 'leader', how[3])\n", "    if false then\n", "followers"),
+    ("follower-of-the-heir", "    if how[3] then\n      redis.call('HSET', job_key(id), 'leader'", "    if false then\n      redis.call('HSET', job_key(id), 'leader'", "followers"),
     ("repeat-stopping", "state ~= 'DEAD' and not is_stopping then", "state ~= 'DEAD' then", "submit"),
     ("repeat-kept", "now .. '|' .. new.id, 'PX', REPEAT_KEPT_MS)", "now .. '|' .. new.id)", "small_guards"),
     ("promote-canceled-count", "then promote(job, job.promoted or '0') end", "then promote(job, '0') end", "small_guards"),

@@ -67,6 +67,21 @@ def test_a_day_has_as_many_free_hits_as_it_has_units_since_each_is_a_record(kit,
         kit.queued(allowed=allowed)
 
 
+@pytest.mark.parametrize(("hits", "costs"), [(2, [0, 0, 0]), (3, [0, 0, 1]), (4, [0, 1, 1])])
+def test_free_hits_are_counted_once_each_whether_they_are_shown_or_wait(kit, hits, costs):
+    allowed = limits(daily_units=5)
+    kit.succeeded(fingerprint="f", allowed=allowed)
+    run = kit.running(fingerprint="g", allowed=allowed)
+    kit.redis.hset(next(kit.redis.scan_iter(f"{PREFIX}use:a:*")), "hits", hits)
+    rows = [make_job(fingerprint=fingerprint) for fingerprint in "fgg"]
+    kit.store.submit_many(rows, allowed)
+
+    kit.complete(run)
+
+    assert bill(kit, *(row.id for row in rows)) == [("charge", cost) for cost in costs]
+    assert kit.use()["used"] == 2 + sum(costs)
+
+
 def test_what_is_there_already_is_shown_on_a_day_that_is_used_up(kit):
     allowed = replace(limits(daily_units=1), key=KeyLimits(id="k", daily_units=1))
     first = kit.succeeded(fingerprint="f", allowed=allowed)
