@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,17 @@ MANY_RUNS = 200
 
 
 def assert_invariants(
-    fleet: Fleet, ids: Sequence[str], *, is_contended: bool | None = None, forgot: bool = False
+    fleet: Fleet, ids: Sequence[str], *, is_contended: bool | None = None, forgot: bool = False, is_mixed: bool = False
 ) -> History:
     """I1 to I6, and that no step of any job was illegal: what a row of the fault matrix ends with; the history.
 
     Two tenants' jobs must have waited side by side (I6) unless the row has few jobs or `is_contended` says otherwise.
     `forgot`: the server lost what it had confirmed, so that what workers were told before counts for nothing.
+    `is_mixed`: scripts of the release before worked along.
     """
     client = fleet.store.redis
-    wait_until(lambda: not violations(client, list(ids)), seconds=REST_SECONDS, why=lambda: str(wrong(fleet, ids)))
+    at_rest = partial(violations, client, list(ids), is_mixed=is_mixed)
+    wait_until(lambda: not at_rest(), seconds=REST_SECONDS, why=lambda: str(wrong(fleet, ids)))
     history = read_history(fleet.server.folder)
     assert not (found := history.problems()), found[:5]
     assert set(ids) <= set(history.jobs)
