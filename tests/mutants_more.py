@@ -77,6 +77,7 @@ MORE = [
     ("arrival-across-calls", "redis.call('MSET', arrival_key, exact(last_arrival), arrived_key, now)", "redis.call('SET', arrived_key, now)", "small_guards"),
     ("arrival-set-back", "math.max(1 / 1024, passed / 2)", "1 / 1024", "clock"),
     ("arrival-catches-up", "math.max(1 / 1024, passed / 2)", "math.max(1 / 1024, passed)", "clock"),
+    ("arrival-set-back-alone", "local passed = last_arrival > now and math", "local passed = math", "clock"),
     ("arrival-time-kept", "exact(last_arrival), arrived_key, now)", "exact(last_arrival))", "clock"),
     ("lift-head-start", "  if gains then leader.head_start = exact(head_start) end\n", "", "lift"),
     ("lift-head-start-more", "and head_start > tonumber(leader.head_start)\n", "\n", "lift"),

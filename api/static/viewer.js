@@ -66,7 +66,7 @@ function leave() {
   const card = hooks.cardOf(job.id);
   const beside = card?.nextElementSibling ?? card?.previousElementSibling;
   if (wasMissing) hooks.onGone(job.id);
-  if (document.activeElement.matches('input, textarea')) return;
+  if (document.activeElement?.matches('input, textarea')) return;
   (wasMissing ? beside?.querySelector('button') ?? $('prompt') : card?.querySelector('button'))?.focus();
 }
 

@@ -161,6 +161,7 @@ for at, name in ipairs(purses_of(tenant, key)) do
     burst_until = math.max(burst_from, now) + emission * burst_cost,
   }
 end
+
 -- A record that can not be read leads nobody.
 local function leader_of(new)
   if new.fingerprint == '' then return nil end
@@ -264,7 +265,7 @@ if held_day then redis.call('ZADD', PREFIX .. 'holds', now + LIST.keep_ms, list)
 -- stood still any head start would outweigh whatever came before.
 local arrival_key, arrived_key = PREFIX .. 'arrival', PREFIX .. 'arrived'
 local last_arrival = tonumber(redis.call('GET', arrival_key) or '0')
-local passed = math.max(0, now - tonumber(redis.call('GET', arrived_key) or now))
+local passed = last_arrival > now and math.max(0, now - tonumber(redis.call('GET', arrived_key) or now)) or 0
 
 local function next_arrival()
   last_arrival = math.max(now, last_arrival + math.max(1 / 1024, passed / 2))

@@ -312,22 +312,30 @@ def test_a_clock_that_was_set_back_an_hour_gives_priorities_no_hour(kit):
     assert [one.job_id for one in kit.store.release(3)] == [low, normal, high]
 
 
-def test_after_twice_the_time_that_the_clock_was_set_back_arrivals_are_in_its_time_again(kit):
+def test_arrivals_come_back_into_the_time_of_a_clock_that_was_set_back(kit):
     kit.redis.mset({f"{PREFIX}arrival": now_ms(kit) + HOUR_MS, f"{PREFIX}arrived": int(now_ms(kit))})
     kit.queued()
     assert ahead_of_clock(kit) == pytest.approx(HOUR_MS, abs=1000)
-    let_an_hour_pass(kit)
-    assert ahead_of_clock(kit) == pytest.approx(HOUR_MS / 2, abs=1000)
-    let_an_hour_pass(kit)
-    assert ahead_of_clock(kit) == pytest.approx(0, abs=1000)
+    for ahead_ms in (HOUR_MS * 3 / 4, HOUR_MS / 2, 0):
+        let_half_an_hour_pass(kit)
+        assert ahead_of_clock(kit) == pytest.approx(ahead_ms, abs=1000)
+
+
+def test_a_release_that_notes_no_time_of_arrivals_puts_none_ahead_of_the_clock(kit):
+    """In a rolling upgrade: the last arrival is its, the time of one is from long before."""
+    kit.redis.mset({f"{PREFIX}arrival": now_ms(kit) - 5, f"{PREFIX}arrived": int(now_ms(kit)) - HOUR_MS})
+
+    kit.queued()
+
+    assert ahead_of_clock(kit) <= 1
 
 
 def ahead_of_clock(kit):
     return float(kit.redis.get(f"{PREFIX}arrival")) - now_ms(kit)
 
 
-def let_an_hour_pass(kit):
-    """All that is stored is an hour older, and another job comes."""
-    kit.redis.set(f"{PREFIX}arrival", repr(float(kit.redis.get(f"{PREFIX}arrival")) - HOUR_MS))
-    pass_time(kit, HOUR_MS)
+def let_half_an_hour_pass(kit):
+    """All that is stored is as much older, and another job comes."""
+    kit.redis.set(f"{PREFIX}arrival", repr(float(kit.redis.get(f"{PREFIX}arrival")) - HOUR_MS // 2))
+    pass_time(kit, HOUR_MS // 2)
     kit.queued()
