@@ -91,6 +91,21 @@ def nvml_used() -> int:
     return used_bytes(torch.device("cuda", 0))
 
 
+def pools() -> dict[str, float]:
+    """GiB that torch's allocator holds, by stream in the order of their first use, and what of it is free."""
+    held: dict[str, float] = {}
+    if not torch.cuda.is_available():
+        return held
+    for segment in torch.cuda.memory_snapshot():
+        for name, nbytes in (
+            ("held", segment["total_size"]),
+            ("free", segment["total_size"] - segment["allocated_size"]),
+        ):
+            key = f"{name} by stream {segment['stream'] % 1000}"
+            held[key] = round(held.get(key, 0.0) + nbytes / 2**30, 3)
+    return held
+
+
 def sync() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.engine_bench import SUBJECT, Bench, digest, ride, sync
+from benchmarks.engine_bench import SUBJECT, Bench, digest, pools, ride, sync
 from benchmarks.engine_probes import anchor, compile_in_place, probe, probe_decoder, probe_strips, probe_text
 from benchmarks.engine_trail import trail_of, where_they_part
 
@@ -59,21 +59,6 @@ def repeated(bench: Bench, carousel: Any) -> None:
         # of the known ones the first fills the cache
         text_ms, seconds = (one[1:] for one in found) if kind == "known" else found
         bench.say("repeated prompt", kind=kind, text_ms=text_ms, s=seconds)
-
-
-def pools() -> dict[str, float]:
-    """GiB that torch's allocator holds, by stream in the order of their first use, and what of it is free."""
-    held: dict[str, float] = {}
-    if not torch.cuda.is_available():
-        return held
-    for segment in torch.cuda.memory_snapshot():
-        for name, nbytes in (
-            ("held", segment["total_size"]),
-            ("free", segment["total_size"] - segment["allocated_size"]),
-        ):
-            key = f"{name} by stream {segment['stream'] % 1000}"
-            held[key] = round(held.get(key, 0.0) + nbytes / 2**30, 3)
-    return held
 
 
 def paced(bench: Bench, carousel: Any) -> None:
@@ -145,6 +130,7 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
     from worker.offload import Carousel
 
     options: dict[str, Any] = {"device": bench.where, "warm_up": ((bench.size, bench.size),)}
+    options["compile_cache"] = bench.arguments.forms
     if bench.arguments.tiny:
         options |= {"residents": 2, "packing": True}
     if "eager" in hashes:
@@ -209,6 +195,7 @@ def main() -> None:
     parser.add_argument("--parts", default="probes,eager,compiled,ours")
     parser.add_argument("--budget", type=float, default=5.8, help="of the start; the others are planned anew in place")
     parser.add_argument("--budgets", default="2.5,3.0,4.0,8.0,12.0,40.0", help="'' for none")
+    parser.add_argument("--forms", default="", help="a folder where compiled forms are kept")
     parser.add_argument("--tiny", action="store_true")
     bench = Bench(parser.parse_args())
     if not bench.arguments.tiny:

@@ -3,7 +3,8 @@
     python -m benchmarks.engine_soak --seconds 300 --state soak.json --out soak.jsonl
 
 1,000 pictures, four in flight; what a part drew is kept in the state file, so that parts add up over several calls, and
-told as it comes, so that a part that is cut off is not lost.
+told as it comes, so that a part that is cut off is not lost. Each part first draws every size in company, uncounted:
+memory must be flat from there on; where it grew is told with the allocator's own count of what it took from the card.
 Full-shape random weights draw noise, so black means: not finite, or one colour. Exit 1 when something was wrong.
 `--tiny` tries the script out on a CPU.
 """
@@ -23,7 +24,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.engine_bench import SUBJECT, Bench
+from benchmarks.engine_bench import SUBJECT, Bench, pools
 from benchmarks.engine_models import build_z_image
 from worker.guards import classify, judge
 from worker.offload import Carousel
@@ -44,7 +45,9 @@ LENGTHS = (1, 1, 2, 4)
 
 @dataclass
 class Tally:
-    """What all parts together drew: seconds per size, and each part's first and highest reserved bytes."""
+    """What all parts together drew: seconds per size, each part's first and highest reserved bytes, and each growth
+    (after so many pictures, by so many bytes, at so many allocations from the card).
+    """
 
     drawn: int = 0
     black: int = 0
@@ -52,6 +55,7 @@ class Tally:
     failed: int = 0
     seconds: dict[str, list[float]] = field(default_factory=dict)
     reserved: list[list[int]] = field(default_factory=list)
+    growth: list[list[int]] = field(default_factory=list)
 
     @classmethod
     def load(cls, path: Path) -> Tally:
@@ -76,6 +80,8 @@ class Tally:
     def note_reserved(self, nbytes: int) -> None:
         """Compare with what this part began with."""
         first, most = self.reserved[-1]
+        if nbytes > most:
+            self.growth.append([self.drawn, nbytes - most, device_allocations()])
         self.reserved[-1] = [first, max(most, nbytes)]
 
     def by_size(self) -> dict[str, dict[str, float]]:
@@ -104,12 +110,23 @@ class Soak:
 
     def run(self, pictures: int, deadline: float) -> None:
         """Draw until `pictures` in all, or until the `deadline` (monotonic seconds)."""
+        self._warm_up()
         self._tally.reserved.append([reserved_bytes()] * 2)
         callers = [threading.Thread(target=self._call, args=(pictures, deadline)) for _ in range(IN_FLIGHT)]
         for caller in callers:
             caller.start()
         for caller in callers:
             caller.join()
+
+    def _warm_up(self) -> None:
+        """Every size with every caption length, all of them in flight at once."""
+        orders = [(size, copies) for copies in sorted(set(LENGTHS)) for size in self._sizes]
+        tickets = [
+            self._carousel.submit(prompt=f"warm {at} {caption(copies)}", height=height, width=width, seed=at, steps=4)
+            for at, ((width, height), copies) in enumerate(orders)
+        ]
+        for ticket in tickets:
+            ticket.result(120)
 
     def _call(self, pictures: int, deadline: float) -> None:
         while time.monotonic() < deadline:
@@ -121,7 +138,7 @@ class Soak:
 
     def _draw(self, number: int) -> None:
         width, height = self._sizes[number % len(self._sizes)]
-        prompt = f"{number:05d} " + " ".join([SUBJECT] * LENGTHS[number // len(self._sizes) % len(LENGTHS)])
+        prompt = f"{number:05d} {caption(LENGTHS[number // len(self._sizes) % len(LENGTHS)])}"
         start = time.perf_counter()
         try:
             ticket = self._carousel.submit(prompt=prompt, height=height, width=width, seed=number, steps=4)
@@ -144,6 +161,15 @@ class Soak:
             if self._tally.drawn % SAVE_EVERY == 0:
                 self._tally.save(self._state)
                 self._bench.say("soak so far", drawn=self._tally.drawn, faults=self._tally.faults())
+
+
+def caption(copies: int) -> str:
+    return " ".join([SUBJECT] * copies)
+
+
+def device_allocations() -> int:
+    """How often torch's allocator asked the card for memory so far; 0 on a CPU."""
+    return int(torch.cuda.memory_stats().get("num_device_alloc", 0)) if torch.cuda.is_available() else 0
 
 
 def reserved_bytes() -> int:
@@ -180,15 +206,17 @@ def main() -> int:
     with contextlib.closing(ready_carousel(bench, sizes, arguments.budget)) as carousel:
         figures: dict[str, Any] = {}
         begun, before = time.perf_counter(), tally.drawn
+        bench.say("pools", when="before", **pools())
         with bench.memory(figures):
             Soak(bench, carousel, tally, sizes).run(arguments.pictures, bench.started + arguments.seconds)
         figures["images_per_s"] = round((tally.drawn - before) / (time.perf_counter() - begun), 3)
+        bench.say("pools", when="after", **pools())
         figures["process_gib"] = round(carousel.report["process_bytes"] / 2**30, 3)
     tally.save(state)
     faults = tally.faults()
     for size, row in tally.by_size().items():
         bench.say("soak size", size=size, **row)
-    bench.say("soak", drawn=tally.drawn, of=arguments.pictures, faults=faults, **figures)
+    bench.say("soak", drawn=tally.drawn, of=arguments.pictures, faults=faults, growth=tally.growth, **figures)
     return 1 if faults else 0
 
 
