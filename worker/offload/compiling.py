@@ -22,6 +22,7 @@ from torch._inductor import config as inductor_config
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from worker.offload.blocks import Block
+from worker.offload.experience import Layout
 from worker.offload.kept_forms import BY_RULE, KeptForms
 from worker.offload.strategies import Strategy
 
@@ -89,12 +90,22 @@ class CompiledForms:
         self, strategy: Strategy, backend: str, *, guided: bool = False, kept: KeptForms | None = None
     ) -> None:
         self._strategy, self._backend, self._guided, self._kept = strategy, backend, guided, kept
-        self._known: set[tuple[Any, ...]] = set()
+        self._known: set[Layout] = set()
         self.is_frozen = False
         _mark_keepable()
         config = torch._dynamo.config
         config.recompile_limit = max(config.recompile_limit, VARIANTS)
         config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 4 * VARIANTS)
+
+    def recall(self, layouts: Iterable[Layout]) -> None:
+        """Take over what an earlier start's warm-up rode, and learn no more."""
+        self._known.update(layouts)
+        self.freeze()
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """What the warm-up rode."""
+        return tuple(sorted(self._known))
 
     def freeze(self) -> None:
         """Shapes not seen so far run the form for any shape."""
@@ -172,10 +183,10 @@ def _has_method(module: Any) -> bool:
     return isinstance(getattr(module, "forward", None), types.MethodType)
 
 
-def _layout_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+def _layout_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Layout:
     """Shapes and strides of all tensors: what a form compiled for one shape insists on."""
     tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
-    return tuple((tensor.shape, tensor.stride()) for tensor in tensors)
+    return tuple((tuple(tensor.shape), tensor.stride()) for tensor in tensors)
 
 
 def _is_batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 import torch
 
 from worker.offload import card_memory, packing
 from worker.offload.card_memory import note_memory_before
 from worker.offload.host_memory import map_pages
+from worker.offload.marks import Landing, Mark
 
 logger = logging.getLogger(__name__)
 
@@ -25,37 +25,6 @@ logger = logging.getLogger(__name__)
 PINNING_THREADS = 4
 #: Unpacks uint8 bytes of a layout into int16 values, all on the device, in the current stream.
 Unpack = Callable[[torch.Tensor, packing.Packed, torch.Tensor], None]
-
-
-class Mark:
-    """A point in a stream's work; the CPU's marks are always passed."""
-
-    def __init__(self, event: Any = None) -> None:
-        self.event = event
-
-    def passed(self) -> bool:
-        return self.event is None or bool(self.event.query())
-
-    def wait(self) -> None:
-        if self.event is not None:
-            self.event.synchronize()
-
-
-class Landing:
-    """A tensor on its way to host memory; any thread may wait for it."""
-
-    def __init__(self, host: torch.Tensor, mark: Mark, source: torch.Tensor | None) -> None:
-        self._host, self._mark, self._source = host, mark, source
-
-    def wait(self, timeout: float | None) -> torch.Tensor:
-        """The host tensor, once complete; raises TimeoutError."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._mark.passed():
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError("the picture did not arrive from the GPU in time")
-            time.sleep(0.001)
-        self._source = None
-        return self._host
 
 
 class Device:
@@ -172,6 +141,9 @@ class Device:
     def reserved_bytes(self) -> int:
         """Bytes that the allocator holds, cached ones included."""
         return 0
+
+    def limit_reserved(self, nbytes: int | None) -> None:
+        """Let the allocator hold no more than this: for more it gives its gaps back first. None: no limit."""
 
     def timed_mark(self) -> Mark:
         """A mark that `seconds_between` understands."""
@@ -359,6 +331,10 @@ class CudaDevice(Device):
 
     def reserved_bytes(self) -> int:
         return torch.cuda.memory_reserved(self.where)
+
+    def limit_reserved(self, nbytes: int | None) -> None:
+        total = torch.cuda.get_device_properties(self.where).total_memory
+        torch.cuda.set_per_process_memory_fraction(1.0 if nbytes is None else min(nbytes / total, 1.0), self.where)
 
     def timed_mark(self) -> Mark:
         event = torch.cuda.Event(enable_timing=True)

@@ -7,7 +7,6 @@ import logging
 import queue
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,13 +16,14 @@ from greenlet import getcurrent
 
 from worker.offload.blocks import Stop
 from worker.offload.card_memory import is_out_of_memory
-from worker.offload.device import Device, Mark
+from worker.offload.device import Device
+from worker.offload.marks import Mark
 from worker.offload.placement import Placement
 from worker.offload.plan import Plan
 from worker.offload.planner import overtakers
 from worker.offload.rider import Rider, call_arguments, own_pipeline, to_pixels
 from worker.offload.stopwatch import Stopwatch
-from worker.offload.ticket import Order, Ticket, TicketCanceled
+from worker.offload.ticket import Order, Ticket, TicketCanceled, let_go_of_frames
 from worker.offload.turn import Turntable
 
 if TYPE_CHECKING:
@@ -270,8 +270,7 @@ class Engine(threading.Thread):
         try:
             pixels = rider.throw(error) if error is not None else rider.switch()
         except BaseException as failure:
-            if failure.__traceback__ is not None:
-                traceback.clear_frames(failure.__traceback__)  # they hold device memory
+            let_go_of_frames(failure)
             if is_out_of_memory(failure) and rider.ticket.retries < RETRIES:
                 rider.ticket.retries += 1
                 self._again.append(rider.ticket)
@@ -334,7 +333,11 @@ class Engine(threading.Thread):
 
         self._messages.put((ticket, "encode", 0, order.steps))
         target = torch.empty(order.height * order.width * 3 + 1, dtype=torch.uint8, device=self._device.where)
-        images = pipe(**call_arguments(pipe, order, on_step_end)).images
+        try:
+            images = pipe(**call_arguments(pipe, order, on_step_end)).images
+        finally:
+            vars(pipe).clear()  # its methods and it hold each other, and device memory until Python looks for that
+            rider.memo.clear()
         self._messages.put((ticket, "decode", order.steps, order.steps))
         assert rider.finite is not None
         return to_pixels(images[0], rider.finite, target)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Counted up when what is measured comes to mean something else.
-FORMAT = 1
+FORMAT = 2
 #: Each start writes one small file for each budget, model and card; so many of the latest are kept.
 KEPT = 32
 NAME = "zimg-plan-"
@@ -34,6 +34,10 @@ CIRCUMSTANCES = (
 )  # fmt: skip
 
 
+#: Shape and stride of each tensor of a call.
+Layout = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Experience:
     """What was measured and what corrections came to."""
@@ -42,6 +46,12 @@ class Experience:
     missed: int  # bytes that plans turned out to lack
     decode: str  # plain, strips, auto
     seats: int
+    layouts: tuple[Layout, ...] = ()  # for which forms of their own were compiled
+
+
+def _as_layout(listed: list[list[list[int]]]) -> Layout:
+    """As it was before it was written."""
+    return tuple((tuple(shape), tuple(stride)) for shape, stride in listed)
 
 
 def choices_of(options: Options) -> list[Any]:
@@ -63,7 +73,8 @@ class Notebook:
         try:
             found = json.loads(self._file.read_text())
             facts = Facts(**{**found["facts"], "block_seconds": tuple(found["facts"]["block_seconds"])})
-            return Experience(facts, int(found["missed"]), str(found["decode"]), int(found["seats"]))
+            layouts = tuple(_as_layout(listed) for listed in found["layouts"])
+            return Experience(facts, int(found["missed"]), str(found["decode"]), int(found["seats"]), layouts)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

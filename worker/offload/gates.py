@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from worker.offload.blocks import Block, Stop
+from worker.offload.blocks import Block, Stop, pass_by
 from worker.offload.device import Device
 from worker.offload.rider import Rider, current_rider
 from worker.offload.text import PromptCache
@@ -34,7 +34,7 @@ class Gates:
     def guard_block(self, block: Block, run: Callable[..., Any]) -> None:
         """Let `run` (the block's forward, or its compiled form) happen only at the block's turn."""
         if block.unneeded:
-            self.replace(block.module, "forward", _pass_by)
+            self.pass_by(block.module)
         elif block.once:
             self.replace(block.module, "forward", self._once(block, run))
         else:
@@ -42,7 +42,7 @@ class Gates:
 
     def pass_by(self, module: nn.Module) -> None:
         """Let a module whose output nobody looks at hand on its input."""
-        self.replace(module, "forward", _pass_by)
+        self.replace(module, "forward", pass_by)
 
     def guard_decode(self, decoder: nn.Module, stop: Stop) -> None:
         """Let the decode happen only at its turn; notes whether the latents are finite."""
@@ -92,8 +92,3 @@ def _at_turn(block: Block, run: Callable[..., Any]) -> Callable[..., Any]:
         return run(*args, **kwargs)
 
     return forward
-
-
-def _pass_by(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-    """In place of a block whose output nobody looks at."""
-    return hidden_states

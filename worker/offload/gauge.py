@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from worker.offload.blocks import Stop
-from worker.offload.device import Device, Mark
+from worker.offload.device import Device
+from worker.offload.marks import Mark
 from worker.offload.plan import MIB, Facts
 
 #: For the allocator's rounding and for kernels loaded later.

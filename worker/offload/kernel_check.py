@@ -1,7 +1,8 @@
 """Before packed weights are used: does this device's way of unpacking give every bit back?
 
 A kernel that is wrong on one kind of card would draw wrong pictures and say nothing. So each start packs a few samples,
-unpacks them with the very code that will unpack the weights, and compares all bits: some milliseconds. Where they
+unpacks them with the very code that will unpack the weights, and compares all bits: some milliseconds. All but that
+code runs on the host, since a card's driver loads each kernel that a process uses for the first time. Where bits
 differ, or the code can not be compiled or run, weights travel as they are: the same pictures, more bytes.
 """
 
@@ -47,7 +48,7 @@ class DeviceLost(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """bf16 values, seen as int16, on the device that packs them."""
+    """bf16 values in host memory, seen as int16."""
 
     name: str
     values: torch.Tensor
@@ -108,9 +109,9 @@ class KernelCheck:
         """How the sample comes back otherwise, once packed and unpacked."""
         values, where = sample.values, self._device.where
         packed, data = packing.encode(values)
-        target = torch.full((len(values) + BEYOND,), UNTOUCHED, dtype=torch.int16, device=where)
+        target = torch.full((len(values) + BEYOND,), UNTOUCHED, dtype=torch.int16).to(where)
         self._device.unpack(data.to(where), packed, target)
-        back = target.to(values.device)
+        back = target.cpu()
         if int((back[len(values) :] != UNTOUCHED).sum()):
             return "something was written beyond the end"
         differ = (back[: len(values)] != values).nonzero().flatten()
@@ -151,8 +152,8 @@ def samples(counts: Iterable[int], where: torch.device) -> Iterator[Sample]:
         yield Sample(f"{escapes} escapes", values)
     if where.type == "cpu":
         return
-    many = _tame(MANY // 64, generator).to(where).repeat(64)  # packed there, as weights are
-    many[::1021] = patterns.to(where)[: len(many[::1021])]
+    many = _tame(MANY // 64, generator).repeat(64)
+    many[::1021] = patterns[: len(many[::1021])]
     yield Sample("many groups", many)
 
 

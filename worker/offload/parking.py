@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from worker.offload.device import Device, Mark
+from worker.offload.device import Device
+from worker.offload.marks import Mark
 
 ALIGNMENT = 512
 #: Smaller storages stay on the card: moving them costs more than it frees.

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-from worker.offload import strips
+from worker.offload import allowance, strips
 from worker.offload.assembly import Assembly
 from worker.offload.card_memory import is_out_of_memory
 from worker.offload.compiling import CompiledForms, beside, keep_compiled, open_forms
+from worker.offload.decoding import close_decoder
 from worker.offload.device import Device
 from worker.offload.experience import Experience, Notebook, choices_of
 from worker.offload.gauge import Gauge
@@ -23,7 +24,6 @@ from worker.offload.kernel_check import PackingChoice
 from worker.offload.parking import Lot
 from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, Wishes
 from worker.offload.planner import bare_plan, fits_in_place, make_plan
-from worker.offload.rider import current_rider
 from worker.offload.stopwatch import Stopwatch
 from worker.offload.strategies import find_strategy
 from worker.offload.ticket import Order
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: What the allocator's cache was seen to grow by in later rides of other company (0.02-0.08 GiB on an H100, 0.07 with
-#: sixteen in flight on an H200).
+#: Left beyond what a full house took, for gaps among tensors of other company's sizes (see allowance.py).
 GROWTH = 80 << 20
 #: Added to what a plan missed, so that planning again does not miss by a little.
 SPARE = 16 << 20
@@ -95,12 +94,9 @@ class Placement:
             else:
                 with self.watch.part("placing"):
                     self._place(self._make_plan())
-                self._ride_named()
+                self._ride_first()
         if self._forms is not None:
-            self._forms.freeze()
-            with self.watch.part("unnamed sizes"):
-                self._warm_up.unnamed(self._company)
-            self._forms.note_used()
+            self._ride_unnamed(self._forms)
         if measures:
             with self.watch.part("placing"):
                 self._place(self._make_plan())
@@ -146,6 +142,7 @@ class Placement:
     def rebudget(self, budget: int) -> None:
         """Plan and place anew; raises ImpossibleBudget and goes back to the old plan."""
         before = self.plan, self.budget, self._missed, self._decode, self._seats
+        allowance.lift(self._device)
         self.budget, self._missed, self._decode = budget, 0, self._wished_decode()
         self._seats, self._was_remembered = self._options.seats, False
         try:
@@ -155,6 +152,7 @@ class Placement:
             plan, self.budget, self._missed, self._decode, self._seats = before
             if self.plan is not plan:
                 self._place(plan)
+            allowance.grant(self._device, self.budget)
             raise
 
     def close(self) -> None:
@@ -166,6 +164,7 @@ class Placement:
             self.weights.drop()
         if self.lot is not None:
             self.lot.close()
+        allowance.lift(self._device)
         self._device.trim()
 
     @property
@@ -179,29 +178,7 @@ class Placement:
 
     def _close_gates(self) -> None:
         self.assembly.close_gates(self._forms.of if self._forms else lambda block: None)
-        self._close_decoder(self._forms)
-
-    def _close_decoder(self, forms: CompiledForms | None) -> None:
-        """Decode as planned; where decoders are compiled, sizes that were not named go in strips.
-
-        A decoder compiled for any size took 0.8 GiB more than one compiled for its size (H100, 1024 x 1024).
-        """
-        decoder = self.assembly.decoder
-        known = strips.can_decode(decoder)
-        if decoder is None or not (forms is not None or known):
-            return
-        whole = forms.both(decoder.forward) if forms is not None else decoder.forward
-
-        def decode(*args: Any, **kwargs: Any) -> torch.Tensor:
-            unnamed = known and forms is not None and not forms.knows(*args, **kwargs)
-            mode = "strips" if unnamed and self._decode == "auto" else self.plan.decode_mode
-            current_rider("the decoder").decode_mode = mode
-            if mode == "strips":
-                return strips.decode_in_strips(decoder, args[0])
-            picture: torch.Tensor = whole(*args, **kwargs)
-            return picture
-
-        self.assembly.gates.replace(decoder, "forward", decode)
+        close_decoder(self.assembly, self._forms, lambda: self.plan.decode_mode, lambda: self._decode == "auto")
 
     def _measure(self) -> None:
         """See what the pipeline takes with the decode that the budget seems to allow, then with the one it does."""
@@ -219,7 +196,7 @@ class Placement:
         """Ride with nothing resident: the longest picture shows the memory, a usual one the times."""
         bare = bare_plan(self._make_plan(budget=UNLIMITED, residents=0))
         self._place(replace(bare, decode_mode=mode))
-        self._ride_named()
+        self._warm_up.named()
         weights = self.weights
         assert weights is not None
         gauge = self.gauge = Gauge(self._device, weights.arena_bytes, weights.lent_bytes)
@@ -244,13 +221,19 @@ class Placement:
         """Whether there is something to compile, or a card that first rides change."""
         return self._device.is_cuda or self._forms is not None
 
-    def _ride_named(self) -> None:
-        if self._rides_first:
-            self._warm_up.named(self._company)
+    def _ride_first(self) -> None:
+        """A full house of everything where an earlier start has compiled, measured and tried the plan."""
+        if self._was_remembered and self._rides_first:
+            self._warm_up.together(self.plan.seats)
+        elif self._rides_first:
+            self._warm_up.named()
 
-    @property
-    def _company(self) -> int:  # a full house where an earlier start has compiled, measured and tried the plan
-        return self.plan.seats if self._was_remembered else 0
+    def _ride_unnamed(self, forms: CompiledForms) -> None:
+        forms.freeze()
+        if not self._was_remembered:
+            with self.watch.part("unnamed sizes"):
+                self._warm_up.unnamed()
+        forms.note_used()
 
     def _settle(self) -> None:
         """Ride as many as will ride, compare the process with the budget, and plan again with what was missed.
@@ -262,7 +245,9 @@ class Placement:
         for _ in range(CORRECTIONS):
             over = self._overdraft()
             if over <= 0:
-                self._notebook.write(Experience(self._facts, self._missed, self._decode, self._seats))
+                layouts = self._forms.layouts if self._forms is not None else ()
+                self._notebook.write(Experience(self._facts, self._missed, self._decode, self._seats, layouts))
+                allowance.grant(self._device, self.budget)
                 return
             logger.info("%.2f GiB too much: planning again", over / 2**30)
             self.corrections += 1
@@ -317,6 +302,8 @@ class Placement:
         except ImpossibleBudget:
             self._facts, self._missed, self._decode, self._seats = before
             return False
+        if self._forms is not None:
+            self._forms.recall(known.layouts)
         return True
 
     @property

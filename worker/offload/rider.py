@@ -15,7 +15,8 @@ import torch
 from greenlet import getcurrent, greenlet
 
 from worker.offload.blocks import Stop
-from worker.offload.device import Device, Mark
+from worker.offload.device import Device
+from worker.offload.marks import Mark
 from worker.offload.parking import Parked
 from worker.offload.text import PromptCache, encode_without_waiting, remember_prompts
 from worker.offload.ticket import Order, Ticket

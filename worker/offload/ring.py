@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from worker.offload.blocks import Block
-from worker.offload.device import Device, Mark
+from worker.offload.device import Device
+from worker.offload.marks import Mark
 
 
 class Slot:

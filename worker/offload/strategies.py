@@ -53,6 +53,7 @@ Z_IMAGE = Strategy(
             component="text_encoder",
             paths=("layers",),
             unneeded_last=1,
+            unused=("norm",),
             host_tables=("embed_tokens",),
             compiled="fixed",
         ),

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from worker.offload.blocks import is_passed_by
 from worker.offload.device import Device
 
 #: Host bytes for what depends on prompts alone: some fifty long captions of Z-Image, hundreds of short ones.
@@ -121,12 +122,15 @@ def encode_without_waiting(pipe: Any, device: Device) -> None:
         if prompt_embeds is not None:
             return prompt_embeds
         inputs = _tokenize(pipe.tokenizer, [prompt] if isinstance(prompt, str) else prompt, max_sequence_length)
-        states = pipe.text_encoder(
+        encoder = pipe.text_encoder
+        ends_early = is_passed_by(encoder.layers[-1]) and is_passed_by(encoder.norm)
+        output = encoder(
             input_ids=upload(inputs.input_ids),
-            attention_mask=_ready_mask(pipe.text_encoder, inputs.attention_mask.bool(), upload),
-            output_hidden_states=True,
+            attention_mask=_ready_mask(encoder, inputs.attention_mask.bool(), upload),
+            output_hidden_states=not ends_early,  # all of them would be kept: 92 MB a rider
             use_cache=False,
-        ).hidden_states[-2]
+        )
+        states = output.last_hidden_state if ends_early else output.hidden_states[-2]
         spans = [mask.nonzero().flatten() for mask in inputs.attention_mask]
         return [state[int(span[0]) : int(span[-1]) + 1].clone() for state, span in zip(states, spans, strict=True)]
 

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from PIL import Image
 
-from worker.offload.device import Landing
+from worker.offload.marks import Landing
 
 Lane = Literal["interactive", "batch"]
 
 
 class TicketCanceled(Exception):
     """Raised by result() of a ticket that was cancelled or whose carousel was closed."""
+
+
+def let_go_of_frames(error: BaseException) -> None:
+    """Keep an error's traceback as text, in a note: frames hold device memory as long as somebody holds the error."""
+    if not isinstance(error, TicketCanceled):
+        error.add_note("Inside the carousel:\n" + "".join(traceback.format_exception(error)))
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__, link = None, link.__cause__ or link.__context__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,17 +26,20 @@ class WarmUp:
         self._pipe, self._options, self._draw, self._watch = pipe, options, ride, watch
         self._count = 0
 
-    def named(self, company: int = 0) -> None:
-        """Every size with every caption length, one after another; or together, `company` and more of them."""
-        options = self._options
-        pairs = [(size, tokens) for size in options.warm_up for tokens in options.captions]
-        if company:
-            all_of_them = [pairs[at % len(pairs)] for at in range(max(len(pairs), company))]
-            orders = [self._order(*size, tokens) for size, tokens in all_of_them]
-            self._ride("together", orders[0], *[replace(order, steps=1) for order in orders[1:]])
-            return
-        for (height, width), tokens in pairs:
+    def named(self) -> None:
+        """Every size with every caption length, one after another."""
+        for (height, width), tokens in self._pairs:
             self._ride(f"{height} x {width}, {tokens} tokens", self._order(height, width, tokens))
+
+    def together(self, seats: int) -> None:
+        """All that is named and all that is not at once, and at least a full house, where forms are known already."""
+        pairs = [self._pairs[at % len(self._pairs)] for at in range(max(len(self._pairs), seats))]
+        orders = [self._order(*size, tokens) for size, tokens in pairs] + [order for _, order in self._unnamed()]
+        self._ride("together", orders[0], *[replace(order, steps=1) for order in orders[1:]])
+
+    @property
+    def _pairs(self) -> list[tuple[tuple[int, int], int]]:
+        return [(size, tokens) for size in self._options.warm_up for tokens in self._options.captions]
 
     def house(self, seats: int) -> None:
         """A full house of the largest pictures."""
@@ -48,13 +51,9 @@ class WarmUp:
         lengths = [self._options.captions[at % len(self._options.captions)] for at in range(max(pictures, seats))]
         self._ride("mixed", *[self._order(height, width, tokens) for tokens in lengths], self._odd())
 
-    def unnamed(self, company: int = 0) -> None:
+    def unnamed(self) -> None:
         """Sizes and lengths that were not named compile their common form; so does a prompt that is too long."""
-        orders = list(self._unnamed())
-        if company:
-            self._ride("together", *[replace(order, steps=1) for _, order in orders])
-            return
-        for name, order in orders:
+        for name, order in self._unnamed():
             self._ride(name, order)
 
     def _unnamed(self) -> Iterator[tuple[str, Order]]:

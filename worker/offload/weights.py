@@ -13,7 +13,8 @@ from contextlib import nullcontext
 import torch
 
 from worker.offload.blocks import ALIGNMENT, Block
-from worker.offload.device import Device, Mark
+from worker.offload.device import Device
+from worker.offload.marks import Mark
 from worker.offload.plan import Plan
 from worker.offload.ring import Ring
 

@@ -66,6 +66,13 @@ def open_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Engin
     drop_stores()
 
 
+def first_forms(engine: Engine) -> tuple[object, ...]:
+    """Layouts that have compiled forms of their own."""
+    assert engine._placement is not None
+    assert engine._placement._forms is not None
+    return engine._placement._forms.layouts
+
+
 def draws(engine: Engine) -> bool:
     order = Order(prompt="a mug", height=64, width=64, seed=3, steps=2)
     image = engine.enter(Ticket(order)).result(60)
@@ -246,22 +253,29 @@ def test_a_restart_fills_the_house_once_with_everything_that_must_be_ridden(
     sizes = ((64, 96), (64, 64))
     more = {"compile": "on", "compile_backend": "eager", "warm_up": sizes, "captions": (64, 128), "seats": 6}
     options = dataclasses.replace(CARRIED, compile_cache=tmp_path, identity=f"test {tmp_path}", **more)
-    open_engine(900 * KIB, lambda: 0, options).stop(60)
+    first = open_engine(900 * KIB, lambda: 0, options)
+    kept = first_forms(first)
+    assert kept
+    first.stop(60)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WarmUp, "_ride", note)
         again = open_engine(900 * KIB, lambda: 0, options)
-    named, unnamed = ridden
+    (all_at_once,) = ridden
+    named, unnamed = all_at_once[:6], all_at_once[6:]
     assert len(named) == 6 >= again.plan.seats, "a full house"
     assert {(order.height, order.width) for order in named} == set(sizes)
     assert len({len(order.prompt) for order in named}) == 2, "every caption length"
+    assert unnamed
     assert {(order.height, order.width) for order in unnamed}.isdisjoint(sizes)
+    assert again._placement is not None
+    assert first_forms(again) == kept, "shapes run the forms that they ran before"
     assert draws(again)
 
 
 def test_experience_that_can_not_be_read_or_kept_costs_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    known = Experience(Facts(block_seconds=(0.1, 0.2)), 5, "auto", 4)
+    known = Experience(Facts(block_seconds=(0.1, 0.2)), 5, "auto", 4, ((((1, 2, 3), (6, 3, 1)), ((4,), (1,))),))
     Notebook(tmp_path, "a").write(known)
     assert Notebook(tmp_path, "a").read() == known
     assert Notebook(tmp_path, "b").read() is None

@@ -12,7 +12,8 @@ from greenlet import getcurrent, greenlet
 from tests.unit.offload.conftest import Studio, same
 from tests.unit.offload.tiny import FAMILIES
 from worker.offload import TicketCanceled
-from worker.offload.device import Device, Mark
+from worker.offload.device import Device
+from worker.offload.marks import Mark
 from worker.offload.parking import Lot, Parked, storages_of
 
 CARRIED = {"residents": 1, "ring_slots": 2, "packing": True, "poison": True}

@@ -44,21 +44,21 @@ def test_named_sizes_ride_one_after_another_where_they_compile(warm_up: WarmUp, 
     assert [(order.height, order.width) for (order,) in ridden] == [size for size in SIZES for _ in range(2)]
 
 
-@pytest.mark.parametrize(("seats", "riders"), [(1, 4), (4, 4), (6, 6), (16, 16)])
-def test_company_is_every_named_picture_and_a_full_house(
-    warm_up: WarmUp, ridden: list[list[Order]], seats: int, riders: int
+def test_unnamed_sizes_ride_one_after_another_as_well(warm_up: WarmUp, ridden: list[list[Order]]) -> None:
+    warm_up.unnamed()
+    assert [len(orders) for orders in ridden] == [1, 1]
+    assert {(order.height, order.width) for (order,) in ridden}.isdisjoint(SIZES)
+
+
+@pytest.mark.parametrize(("seats", "named"), [(1, 4), (4, 4), (6, 6), (16, 16)])
+def test_company_is_every_named_picture_a_full_house_and_what_is_not_named(
+    warm_up: WarmUp, ridden: list[list[Order]], seats: int, named: int
 ) -> None:
-    warm_up.named(seats)
-    (together,) = ridden
-    assert len(together) == riders
-    assert {(order.height, order.width) for order in together} == set(SIZES)
-    assert len({len(order.prompt) for order in together}) == 2, "every caption length and no other, which would compile"
-    assert len({order.prompt for order in together}) == riders, "no text is in the cache"
-    assert together[0].steps == 2, "one goes on with what was kept of its prompt"
-
-
-def test_unnamed_sizes_ride_together_where_the_named_ones_did(warm_up: WarmUp, ridden: list[list[Order]]) -> None:
-    warm_up.unnamed(4)
-    (together,) = ridden
-    assert len(together) == 2
-    assert {(order.height, order.width) for order in together}.isdisjoint(SIZES)
+    warm_up.together(seats)
+    (company,) = ridden
+    assert {(order.height, order.width) for order in company[:named]} == set(SIZES)
+    assert len({len(order.prompt) for order in company[:named]}) == 2, "every caption length, and no other"
+    assert {(order.height, order.width) for order in company[named:]}.isdisjoint(SIZES)
+    assert len(company) == named + 2
+    assert len({order.prompt for order in company}) == len(company), "no text is in the cache"
+    assert [order.steps for order in company] == [2] + [1] * (named + 1), "one goes on with what was kept of its prompt"
