@@ -90,19 +90,16 @@ def mmgp(pipe: Any, _where: str) -> None:
 
 
 def cache_dit(pipe: Any, where: str) -> None:
-    """cache-dit's layerwise offload, the stacks of layers as targets, copies on streams of their own."""
+    """cache-dit's layerwise offload of every leaf module (with streams of their own it moves no others)."""
     from cache_dit.offload.layerwise import layerwise_offload
 
     options: dict[str, Any] = {"onload_device": where, "offload_device": "cpu", "output_device": where}
     if where != "cpu":
-        options |= {"async_transfer": True, "non_blocking": True, "transfer_buckets": 2, "prefetch_limit": True}
-    for component, paths in (
-        (pipe.transformer, ("noise_refiner", "context_refiner", "layers")),
-        (pipe.text_encoder, ("layers",)),
-    ):
-        targets = [f"{path}.{index}" for path in paths for index in range(len(component.get_submodule(path)))]
-        _move_rest(component, targets, where)
-        layerwise_offload(component, module_names=targets, **options)
+        options |= {"async_transfer": True, "non_blocking": True, "transfer_buckets": 4, "prefetch_limit": True}
+    for component in (pipe.transformer, pipe.text_encoder):
+        leaves = [name for name, module in component.named_modules() if name and not any(module.children())]
+        _move_rest(component, leaves, where)
+        layerwise_offload(component, **options)
     pipe.vae.to(where)
     _execute_on(pipe, where)
 

@@ -41,9 +41,8 @@ def lift(device: Device) -> None:
 
 def _take_ahead(device: Device, most: int) -> None:
     """Have the allocator hold up to `most` bytes, by filling its gaps until it asks the card."""
-    room = most - device.reserved_bytes()
-    held = [device.empty(SMALL) for _ in range(min(room, SMALL_TENSORS) // SMALL)]
-    while (left := (most - device.reserved_bytes()) // PIECE * PIECE) > 0:
+    held = [device.empty(SMALL) for _ in range(min(most - device.reserved_bytes(), SMALL_TENSORS) // SMALL)]
+    while (left := (most - device.reserved_bytes()) // PIECE * PIECE) > 0 and sum(map(len, held)) < most:
         try:
             held.append(device.empty(left))
         except torch.OutOfMemoryError:  # somebody else has it by now
