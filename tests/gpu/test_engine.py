@@ -148,6 +148,27 @@ def test_a_small_budget_lends_the_ring_to_the_decode_and_memory_stays_flat(
         assert torch.cuda.memory_stats()["num_device_alloc"] == retries
 
 
+def test_company_of_many_sizes_takes_no_more_from_the_card_than_was_taken_at_the_start(
+    reference: tuple[Any, list[bytes]],
+) -> None:
+    pipe, pictures = reference
+    sizes = [(128, 128), (160, 96), (96, 160), (64, 64), (192, 128), (256, 160)]
+    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((256, 160),), residents=2) as carousel:
+        carousel.rebudget(carousel.plan.least_budget / 2**30 + 0.1)
+        taken = torch.cuda.memory_reserved()
+        torch.cuda.reset_peak_memory_stats()
+        for number in range(15):
+            tickets = [
+                carousel.submit(prompt=f"a {number} {at}", height=height, width=width, seed=at, steps=2 + at % 3)
+                for at, (height, width) in enumerate(sizes[number % 3 :])
+            ]
+            for ticket in tickets:
+                ticket.result(60)
+        assert torch.cuda.max_memory_reserved() <= taken
+        assert ride(carousel, [0, 1]) == pictures[:2]
+    torch.empty(1 << 30, dtype=torch.uint8, device="cuda")  # close() takes the limit away
+
+
 def test_no_weight_goes_back_to_the_host_and_copies_match_the_plan(reference: tuple[Any, list[bytes]]) -> None:
     pipe, _ = reference
     options = {"residents": 3, "ring_slots": 2}
