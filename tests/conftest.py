@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.fixtures.redis",
     "tests.fixtures.s3",
     "tests.fixtures.stack",
+    "tests.fixtures.warm",
     "tests.fixtures.browser",
 ]
 

@@ -7,8 +7,6 @@ import io
 import os
 import random
 import secrets
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +31,8 @@ from core.redis_client import PREFIX
 from core.settings import Settings
 from core.workers import WorkerInfo
 from tests.fixtures.redis import RedisServer, free_port
+from tests.fixtures.warm import web_python
+from tests.warm_python import WarmCommand, WarmProcess
 
 ROOT = Path(__file__).parents[3]
 WAIT_SECONDS = 60.0
@@ -209,22 +209,19 @@ def worker(parts: Services) -> PlayedWorker:
 
 @dataclass
 class LiveApi:
-    """An api process under gunicorn, as in production."""
+    """An api process under gunicorn, as in production, but forked from a warm Python."""
 
     port: int
     environ: Mapping[str, str]
     folder: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: WarmProcess | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        with (self.folder / "api.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "api"], cwd=ROOT, env={**os.environ, **self.environ}, stdout=log, stderr=log
-            )
+        self.process = web_python().start("api", {**os.environ, **self.environ}, self.folder / "api.log")
         eventually(self._answers, seconds=START_SECONDS)
 
     def _answers(self) -> bool:
@@ -277,3 +274,20 @@ def live_process(
 def live(live_process: LiveApi, parts: Services) -> LiveApi:
     """An api process of the session, on the same Redis and S3 as `parts`, which are empty."""
     return live_process
+
+
+@pytest.fixture
+def command(live: LiveApi, tmp_path: Path) -> Callable[..., WarmCommand]:
+    """Starts `zimg` in an empty folder against the live api, forked from a warm Python."""
+
+    def start(*arguments: str, **environ: str) -> WarmCommand:
+        fixed = {"ZIMG_URL": live.url, "LC_ALL": "C.UTF-8"}
+        return web_python().command("client", {**os.environ, **fixed, **environ}, tmp_path, arguments)
+
+    return start
+
+
+def ended(process: WarmCommand, data: bytes = b"") -> tuple[int | None, str, str]:
+    """Its exit code, and what it said on both outputs."""
+    out, err = process.communicate(data, timeout=60)
+    return process.returncode, out.decode(), err.decode()

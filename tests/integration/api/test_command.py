@@ -21,33 +21,14 @@ from core.job import GenerationRequest
 from core.settings import Settings
 from scheduler.webhooks import Webhooks
 from tests.fixtures.redis import free_port
-from tests.integration.api.conftest import ROOT, eventually, live_api
+from tests.integration.api.conftest import ROOT, ended, eventually, live_api
 from worker.png import encode_png
 
 
 @pytest.fixture
-def zimg(live, tmp_path):
+def zimg(command):
     """Runs the command in an empty folder against the live api."""
-
-    def run(*arguments, **environ):
-        made = subprocess.run(
-            [sys.executable, "-m", "client", *arguments],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
-                "ZIMG_URL": live.url,
-                "LC_ALL": "C.UTF-8",
-                **environ,
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return made.returncode, made.stdout, made.stderr
-
-    return run
+    return lambda *arguments, **environ: ended(command(*arguments, **environ))
 
 
 def test_gen_saves_the_picture_and_prints_where(zimg, worker, tmp_path):

@@ -1,36 +1,19 @@
 """What `zimg` reads and writes: a place that can not be written is told before anything is drawn."""
 
 import json
-import os
-import subprocess
-import sys
 
 import httpx
 import pytest
 
-from tests.integration.api.conftest import ROOT, eventually
+from tests.integration.api.conftest import ended, eventually
 
 PNG = b"\x89PNG"
 
 
 @pytest.fixture
-def zimg(live, tmp_path):
+def zimg(command):
     """Starts the command in an empty folder against the live api; its process."""
-
-    def start(*arguments, **environ):
-        paths = {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "ZIMG_URL": live.url, "LC_ALL": "C.UTF-8"}
-        return subprocess.Popen(
-            [sys.executable, "-m", "client", *arguments], cwd=tmp_path, env={**os.environ, **paths, **environ},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-
-    return start
-
-
-def ended(process, data=b""):
-    """Its exit code, and what it said on both outputs."""
-    out, err = process.communicate(data, timeout=60)
-    return process.returncode, out.decode(), err.decode()
+    return command
 
 
 @pytest.fixture

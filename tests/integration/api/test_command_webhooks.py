@@ -1,9 +1,6 @@
 """`zimg webhooks` and the Python client: look at endpoints, at what was sent, send it again, test, turn off and on."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -11,25 +8,16 @@ import pytest
 from client.client import Zimg, ZimgProblem
 from core.redis_client import PREFIX
 from core.webhook_store import Attempt, Endpoint, Secret, new_secret
-from tests.integration.api.conftest import ROOT
+from tests.integration.api.conftest import ended
 
 URL = "https://shop.example/hooks"
 TYPES = ("job.succeeded", "job.failed", "job.canceled")
 
 
 @pytest.fixture
-def zimg(live, tmp_path):
-    """Runs the command in an empty folder against the live api."""
-
-    def run(*arguments):
-        paths = {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "ZIMG_URL": live.url, "LC_ALL": "C.UTF-8"}
-        made = subprocess.run(
-            [sys.executable, "-m", "client", "webhooks", *arguments], cwd=tmp_path, env={**os.environ, **paths},
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        return made.returncode, made.stdout, made.stderr
-
-    return run
+def zimg(command):
+    """Runs `zimg webhooks` in an empty folder against the live api."""
+    return lambda *arguments: ended(command("webhooks", *arguments))
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def kit(queue_redis: redis.Redis) -> Kit:
 
 @pytest.fixture(scope="session")
 def light_python() -> Iterator[WarmPython]:
-    with warm_python(light=True) as started:
+    with warm_python("light") as started:
         yield started
 
 
