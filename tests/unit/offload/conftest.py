@@ -32,9 +32,15 @@ def family_pipeline(family: str) -> Any:
 
 
 @functools.cache
+def plain_pipeline(family: str) -> Any:
+    """One that no carousel ever touches."""
+    return FAMILIES[family]()
+
+
+@functools.cache
 def plain_picture(family: str, prompt: str, seed: int, steps: int, height: int, width: int, guidance: float) -> bytes:
     """What the pipeline draws without a carousel."""
-    pipe = FAMILIES[family]()
+    pipe = plain_pipeline(family)
     arguments = {
         "prompt": prompt,
         "height": height,

@@ -185,7 +185,7 @@ def qwen_image(dtype: torch.dtype = torch.bfloat16) -> QwenImagePipeline:
         axes_dims_rope=(8, 4, 4),
     )
     vae = AutoencoderKLQwenImage(
-        base_dim=24,
+        base_dim=8,  # convolutions of three dimensions are slow on a CPU: most of the time of a picture
         z_dim=4,
         dim_mult=[1, 2, 4],
         num_res_blocks=1,
