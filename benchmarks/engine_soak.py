@@ -3,8 +3,8 @@
     python -m benchmarks.engine_soak --seconds 300 --state soak.json --out soak.jsonl
 
 1,000 pictures, four in flight; what a part drew is kept in the state file, so that parts add up over several calls, and
-told as it comes, so that a part that is cut off is not lost. Each part first draws every size in company, uncounted:
-memory must be flat from there on; where it grew is told with the allocator's own count of what it took from the card.
+told as it comes, so that a part that is cut off is not lost. Each part first draws every size in company, uncounted.
+Never may the allocator hold more than when the engine was ready; where it does is told, with its requests to the card.
 Full-shape random weights draw noise, so black means: not finite, or one colour. Exit 1 when something was wrong.
 `--tiny` tries the script out on a CPU.
 """
@@ -110,8 +110,9 @@ class Soak:
 
     def run(self, pictures: int, deadline: float) -> None:
         """Draw until `pictures` in all, or until the `deadline` (monotonic seconds)."""
-        self._warm_up()
         self._tally.reserved.append([reserved_bytes()] * 2)
+        self._warm_up()
+        self._tally.note_reserved(reserved_bytes())
         callers = [threading.Thread(target=self._call, args=(pictures, deadline)) for _ in range(IN_FLIGHT)]
         for caller in callers:
             caller.start()

@@ -8,6 +8,8 @@ that nothing is taken while jobs ride.
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 from worker.offload.device import Device
@@ -41,9 +43,9 @@ def lift(device: Device) -> None:
 
 def _take_ahead(device: Device, most: int) -> None:
     """Have the allocator hold up to `most` bytes, by filling its gaps until it asks the card."""
-    held = [device.empty(SMALL) for _ in range(min(most - device.reserved_bytes(), SMALL_TENSORS) // SMALL)]
-    while (left := (most - device.reserved_bytes()) // PIECE * PIECE) > 0 and sum(map(len, held)) < most:
-        try:
+    held: list[torch.Tensor] = []
+    with contextlib.suppress(torch.OutOfMemoryError):  # where somebody else has it by now
+        for _ in range(min(most - device.reserved_bytes(), SMALL_TENSORS) // SMALL):
+            held.append(device.empty(SMALL))
+        while (left := (most - device.reserved_bytes()) // PIECE * PIECE) > 0 and sum(map(len, held)) < most:
             held.append(device.empty(left))
-        except torch.OutOfMemoryError:  # somebody else has it by now
-            return

@@ -157,6 +157,7 @@ class Placement:
 
     def close(self) -> None:
         """Put the pipeline together as it was."""
+        allowance.lift(self._device)  # weights that came from the card go back there, all of them
         self._device.synchronize()
         untouched = self.weights is None or (bool(self.plan.in_place) and not self._device.is_cuda)
         self.assembly.put_together(weights_in_place=untouched and self.assembly.host is None)
@@ -164,7 +165,6 @@ class Placement:
             self.weights.drop()
         if self.lot is not None:
             self.lot.close()
-        allowance.lift(self._device)
         self._device.trim()
 
     @property

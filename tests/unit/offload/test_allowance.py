@@ -1,0 +1,133 @@
+"""The allocator's limit: what the budget leaves it, taken at once, lifted while plans are tried out and at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.unit.offload.conftest import family_pipeline
+from tests.unit.offload.test_budget import CARRIED, KIB, Card
+from worker.offload import ImpossibleBudget, allowance
+from worker.offload.assembly import Assembly
+from worker.offload.device import Device
+from worker.offload.engine import Engine
+from worker.offload.placement import Placement
+from worker.offload.plan import Plan
+
+MIB = 1 << 20
+BESIDE = 700 * MIB
+
+
+class Allocator(Device):
+    """A card whose allocator holds some memory, part of it in gaps, and takes from the card in pieces."""
+
+    def __init__(self, held: int, gaps: list[int], *, room: int = 1 << 40) -> None:
+        super().__init__(torch.device("cpu"))
+        self.held, self.gaps, self.room = held, gaps, room
+        self.limit: int | None = -1
+        self.asked: list[int] = []
+
+    @property
+    def tells_memory(self) -> bool:
+        return True
+
+    def empty(self, nbytes: int) -> torch.Tensor:
+        gap = min((size for size in self.gaps if size >= nbytes), default=0)
+        if gap:
+            self.gaps.remove(gap)
+            self.gaps.append(gap - nbytes)
+        else:
+            if nbytes > self.room:
+                raise torch.OutOfMemoryError("CUDA out of memory (planted)")
+            self.asked.append(nbytes)
+            piece = 2 * MIB if nbytes <= allowance.SMALL else allowance.PIECE
+            taken = -(-nbytes // piece) * piece
+            self.held += taken
+            self.gaps.append(taken - nbytes)
+        return torch.empty(nbytes, dtype=torch.uint8, device="meta")
+
+    def reserved_bytes(self) -> int:
+        return self.held
+
+    def process_bytes(self) -> int:
+        return self.held + BESIDE
+
+    def limit_reserved(self, nbytes: int | None) -> None:
+        self.limit = nbytes
+
+
+def test_what_the_budget_leaves_is_taken_at_once_and_is_the_limit() -> None:
+    device = Allocator(held=1000 * MIB, gaps=[])
+    allowance.grant(device, 1900 * MIB)
+    left = 1900 * MIB - BESIDE - allowance.LATER_KERNELS
+    assert left - allowance.PIECE < device.held <= left
+    assert device.limit == device.held, "nothing more is ever taken"
+
+
+def test_gaps_are_filled_before_the_card_is_asked_so_that_all_of_it_is_taken() -> None:
+    gaps = [900 * MIB, 150 * MIB, 30 * MIB]
+    device = Allocator(held=1000 * MIB, gaps=list(gaps))
+    allowance.grant(device, 1900 * MIB)
+    assert device.held > 1900 * MIB - BESIDE - allowance.LATER_KERNELS - allowance.PIECE
+    assert sum(device.gaps) < sum(gaps) - allowance.SMALL_TENSORS, "small tensors' pages among them"
+
+
+def test_a_budget_far_above_what_is_used_is_a_limit_and_is_not_taken() -> None:
+    device = Allocator(held=1000 * MIB, gaps=[])
+    allowance.grant(device, 9000 * MIB)
+    assert device.held <= 1000 * MIB + allowance.AHEAD
+    assert device.limit == 9000 * MIB - BESIDE - allowance.LATER_KERNELS
+
+
+def test_where_others_have_filled_the_card_the_limit_is_what_there_is() -> None:
+    device = Allocator(held=1000 * MIB, gaps=[], room=allowance.SMALL)
+    allowance.grant(device, 1900 * MIB)
+    assert device.limit is not None
+    assert device.held <= device.limit <= 1900 * MIB - BESIDE - allowance.LATER_KERNELS
+
+
+def test_a_budget_that_is_used_up_takes_nothing_and_gives_nothing_back() -> None:
+    device = Allocator(held=1000 * MIB, gaps=[])
+    allowance.grant(device, 1000 * MIB + BESIDE)
+    assert device.asked == []
+    assert device.limit == device.held
+
+
+def test_the_limit_stands_while_jobs_ride_and_not_while_plans_are_tried_or_weights_go_home(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    happened: list[str] = []
+
+    class Limited(Card):
+        def limit_reserved(self, nbytes: int | None) -> None:
+            happened.append("lift" if nbytes is None else "limit")
+
+    place, put_together = Placement._place, Assembly.put_together
+
+    def noting_place(self: Placement, plan: Plan) -> None:
+        if happened[-1:] != ["plan"]:
+            happened.append("plan")
+        place(self, plan)
+
+    def noting_end(self: Assembly, *, weights_in_place: bool) -> None:
+        happened.append("home")
+        put_together(self, weights_in_place)
+
+    monkeypatch.setattr(Placement, "_place", noting_place)
+    monkeypatch.setattr(Assembly, "put_together", noting_end)
+    monkeypatch.setattr("worker.offload.placement.GROWTH", 0)
+    monkeypatch.setattr("worker.offload.placement.SPARE", KIB)
+    engine = Engine(family_pipeline("z-image"), 500 * KIB, Limited(lambda: 0), dataclasses.replace(CARRIED))
+    engine.start()
+    try:
+        assert happened == ["plan", "limit"]
+        engine.rebudget(700 * KIB, 60)
+        assert happened == ["plan", "limit", "lift", "plan", "limit"]
+        with pytest.raises(ImpossibleBudget):
+            engine.rebudget(1 * KIB, 60)
+        assert happened[5:] == ["lift", "limit"], "the old plan stands, and so does its limit"
+    finally:
+        engine.stop(60)
+    assert happened[7:] == ["lift", "home"]
