@@ -24,6 +24,10 @@ from benchmarks.engine_probes import anchor, compile_in_place, probe, probe_deco
 from benchmarks.engine_trail import trail_of, where_they_part
 
 
+#: In flight, forwards, pictures.
+LOADS = [(1, 4, 6), (2, 4, 10), (4, 4, 20), (8, 4, 20), (16, 4, 20), (1, 8, 4), (4, 8, 10)]
+
+
 def parity(bench: Bench, carousel: Any, hashes: dict[int, str], kind: str) -> None:
     tickets = {
         seed: carousel.submit(
@@ -144,7 +148,7 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
     bench.attempt("parity compiled", lambda: parity(bench, carousel, reference, "compiled"))
     bench.attempt(
         str(budget),
-        lambda: curve_point(bench, carousel, budget, [(1, 4, 6), (4, 4, 20), (1, 8, 4), (4, 8, 10), (16, 4, 20)]),
+        lambda: curve_point(bench, carousel, budget, LOADS),
         30,
     )
     bench.attempt("repeated prompt", lambda: repeated(bench, carousel))

@@ -9,15 +9,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 COLOURS = {"copy": "#3b82c4", "unpack": "#e0a030", "compute": "#4f9d69"}
-#: The run of the plots, on one H200, and what stood beside it (offloaders: run 6): name, GiB of the process by NVML,
-#: seconds per picture; a label that would lie on another one is written in the line above.
+#: The run of the plots, on one H200, and what stood beside it (offloaders: runs 6, 11): name, GiB of the process by
+#: NVML, seconds per picture; a label that would lie on another one is written in the line above.
 RUN = 7
 HIGHER = ("SGLang's layers", "diffusers group, block")
 PEERS = (
     ("all resident, compiled", 21.1, 0.495),
     ("SGLang's layers", 7.48, 1.112),
     ("vLLM-Omni's layers", 6.78, 1.111),
-    ("diffusers group, leaf", 4.76, 2.052),
+    ("diffusers group, leaf", 4.76, 1.687),
+    ("cache-dit's layers", 4.92, 2.192),
     ("diffusers group, block", 5.2, 2.162),
     ("diffusers sequential", 3.13, 12.374),
 )
@@ -56,7 +57,7 @@ def curve() -> str:
     parts += [_text(_x(gib) - 8, 385, str(gib)) for gib in (0, 4, 8, 12, 16, 20, 24)]
     parts += [_text(20, _y(seconds) + 4, str(seconds)) for seconds in (0, 1, 2, 3)]
     parts.append(
-        _text(60, 404, "blue: the carousel; grey: others on such a machine; off the plot: sequential, 12.4 s at 3.1")
+        _text(60, 404, "blue: the carousel; grey: others on such machines; off: sequential 12.4, model offload 17.4")
     )
     return _svg(900, 415, parts)
 
