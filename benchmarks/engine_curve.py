@@ -23,7 +23,6 @@ from benchmarks.engine_bench import SUBJECT, Bench, digest, pools, ride, sync
 from benchmarks.engine_probes import anchor, compile_in_place, probe, probe_decoder, probe_strips, probe_text
 from benchmarks.engine_trail import trail_of, where_they_part
 
-
 #: In flight, forwards, pictures.
 LOADS = [(1, 4, 6), (2, 4, 10), (4, 4, 20), (8, 4, 20), (16, 4, 20), (1, 8, 4), (4, 8, 10)]
 

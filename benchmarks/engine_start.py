@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.sampling import Sampler
+
 KINDS = ("cold", "packed", "restart", "warm")
 CHILD_SECONDS = 400.0
 STORE_SECONDS = 150.0
@@ -47,7 +49,7 @@ class Stamps:
         self.told["cpu_s"][name] = round(time.process_time() - self._spent, 2)
 
 
-def start_once(kind: str) -> None:
+def start_once(kind: str, *, profiled: bool = False) -> None:
     """In the child: start as the worker does and draw one picture; prints the seconds of each milestone."""
     gc.disable()  # as the worker does
     stamp = Stamps(kind)
@@ -69,6 +71,9 @@ def start_once(kind: str) -> None:
         if pid := os.fork():  # as the worker's parent does
             os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         stamp.begin()
+    sampler = Sampler()
+    if profiled:
+        sampler.start()
     pipeline.import_ahead(settings)
     stamp("classes")
     model = pipeline.load_model(settings)
@@ -76,6 +81,9 @@ def start_once(kind: str) -> None:
     stamp("loaded")
     engine: Any = pipeline.make_engine(settings, model)
     stamp("ready")
+    if profiled:
+        sampler.stop()
+        stamp.told["profile_s"] = sampler.inclusive()
     stamp.told |= what_was_found(engine)
     width, height = model.profile.default_size
     image = engine.submit(prompt="a red mug", height=height, width=width, seed=0, steps=4).result(120)
@@ -188,11 +196,12 @@ def main() -> int:
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--evict", action="store_true", help="read from the disk, not from cached pages")
     parser.add_argument("--keep", action="store_true", help="leave the weights in shared memory and on disk")
+    parser.add_argument("--profile", action="store_true", help="tell where threads were, once all is imported; slower")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--one", default="", choices=["", *KINDS])
     arguments = parser.parse_args()
     if arguments.one:
-        start_once(arguments.one)
+        start_once(arguments.one, profiled=arguments.profile)
         return 0
     make = "from pathlib import Path; from benchmarks.engine_models import saved_model; "
     make += f"saved_model(Path({str(arguments.folder)!r}), tiny={arguments.tiny})"
@@ -219,6 +228,7 @@ def run_child(kind: str, arguments: argparse.Namespace) -> dict[str, Any]:
             evict(folder)
     environ = {**os.environ, "ZIMG_MODEL": str(arguments.folder), "ZIMG_WEIGHTS_DIR": str(weights)}
     command = [sys.executable, "-m", "benchmarks.engine_start", "--folder", str(arguments.folder), "--one", kind]
+    command += ["--profile"] if arguments.profile else []
     try:
         done = subprocess.run(
             command, env=environ, stdout=subprocess.PIPE, text=True, timeout=CHILD_SECONDS, check=False

@@ -1,0 +1,60 @@
+"""Where threads spend their time: stacks looked at every few milliseconds, functions counted with their callees."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+
+#: Seconds between two looks: each takes the interpreter from the others for a moment.
+PERIOD_SECONDS = 0.005
+
+
+class Sampler:
+    """Looks from `start` on at every thread but its own; `inclusive` says what it saw."""
+
+    def __init__(self, period_seconds: float = PERIOD_SECONDS) -> None:
+        self._period_seconds = period_seconds
+        self._seen: Counter[tuple[str, str]] = Counter()
+        self._looks = 0
+        self._done = threading.Event()
+        self._begun = time.perf_counter()
+        self._thread = threading.Thread(target=self._look_on, name="sampler", daemon=True)
+
+    def start(self) -> None:
+        self._begun = time.perf_counter()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def inclusive(self, most: int = 80) -> dict[str, float]:
+        """Seconds by "thread: file:function", the longest first; a function's seconds contain those of its callees."""
+        seconds_each = (time.perf_counter() - self._begun) / max(self._looks, 1)
+        return {
+            f"{thread}: {where}": round(count * seconds_each, 2)
+            for (thread, where), count in self._seen.most_common(most)
+        }
+
+    def _look_on(self) -> None:
+        own = threading.get_ident()
+        while not self._done.wait(self._period_seconds):
+            names = {thread.ident: thread.name for thread in threading.enumerate()}
+            self._looks += 1
+            for ident, frame in sys._current_frames().items():
+                if ident != own:
+                    self._seen.update((names.get(ident, "?"), where) for where in _functions_of(frame))
+
+
+def _functions_of(frame: FrameType | None) -> set[str]:
+    """Every function of a stack, once."""
+    found = set()
+    while frame is not None:
+        code = frame.f_code
+        found.add(f"{'/'.join(Path(code.co_filename).parts[-2:])}:{code.co_name}")
+        frame = frame.f_back
+    return found

@@ -1,0 +1,32 @@
+"""The sampler sees every thread's functions, callers included."""
+
+from __future__ import annotations
+
+import threading
+
+from benchmarks.sampling import Sampler
+
+
+def test_a_function_and_its_caller_are_seen_in_their_thread_and_the_sampler_is_not() -> None:
+    released = threading.Event()
+
+    def inner() -> None:
+        released.wait(60)
+
+    def outer() -> None:
+        inner()
+
+    thread = threading.Thread(target=outer, name="observed")
+    thread.start()
+    sampler = Sampler(0.001)
+    sampler.start()
+    while not any(name.startswith("observed") for name in sampler.inclusive()):
+        pass
+    sampler.stop()
+    released.set()
+    thread.join()
+    seen = sampler.inclusive(1000)
+    here = [name for name in seen if name.startswith("observed: benchmarks/test_sampling.py")]
+    assert {name.rpartition(":")[2] for name in here} == {"inner", "outer"}
+    assert not any(name.startswith("sampler:") for name in seen)
+    assert all(seconds >= 0 for seconds in seen.values())
