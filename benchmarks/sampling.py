@@ -20,6 +20,7 @@ class Sampler:
         self._period_seconds = period_seconds
         self._seen: Counter[tuple[str, str]] = Counter()
         self._looks = 0
+        self._lock = threading.Lock()
         self._done = threading.Event()
         self._begun = time.perf_counter()
         self._thread = threading.Thread(target=self._look_on, name="sampler", daemon=True)
@@ -34,20 +35,19 @@ class Sampler:
 
     def inclusive(self, most: int = 80) -> dict[str, float]:
         """Seconds by "thread: file:function", the longest first; a function's seconds contain those of its callees."""
-        seconds_each = (time.perf_counter() - self._begun) / max(self._looks, 1)
-        return {
-            f"{thread}: {where}": round(count * seconds_each, 2)
-            for (thread, where), count in self._seen.most_common(most)
-        }
+        with self._lock:
+            seconds_each = (time.perf_counter() - self._begun) / max(self._looks, 1)
+            longest = self._seen.most_common(most)
+        return {f"{thread}: {where}": round(count * seconds_each, 2) for (thread, where), count in longest}
 
     def _look_on(self) -> None:
         own = threading.get_ident()
         while not self._done.wait(self._period_seconds):
             names = {thread.ident: thread.name for thread in threading.enumerate()}
-            self._looks += 1
-            for ident, frame in sys._current_frames().items():
-                if ident != own:
-                    self._seen.update((names.get(ident, "?"), where) for where in _functions_of(frame))
+            frames = {names.get(ident, "?"): frame for ident, frame in sys._current_frames().items() if ident != own}
+            with self._lock:
+                self._looks += 1
+                self._seen.update((name, where) for name, frame in frames.items() for where in _functions_of(frame))
 
 
 def _functions_of(frame: FrameType | None) -> set[str]:
