@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -359,14 +360,22 @@ MUTANTS = [
 
 def mutate(mutant: Mutant) -> Mapping[str, str]:
     """The scripts without the guard; fails if it stands elsewhere than said, or what is left is no Lua."""
-    sources = core.scripts.sources()
+    sources, whole, lua = _sources(), core.scripts.script_texts(), LuaRuntime()
     found = sum(source.count(mutant.old) for source in sources.values())
     assert found == mutant.places, f"{mutant.name}: in {found} places, not in {mutant.places}"
-    texts = core.scripts.assembled({name: text.replace(mutant.old, mutant.new) for name, text in sources.items()})
+    changed = {name: text.replace(mutant.old, mutant.new) for name, text in sources.items() if mutant.old in text}
+    is_shared = not changed.keys().isdisjoint(core.scripts.SHARED)  # then any script may be another one
+    anew = sources if is_shared else {name: sources[name] for name in [*core.scripts.SHARED, *changed]}
+    texts = core.scripts.assembled({**anew, **changed})
     for name, text in texts.items():
-        if text != core.scripts.script_texts()[name]:
-            LuaRuntime().compile(text)
-    return texts
+        if text != whole[name]:
+            lua.compile(text)
+    return {**whole, **texts}
+
+
+@cache
+def _sources() -> Mapping[str, str]:
+    return core.scripts.sources()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
