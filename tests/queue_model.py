@@ -220,14 +220,19 @@ class Model:
         if self.rng.random() > 0.1:
             return
         self.problems += self._unfair()
-        for job_id, job in zip(self.ids, self.store.get_many(self.ids), strict=True):
-            if job is None:
+        looks = self.redis.pipeline(transaction=False)
+        for job_id in self.ids:
+            looks.hget(f"{PREFIX}job:{job_id}", "state")  # not the whole record: that is most of a life's time
+        for job_id, told in zip(self.ids, looks.execute(), strict=True):
+            if told is None:
                 self.problems.append(f"{job_id} was accepted and is unknown")
                 self.ended[job_id] = JobState.DEAD
-            elif job_id in self.ended and self.ended[job_id] is not job.state:
-                self.problems.append(f"{job_id} was {self.ended[job_id]} and is {job.state}")
-            elif job.state.is_terminal:
-                self.ended[job_id] = job.state
+                continue
+            state = JobState(told)
+            if job_id in self.ended and self.ended[job_id] is not state:
+                self.problems.append(f"{job_id} was {self.ended[job_id]} and is {state}")
+            elif state.is_terminal:
+                self.ended[job_id] = state
 
     def _note_turn(self, message: Release) -> None:
         tenant, lane, work = self.redis.hmget(f"{PREFIX}job:{message.job_id}", "tenant", "lane", "work")
