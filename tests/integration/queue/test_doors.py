@@ -54,18 +54,18 @@ class TlsServer(RedisServer):
 
 
 @pytest.fixture
-def tls_fleet(tmp_path):
+def tls_fleet(tmp_path, light_python):
     require_tool("openssl")
     server = TlsServer(binary=require_tool("redis-server"), port=free_port(), folder=tmp_path)
     server.start()
-    with fleet_on(server, tmp_path) as fleet:
+    with fleet_on(server, tmp_path, light_python) as fleet:
         yield fleet
 
 
 @contextmanager
-def fleet_on(server, folder):
+def fleet_on(server, folder, python):
     (folder / "objects").mkdir()
-    fleet = Fleet(server, folder, {**QUICK, "STUB_FOLDER": str(folder / "objects")})
+    fleet = Fleet(server, folder, {**QUICK, "STUB_FOLDER": str(folder / "objects")}, python=python)
     try:
         yield fleet
     finally:
@@ -138,7 +138,7 @@ def sentinels(binary: str, folder: Path, port: int, count: int):
 
 
 @pytest.fixture
-def sentinel_fleet(tmp_path):
+def sentinel_fleet(tmp_path, light_python):
     """A master, its replica, three sentinels, and a fleet that knows nothing but the sentinels; and the master."""
     binary = str(valkey_binary())
     with running_server(binary) as master, running_server(binary, *KEEPS_HISTORY) as replica:
@@ -149,7 +149,7 @@ def sentinel_fleet(tmp_path):
             server = SentinelUrl(binary=binary, port=0, folder=replica.folder)
             server.sentinels = ",".join(addresses)
             wait_until(lambda: all(knows_all(one) for one in addresses), seconds=30)
-            with fleet_on(server, tmp_path) as fleet:
+            with fleet_on(server, tmp_path, light_python) as fleet:
                 yield fleet, master
 
 
@@ -214,14 +214,14 @@ def tls_processes(binary: str, folder: Path):
 
 
 @pytest.fixture
-def tls_sentinel_fleet(tmp_path):
+def tls_sentinel_fleet(tmp_path, light_python):
     require_tool("openssl")
     binary = require_tool("redis-server")
     make_certificates(tmp_path)
     with tls_processes(binary, tmp_path) as address:
         server = TlsSentinelUrl(binary=binary, port=0, folder=tmp_path)
         server.sentinels = address
-        with fleet_on(server, tmp_path) as fleet:
+        with fleet_on(server, tmp_path, light_python) as fleet:
             wait_until(connect(server.url).ping, seconds=20, why=fleet.logs)
             yield fleet
 

@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -207,7 +206,8 @@ class WorkerFleet:
         return {worker.name for worker in store.live_workers()}
 
     def start_scheduler(self) -> None:
-        self._start([sys.executable, "-m", "scheduler"], "scheduler.log", {})
+        environ = {**os.environ, **self.environ}
+        self.processes.append(self.python.start("scheduler", environ, self.folder / "scheduler.log"))
 
     def send(self, releases: Sequence[Release]) -> None:
         """Publish messages without a scheduler."""
