@@ -24,6 +24,7 @@ import os, signal, sys
 from pathlib import Path
 from worker.warm_parent import Restarts, WarmParent, hold_signals
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as a terminal starts it, though these tests may run under nohup
 if sys.argv[4] != "0":  # as `nohup` and some supervisors start a process
     signal.signal(int(sys.argv[4]), signal.SIG_IGN)
 hold_signals()
