@@ -19,10 +19,12 @@ import httpx
 import pytest
 import redis
 from flask.testing import FlaskClient
+from flask_openapi.openapi import OpenAPI
 from PIL import Image
 
 from api.app import create_app
 from api.context import Services
+from api.ops import service_registry
 from api.parts import build_services
 from core.image_store import BRIEF, ImageStore, object_key
 from core.job import Failure, Lease, LeaseStatus, Picture, Progress
@@ -187,17 +189,30 @@ def parts(settings: Settings, valkey: redis.Redis, stores: Stores) -> Iterator[S
     made.redis.close()
 
 
+_applications: dict[str, OpenAPI] = {}
+
+
+def application(name: str, parts: Services) -> OpenAPI:
+    """The application around these parts. Of each name there is one, whose parts are exchanged: its routes and its
+    document are no test's own, and making them takes longer than most tests."""
+    if name not in _applications:
+        _applications[name] = create_app(parts)
+    made = _applications[name]
+    made.extensions |= {"zimg": parts, "zimg-registry": service_registry(parts)}
+    return made
+
+
 @pytest.fixture
 def http(parts: Services) -> FlaskClient:
     """A client of the api in this process."""
-    return create_app(parts).test_client()
+    return application("without keys", parts).test_client()
 
 
 @pytest.fixture
 def keyed(parts: Services) -> FlaskClient:
     """A client of an api that is bound to all addresses, with an admin key: keys are required."""
     made = replace(parts, settings=replace(parts.settings, host="0.0.0.0", admin_key="the-operators-own-key"))
-    return create_app(made).test_client()
+    return application("with keys", made).test_client()
 
 
 @pytest.fixture
