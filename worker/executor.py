@@ -32,7 +32,7 @@ from core.presets import find_preset
 from core.redis_client import call
 from worker.guards import Trouble, classify, judge
 from worker.lease_keeper import GivenBack, HeldLease, LeaseKeeper
-from worker.offload import TicketCanceled
+from worker.offload import CarouselEnded, TicketCanceled
 from worker.pipeline import Engine
 from worker.png import NO_MARKING, EncodedPicture, Marking, encode_png
 from worker.progress import ProgressReporter
@@ -175,6 +175,8 @@ class Executor:
         log.exception("a job failed", action="run", job_id=lease.job_id, error=type(error).__name__)
         if classify(error) is Trouble.STICKY:
             self._parts.exit(EXIT_STICKY, f"the CUDA context is lost: {type(error).__name__}")
+        if isinstance(error, CarouselEnded):
+            self._parts.exit(EXIT_STICKY, str(error))
         return EngineFailure(f"The pipeline failed ({type(error).__name__}).").as_failure()
 
     def _end(self, held: HeldLease, outcome: Outcome) -> None:

@@ -154,6 +154,12 @@ class Assembly:
         store.seal()
         return is_pinned
 
+    def storages(self) -> frozenset[int]:
+        """Addresses of all weights and buffers where they lie now, those that blocks share included."""
+        modules = [part for part in self.pipe.components.values() if isinstance(part, nn.Module)]
+        tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
+        return frozenset(tensor.untyped_storage().data_ptr() for tensor in tensors)
+
     def facts(self, steps: int) -> list[BlockFacts]:
         """What the planner needs of every block."""
         passes = [stage.passes or steps for stage in self.strategy.stages]

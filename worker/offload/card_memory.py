@@ -10,6 +10,8 @@ import torch
 
 logger = logging.getLogger(__name__)
 
+#: What errors for want of memory say that are not torch's own.
+FULL_WORDS = ("ALLOC_FAILED", "out of memory")
 #: Bytes in use on each card before this process started CUDA there.
 _BEFORE: dict[torch.device, int] = {}
 
@@ -85,5 +87,5 @@ def _handle(where: torch.device) -> Any:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the card, or a library's own memory on it, was full."""
-    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)
+    """Whether the card, or a library's own memory on it, was full, as torch, Triton or the driver say it."""
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in FULL_WORDS)

@@ -14,7 +14,7 @@ from worker.offload.rider import current_rider
 
 
 def close_decoder(
-    assembly: Assembly, forms: CompiledForms | None, planned: Callable[[], str], is_free: Callable[[], bool]
+    assembly: Assembly, forms: CompiledForms | None, planned: Callable[[], str], *, is_free: bool
 ) -> None:
     """Decode as `planned` says, and notes so with the rider; where the choice `is_free`, unnamed sizes go in strips.
 
@@ -28,7 +28,7 @@ def close_decoder(
 
     def decode(*args: Any, **kwargs: Any) -> torch.Tensor:
         unnamed = known and forms is not None and not forms.knows(*args, **kwargs)
-        mode = "strips" if unnamed and is_free() else planned()
+        mode = "strips" if unnamed and is_free else planned()
         current_rider("the decoder").decode_mode = mode
         if mode == "strips":
             return strips.decode_in_strips(decoder, args[0])

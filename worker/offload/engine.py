@@ -8,7 +8,6 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,13 +16,14 @@ from greenlet import getcurrent
 from worker.offload.blocks import Stop
 from worker.offload.card_memory import is_out_of_memory
 from worker.offload.device import Device
+from worker.offload.errand import Errand
 from worker.offload.marks import Mark
 from worker.offload.placement import Placement
 from worker.offload.plan import Plan
 from worker.offload.planner import overtakers
-from worker.offload.rider import Rider, call_arguments, own_pipeline, to_pixels
+from worker.offload.rider import Rider, call_arguments, own_pipeline, take_apart, to_pixels
 from worker.offload.stopwatch import Stopwatch
-from worker.offload.ticket import Order, Ticket, TicketCanceled, let_go_of_frames
+from worker.offload.ticket import CarouselEnded, Order, Ticket, TicketCanceled, let_go_of_frames
 from worker.offload.turn import Turntable
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class Engine(threading.Thread):
         self._line: list[Ticket] = []
         self._again: list[Ticket] = []  # met an out-of-memory error
         self._riders: list[Rider] = []
-        self._errands: list[Callable[[], None]] = []  # between turns
-        self._quiet_errands: list[Callable[[], None]] = []  # when nobody rides
-        self._is_closing = False
+        self._errands: list[Errand] = []  # between turns
+        self._quiet_errands: list[Errand] = []  # when nobody rides
+        self._is_closing = self._is_trying = False
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._messages: queue.SimpleQueue[tuple[Ticket, str, int, int] | None] = queue.SimpleQueue()
@@ -89,48 +89,49 @@ class Engine(threading.Thread):
     def enter(self, ticket: Ticket) -> Ticket:
         """Put a ticket in line."""
         with self._change:
-            if self._is_closing:
-                raise TicketCanceled("the carousel is closed")
+            self._refuse_if_over()
             self._line.append(ticket)
             ticket.when_canceled(self._wake)
             self._change.notify()
         return ticket
 
     def refresh(self, timeout: float) -> None:
-        done = threading.Event()
+        """Upload the residents again between two turns."""
 
-        def errand() -> None:
+        def upload() -> None:
             if self._placement is not None and self._placement.weights is not None:
                 self._placement.weights.refresh()
-            done.set()
 
-        with self._change:
-            self._errands.append(errand)
-            self._change.notify()
-        if not done.wait(timeout):
-            raise TimeoutError("the carousel did not come to a turn's end in time")
+        self._send(Errand(upload), self._errands).wait(timeout, "the carousel did not come to a turn's end in time")
 
     def rebudget(self, budget: int, timeout: float) -> None:
         """Plan anew for `budget` bytes as soon as nobody rides; raises ImpossibleBudget and keeps the old plan."""
-        outcome: list[BaseException | None] = []
-        done = threading.Event()
 
-        def errand() -> None:
+        def plan() -> None:
             assert self._placement is not None
-            try:
-                self._placement.rebudget(budget)
-                outcome.append(None)
-            except BaseException as error:
-                outcome.append(error)
-            done.set()
+            self._placement.rebudget(budget)
 
+        errand = self._send(Errand(plan), self._quiet_errands)
+        try:
+            errand.wait(timeout, "the rides did not end in time")
+        except TimeoutError:
+            with self._change:
+                if errand in self._quiet_errands:
+                    self._quiet_errands.remove(errand)
+            raise
+
+    def _send(self, errand: Errand, errands: list[Errand]) -> Errand:
         with self._change:
-            self._quiet_errands.append(errand)
+            self._refuse_if_over()
+            errands.append(errand)
             self._change.notify()
-        if not done.wait(timeout):
-            raise TimeoutError("the rides did not end in time")
-        if outcome[0] is not None:
-            raise outcome[0]
+        return errand
+
+    def _refuse_if_over(self) -> None:
+        if self._failure is not None:
+            raise CarouselEnded(f"the carousel ended: {type(self._failure).__name__}: {self._failure}")
+        if self._is_closing:
+            raise TicketCanceled("the carousel is closed")
 
     def stop(self, timeout: float) -> None:
         with self._change:
@@ -181,21 +182,29 @@ class Engine(threading.Thread):
             if self._failure is not None:
                 self._messages.put(None)
         self._ready.set()
-        self._turn_until_closed()
-        self._take_down()
-        self._messages.put(None)
+        try:
+            self._turn_until_closed()
+        except BaseException as error:  # of the engine's own work, which nobody's ticket caused
+            logger.exception("the carousel ends")
+            let_go_of_frames(error)
+            self._failure = error
+        try:
+            self._take_down()
+        finally:
+            self._messages.put(None)
 
     def _turn_until_closed(self) -> None:
         while not self._is_closing:
             with self._change:
                 if not (self._line or self._riders or self._errands or self._quiet_errands or self._is_closing):
                     self._change.wait()
-                errands, self._errands = self._errands, []
+                errands = self._errands[:]
+                self._errands.clear()
                 if not self._riders:
-                    quiet, self._quiet_errands = self._quiet_errands, []
-                    errands = errands + quiet
+                    errands += self._quiet_errands
+                    self._quiet_errands.clear()
             for errand in errands:
-                errand()
+                errand.run()
             self._turn_once()
 
     def _turn_once(self) -> None:
@@ -307,7 +316,7 @@ class Engine(threading.Thread):
             self._resume(rider)
 
     def _next_in_line(self) -> Ticket | None:
-        if self._quiet_errands or any(rider.ticket.order.alone for rider in self._riders):
+        if (self._quiet_errands and not self._is_trying) or any(rider.ticket.order.alone for rider in self._riders):
             return None
         canceled = next((ticket for ticket in self._line if ticket.canceled), None)
         if canceled is not None:
@@ -336,7 +345,7 @@ class Engine(threading.Thread):
         try:
             images = pipe(**call_arguments(pipe, order, on_step_end)).images
         finally:
-            vars(pipe).clear()  # its methods and it hold each other, and device memory until Python looks for that
+            take_apart(pipe)  # device memory does not wait until Python looks for garbage
             rider.memo.clear()
         self._messages.put((ticket, "decode", order.steps, order.steps))
         assert rider.finite is not None
@@ -358,20 +367,26 @@ class Engine(threading.Thread):
         """Draw these pictures before doing anything else (warm-up and measuring)."""
         tickets = [Ticket(order) for order in orders]
         self._line += tickets
-        while not all(ticket.done() for ticket in tickets):
-            self._turn_once()
+        self._is_trying = True  # a further budget that somebody wishes meanwhile waits
+        try:
+            while not all(ticket.done() for ticket in tickets):
+                self._turn_once()
+        finally:
+            self._is_trying = False
         for ticket in tickets:
             ticket.result(60)
 
     def _take_down(self) -> None:
-        """Cancel everybody and restore the pipeline."""
-        closed = TicketCanceled("the carousel was closed")
+        """Cancel everybody, or tell them what ended the carousel, and restore the pipeline."""
+        reason = self._failure or TicketCanceled("the carousel was closed")
         for rider in list(self._riders):
-            self._resume(rider, closed)
+            self._resume(rider, reason)
         with self._change:
             self._is_closing = True
-            line, self._line = self._line, []
+            line, self._line, self._again = [*self._again, *self._line], [], []
         for ticket in line:
-            ticket.fail(closed)
+            ticket.fail(reason)
+        for errand in (*self._errands, *self._quiet_errands):
+            errand.give_up(reason)
         if self._placement is not None:
             self._placement.close()

@@ -51,6 +51,7 @@ class Lot:
         self._smallest = SMALLEST if smallest is None else smallest
         self._host = torch.empty(nbytes, dtype=torch.uint8)
         self._device.pin(self._host)
+        self.shared: frozenset[int] = frozenset()  # addresses of the pipeline's own weights and buffers
         self._taken: list[tuple[int, int]] = []
         self._last_recall = Mark()
         self._rides = 0
@@ -147,7 +148,10 @@ class Lot:
         return (
             storage
             for storage in storages_of(rider.frame)
-            if storage.device.type == where and storage.resizable() and storage.nbytes() >= self._smallest
+            if storage.device.type == where
+            and storage.resizable()
+            and storage.nbytes() >= self._smallest
+            and storage.data_ptr() not in self.shared
         )
 
     def _arrive(self, rider: Parking) -> None:

@@ -26,7 +26,7 @@ from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, Wishes
 from worker.offload.planner import bare_plan, fits_in_place, make_plan
 from worker.offload.stopwatch import Stopwatch
 from worker.offload.strategies import find_strategy
-from worker.offload.ticket import Order
+from worker.offload.ticket import Order, let_go_of_frames
 from worker.offload.warm_up import WarmUp
 from worker.offload.weights import Weights
 
@@ -65,6 +65,7 @@ class Placement:
         self._forms: CompiledForms | None = None
         self._warm_up = WarmUp(pipe, options, ride, watch)
         self._missed = 0  # bytes that plans turned out to lack
+        self._short = 0  # of these, what errors for want of memory have shown while jobs rode
         self._decode, self._seats = self._wished_decode(), options.seats
         self._packing = PackingChoice(options.packing, device, Path(options.compile_cache or default_cache_dir()))
         self._facts: Facts
@@ -78,6 +79,14 @@ class Placement:
 
     def open(self) -> None:
         """Take the pipeline apart and put everything where the plan says."""
+        try:
+            self._open()
+        except Exception:
+            if self._was_remembered:
+                self._notebook.forget()  # else the next start would meet the same again
+            raise
+
+    def _open(self) -> None:
         options, assembly = self._options, self.assembly
         if self._compiles:
             keep_compiled(options.compile_cache)  # before anything is: the unpacking kernel is checked first
@@ -129,6 +138,7 @@ class Placement:
             try:
                 plan = self._make_plan()
                 if (plan.resident_bytes, plan.seats) != (before.resident_bytes, before.seats):
+                    self._short = self._missed
                     logger.warning("out of memory: planned again with %d residents", len(plan.residents))
                     self._place(plan)
                     return
@@ -140,17 +150,20 @@ class Placement:
                     raise
 
     def rebudget(self, budget: int) -> None:
-        """Plan and place anew; raises ImpossibleBudget and goes back to the old plan."""
+        """Plan and place anew; raises ImpossibleBudget, or that memory ran out, and goes back to the old plan."""
         before = self.plan, self.budget, self._missed, self._decode, self._seats
         allowance.lift(self._device)
-        self.budget, self._missed, self._decode = budget, 0, self._wished_decode()
+        self.budget, self._missed, self._decode = budget, self._short, self._wished_decode()
         self._seats, self._was_remembered = self._options.seats, False
         try:
             self._place(self._make_plan())
             self._settle()
-        except ImpossibleBudget:
+        except Exception as error:
+            if not (isinstance(error, ImpossibleBudget) or is_out_of_memory(error)):
+                raise
             plan, self.budget, self._missed, self._decode, self._seats = before
-            if self.plan is not plan:
+            let_go_of_frames(error)
+            if self.plan is not plan or is_out_of_memory(error):
                 self._place(plan)
             allowance.grant(self._device, self.budget)
             raise
@@ -178,7 +191,8 @@ class Placement:
 
     def _close_gates(self) -> None:
         self.assembly.close_gates(self._forms.of if self._forms else lambda block: None)
-        close_decoder(self.assembly, self._forms, lambda: self.plan.decode_mode, lambda: self._decode == "auto")
+        is_free = self._wished_decode() == "auto"
+        close_decoder(self.assembly, self._forms, lambda: self.plan.decode_mode, is_free=is_free)
 
     def _measure(self) -> None:
         """See what the pipeline takes with the decode that the budget seems to allow, then with the one it does."""
@@ -342,12 +356,11 @@ class Placement:
         if plan.in_place or not (self._device.is_cuda or self._options.places):
             return
         nbytes = max(plan.parked_bytes, SMALLEST_LOT)
-        if self.lot is not None and (self.lot.nbytes >= nbytes or self.lot.is_used):
-            self.lot.places = plan.places
-            return
-        if self.lot is not None:
-            self.lot.close()
-        self.lot = Lot(self._device, plan.places, nbytes, None if self._device.is_cuda else 1)
+        if self.lot is None or (self.lot.nbytes < nbytes and not self.lot.is_used):
+            if self.lot is not None:
+                self.lot.close()
+            self.lot = Lot(self._device, plan.places, nbytes, None if self._device.is_cuda else 1)
+        self.lot.places, self.lot.shared = plan.places, self.assembly.storages()
 
     @property
     def _wishes(self) -> Wishes:

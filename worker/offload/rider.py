@@ -99,6 +99,14 @@ def own_pipeline(pipe: Any, device: Device, cache: PromptCache, rider: Rider) ->
     return mine
 
 
+def take_apart(pipe: Any) -> None:
+    """Let a rider's own pipeline and noise scheduler go at once: they and the methods put on them hold each other."""
+    scheduler = vars(pipe).get("scheduler")
+    vars(pipe).clear()
+    if scheduler is not None:
+        vars(scheduler).clear()
+
+
 def _timed(encode: Callable[..., Any], rider: Rider) -> Callable[..., Any]:
     """`encode`, noting in the rider's ticket how long it took."""
 

@@ -123,7 +123,7 @@ def encode_without_waiting(pipe: Any, device: Device) -> None:
             return prompt_embeds
         inputs = _tokenize(pipe.tokenizer, [prompt] if isinstance(prompt, str) else prompt, max_sequence_length)
         encoder = pipe.text_encoder
-        ends_early = is_passed_by(encoder.layers[-1]) and is_passed_by(encoder.norm)
+        ends_early = _ends_early(encoder)
         output = encoder(
             input_ids=upload(inputs.input_ids),
             attention_mask=_ready_mask(encoder, inputs.attention_mask.bool(), upload),
@@ -136,6 +136,12 @@ def encode_without_waiting(pipe: Any, device: Device) -> None:
 
     upload = device.upload
     pipe._encode_prompt = _encode_prompt
+
+
+def _ends_early(encoder: Any) -> bool:
+    """Whether what the encoder puts out is the output of its last layer but one, all beyond being passed by."""
+    layers, norm = getattr(encoder, "layers", None), getattr(encoder, "norm", None)
+    return layers is not None and norm is not None and is_passed_by(layers[-1]) and is_passed_by(norm)
 
 
 def _ready_mask(encoder: Any, mask: torch.Tensor, upload: Callable[[torch.Tensor], torch.Tensor]) -> Any:

@@ -16,6 +16,10 @@ from worker.offload.marks import Landing
 Lane = Literal["interactive", "batch"]
 
 
+class CarouselEnded(RuntimeError):
+    """Raised by submit() after an error that ended the carousel; it says which."""
+
+
 class TicketCanceled(Exception):
     """Raised by result() of a ticket that was cancelled or whose carousel was closed."""
 
@@ -24,9 +28,14 @@ def let_go_of_frames(error: BaseException) -> None:
     """Keep an error's traceback as text, in a note: frames hold device memory as long as somebody holds the error."""
     if not isinstance(error, TicketCanceled):
         error.add_note("Inside the carousel:\n" + "".join(traceback.format_exception(error)))
-    link: BaseException | None = error
-    while link is not None:
-        link.__traceback__, link = None, link.__cause__ or link.__context__
+    links: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while links:
+        link = links.pop()
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            link.__traceback__ = None
+            links += [link.__cause__, link.__context__]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
