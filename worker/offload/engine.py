@@ -346,7 +346,6 @@ class Engine(threading.Thread):
             images = pipe(**call_arguments(pipe, order, on_step_end)).images
         finally:
             take_apart(pipe)  # device memory does not wait until Python looks for garbage
-            rider.memo.clear()
         self._messages.put((ticket, "decode", order.steps, order.steps))
         assert rider.finite is not None
         return to_pixels(images[0], rider.finite, target)

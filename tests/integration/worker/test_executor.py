@@ -13,6 +13,7 @@ from core.image_store import ImageStore, object_key
 from core.job import JobState
 from tests.integration.worker.conftest import new_job, wait_until
 from worker.lease_keeper import HeldLease
+from worker.offload import CarouselEnded
 
 
 class CountingEngine:
@@ -311,6 +312,17 @@ def test_a_lost_cuda_context_ends_the_process_with_a_reason(counted):
     [(code, reason)] = counted.exits
     assert code == 71
     assert "CUDA" in reason
+
+
+def test_an_engine_that_ended_ends_the_process_with_what_ended_it(counted):
+    release = counted.submit()
+    counted.parts.engine.errors.append(CarouselEnded("the carousel ended: RuntimeError: no such block"))
+
+    counted.execute(release)
+
+    [(code, reason)] = counted.exits
+    assert code == 71
+    assert "no such block" in reason
 
 
 def test_a_worker_whose_lease_was_not_renewed_in_time_stores_nothing(bench, settings):

@@ -24,13 +24,13 @@ def no_garbage_collection() -> Iterator[None]:
 
 @pytest.fixture
 def ridden(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
-    """Every rider and its pipeline so far, as long as somebody holds them."""
+    """Every rider, its pipeline and its noise scheduler so far, as long as somebody holds them."""
     seen: list[weakref.ref[Any]] = []
     own_pipeline = engine.own_pipeline
 
     def noting(*args: Any) -> Any:
         pipe = own_pipeline(*args)
-        seen.extend([weakref.ref(pipe), weakref.ref(args[-1])])
+        seen.extend(map(weakref.ref, (pipe, pipe.scheduler, args[-1])))
         return pipe
 
     monkeypatch.setattr(engine, "own_pipeline", noting)
@@ -50,7 +50,7 @@ def test_a_rider_that_is_home_is_gone_before_python_looks_for_garbage(
     for seed in range(3):
         studio.draw(seed=seed).result(60)
     studio.carousel.close()
-    assert len(ridden) == 6
+    assert len(ridden) == 9
     assert alive(ridden) == []
 
 
