@@ -108,3 +108,14 @@ def test_guided_pictures_have_forms_of_their_own_only_where_that_was_named() -> 
         forward = CompiledForms(Z_IMAGE, "eager", guided=guided).both(block.forward)
         assert torch.equal(forward(torch.ones(2, 3, 4)), block(torch.ones(2, 3, 4)))
         assert counters["stats"]["unique_graphs"] == expected
+
+
+def test_shapes_that_an_earlier_start_rode_have_forms_of_their_own_and_no_others() -> None:
+    first = CompiledForms(Z_IMAGE, "eager")
+    ridden, other = torch.zeros(1, 4, 8), torch.zeros(1, 5, 8)
+    assert first.knows(ridden, attention_mask=None)
+    again = CompiledForms(Z_IMAGE, "eager")
+    again.recall(first.layouts)
+    assert again.knows(ridden, attention_mask=None)
+    assert not again.knows(other)
+    assert again.layouts == first.layouts
