@@ -11,7 +11,7 @@ KIB = 1 << 10
 
 
 def states(value: float) -> list[torch.Tensor]:
-    return [torch.full((512,), value)]  # 2 KiB
+    return [torch.full((512,), value, dtype=torch.float32)]  # 2 KiB
 
 
 def test_an_entry_that_was_written_over_is_gone_and_the_others_are_as_they_were() -> None:
