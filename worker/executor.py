@@ -174,9 +174,8 @@ class Executor:
     def _unforeseen(self, lease: Lease, error: Exception) -> Failure:
         log.exception("a job failed", action="run", job_id=lease.job_id, error=type(error).__name__)
         if classify(error) is Trouble.STICKY:
-            self._parts.exit(EXIT_STICKY, f"the CUDA context is lost: {type(error).__name__}")
-        if isinstance(error, CarouselEnded):
-            self._parts.exit(EXIT_STICKY, str(error))
+            lost = f"the CUDA context is lost: {type(error).__name__}"
+            self._parts.exit(EXIT_STICKY, str(error) if isinstance(error, CarouselEnded) else lost)
         return EngineFailure(f"The pipeline failed ({type(error).__name__}).").as_failure()
 
     def _end(self, held: HeldLease, outcome: Outcome) -> None:

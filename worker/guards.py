@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from PIL import Image, ImageStat
 
+from worker.offload.ticket import CarouselEnded
+
 #: Standard deviation of the 8-bit values in every channel, below which nobody could see anything.
 FLAT_SPREAD = 2.0
 
@@ -39,7 +41,7 @@ class Trouble(StrEnum):
     """What an exception of the pipeline says about the card."""
 
     MEMORY = "memory"  # no room: free, shrink, try again
-    STICKY = "sticky"  # the CUDA context is lost: only a new process helps
+    STICKY = "sticky"  # the CUDA context or the engine is lost: only a new process helps
     OTHER = "other"
 
 
@@ -53,6 +55,8 @@ def classify(error: BaseException) -> Trouble:
         if one is None:
             continue
         text = str(one)
+        if isinstance(one, CarouselEnded):  # whatever ended it
+            return Trouble.STICKY
         if type(one).__name__ == "OutOfMemoryError" or "out of memory" in text:
             return Trouble.MEMORY
         if type(one).__name__ == "AcceleratorError" or any(word in text for word in STICKY_WORDS):

@@ -3,7 +3,7 @@
 Tensors that come and go in many sizes leave gaps, and an allocator that may grow takes more from the card for what fits
 into none (0.2 GiB in 900 pictures of six sizes on an H200). At a limit it gives its gaps back first and takes what it
 needs anew, so the process keeps its budget whoever rides. What is allowed is taken when the carousel gets ready, so
-that nothing is taken while jobs ride.
+that nothing is added while jobs ride, and seldom anything taken anew.
 """
 
 from __future__ import annotations

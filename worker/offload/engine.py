@@ -111,14 +111,7 @@ class Engine(threading.Thread):
             assert self._placement is not None
             self._placement.rebudget(budget)
 
-        errand = self._send(Errand(plan), self._quiet_errands)
-        try:
-            errand.wait(timeout, "the rides did not end in time")
-        except TimeoutError:
-            with self._change:
-                if errand in self._quiet_errands:
-                    self._quiet_errands.remove(errand)
-            raise
+        self._send(Errand(plan), self._quiet_errands).wait(timeout, "the rides did not end in time")
 
     def _send(self, errand: Errand, errands: list[Errand]) -> Errand:
         with self._change:
@@ -316,7 +309,8 @@ class Engine(threading.Thread):
             self._resume(rider)
 
     def _next_in_line(self) -> Ticket | None:
-        if (self._quiet_errands and not self._is_trying) or any(rider.ticket.order.alone for rider in self._riders):
+        is_wished = any(errand.is_wanted for errand in self._quiet_errands)
+        if (is_wished and not self._is_trying) or any(rider.ticket.order.alone for rider in self._riders):
             return None
         canceled = next((ticket for ticket in self._line if ticket.canceled), None)
         if canceled is not None:
@@ -379,7 +373,9 @@ class Engine(threading.Thread):
         """Cancel everybody, or tell them what ended the carousel, and restore the pipeline."""
         reason = self._failure or TicketCanceled("the carousel was closed")
         for rider in list(self._riders):
-            self._resume(rider, reason)
+            with contextlib.suppress(Exception):  # a lost card refuses even that
+                self._resume(rider, reason)
+            rider.ticket.fail(reason)
         with self._change:
             self._is_closing = True
             line, self._line, self._again = [*self._again, *self._line], [], []

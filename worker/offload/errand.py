@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Errand:
-    """Something that the engine's thread does for a caller who waits."""
+    """Work for the engine's thread, and the future that its caller waits for."""
 
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work, self._done = work, threading.Event()
-        self._error: BaseException | None = None
+    work: Callable[[], None]
+    future: Future[None] = field(default_factory=Future)
+
+    @property
+    def is_wanted(self) -> bool:
+        return not self.future.cancelled()
 
     def run(self) -> None:
+        """Do it, unless nobody waits for it any more."""
+        if not self.future.set_running_or_notify_cancel():
+            return
         try:
-            self._work()
+            self.work()
         except BaseException as error:
-            self._error = error
-        finally:
-            self._done.set()
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(None)
 
     def give_up(self, reason: BaseException) -> None:
-        self._error = reason
-        self._done.set()
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(reason)
 
     def wait(self, timeout: float, late: str) -> None:
-        """Until it is done; raises what went wrong, or TimeoutError saying `late`."""
-        if not self._done.wait(timeout):
-            raise TimeoutError(late)
-        if self._error is not None:
-            raise self._error
+        """Until it is done; raises what went wrong, or TimeoutError saying `late`: it is not begun any more then."""
+        try:
+            self.future.result(timeout)
+        except TimeoutError:
+            if self.future.done():
+                raise
+            self.future.cancel()
+            raise TimeoutError(late) from None

@@ -303,26 +303,27 @@ def test_without_room_the_job_waits_for_another_try(counted):
     assert (job.state, job.failure.code) == (JobState.RETRY, "out_of_memory")
 
 
-def test_a_lost_cuda_context_ends_the_process_with_a_reason(counted):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            RuntimeError("CUDA error: an illegal memory access was encountered"),
+            "the CUDA context is lost: RuntimeError",
+        ),
+        (CarouselEnded("the carousel ended: RuntimeError: no such block"), "no such block"),
+        (CarouselEnded("the carousel ended: RuntimeError: CUDA error: out of memory"), "the carousel ended"),
+    ],
+    ids=["lost context", "ended engine", "ended for want of memory"],
+)
+def test_what_only_a_new_process_helps_against_ends_this_one_with_its_reason(counted, error, told):
     release = counted.submit()
-    counted.parts.engine.errors.append(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    counted.parts.engine.errors.append(error)
 
     counted.execute(release)
 
     [(code, reason)] = counted.exits
     assert code == 71
-    assert "CUDA" in reason
-
-
-def test_an_engine_that_ended_ends_the_process_with_what_ended_it(counted):
-    release = counted.submit()
-    counted.parts.engine.errors.append(CarouselEnded("the carousel ended: RuntimeError: no such block"))
-
-    counted.execute(release)
-
-    [(code, reason)] = counted.exits
-    assert code == 71
-    assert "no such block" in reason
+    assert told in reason
 
 
 def test_a_worker_whose_lease_was_not_renewed_in_time_stores_nothing(bench, settings):

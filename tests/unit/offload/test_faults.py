@@ -35,11 +35,12 @@ def plant(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, error: Exce
     monkeypatch.setattr(owner, name, once)
 
 
+@pytest.mark.parametrize("lets_go", [True, False], ids=["", "and the card refuses whatever is asked"])
 def test_an_error_between_rides_ends_the_carousel_tells_everybody_and_restores_the_pipeline(
-    open_studio: Callable[..., Studio], monkeypatch: pytest.MonkeyPatch
+    open_studio: Callable[..., Studio], monkeypatch: pytest.MonkeyPatch, *, lets_go: bool
 ) -> None:
     before = {name: weight.clone() for name, weight in family_pipeline("z-image").transformer.named_parameters()}
-    studio = open_studio(residents=1, ring_slots=2, packing=True)
+    studio = open_studio(residents=1, ring_slots=2, packing=True, places=2)
     everybody_came = threading.Event()
 
     def fails(*_: object) -> None:
@@ -48,6 +49,8 @@ def test_an_error_between_rides_ends_the_carousel_tells_everybody_and_restores_t
 
     with monkeypatch.context() as patch:
         patch.setattr(Weights, "prepare", fails)
+        if not lets_go:
+            patch.setattr(Lot, "forget", fails)
         tickets = [studio.draw(seed=seed) for seed in range(6)]
         everybody_came.set()
         studio.carousel._engine.join(60)
