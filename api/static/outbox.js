@@ -35,6 +35,7 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange }) {
   let owner = null; // whose session this is
   let isOpen = false, isHidden = false; // nothing is sent before the page is ready, nor shown once a session is over
   let isSending = false, timer = 0, notBefore = 0, waitMs = FIRST_WAIT_MS;
+  let wakes = 0; // how often somebody wanted all that waits sent at once
 
   const next = () => [...entries.values()].find((entry) => !entry.isRefused);
   const drop = (entry) => { entries.delete(entry.key); local.remove(KEPT + entry.key); };
@@ -59,10 +60,12 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange }) {
     const left = notBefore - Date.now();
     if (left > 0) return later(Math.min(left, CHECK_MS));
     isSending = true;
+    const wakesBefore = wakes;
     try {
       taken(entry, await service.draw(entry.request, entry.key));
     } catch (problem) {
       refused(entry, problem);
+      if (wakes !== wakesBefore) notBefore = 0; // what it was refused for may be over since it was sent
     }
     isSending = false;
     onChange();
@@ -96,6 +99,7 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange }) {
   }
 
   function sendNow() {
+    wakes += 1;
     [notBefore, waitMs] = [0, FIRST_WAIT_MS];
     later(0);
   }

@@ -144,6 +144,24 @@ def test_two_tabs_send_a_waiting_prompt_once(home, parts):
     assert prompts(parts) == ["taken", "waits in two tabs"]
 
 
+def test_who_is_online_again_while_a_prompt_is_being_refused_has_it_sent_once_more_at_once(home, parts):
+    limit(parts, daily_units=1)
+    ask(home, "taken")
+    held = []
+    home.route("**/v1/jobs", lambda route: held.append((route, route.fetch())), times=1)
+    ask(home, "refused late")
+    eventually(lambda: home.evaluate("() => true") and held)
+    limit(parts, daily_units=10)
+
+    home.evaluate("() => window.dispatchEvent(new Event('online'))")
+    route, answer = held[0]
+    assert answer.status == 429
+    route.fulfill(response=answer)
+
+    expect(home.locator(JOB)).to_have_count(2)
+    assert prompts(parts) == ["taken", "refused late"]
+
+
 def test_a_refused_prompt_that_is_not_in_its_place_any_more_can_be_mended(home, parts):
     held = []
 
