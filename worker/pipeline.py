@@ -19,6 +19,7 @@ from core.logs import get_logger
 from core.model_profile import ModelProfile, read_profile
 from core.presets import find_preset
 from core.settings import Settings
+from worker.model_files import INDEX, folder_of
 from worker.offload import Carousel, ImpossibleBudget, TooLittleMemory, folder_identity
 from worker.offload.compiling import wake_compiler
 from worker.plain_engine import PlainEngine
@@ -90,10 +91,10 @@ def load_model(settings: Settings) -> LoadedModel:
 
 
 def _load_on_card(settings: Settings, device: str) -> tuple[Any, torch.dtype]:
-    """Start CUDA (0.4 s) while a folder is read; what must be downloaded first waits for the card's word."""
+    """Start CUDA (0.4 s) while files are read; what must be downloaded first waits for the card's word."""
     with ThreadPoolExecutor(1) as aside:
         choice = aside.submit(choose_dtype, settings, device)
-        expected = torch.bfloat16 if Path(settings.model).is_dir() else choice.result()
+        expected = torch.bfloat16 if folder_of(settings.model) else choice.result()
         return _read_pipeline(settings.model, expected), choice.result()
 
 
@@ -121,7 +122,7 @@ def import_ahead(settings: Settings) -> None:
     import transformers
 
     packages = {"diffusers": diffusers, "transformers": transformers}
-    for library, name in _classes_of(Path(settings.model)):
+    for library, name in _classes_of(folder_of(settings.model)):
         getattr(packages.get(library), name, None)  # what is missing is told by whoever loads the model
     if torch.cuda.is_available():
         from worker.offload import kernels
@@ -131,10 +132,12 @@ def import_ahead(settings: Settings) -> None:
             wake_compiler()
 
 
-def _classes_of(folder: Path) -> list[tuple[str, str]]:
-    """Libraries and classes that the index of a model's folder names; nothing for a hub id."""
+def _classes_of(folder: Path | None) -> list[tuple[str, str]]:
+    """Libraries and classes that the index of a model's folder names; nothing for a model that is not here yet."""
+    if folder is None:
+        return []
     try:
-        index = json.loads((folder / "model_index.json").read_text())
+        index = json.loads((folder / INDEX).read_text())
     except (OSError, ValueError):
         return []
     parts = [value for value in index.values() if isinstance(value, list)]
@@ -208,6 +211,7 @@ def make_engine(settings: Settings, model: LoadedModel) -> Engine:
     if settings.engine == "plain":
         return PlainEngine(model.pipe, device=model.device, seats=settings.concurrency)
     weights, preset = weights_folder(settings), find_preset(settings.preset)
+    folder = folder_of(settings.model)
     shapes = {size[::-1] for size in (model.profile.square, model.profile.portrait, model.profile.landscape)}
     try:
         return Carousel(
@@ -219,7 +223,7 @@ def make_engine(settings: Settings, model: LoadedModel) -> Engine:
             guided=preset.guidance_scale > 0,
             seats=settings.concurrency,
             strategy_file=settings.offload_strategy,
-            identity=folder_identity(settings.model) if Path(settings.model).is_dir() else "",
+            identity=folder_identity(folder) if folder else "",
             weights_cache=weights,
             warm_up=tuple(sorted(shapes, key=lambda shape: -shape[0] * shape[1])),
             steps=preset.forwards,
