@@ -25,6 +25,8 @@ from benchmarks.engine_trail import trail_of, where_they_part
 
 #: In flight, forwards, pictures.
 LOADS = [(1, 4, 6), (2, 4, 10), (4, 4, 20), (8, 4, 20), (16, 4, 20), (1, 8, 4), (4, 8, 10)]
+#: The same where a sweep has more seats than four: all ride at the same time, most of them parked.
+CROWDS = [(16, 4, 32), (32, 4, 64)]
 
 
 def parity(bench: Bench, carousel: Any, hashes: dict[int, str], kind: str) -> None:
@@ -122,6 +124,9 @@ def curve_point(bench: Bench, carousel: Any, budget: float, loads: list[tuple[in
             images_per_s=round(rate, 4),
             s_per_image=round(1 / rate, 4),
             process_gib=round(carousel.report["process_bytes"] / 2**30, 3),
+            seats=plan.seats,
+            places=plan.places,
+            parkings=carousel.report["parkings"],
             residents=len(plan.residents),
             yielding=len(plan.yielding),
             **figures,
@@ -133,7 +138,8 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
     from worker.offload import Carousel
 
     options: dict[str, Any] = {"device": bench.where, "warm_up": ((bench.size, bench.size),)}
-    options["compile_cache"] = bench.arguments.forms
+    options |= {"compile_cache": bench.arguments.forms, "seats": bench.arguments.seats}
+    crowds = [load for load in CROWDS if load[0] <= bench.arguments.seats]
     if bench.arguments.tiny:
         options |= {"residents": 2, "packing": True}
     if "eager" in hashes:
@@ -147,7 +153,7 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
     bench.attempt("parity compiled", lambda: parity(bench, carousel, reference, "compiled"))
     bench.attempt(
         str(budget),
-        lambda: curve_point(bench, carousel, budget, LOADS),
+        lambda: curve_point(bench, carousel, budget, crowds or LOADS),
         30,
     )
     bench.attempt("repeated prompt", lambda: repeated(bench, carousel))
@@ -198,6 +204,7 @@ def main() -> None:
     parser.add_argument("--parts", default="probes,eager,compiled,ours")
     parser.add_argument("--budget", type=float, default=5.8, help="of the start; the others are planned anew in place")
     parser.add_argument("--budgets", default="2.5,3.0,4.0,8.0,12.0,40.0", help="'' for none")
+    parser.add_argument("--seats", type=int, default=4, help="riders of one sweep; with 16 or 32 only these loads")
     parser.add_argument("--forms", default="", help="a folder where compiled forms are kept")
     parser.add_argument("--tiny", action="store_true")
     bench = Bench(parser.parse_args())

@@ -194,8 +194,7 @@ class Assembly:
     def _restore(self, block: Block) -> None:
         """Unpack from host memory, on the device; a block in place only goes home."""
         if block.host is None:
-            for part in block.parts:
-                part.parameter.data = part.parameter.data.to(part.home, copy=True)
+            block.go_home()
             return
         source = block.host.to(self.device.where)
         flat = source

@@ -13,6 +13,11 @@ from worker.offload.compiling import CompiledForms
 from worker.offload.rider import current_rider
 
 
+def unnamed_mode(forms: CompiledForms | None, planned: str, *, is_free: bool) -> str:
+    """How sizes without a compiled form of their own are decoded, where that is not the plan's way."""
+    return "strips" if forms is not None and is_free and planned != "strips" else ""
+
+
 def close_decoder(
     assembly: Assembly, forms: CompiledForms | None, planned: Callable[[], str], *, is_free: bool
 ) -> None:

@@ -14,13 +14,13 @@ import torch
 from greenlet import getcurrent
 
 from worker.offload.blocks import Stop
+from worker.offload.boarding import Boarding
 from worker.offload.card_memory import is_out_of_memory
 from worker.offload.device import Device
 from worker.offload.errand import Errand
 from worker.offload.marks import Mark
 from worker.offload.placement import Placement
 from worker.offload.plan import Plan
-from worker.offload.planner import overtakers
 from worker.offload.rider import Rider, call_arguments, own_pipeline, take_apart, to_pixels
 from worker.offload.stopwatch import Stopwatch
 from worker.offload.ticket import CarouselEnded, Order, Ticket, TicketCanceled, let_go_of_frames
@@ -51,6 +51,7 @@ class Engine(threading.Thread):
         self._line: list[Ticket] = []
         self._again: list[Ticket] = []  # met an out-of-memory error
         self._riders: list[Rider] = []
+        self._boarding = Boarding()
         self._errands: list[Errand] = []  # between turns
         self._quiet_errands: list[Errand] = []  # when nobody rides
         self._is_closing = self._is_trying = False
@@ -294,7 +295,7 @@ class Engine(threading.Thread):
             self._lead.popleft().wait()
 
     def _admit(self) -> None:
-        """Seat the tickets whose turn it is: interactive ones first, then in order; one that must be alone, alone."""
+        """Seat the tickets whose turn it is, and let each ride to its first stop."""
         while True:
             with self._change:
                 ticket = self._next_in_line()
@@ -304,24 +305,16 @@ class Engine(threading.Thread):
                 if ticket.canceled:
                     ticket.fail(TicketCanceled("the ticket was cancelled"))
                     continue
+                self._boarding.note(ticket, self._line)
                 rider = Rider(ticket, ticket.order.steps, self._draw, getcurrent())
                 self._riders.append(rider)
             self._resume(rider)
 
     def _next_in_line(self) -> Ticket | None:
         is_wished = any(errand.is_wanted for errand in self._quiet_errands)
-        if (is_wished and not self._is_trying) or any(rider.ticket.order.alone for rider in self._riders):
+        if is_wished and not self._is_trying:
             return None
-        canceled = next((ticket for ticket in self._line if ticket.canceled), None)
-        if canceled is not None:
-            return canceled
-        first = min(self._line, key=lambda ticket: ticket.order.lane == "batch", default=None)
-        if first is None or (first.order.alone and self._riders):
-            return None
-        seats, riders = self.plan.seats, len(self._riders)
-        if first.order.lane != "batch" and sum(rider.lane != "batch" for rider in self._riders) < seats:
-            seats += overtakers(seats)  # batch riders park
-        return first if riders < seats else None
+        return self._boarding.next_of(self._line, self._riders, self.plan.seats)
 
     def _draw(self, rider: Rider) -> torch.Tensor:
         """A rider's whole life: its pipeline, and its pixels on the device."""

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-from worker.offload import allowance, strips
+from worker.offload import allowance, decoding, strips
 from worker.offload.assembly import Assembly
 from worker.offload.card_memory import is_out_of_memory
 from worker.offload.compiling import CompiledForms, beside, keep_compiled, open_forms
-from worker.offload.decoding import close_decoder
 from worker.offload.device import Device
 from worker.offload.experience import Experience, Notebook, choices_of
 from worker.offload.gauge import Gauge
@@ -192,7 +191,7 @@ class Placement:
     def _close_gates(self) -> None:
         self.assembly.close_gates(self._forms.of if self._forms else lambda block: None)
         is_free = self._wished_decode() == "auto"
-        close_decoder(self.assembly, self._forms, lambda: self.plan.decode_mode, is_free=is_free)
+        decoding.close_decoder(self.assembly, self._forms, lambda: self.plan.decode_mode, is_free=is_free)
 
     def _measure(self) -> None:
         """See what the pipeline takes with the decode that the budget seems to allow, then with the one it does."""
@@ -393,7 +392,8 @@ class Placement:
             wishes if residents is None else replace(wishes, residents=residents),
             assembly.never_loaded,
         )
-        return replace(plan, packing_fault=self._packing.fault)
+        unnamed = decoding.unnamed_mode(self._forms, plan.decode_mode, is_free=self._wished_decode() == "auto")
+        return replace(plan, packing_fault=self._packing.fault, unnamed_decode=unnamed)
 
     def _wished_decode(self) -> str:
         """As the caller wants; a decoder of layers that strips do not know is decoded plainly."""

@@ -67,6 +67,7 @@ class Plan:
     resident_bytes: int
     never_loaded: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    unnamed_decode: str = ""  # how sizes without a compiled form of their own are decoded, where that differs
     packing_fault: str = ""  # why weights are not packed though that was wished
 
     @property
@@ -80,6 +81,10 @@ class Plan:
         heads = "".join(f", {gib(nbytes)} of {name} resident" for name, nbytes in self.heads)
         return ring + heads
 
+    @property
+    def _unnamed(self) -> str:
+        return f" ({self.unnamed_decode} for sizes that are not compiled for)" if self.unnamed_decode else ""
+
     def __str__(self) -> str:
         facts = self.facts
         lines = [
@@ -89,7 +94,7 @@ class Plan:
             f"of them yielding to the decode {len(self.yielding)}{self._lent}",
             f"ring {self.ring_slots} x {gib(self.slot_bytes)}, scratch {gib(self.scratch_bytes)}, "
             f"context {gib(facts.context)}, fixed parts {gib(facts.fixed)}",
-            f"decode {self.decode_mode}, seats {self.seats}, states on the device {self.places}, "
+            f"decode {self.decode_mode}{self._unnamed}, seats {self.seats}, states on the device {self.places}, "
             f"room in host memory for parked ones {gib(self.parked_bytes)}",
             f"measured: activations {gib(facts.activations)}, decode {gib(facts.decode)}, in strips "
             f"{gib(facts.strips)}, a waiting rider {gib(facts.waiting)}, "

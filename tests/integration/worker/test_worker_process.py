@@ -15,6 +15,7 @@ from core.job import JobState
 from core.job_store import JobStore
 from core.redis_client import PREFIX, connect
 from tests.integration.worker.conftest import LIMITS, new_job, wait_until
+from worker.card import CardMemory
 from worker.process import WorkerProcess, server_ms
 
 
@@ -76,6 +77,35 @@ def test_a_workers_start_is_told_by_the_servers_clock(process, fleet, monkeypatc
     wait_until(fleet.store.live_workers)
     (worker,) = fleet.store.live_workers()
     assert abs(worker.started_ms // 1000 - int(fleet.store.redis.time()[0])) < 300
+
+
+def test_a_worker_whose_card_stays_over_the_watermark_takes_nothing_in(process, monkeypatch):
+    process.start()
+    share = 0.95
+    process._card = Card(lambda: share)
+    guard = process._make_watermark()
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "_watermark", guard)
+        guard.sample(0.0)
+        assert process.is_open
+
+        guard.sample(61.0)
+        assert not process.admits
+        assert not process.is_open
+
+        share = 0.5
+        guard.sample(62.0)
+        assert process.is_open
+
+
+class Card:
+    """A card of which others use as much as the test says."""
+
+    def __init__(self, share):
+        self._share = share
+
+    def memory(self):
+        return CardMemory(int(self._share() * 1000), 1000)
 
 
 def test_a_worker_starts_while_redis_is_away_by_its_own_clock():

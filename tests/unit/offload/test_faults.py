@@ -124,6 +124,7 @@ def test_out_of_memory_changes_neither_the_decode_of_unnamed_sizes_nor_compiles_
     forms = {"compile": "on", "compile_backend": "eager", "warm_up": ((96, 96),), "captions": (128,)}
     studio = open_studio(vram_budget_gib=500 * KIB / GIB, ring_slots=2, packing=True, **forms)
     unnamed = {"prompt": "tea " * 30, "height": 80, "width": 64, "steps": 1}
+    assert "decode plain (strips for sizes that are not compiled for)" in str(studio.carousel.plan)
     first = studio.draw(**unnamed).result(60)
     compiled = counters["stats"]["unique_graphs"]
     plant(monkeypatch, Weights, "retake", torch.OutOfMemoryError("CUDA out of memory (planted)"))

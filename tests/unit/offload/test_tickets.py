@@ -10,6 +10,9 @@ import torch
 
 from tests.unit.offload.conftest import Studio, same
 from worker.offload import Carousel, TicketCanceled
+from worker.offload.boarding import PATIENCE
+from worker.offload.engine import LEAD
+from worker.offload.marks import Mark
 
 STREAMED = {"residents": 1, "ring_slots": 2, "packing": True, "poison": True}
 
@@ -149,6 +152,20 @@ def test_an_interactive_ticket_overtakes_a_batch_ticket(open_studio: Callable[..
     batch.cancel()
 
 
+def test_a_batch_ticket_rides_before_the_last_of_many_interactive_ones(open_studio: Callable[..., Studio]) -> None:
+    studio = open_studio(**STREAMED, seats=1)
+    order: list[str] = []
+    gate = Gate()
+    first = studio.draw(steps=300, on_step=gate)
+    assert gate.reached.wait(30)
+    batch = studio.draw(steps=1, lane="batch", on_step=lambda stage, *_: order.append(f"batch {stage}"))
+    many = [studio.draw(steps=1, on_step=lambda stage, *_: order.append(f"now {stage}")) for _ in range(PATIENCE + 2)]
+    first.cancel()
+    for ticket in (batch, *many):
+        ticket.result(60)
+    assert order.index("batch encode") < len(order) - 1 - order[::-1].index("now encode")
+
+
 def test_close_ends_every_ticket_and_refuses_new_ones(open_studio: Callable[..., Studio]) -> None:
     studio = open_studio(**STREAMED, seats=1)
     tickets = [studio.draw(steps=400), studio.draw(steps=400)]
@@ -226,6 +243,22 @@ def test_steps_cost_no_host_waits_in_the_engine(
     assert counted == two
     assert few
     assert two["__bool__"] == 2, "the host's own mask and the finite flag that a ticket reads: nothing of the device's"
+
+
+def test_the_host_is_never_far_ahead_of_the_device(
+    open_studio: Callable[..., Studio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a cancelled ticket, or a newcomer, would wait for all that was launched before."""
+    studio = open_studio(**STREAMED)
+    waits: list[Mark] = []
+
+    def wait(mark: Mark) -> None:
+        waits.append(mark)
+
+    monkeypatch.setattr(Mark, "wait", wait)
+    before = studio.carousel.report["turns"]
+    studio.draw(steps=4).result(60)
+    assert len(waits) >= studio.carousel.report["turns"] - before - LEAD > LEAD
 
 
 def test_carousels_do_not_leave_threads_behind() -> None:

@@ -1,0 +1,152 @@
+"""How much host memory a cold start takes: a model's files loaded, and every block packed, as the engine does it.
+
+    python -m benchmarks.engine_host_memory --folder /tmp/full --limit-gib 16.2
+
+Told apart are the memory that the process holds (its own and shared) and the pages of files that it looks at, which the
+system takes back when others want room. `--limit-gib` runs it in a memory cgroup of that size (root's right): a start
+that needs more is killed there, as in a container. `--tiny` tries the script out on a small model that it makes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engine_start import evict
+
+PERIOD_SECONDS = 0.02
+V1, V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+
+
+class HostMemory:
+    """Most memory of this process between `start` and `stop`: held (own and shared), and pages of files."""
+
+    def __init__(self) -> None:
+        self.held = self.files = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look_on, name="host-memory", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _look_on(self) -> None:
+        while not self._done.wait(PERIOD_SECONDS):
+            held, files = resident_bytes()
+            self.held, self.files = max(self.held, held), max(self.files, files)
+
+
+def resident_bytes() -> tuple[int, int]:
+    """What this process holds now, its own and shared; and the pages of files that it looks at."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    own, shared, files = (int(fields[name].split()[0]) << 10 for name in ("RssAnon", "RssShmem", "RssFile"))
+    return own + shared, files
+
+
+def load_and_pack(folder: Path) -> dict[str, Any]:
+    """In the child: what it took."""
+    memory = HostMemory()
+    memory.start()
+    begun = time.perf_counter()
+    from core.settings import Settings
+    from worker import pipeline
+    from worker.offload import folder_identity
+    from worker.offload.assembly import Assembly
+    from worker.offload.device import open_device
+    from worker.offload.stopwatch import Stopwatch
+    from worker.offload.strategies import find_strategy
+
+    pipe = pipeline.load_model(Settings(model=str(folder), cpu_dtype="bfloat16")).pipe
+    before, _ = resident_bytes()
+    assembly = Assembly(pipe, find_strategy(pipe), open_device("cpu"))
+    assembly.fill_host(True, folder_identity(folder), "", Stopwatch())
+    memory.stop()
+    assert assembly.host is not None
+    packed = assembly.host.nbytes
+    return {
+        "what": "host memory",
+        "packed_gib": gib(packed),
+        "is_shared": assembly.host.is_shared,
+        "loaded_gib": gib(before),
+        "held_gib": gib(memory.held),
+        "beyond_packed_gib": gib(memory.held - packed),
+        "files_gib": gib(memory.files),
+        "seconds": round(time.perf_counter() - begun, 1),
+    }
+
+
+def gib(nbytes: int) -> float:
+    return round(nbytes / 2**30, 2)
+
+
+@contextmanager
+def cgroup_of(limit_bytes: int) -> Iterator[Path]:
+    """A memory cgroup of this size, for as long as the context lasts; raises OSError where it can not be made."""
+    is_v1 = V1.is_dir()
+    group = (V1 if is_v1 else V2) / f"zimg-{os.getpid()}"
+    group.mkdir()
+    (group / ("memory.limit_in_bytes" if is_v1 else "memory.max")).write_text(str(limit_bytes))
+    try:
+        yield group
+    finally:
+        group.rmdir()
+
+
+def peak_of(group: Path) -> int:
+    """Most bytes that the group was charged, cached file pages included."""
+    names = ("memory.max_usage_in_bytes", "memory.peak")
+    return next((int((group / name).read_text()) for name in names if (group / name).exists()), 0)
+
+
+def run_limited(command: list[str], limit_gib: float) -> int:
+    """Run it in a cgroup of that size; its exit status."""
+    with cgroup_of(int(limit_gib * 2**30)) as group:
+
+        def enter() -> None:
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+
+        status = subprocess.run(command, check=False, preexec_fn=enter).returncode
+        print(json.dumps({"what": "cgroup", "limit_gib": limit_gib, "peak_gib": gib(peak_of(group)), "exit": status}))
+    return status
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="where the model's files are")
+    parser.add_argument("--limit-gib", type=float, default=0.0)
+    parser.add_argument("--evict", action="store_true", help="read from the disk, not from cached pages")
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        print(json.dumps(load_and_pack(arguments.folder)), flush=True)
+        return 0
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.folder or Path(scratch) / "tiny"
+        if arguments.tiny:
+            from benchmarks.engine_models import saved_model
+
+            saved_model(folder, tiny=True)
+        if arguments.evict:
+            evict(folder)
+        command = [sys.executable, "-m", "benchmarks.engine_host_memory", "--child", "--folder", str(folder)]
+        if arguments.limit_gib:
+            return run_limited(command, arguments.limit_gib)
+        return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Who boards next: interactive tickets first, each lane in its order; a batch ticket is passed over only so often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from worker.offload.planner import overtakers
+from worker.offload.rider import Rider
+from worker.offload.ticket import Ticket
+
+#: Interactive tickets that board while batch tickets wait in line, before it is one of those's turn.
+PATIENCE = 8
+
+
+class Boarding:
+    """Decides; the engine seats. Counts how often the batch tickets in line were passed over."""
+
+    def __init__(self) -> None:
+        self._passed_over = 0
+
+    def next_of(self, line: Sequence[Ticket], riders: Sequence[Rider], seats: int) -> Ticket | None:
+        """Whoever boards now, if anybody may: one that must be alone, alone; cancelled ones at once, to be told."""
+        if any(rider.ticket.order.alone for rider in riders):
+            return None
+        canceled = next((ticket for ticket in line if ticket.canceled), None)
+        if canceled is not None:
+            return canceled
+        first = self._first(line)
+        if first is None or (first.order.alone and riders):
+            return None
+        if not _is_batch(first) and sum(rider.lane != "batch" for rider in riders) < seats:
+            seats += overtakers(seats)  # batch riders park
+        return first if len(riders) < seats else None
+
+    def note(self, boarded: Ticket, line: Sequence[Ticket]) -> None:
+        """`boarded` has left the `line`."""
+        is_passing = not _is_batch(boarded) and any(_is_batch(ticket) for ticket in line)
+        self._passed_over = self._passed_over + 1 if is_passing else 0
+
+    def _first(self, line: Sequence[Ticket]) -> Ticket | None:
+        is_due = self._passed_over >= PATIENCE
+        return min(line, key=lambda ticket: _is_batch(ticket) != is_due, default=None)
+
+
+def _is_batch(ticket: Ticket) -> bool:
+    return ticket.order.lane == "batch"
