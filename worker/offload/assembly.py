@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from worker.offload.blocks import Block, Stop, collect_blocks, rest_of
+from worker.offload.blocks import Block, Pays, Stop, collect_blocks, rest_of
 from worker.offload.device import Device
 from worker.offload.gates import Gates
 from worker.offload.host_weights import HostWeights, store_key
+from worker.offload.packing_gain import is_smaller
 from worker.offload.plan import BlockFacts
 from worker.offload.stopwatch import Stopwatch
 from worker.offload.strategies import Strategy
@@ -117,8 +118,18 @@ class Assembly:
                 self._moved.append(Moved(module, name, True, before.device, before.cpu()))
                 parameter.data = torch.empty(0, dtype=before.dtype, device=self.device.where)
 
-    def fill_host(self, packing: bool, identity: str, cache: str | Path, watch: Stopwatch) -> None:
-        """Bring every block's bytes into host memory in the form in which they travel, once."""
+    def fill_host(
+        self,
+        packing: bool,
+        identity: str,
+        cache: str | Path,
+        watch: Stopwatch,
+        measure: Callable[[], Pays] = lambda: is_smaller,
+    ) -> None:
+        """Bring every block's bytes into host memory in the form in which they travel, once.
+
+        Where they are not there yet, `measure` says what decides which of them are packed.
+        """
         key = store_key(self.blocks, identity, packing) if identity else ""
         expected = sum(block.raw_bytes for block in self.blocks) * (3 if packing else 4) // 4
         with watch.part("store"):
@@ -127,7 +138,9 @@ class Assembly:
         if self.host.is_complete:
             is_pinned = self._take_from(self.host, watch)
         else:
-            is_pinned = self._fill(self.host, packing, watch)
+            with watch.part("gain"):
+                pays = measure() if packing else None
+            is_pinned = self._fill(self.host, pays, watch)
         if not is_pinned:
             logger.warning("host memory could not be pinned (memlock or cgroup limit): copies will be slow")
 
@@ -139,12 +152,12 @@ class Assembly:
         with watch.part("pin"):
             return self.device.pin_all([block.host for block in self.blocks if block.host is not None])
 
-    def _fill(self, store: HostWeights, packing: bool, watch: Stopwatch) -> bool:
+    def _fill(self, store: HostWeights, pays: Pays | None, watch: Stopwatch) -> bool:
         """Bring the blocks' bytes into an empty store; whether all are pinned."""
         is_pinned = True
         for block in self.blocks:
             with watch.part("pack"):
-                data = block.carry_form(self.device.where, packing)
+                data = block.carry_form(self.device.where, pays)
             with watch.part("pin"):
                 block.host = store.put(block, data.numel())
                 is_pinned = self.device.pin(block.host) and is_pinned
@@ -152,6 +165,7 @@ class Assembly:
                 block.host.copy_(data)
             block.let_go()
         store.seal()
+        logger.info("%d of %d blocks packed", sum(block.packed is not None for block in self.blocks), len(self.blocks))
         return is_pinned
 
     def storages(self) -> frozenset[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from worker.offload.strategies import Stage, Strategy, modules_at
 
 #: Every tensor of a block starts at a multiple of this many bytes, as the allocator's own blocks do.
 ALIGNMENT = 512
+#: Whether a block packed like this is better off than with so many bytes as they are.
+Pays = Callable[[Packed, int], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,13 @@ class Block:
         for part in self.parts:
             part.parameter.data = torch.empty(0, dtype=part.dtype)
 
-    def carry_form(self, where: torch.device, packing: bool) -> torch.Tensor:
-        """Its bytes as they will travel, on `where`: packed when that is allowed and pays."""
+    def carry_form(self, where: torch.device, pays: Pays | None) -> torch.Tensor:
+        """Its bytes as they will travel, on `where`: packed when that `pays`; None: never."""
         flat = self.flatten(where)
-        if not (packing and self.is_bf16 and self.raw_bytes):
+        if pays is None or not (self.is_bf16 and self.raw_bytes):
             return flat
         packed, data = encode(flat.view(torch.int16))
-        if packed.nbytes >= self.raw_bytes:
+        if not pays(packed, self.raw_bytes):
             return flat
         self.packed = packed
         return data

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import torch
 
 from worker.offload import packing
 from worker.offload.device import Device
+from worker.offload.packing_gain import is_smaller, measure_rates
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class PackingChoice:
     def __init__(self, wish: bool | None, device: Device, folder: Path) -> None:
         self.is_on = device.is_cuda if wish is None else wish
         self.fault = ""  # why packing is off though it was wished
+        self._device, self._measures = device, device.is_cuda and wish is None
         self._check: KernelCheck | None = KernelCheck(device, folder)
 
     def settle(self, counts: Iterable[int]) -> None:
@@ -70,6 +72,10 @@ class PackingChoice:
         if self.fault:
             self.is_on = False
             logger.error(FAILED, self.fault)
+
+    def pays(self) -> Callable[[packing.Packed, int], bool]:
+        """What decides for each block whether it is packed: what is measured now; where packing is wished, its size."""
+        return measure_rates(self._device).pays if self._measures else is_smaller
 
 
 class KernelCheck:

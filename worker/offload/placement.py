@@ -333,7 +333,7 @@ class Placement:
             self._packing.settle(block.raw_bytes // 2 for block in self.assembly.blocks if block.is_bf16)
         with self.watch.part("host weights"):
             cache = "" if self._packing.fault else options.weights_cache
-            self.assembly.fill_host(self._packing.is_on, options.identity, cache, self.watch)
+            self.assembly.fill_host(self._packing.is_on, options.identity, cache, self.watch, self._packing.pays)
 
     def _prepare_forms(self) -> None:
         if self._forms is not None:

@@ -14,6 +14,7 @@ from core.weight_stores import StoreSweeper, drop_stores
 from worker.offload.blocks import Block
 from worker.offload.host_weights import HostWeights
 from worker.offload.packed_store import DiskStore
+from worker.offload.packing_gain import is_smaller
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def store_at(root: Path, key: str = "0123abcd") -> HostWeights:
     block = Block("m", torch.nn.Linear(64, 64).to(torch.bfloat16), 0, 0, once=False, unneeded=False)
     store = HostWeights([block], key=key, root=root)
     if not store.is_complete:
-        data = block.carry_form(torch.device("cpu"), packing=True)
+        data = block.carry_form(torch.device("cpu"), is_smaller)
         store.put(block, data.numel()).copy_(data)
         store.seal()
     return store

@@ -16,6 +16,7 @@ from worker.offload.blocks import Block
 from worker.offload.host_memory import cgroup_room
 from worker.offload.host_weights import HostWeights, drop_stores, folder_identity, store_key
 from worker.offload.packed_store import read_index
+from worker.offload.packing_gain import is_smaller
 
 
 def some_blocks() -> list[Block]:
@@ -27,7 +28,7 @@ def some_blocks() -> list[Block]:
 def fill(store: HostWeights, blocks: list[Block]) -> list[torch.Tensor]:
     kept = []
     for block in blocks:
-        data = block.carry_form(torch.device("cpu"), packing=True)
+        data = block.carry_form(torch.device("cpu"), is_smaller)
         store.put(block, data.numel()).copy_(data)
         kept.append(data)
     store.seal()
@@ -166,7 +167,7 @@ def test_shared_memory_that_runs_full_while_packing_costs_sharing_and_nothing_el
     for at, block in enumerate(blocks):
         if at == 1:
             monkeypatch.setattr(os, "posix_fallocate", no_room)
-        data = block.carry_form(torch.device("cpu"), packing=True)
+        data = block.carry_form(torch.device("cpu"), is_smaller)
         views.append((store.put(block, data.numel()), data))
         views[-1][0].copy_(data)
     store.seal()
