@@ -15,45 +15,16 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engine_start import evict
+from benchmarks.engine_start import evict, gib
+from benchmarks.sampling import HostMemory, resident_bytes
 
-PERIOD_SECONDS = 0.02
 V1, V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
-
-
-class HostMemory:
-    """Most memory of this process between `start` and `stop`: held (own and shared), and pages of files."""
-
-    def __init__(self) -> None:
-        self.held = self.files = 0
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._look_on, name="host-memory", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _look_on(self) -> None:
-        while not self._done.wait(PERIOD_SECONDS):
-            held, files = resident_bytes()
-            self.held, self.files = max(self.held, held), max(self.files, files)
-
-
-def resident_bytes() -> tuple[int, int]:
-    """What this process holds now, its own and shared; and the pages of files that it looks at."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    own, shared, files = (int(fields[name].split()[0]) << 10 for name in ("RssAnon", "RssShmem", "RssFile"))
-    return own + shared, files
 
 
 def load_and_pack(folder: Path) -> dict[str, Any]:
@@ -63,9 +34,10 @@ def load_and_pack(folder: Path) -> dict[str, Any]:
     begun = time.perf_counter()
     from core.settings import Settings
     from worker import pipeline
-    from worker.offload import folder_identity
+    from worker.offload import drop_stores, folder_identity
     from worker.offload.assembly import Assembly
     from worker.offload.device import open_device
+    from worker.offload.host_weights import SHARED_MEMORY
     from worker.offload.stopwatch import Stopwatch
     from worker.offload.strategies import find_strategy
 
@@ -75,21 +47,19 @@ def load_and_pack(folder: Path) -> dict[str, Any]:
     assembly.fill_host(True, folder_identity(folder), "", Stopwatch())
     memory.stop()
     assert assembly.host is not None
-    packed = assembly.host.nbytes
+    packed, is_shared = assembly.host.nbytes, assembly.host.is_shared
+    assembly.host.close()
+    drop_stores(SHARED_MEMORY)
     return {
         "what": "host memory",
         "packed_gib": gib(packed),
-        "is_shared": assembly.host.is_shared,
+        "is_shared": is_shared,
         "loaded_gib": gib(before),
         "held_gib": gib(memory.held),
         "beyond_packed_gib": gib(memory.held - packed),
         "files_gib": gib(memory.files),
         "seconds": round(time.perf_counter() - begun, 1),
     }
-
-
-def gib(nbytes: int) -> float:
-    return round(nbytes / 2**30, 2)
 
 
 @contextmanager

@@ -7,7 +7,8 @@ Starts of the worker's own code, each in a process of its own: *cold* (weights p
 process that has imported everything: seconds count from the fork). The model is written to the
 folder first, full shape, random weights; its files then lie in the page cache, unless `--evict` asks the system to
 forget them. Seconds count from just before the import of torch; `cpu_s` is the process's own time. `parts_s` says
-what the engine did until it was ready, `compiler_s` what torch's compiler did meanwhile, `forms` whether it found them.
+what the engine did until it was ready, `host_held_gib` its most host memory but for pages of files, `compiler_s` what
+torch's compiler did meanwhile, `forms` whether it found them.
 `--tiny` tries the script out on a CPU.
 """
 
@@ -24,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sampling import Sampler
+from benchmarks.sampling import HostMemory, Sampler
 
 KINDS = ("cold", "packed", "restart", "warm")
 CHILD_SECONDS = 400.0
@@ -71,7 +72,8 @@ def start_once(kind: str, *, profiled: bool = False) -> None:
         if pid := os.fork():  # as the worker's parent does
             os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         stamp.begin()
-    sampler = Sampler()
+    memory, sampler = HostMemory(), Sampler()
+    memory.start()
     if profiled:
         sampler.start()
     pipeline.import_ahead(settings)
@@ -88,7 +90,10 @@ def start_once(kind: str, *, profiled: bool = False) -> None:
     width, height = model.profile.default_size
     image = engine.submit(prompt="a red mug", height=height, width=width, seed=0, steps=4).result(120)
     stamp("picture")
+    memory.stop()
     stamp.told |= what_was_drawn(image)
+    stamp.told["host_held_gib"], stamp.told["host_files_gib"] = gib(memory.held), gib(memory.files)
+    stamp.told["weights_gib"] = gib(engine.report["host_bytes"])
     if kind == "cold":
         stamp.told["kept_s"] = wait_for_store(Path(settings.weights_dir), stamp.begun)
     engine.close()
@@ -114,9 +119,13 @@ def what_was_drawn(image: Any) -> dict[str, Any]:
     return {
         "size": list(image.size),
         "pixels": hashlib.sha256(image.tobytes()).hexdigest()[:16],
-        "host_peak_gib": round(peak_host_bytes() / 2**30, 2),
         "card": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
+
+
+def gib(nbytes: int) -> float:
+    """GiB, to two places."""
+    return round(nbytes / 2**30, 2)
 
 
 def compiler_seconds() -> dict[str, float]:
@@ -158,14 +167,6 @@ def wait_for_store(weights: Path, begun: float) -> float | None:
     while not any(weights.glob(f"{host_weights.PREFIX}*/index.json")) and time.monotonic() < deadline:
         time.sleep(0.2)
     return round(time.perf_counter() - begun, 2)
-
-
-def peak_host_bytes() -> int:
-    """Most resident host memory of this process so far, shared pages included."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) << 10
-    return 0
 
 
 def forget(kind: str, weights: Path) -> None:

@@ -67,6 +67,11 @@ class Assembly:
         return getattr(self._decoder(), "decoder", None)
 
     @property
+    def host_bytes(self) -> int:
+        """Host memory of the carried weights, shared by all workers of a host."""
+        return self.host.nbytes if self.host is not None else 0
+
+    @property
     def never_loaded(self) -> list[str]:
         skipped = [block.name for blocks in self.stages for block in blocks if block.unneeded]
         unused = [f"{stage.component}.{path}" for stage in self.strategy.stages for path in stage.unused]

@@ -142,6 +142,7 @@ class Engine(threading.Thread):
             "process_bytes": self._device.process_bytes(),
             "fetched_bytes": self._device.fetched_bytes,
             "state_bytes": self._device.state_bytes,
+            "host_bytes": self._placement.assembly.host_bytes if self._placement else 0,
             "parkings": self._placement.lot.parkings if self._placement and self._placement.lot else 0,
             "start_seconds": self._watch.seconds,
             "forms": self._placement.forms if self._placement else {},

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.unit.offload.tiny import z_image
+from worker.offload import drop_stores
 from worker.offload.assembly import Assembly
 from worker.offload.blocks import Pays
 from worker.offload.device import Device
+from worker.offload.host_weights import SHARED_MEMORY
 from worker.offload.kernel_check import PackingChoice
 from worker.offload.marks import Mark
 from worker.offload.packing import Packed
@@ -99,6 +102,13 @@ def test_who_wishes_packing_or_none_has_nothing_measured(tmp_path: Path) -> None
         assert PackingChoice(wish, TimedCard(), tmp_path).pays() is is_smaller
 
 
+@pytest.fixture
+def _shared_memory() -> Iterator[None]:
+    yield
+    drop_stores(SHARED_MEMORY)
+
+
+@pytest.mark.usefixtures("_shared_memory")
 def test_weights_that_are_packed_already_are_not_measured_for(tmp_path: Path) -> None:
     pipe, measured = z_image(), []
     choice = PackingChoice(None, TimedCard(), tmp_path)
