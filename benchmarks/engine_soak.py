@@ -208,10 +208,12 @@ def main() -> int:
         figures: dict[str, Any] = {}
         begun, before = time.perf_counter(), tally.drawn
         bench.say("pools", when="before", **pools())
+        asked = device_allocations()
         with bench.memory(figures):
             Soak(bench, carousel, tally, sizes).run(arguments.pictures, bench.started + arguments.seconds)
         figures["images_per_s"] = round((tally.drawn - before) / (time.perf_counter() - begun), 3)
         bench.say("pools", when="after", **pools())
+        figures["device_allocations"] = device_allocations() - asked
         figures["process_gib"] = round(carousel.report["process_bytes"] / 2**30, 3)
     tally.save(state)
     faults = tally.faults()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +14,7 @@ import torch
 
 from tests.unit.offload.tiny import FAMILIES
 from worker.offload import Carousel, packing, parking
+from worker.offload.device import Device
 from worker.offload.placement import Placement
 from worker.offload.plan import Plan
 
@@ -146,6 +151,55 @@ def test_a_small_budget_lends_the_ring_to_the_decode_and_memory_stays_flat(
             assert ride(carousel, [0, 1, 2, 3]) == pictures
         assert torch.cuda.memory_reserved() == reserved
         assert torch.cuda.memory_stats()["num_device_alloc"] == retries
+
+
+def test_the_process_keeps_a_tight_budget_from_the_first_request_on(reference: tuple[Any, list[bytes]]) -> None:
+    pipe, pictures = reference
+    options: dict[str, Any] = {"device": "cuda", "compile": "off", "warm_up": ((128, 128),)}
+    with Carousel(pipe, 20.0, residents=2, **options) as carousel:
+        budget = carousel.plan.least_budget / 2**30 + 0.15
+    with Carousel(pipe, budget, **options) as carousel, watched(carousel._engine._device) as taken:
+        for _ in range(5):
+            assert ride(carousel, [0, 1, 2, 3]) == pictures
+    assert len(taken) > 5
+    assert max(taken) <= budget * 2**30
+
+
+@contextmanager
+def watched(device: Device) -> Iterator[list[int]]:
+    """What NVML books on this process, looked at all the time."""
+    done, taken = threading.Event(), [device.process_bytes()]
+
+    def look() -> None:
+        while not done.wait(0.005):
+            taken.append(device.process_bytes())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield taken
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_step_makes_the_host_wait_for_nothing(reference: tuple[Any, list[bytes]]) -> None:
+    """torch warns of each wait; a picture has some (its text, its end), a step none."""
+    pipe, _ = reference
+    options = {"residents": 2, "ring_slots": 2}
+    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), **options) as carousel:
+        ride(carousel, [0], steps=2)
+        waits = []
+        for seed, steps in ((1, 2), (2, 12)):
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                torch.cuda.set_sync_debug_mode("warn")
+                try:
+                    ride(carousel, [seed], steps=steps)
+                finally:
+                    torch.cuda.set_sync_debug_mode("default")
+            waits.append(sum("synchroniz" in str(warning.message) for warning in told))
+    assert waits[0] == waits[1]
 
 
 def test_company_of_many_sizes_takes_no_more_from_the_card_than_was_taken_at_the_start(
