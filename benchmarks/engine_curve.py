@@ -158,13 +158,18 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
         lambda: curve_point(bench, carousel, budget, crowds or LOADS),
         30,
     )
+    if not crowds:
+        further_points(bench, carousel, reference)
+    carousel.close()
+
+
+def further_points(bench: Bench, carousel: Any, reference: dict[int, str]) -> None:
     bench.attempt("repeated prompt", lambda: repeated(bench, carousel))
     if "timeline" in bench.arguments.parts:
         bench.attempt("timeline", lambda: timeline(bench, carousel), 20)
     other_budgets(bench, carousel, reference)
     if "paced" in bench.arguments.parts:
         bench.attempt("paced", lambda: paced(bench, carousel), 30)
-    carousel.close()
 
 
 def eager_point(bench: Bench, pipe: Any, hashes: dict[int, str], options: dict[str, Any]) -> None:

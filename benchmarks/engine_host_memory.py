@@ -68,8 +68,8 @@ def cgroup_of(limit_bytes: int) -> Iterator[Path]:
     is_v1 = V1.is_dir()
     group = (V1 if is_v1 else V2) / f"zimg-{os.getpid()}"
     group.mkdir()
-    (group / ("memory.limit_in_bytes" if is_v1 else "memory.max")).write_text(str(limit_bytes))
     try:
+        (group / ("memory.limit_in_bytes" if is_v1 else "memory.max")).write_text(str(limit_bytes))
         yield group
     finally:
         group.rmdir()

@@ -19,7 +19,7 @@ from core.logs import get_logger
 from core.model_profile import ModelProfile, read_profile
 from core.presets import find_preset
 from core.settings import Settings
-from worker.model_files import INDEX, folder_of
+from worker.model_files import INDEX, folder_of, loaded_from
 from worker.offload import Carousel, ImpossibleBudget, TooLittleMemory, folder_identity
 from worker.offload.compiling import wake_compiler
 from worker.plain_engine import PlainEngine
@@ -211,7 +211,7 @@ def make_engine(settings: Settings, model: LoadedModel) -> Engine:
     if settings.engine == "plain":
         return PlainEngine(model.pipe, device=model.device, seats=settings.concurrency)
     weights, preset = weights_folder(settings), find_preset(settings.preset)
-    folder = folder_of(settings.model)
+    folder = loaded_from(model.pipe, settings.model)
     shapes = {size[::-1] for size in (model.profile.square, model.profile.portrait, model.profile.landscape)}
     try:
         return Carousel(

@@ -195,11 +195,12 @@ def test_a_step_makes_the_host_wait_for_nothing(reference: tuple[Any, list[bytes
                 warnings.simplefilter("always")
                 torch.cuda.set_sync_debug_mode("warn")
                 try:
+                    torch.ones(1, device="cuda").item()  # one that is certain
                     ride(carousel, [seed], steps=steps)
                 finally:
                     torch.cuda.set_sync_debug_mode("default")
             waits.append(sum("synchroniz" in str(warning.message) for warning in told))
-    assert waits[0] == waits[1]
+    assert 1 <= waits[0] == waits[1]
 
 
 def test_company_of_many_sizes_takes_no_more_from_the_card_than_was_taken_at_the_start(

@@ -14,8 +14,8 @@ from torch import nn
 from worker.offload.blocks import Block, Pays, Stop, collect_blocks, rest_of
 from worker.offload.device import Device
 from worker.offload.gates import Gates
-from worker.offload.host_weights import HostWeights, store_key
-from worker.offload.packing_gain import is_smaller
+from worker.offload.host_weights import HostWeights, TooLittleMemory, store_key
+from worker.offload.packing_gain import expected_bytes, is_smaller
 from worker.offload.plan import BlockFacts
 from worker.offload.stopwatch import Stopwatch
 from worker.offload.strategies import Strategy
@@ -144,10 +144,21 @@ class Assembly:
             is_pinned = self._take_from(self.host, watch)
         else:
             with watch.part("gain"):
-                pays = measure() if packing else None
+                pays = self._decide(self.host, measure) if packing else None
             is_pinned = self._fill(self.host, pays, watch)
         if not is_pinned:
             logger.warning("host memory could not be pinned (memlock or cgroup limit): copies will be slow")
+
+    def _decide(self, store: HostWeights, measure: Callable[[], Pays]) -> Pays:
+        """What says which blocks are packed; raises TooLittleMemory, having touched nothing."""
+        pays = measure()
+        try:
+            store.expect(expected_bytes((block.raw_bytes // 2 for block in self.blocks), pays))
+        except TooLittleMemory:
+            store.close()
+            self.host = None
+            raise
+        return pays
 
     def _take_from(self, store: HostWeights, watch: Stopwatch) -> bool:
         """Use a complete store's bytes; whether all are pinned."""
@@ -213,7 +224,8 @@ class Assembly:
     def _restore(self, block: Block) -> None:
         """Unpack from host memory, on the device; a block in place only goes home."""
         if block.host is None:
-            block.go_home()
+            for part in block.parts:
+                part.parameter.data = part.parameter.data.to(part.home, copy=True)
             return
         source = block.host.to(self.device.where)
         flat = source

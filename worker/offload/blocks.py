@@ -53,7 +53,6 @@ class Block:
         self.raw_bytes = _round_up(last.offset + last.nbytes) if last else 0
         self.packed: Packed | None = None
         self.host: torch.Tensor | None = None  # its bytes in host memory, as they travel
-        self._before: tuple[torch.Tensor, ...] = ()  # its weights where they lay in host memory, while it lies in place
 
     @property
     def is_bf16(self) -> bool:
@@ -71,32 +70,6 @@ class Block:
             _view(flat, part).copy_(part.parameter.data)
         return flat
 
-    def settle(self, where: torch.device) -> torch.Tensor:
-        """Move its weights to `where` for good; what lay in host memory stays there, for `renew` and `go_home`.
-
-        Weights of a model's files are pages of these files, which the system takes back when it needs them.
-        """
-        flat = self.flatten(where)
-        if all(part.home.type == "cpu" for part in self.parts):
-            self._before = tuple(part.parameter.data for part in self.parts)
-        self.bind(flat)
-        return flat
-
-    def renew(self) -> None:
-        """Bring weights that `settle` moved from host memory there again."""
-        for part, before in zip(self.parts, self._before, strict=bool(self._before)):
-            part.parameter.data.copy_(before)
-
-    def go_home(self) -> None:
-        """Undo `settle`."""
-        if self._before:
-            for part, before in zip(self.parts, self._before, strict=True):
-                part.parameter.data = before
-            self._before = ()
-        else:
-            for part in self.parts:
-                part.parameter.data = part.parameter.data.to(part.home, copy=True)
-
     def bind(self, flat: torch.Tensor) -> None:
         """Let the module's parameters be views of `flat`."""
         for part in self.parts:
@@ -104,7 +77,6 @@ class Block:
 
     def let_go(self) -> None:
         """Free the memory of the parameters until weights are placed for them."""
-        self._before = ()
         for part in self.parts:
             part.parameter.data = torch.empty(0, dtype=part.dtype)
 

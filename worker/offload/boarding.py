@@ -25,7 +25,7 @@ class Boarding:
         canceled = next((ticket for ticket in line if ticket.canceled), None)
         if canceled is not None:
             return canceled
-        first = self._first(line)
+        first = self._first(line, sum(rider.lane == "batch" for rider in riders) < seats)
         if first is None or (first.order.alone and riders):
             return None
         if not _is_batch(first) and sum(rider.lane != "batch" for rider in riders) < seats:
@@ -37,8 +37,11 @@ class Boarding:
         is_passing = not _is_batch(boarded) and any(_is_batch(ticket) for ticket in line)
         self._passed_over = self._passed_over + 1 if is_passing else 0
 
-    def _first(self, line: Sequence[Ticket]) -> Ticket | None:
-        is_due = self._passed_over >= PATIENCE
+    def _first(self, line: Sequence[Ticket], has_batch_seat: bool) -> Ticket | None:
+        """Where batch tickets ride in all seats their lane has what it can have."""
+        if not any(_is_batch(ticket) for ticket in line):
+            self._passed_over = 0
+        is_due = has_batch_seat and self._passed_over >= PATIENCE
         return min(line, key=lambda ticket: _is_batch(ticket) != is_due, default=None)
 
 

@@ -13,15 +13,13 @@ from worker.offload.compiling import CompiledForms
 from worker.offload.rider import current_rider
 
 
-def unnamed_mode(forms: CompiledForms | None, planned: str, *, is_free: bool) -> str:
+def unnamed_mode(forms: CompiledForms | None, planned: str, wished: str) -> str:
     """How sizes without a compiled form of their own are decoded, where that is not the plan's way."""
-    return "strips" if forms is not None and is_free and planned != "strips" else ""
+    return "strips" if forms is not None and wished == "auto" and planned != "strips" else ""
 
 
-def close_decoder(
-    assembly: Assembly, forms: CompiledForms | None, planned: Callable[[], str], *, is_free: bool
-) -> None:
-    """Decode as `planned` says, and notes so with the rider; where the choice `is_free`, unnamed sizes go in strips.
+def close_decoder(assembly: Assembly, forms: CompiledForms | None, planned: Callable[[], str], wished: str) -> None:
+    """Decode as `planned` says, and note so with the rider; where any way is `wished`, unnamed sizes go in strips.
 
     A decoder compiled for any size took 0.8 GiB more than one compiled for its size (H100, 1024 x 1024).
     """
@@ -33,7 +31,7 @@ def close_decoder(
 
     def decode(*args: Any, **kwargs: Any) -> torch.Tensor:
         unnamed = known and forms is not None and not forms.knows(*args, **kwargs)
-        mode = "strips" if unnamed and is_free else planned()
+        mode = "strips" if unnamed and wished == "auto" else planned()
         current_rider("the decoder").decode_mode = mode
         if mode == "strips":
             return strips.decode_in_strips(decoder, args[0])

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: Most of registering memory is the kernel's work page by page.
 PINNING_THREADS = 4
+#: Some 100 ms: a host thread that waits for Python's lock at each launch has launched twenty kernels by then.
+HOLD_CYCLES = 180_000_000
 #: Unpacks uint8 bytes of a layout into int16 values, all on the device, in the current stream.
 Unpack = Callable[[torch.Tensor, packing.Packed, torch.Tensor], None]
 
@@ -144,6 +146,9 @@ class Device:
 
     def limit_reserved(self, nbytes: int | None) -> None:
         """Let the allocator hold no more than this: for more it gives its gaps back first. None: no limit."""
+
+    def hold(self) -> None:
+        """Keep the compute stream busy for a while: what the host asks for meanwhile then runs without gaps."""
 
     def timed_mark(self) -> Mark:
         """A mark that `seconds_between` understands."""
@@ -335,6 +340,9 @@ class CudaDevice(Device):
     def limit_reserved(self, nbytes: int | None) -> None:
         total = torch.cuda.get_device_properties(self.where).total_memory
         torch.cuda.set_per_process_memory_fraction(1.0 if nbytes is None else min(nbytes / total, 1.0), self.where)
+
+    def hold(self) -> None:
+        torch.cuda._sleep(HOLD_CYCLES)
 
     def timed_mark(self) -> Mark:
         event = torch.cuda.Event(enable_timing=True)

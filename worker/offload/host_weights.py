@@ -93,6 +93,11 @@ class HostWeights:
         """Bytes in use, page rounding included."""
         return self._used
 
+    def expect(self, nbytes: int) -> None:
+        """More may come than was expected: raises TooLittleMemory when that is not to be had."""
+        if nbytes > self._expected:
+            require_memory(nbytes + HOST_SLACK)
+
     def put(self, block: Block, nbytes: int) -> torch.Tensor:
         """Room for `block`'s bytes, to be written by the caller."""
         if self._folder is not None:

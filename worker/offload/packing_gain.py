@@ -7,6 +7,7 @@ is nearly as near as the card's own (NVLink-C2C), it need not; and how well a pa
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +17,14 @@ from worker.offload.device import Device
 
 logger = logging.getLogger(__name__)
 
-#: Values of the sample: long enough that starting a kernel or a copy does not count.
+#: Values of the sample: of a large block.
 VALUES = 1 << 25
+#: Unpacked so often between two marks.
+RUNS = 4
 #: Different ones among them; the others repeat them.
 DRAWN = 1 << 20
+#: Of normally distributed weights one in so many has a further code.
+USUAL_FURTHER = 4
 #: The best of so many is what the device can do; others may use it as well.
 TRIES = 3
 
@@ -41,6 +46,12 @@ class Rates:
             f"bus {self.bus_bytes_per_second / 1e9:.1f} GB/s, "
             f"unpacking {self.unpacked_values_per_second / 1e9:.0f} thousand million values/s"
         )
+
+
+def expected_bytes(counts: Iterable[int], pays: Callable[[packing.Packed, int], bool]) -> int:
+    """Host memory for blocks of so many usual values each."""
+    usual = [packing.Packed(count, count // USUAL_FURTHER, 0) for count in counts]
+    return sum(packed.nbytes if pays(packed, 2 * packed.count) else 2 * packed.count for packed in usual)
 
 
 def is_smaller(packed: packing.Packed, raw_bytes: int) -> bool:
@@ -75,9 +86,11 @@ def _unpacking_rate(device: Device, packed: packing.Packed, data: torch.Tensor, 
     device.unpack(data, packed, target)  # the kernel is loaded
     seconds = []
     for _ in range(TRIES):
+        device.hold()  # else the time between the marks would be the host's
         first = device.timed_mark()
-        device.unpack(data, packed, target)
+        for _ in range(RUNS):
+            device.unpack(data, packed, target)
         last = device.timed_mark()
         device.synchronize()
-        seconds.append(device.seconds_between(first, last))
+        seconds.append(device.seconds_between(first, last) / RUNS)
     return packed.count / min(seconds)

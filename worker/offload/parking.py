@@ -17,10 +17,13 @@ from torch import nn
 
 from worker.offload.device import Device
 from worker.offload.marks import Mark
+from worker.offload.plan import Plan
 
 ALIGNMENT = 512
 #: Smaller storages stay on the card: moving them costs more than it frees.
 SMALLEST = 1 << 20
+#: Host memory for parked states where nothing was measured.
+SMALLEST_LOT = 4 << 20
 
 
 @dataclass(slots=True)
@@ -210,3 +213,13 @@ def _tensors(values: Iterable[Any], depth: int) -> Iterator[torch.Tensor]:
 
 def _bytes_of(storage: torch.UntypedStorage, device: Device) -> torch.Tensor:
     return torch.empty(0, dtype=torch.uint8, device=device.where).set_(storage)
+
+
+def fitting_lot(device: Device, plan: Plan, lot: Lot | None) -> Lot:
+    """A lot that holds what the plan parks: `lot` while it is large enough, or in use."""
+    nbytes = max(plan.parked_bytes, SMALLEST_LOT)
+    if lot is not None and (lot.nbytes >= nbytes or lot.is_used):
+        return lot
+    if lot is not None:
+        lot.close()
+    return Lot(device, plan.places, nbytes, None if device.is_cuda else 1)

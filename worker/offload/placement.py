@@ -19,9 +19,10 @@ from worker.offload.compiling import CompiledForms, beside, keep_compiled, open_
 from worker.offload.device import Device
 from worker.offload.experience import Experience, Notebook, choices_of
 from worker.offload.gauge import Gauge
+from worker.offload.host_memory import TooLittleMemory
 from worker.offload.kernel_check import PackingChoice
-from worker.offload.parking import Lot
-from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, Wishes
+from worker.offload.parking import Lot, fitting_lot
+from worker.offload.plan import NO_FACTS, UNLIMITED, Facts, ImpossibleBudget, Plan, Wishes
 from worker.offload.planner import bare_plan, fits_in_place, make_plan
 from worker.offload.stopwatch import Stopwatch
 from worker.offload.strategies import find_strategy
@@ -40,8 +41,6 @@ GROWTH = 80 << 20
 SPARE = 16 << 20
 #: Plans tried until one keeps its word.
 CORRECTIONS = 12
-#: Host memory for parked states where nothing was measured.
-SMALLEST_LOT = 4 << 20
 
 
 class Placement:
@@ -158,7 +157,7 @@ class Placement:
             self._place(self._make_plan())
             self._settle()
         except Exception as error:
-            if not (isinstance(error, ImpossibleBudget) or is_out_of_memory(error)):
+            if not (isinstance(error, ImpossibleBudget | TooLittleMemory) or is_out_of_memory(error)):
                 raise
             plan, self.budget, self._missed, self._decode, self._seats = before
             let_go_of_frames(error)
@@ -190,8 +189,7 @@ class Placement:
 
     def _close_gates(self) -> None:
         self.assembly.close_gates(self._forms.of if self._forms else lambda block: None)
-        is_free = self._wished_decode() == "auto"
-        decoding.close_decoder(self.assembly, self._forms, lambda: self.plan.decode_mode, is_free=is_free)
+        decoding.close_decoder(self.assembly, self._forms, lambda: self.plan.decode_mode, self._wished_decode())
 
     def _measure(self) -> None:
         """See what the pipeline takes with the decode that the budget seems to allow, then with the one it does."""
@@ -343,6 +341,10 @@ class Placement:
     def _place(self, plan: Plan) -> None:
         if not plan.in_place and self.assembly.host is None:
             self._fill_host()
+        if self.weights is not None and plan.in_place and plan.in_place == self.plan.in_place:
+            self.weights.adopt(plan)  # what lies in place may have no other copy
+            self.plan = plan
+            return
         if self.weights is not None:
             self.weights.drop()
             self._device.trim()
@@ -352,14 +354,9 @@ class Placement:
 
     def _open_lot(self, plan: Plan) -> None:
         """Host memory for parked states; on the CPU only where the caller wants some parked."""
-        if plan.in_place or not (self._device.is_cuda or self._options.places):
-            return
-        nbytes = max(plan.parked_bytes, SMALLEST_LOT)
-        if self.lot is None or (self.lot.nbytes < nbytes and not self.lot.is_used):
-            if self.lot is not None:
-                self.lot.close()
-            self.lot = Lot(self._device, plan.places, nbytes, None if self._device.is_cuda else 1)
-        self.lot.places, self.lot.shared = plan.places, self.assembly.storages()
+        if not plan.in_place and (self._device.is_cuda or self._options.places):
+            self.lot = fitting_lot(self._device, plan, self.lot)
+            self.lot.places, self.lot.shared = plan.places, self.assembly.storages()
 
     @property
     def _wishes(self) -> Wishes:
@@ -374,9 +371,7 @@ class Placement:
         )
 
     def _assumed_facts(self) -> Facts:
-        if not self._device.is_cuda:
-            return Facts(context=0, fixed=0, activations=0, decode=0, pieces=0, strips=0, reserve=0, waiting=0)
-        return Facts(fixed=self.assembly.fixed_bytes)
+        return Facts(fixed=self.assembly.fixed_bytes) if self._device.is_cuda else NO_FACTS
 
     def _make_plan(
         self, *, budget: int = 0, residents: int | None = None, missed: int | None = None, seats: int = 0
@@ -392,7 +387,7 @@ class Placement:
             wishes if residents is None else replace(wishes, residents=residents),
             assembly.never_loaded,
         )
-        unnamed = decoding.unnamed_mode(self._forms, plan.decode_mode, is_free=self._wished_decode() == "auto")
+        unnamed = decoding.unnamed_mode(self._forms, plan.decode_mode, self._wished_decode())
         return replace(plan, packing_fault=self._packing.fault, unnamed_decode=unnamed)
 
     def _wished_decode(self) -> str:

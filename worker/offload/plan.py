@@ -40,6 +40,10 @@ class Facts:
     block_seconds: tuple[float, ...] = ()  # per stage: a block's usual turn for one rider, unpacking included
 
 
+#: Of a device whose memory is nobody's concern.
+NO_FACTS = Facts(context=0, activations=0, decode=0, pieces=0, strips=0, reserve=0, waiting=0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What lies where. Names are those of blocks."""

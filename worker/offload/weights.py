@@ -49,7 +49,7 @@ class Weights:
         for block in moved:
             block.bind(self._scratch)
         self._in_place = self._place([block for block in blocks if block.name in plan.in_place])
-        self._fetch_residents()
+        self.refresh()
 
     def prepare(self, block: Block) -> None:
         """Put the block's weights where its parameters look; in the compute stream, after all earlier turns."""
@@ -133,14 +133,22 @@ class Weights:
         """What the decode borrows."""
         return 0 if self._lent is None else self._lent.numel()
 
+    def adopt(self, plan: Plan) -> None:
+        """Go on with a plan that leaves everything where it is."""
+        self._plan = plan
+
     def refresh(self) -> None:
-        """Upload everything that stays on the device again (before a clean retry)."""
-        for block, flat in self._in_place.items():
-            if block.host is None:
-                block.renew()
-            else:
-                self._unpack(block, block.host.to(self._device.where), flat)
-        self._fetch_residents()
+        """Upload every resident again from host memory (after set-up, and before a clean retry).
+
+        Weights that are in place have no other copy.
+        """
+        self._in_scratch = None
+        for block, head in self._heads.items():
+            assert block.host is not None
+            self._device.fetch(head, block.host[: head.numel()], self._device.mark())
+        for block, berth in self._berths.items():
+            berth.filled, berth.free = False, self._device.mark()
+            self._fill(block, berth)
 
     def forget_scratch(self) -> None:
         """After a turn of poisoned tests: nobody may rely on what the scratch held."""
@@ -153,33 +161,23 @@ class Weights:
         self._berths.clear()
         self._heads.clear()
         self.ring = Ring(self._device, [])
-        for whole in (self._kept, self._lent, *self._in_place.values()):
+        for whole in (self._kept, self._lent, *self._in_place):
             if whole is not None:
                 whole.untyped_storage().resize_(0)  # the blocks' parameters still look at it
         self._kept = self._lent = None
         self._in_place.clear()
         self._scratch = self._device.empty(0)
 
-    def _fetch_residents(self) -> None:
-        self._in_scratch = None
-        for block, head in self._heads.items():
-            assert block.host is not None
-            self._device.fetch(head, block.host[: head.numel()], self._device.mark())
-        for block, berth in self._berths.items():
-            berth.filled, berth.free = False, self._device.mark()
-            self._fill(block, berth)
-
-    def _place(self, blocks: Sequence[Block]) -> dict[Block, torch.Tensor]:
+    def _place(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
         """Bring these blocks to the device as they are; on the CPU they are there."""
-        return {block: self._settle(block) for block in blocks if self._device.is_cuda}
-
-    def _settle(self, block: Block) -> torch.Tensor:
-        if block.host is None:
-            return block.settle(self._device.where)
-        flat = self._device.empty(block.raw_bytes)
-        self._unpack(block, block.host.to(self._device.where), flat)
-        block.bind(flat)
-        return flat
+        flats = []
+        for block in blocks if self._device.is_cuda else ():
+            flat = block.flatten(self._device.where) if block.host is None else self._device.empty(block.raw_bytes)
+            if block.host is not None:
+                self._unpack(block, block.host.to(self._device.where), flat)
+            block.bind(flat)
+            flats.append(flat)
+        return flats
 
     def _allocate(self, moved: Sequence[Block]) -> torch.Tensor:
         """Make both allocations and share them out; returns the scratch."""

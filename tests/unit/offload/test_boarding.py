@@ -73,6 +73,28 @@ def test_a_batch_ticket_whose_turn_it_is_gets_the_next_seat() -> None:
     assert board(boarding, line, seats=1) == "batch"
 
 
+def test_batch_tickets_that_ride_in_all_seats_let_interactive_ones_overtake_however_often() -> None:
+    boarding, batch = Boarding(), riding(ticket(lane="batch"))
+    line = [ticket("batch", lane="batch"), *[ticket("now") for _ in range(2 * PATIENCE)]]
+
+    boarded = [board(boarding, line, seats=1, riders=tuple(batch)) for _ in range(2 * PATIENCE)]
+
+    assert set(boarded) == {"now"}
+
+
+def test_a_batch_ticket_that_was_canceled_leaves_no_claim_to_the_next() -> None:
+    boarding = Boarding()
+    canceled = ticket("gone", lane="batch")
+    line = [canceled, *[ticket("now") for _ in range(PATIENCE)]]
+    for _ in range(PATIENCE):
+        board(boarding, line)
+    canceled.cancel()
+    line.remove(canceled)
+    board(boarding, line)
+
+    assert board(boarding, [ticket("batch", lane="batch"), ticket("now")]) == "now"
+
+
 def test_interactive_tickets_board_beyond_the_seats_that_batch_tickets_have() -> None:
     boarding, batch = Boarding(), riding(ticket(lane="batch"), ticket(lane="batch"))
 

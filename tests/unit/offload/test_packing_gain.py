@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from tests.unit.offload.tiny import z_image
-from worker.offload import drop_stores
+from worker.offload import drop_stores, host_memory, packing_gain
 from worker.offload.assembly import Assembly
 from worker.offload.blocks import Pays
 from worker.offload.device import Device
-from worker.offload.host_weights import SHARED_MEMORY
+from worker.offload.host_weights import HOST_SLACK, SHARED_MEMORY, TooLittleMemory
 from worker.offload.kernel_check import PackingChoice
 from worker.offload.marks import Mark
 from worker.offload.packing import Packed
-from worker.offload.packing_gain import VALUES, Rates, is_smaller, measure_rates
+from worker.offload.packing_gain import Rates, is_smaller, measure_rates
 from worker.offload.stopwatch import Stopwatch
 from worker.offload.strategies import find_strategy
 
@@ -27,13 +27,20 @@ USUAL = Packed(COUNT, COUNT // 4, 0)  # normally distributed weights
 DENSE = Packed(COUNT, COUNT, COUNT // 50)  # weights that hardly pack
 
 
+@pytest.fixture(autouse=True)
+def _small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unpacking on the host takes its time."""
+    monkeypatch.setattr(packing_gain, "VALUES", 1 << 16)
+    monkeypatch.setattr(packing_gain, "DRAWN", 1 << 14)
+
+
 class TimedCard(Device):
     """The host, taken for a card with such a bus and such a kernel."""
 
     def __init__(self, bus: float = 50e9, unpacking: float = UNPACKING) -> None:
         super().__init__(torch.device("cpu"))
         self._bus, self._unpacking = bus, unpacking
-        self.trims = self.pinned = 0
+        self.trims = self.pinned = self.holds = 0
 
     @property
     def is_cuda(self) -> bool:
@@ -51,7 +58,11 @@ class TimedCard(Device):
         self.pinned -= 1
 
     def seconds_between(self, first: Mark, second: Mark) -> float:
-        return VALUES / self._unpacking
+        assert self.holds, "else the host's own time is measured"
+        return packing_gain.RUNS * packing_gain.VALUES / self._unpacking
+
+    def hold(self) -> None:
+        self.holds += 1
 
     def trim(self) -> None:
         self.trims += 1
@@ -95,6 +106,22 @@ def test_a_card_packs_what_its_bus_makes_worth_it(bus: float, packs: bool, tmp_p
     assert any(block.packed is not None for block in assembly.blocks) == packs
     carried = sum(block.carried_bytes for block in assembly.blocks)
     assert (carried < sum(block.raw_bytes for block in assembly.blocks)) == packs
+
+
+def test_a_card_on_which_packing_does_not_pay_is_refused_where_the_weights_do_not_fit_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, card = z_image(), TimedCard(bus=900e9)
+    assembly = Assembly(pipe, find_strategy(pipe), card)
+    raw = sum(block.raw_bytes for block in assembly.blocks)
+    choice = PackingChoice(None, card, tmp_path)
+    monkeypatch.setattr(host_memory, "available_bytes", lambda: HOST_SLACK + raw - 1)
+
+    with pytest.raises(TooLittleMemory, match="give the worker more memory"):
+        assembly.fill_host(choice.is_on, "", "", Stopwatch(), choice.pays)
+
+    assert assembly.host is None
+    assert all(block.host is None for block in assembly.blocks)
 
 
 def test_who_wishes_packing_or_none_has_nothing_measured(tmp_path: Path) -> None:

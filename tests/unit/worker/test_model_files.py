@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[3]
 COMMIT, LATER = "a" * 40, "b" * 40
 #: As the worker starts; the identity is what everything that is kept is kept under.
 START = """
-import json
+import json, sys
+from pathlib import Path
 from core.settings import Settings
 from worker import pipeline
 from worker.model_files import folder_of
@@ -27,6 +28,7 @@ from worker.model_files import folder_of
 settings = Settings.from_env()
 pipeline.import_ahead(settings)
 model = pipeline.load_model(settings)
+Path(sys.argv[1]).write_text(sys.argv[2])  # meanwhile somebody else downloads a newer revision
 engine = pipeline.make_engine(settings, model)
 told = {"kind": type(model.pipe).__name__, "folder": str(folder_of(settings.model))}
 told["identity"] = engine._engine._options.identity
@@ -58,34 +60,34 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub"
 
 
-def identity_here() -> str:
-    folder = folder_of("acme/tiny")
-    assert folder is not None
-    return folder_identity(folder)
-
-
 def start(hub: Path, data: Path) -> dict[str, str]:
     environ = {**os.environ, "HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1", "ZIMG_MODEL": "acme/tiny"}
     environ |= {"ZIMG_DATA_DIR": str(data), "ZIMG_CPU_DTYPE": "float32", "ZIMG_COMPILE": "off"}
     done = subprocess.run(
-        [sys.executable, "-c", START], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+        [sys.executable, "-c", START, str(hub / "models--acme--tiny" / "refs" / "main"), LATER],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     told: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
     return told
 
 
-def test_a_model_of_the_hub_keeps_an_identity_until_it_is_updated(tmp_path: Path, cache: Path) -> None:
+def test_a_model_of_the_hub_is_known_by_the_files_that_were_loaded(tmp_path: Path, cache: Path) -> None:
     tiny.save(tmp_path / "files")
-    snapshot = put_in_cache(cache, COMMIT, tmp_path / "files")
+    newer = put_in_cache(cache, LATER, tmp_path / "files")
+    (cache / "models--acme--tiny" / "blobs" / f"{LATER[:8]}-vae-config.json").touch()
+    older = put_in_cache(cache, COMMIT, tmp_path / "files")
+    assert folder_of("acme/tiny") == older
 
     told = start(cache, tmp_path)
 
-    assert (told["kind"], told["folder"]) == ("ZImagePipeline", str(snapshot))
-    assert told["identity"] == folder_identity(snapshot) == identity_here()
-    put_in_cache(cache, LATER, tmp_path / "files")
-    (cache / "models--acme--tiny" / "blobs" / f"{LATER[:8]}-vae-config.json").touch()
-    assert identity_here() != told["identity"]
+    assert told["kind"] == "ZImagePipeline"
+    assert told["folder"] == str(newer), "which is now the newest"
+    assert told["identity"] == folder_identity(older) != folder_identity(newer)
 
 
 @pytest.mark.parametrize("model", ["acme/never-downloaded", "/no/such/folder", "not a repository's name!"])
