@@ -27,23 +27,29 @@ from benchmarks.sampling import HostMemory, resident_bytes
 V1, V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 
 
-def load_and_pack(folder: Path) -> dict[str, Any]:
+def load_and_pack(folder: Path, *, casts_later: bool) -> dict[str, Any]:
     """In the child: what it took."""
     memory = HostMemory()
     memory.start()
     begun = time.perf_counter()
-    from core.settings import Settings
+    import torch
+
     from worker import pipeline
     from worker.offload import drop_stores, folder_identity
     from worker.offload.assembly import Assembly
-    from worker.offload.device import open_device
+    from worker.offload.device import Device
     from worker.offload.host_weights import SHARED_MEMORY
     from worker.offload.stopwatch import Stopwatch
     from worker.offload.strategies import find_strategy
 
-    pipe = pipeline.load_model(Settings(model=str(folder), cpu_dtype="bfloat16")).pipe
+    class Card(Device):
+        """The host, taken for a card: weights are cast on their way to it."""
+
+        is_cuda = True
+
+    pipe, cast = pipeline.read_pipeline(str(folder), torch.bfloat16, casts_later=casts_later)
     before, _ = resident_bytes()
-    assembly = Assembly(pipe, find_strategy(pipe), open_device("cpu"))
+    assembly = Assembly(pipe, find_strategy(pipe), Card(torch.device("cpu")), cast)
     assembly.fill_host(True, folder_identity(folder), "", Stopwatch())
     memory.stop()
     assert assembly.host is not None
@@ -52,6 +58,7 @@ def load_and_pack(folder: Path) -> dict[str, Any]:
     drop_stores(SHARED_MEMORY)
     return {
         "what": "host memory",
+        "cast_on_the_way": list(cast),
         "packed_gib": gib(packed),
         "is_shared": is_shared,
         "loaded_gib": gib(before),
@@ -98,11 +105,12 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where the model's files are")
     parser.add_argument("--limit-gib", type=float, default=0.0)
     parser.add_argument("--evict", action="store_true", help="read from the disk, not from cached pages")
+    parser.add_argument("--casts-first", action="store_true", help="cast what is stored otherwise while it is loaded")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(load_and_pack(arguments.folder)), flush=True)
+        print(json.dumps(load_and_pack(arguments.folder, casts_later=not arguments.casts_first)), flush=True)
         return 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch) / "tiny"
@@ -113,6 +121,7 @@ def main() -> int:
         if arguments.evict:
             evict(folder)
         command = [sys.executable, "-m", "benchmarks.engine_host_memory", "--child", "--folder", str(folder)]
+        command += ["--casts-first"] if arguments.casts_first else []
         if arguments.limit_gib:
             return run_limited(command, arguments.limit_gib)
         return subprocess.run(command, check=False).returncode

@@ -135,7 +135,7 @@ class Fleet:
 
     def kill(self, process: Process) -> None:
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
     def kill_all(self, process: Process) -> None:
         """The process and its children, as when their host is gone."""

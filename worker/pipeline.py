@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +19,9 @@ from core.logs import get_logger
 from core.model_profile import ModelProfile, read_profile
 from core.presets import find_preset
 from core.settings import Settings
-from worker.model_files import INDEX, folder_of, loaded_from
+from worker.model_files import INDEX, can_be_cast_later, folder_of, loaded_from, stored_in_float32
 from worker.offload import Carousel, ImpossibleBudget, TooLittleMemory, folder_identity
+from worker.offload.blocks import Cast
 from worker.offload.compiling import wake_compiler
 from worker.plain_engine import PlainEngine
 
@@ -77,43 +78,60 @@ class LoadedModel:
     device: str
     dtype: torch.dtype
     profile: ModelProfile
+    cast: Cast = field(default_factory=dict)  # parts that the engine brings to `dtype` on their way
 
 
 def load_model(settings: Settings) -> LoadedModel:
     """Load by the pipeline's own from_pretrained. Raises ConfigurationError where the machine or model can not work."""
     device = choose_device(settings)
-    pipe, dtype = _load_on_card(settings, device) if device.startswith("cuda") else _load_on_cpu(settings)
+    pipe, dtype, cast = _load_on_card(settings, device) if device.startswith("cuda") else _load_on_cpu(settings)
     pipe.set_progress_bar_config(disable=True)
     log.info(
         "model loaded", action="load", model=settings.model, device=device, dtype=str(dtype).removeprefix("torch.")
     )
-    return LoadedModel(pipe, device, dtype, read_profile(settings.model))
+    return LoadedModel(pipe, device, dtype, read_profile(settings.model), cast)
 
 
-def _load_on_card(settings: Settings, device: str) -> tuple[Any, torch.dtype]:
+def _load_on_card(settings: Settings, device: str) -> tuple[Any, torch.dtype, Cast]:
     """Start CUDA (0.4 s) while files are read; what must be downloaded first waits for the card's word."""
     with ThreadPoolExecutor(1) as aside:
         choice = aside.submit(choose_dtype, settings, device)
         expected = torch.bfloat16 if folder_of(settings.model) else choice.result()
-        return _read_pipeline(settings.model, expected), choice.result()
+        pipe, cast = read_pipeline(settings.model, expected, casts_later=settings.engine != "plain")
+        return pipe, choice.result(), cast
 
 
-def _load_on_cpu(settings: Settings) -> tuple[Any, torch.dtype]:
+def _load_on_cpu(settings: Settings) -> tuple[Any, torch.dtype, Cast]:
     dtype = choose_dtype(settings, "cpu")
-    return _read_pipeline(settings.model, dtype), dtype
+    return read_pipeline(settings.model, dtype)[0], dtype, {}
 
 
-def _read_pipeline(model: str, dtype: torch.dtype) -> Any:
+def read_pipeline(model: str, dtype: torch.dtype, *, casts_later: bool = False) -> tuple[Any, Cast]:
+    """The pipeline; with `casts_later` large parts as their files hold them, for the engine to bring to `dtype`."""
     from diffusers import DiffusionPipeline
 
     kind: Any = DiffusionPipeline
     try:
-        return kind.from_pretrained(model, dtype=dtype)
+        if casts_later:
+            folder = folder_of(model) or Path(kind.download(model))
+            as_stored = _as_stored(kind, model, dtype, stored_in_float32(folder))
+            if as_stored is not None:
+                return as_stored
+        return kind.from_pretrained(model, dtype=dtype), {}
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"ZIMG_MODEL={model!r} could not be loaded: {str(error)[:300]}. "
             "Name a folder in diffusers' format or a model on the hub."
         ) from error
+
+
+def _as_stored(kind: Any, model: str, dtype: torch.dtype, names: list[str]) -> tuple[Any, Cast] | None:
+    """Load these parts as their files hold them; None where casting them later would not be the same."""
+    if not names or dtype == torch.float32:
+        return None
+    pipe = kind.from_pretrained(model, dtype={"default": dtype, **dict.fromkeys(names, torch.float32)})
+    is_fine = all(can_be_cast_later(getattr(pipe, name)) for name in names)
+    return (pipe, dict.fromkeys(names, dtype)) if is_fine else None
 
 
 def import_ahead(settings: Settings) -> None:
@@ -227,6 +245,7 @@ def make_engine(settings: Settings, model: LoadedModel) -> Engine:
             weights_cache=weights,
             warm_up=tuple(sorted(shapes, key=lambda shape: -shape[0] * shape[1])),
             steps=preset.forwards,
+            cast=model.cast,
         )
     except (ImpossibleBudget, TooLittleMemory) as error:
         raise ConfigurationError(str(error)) from error

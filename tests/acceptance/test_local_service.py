@@ -44,7 +44,7 @@ def test_killing_the_supervisor_leaves_no_orphan_and_the_next_start_loses_nothin
 
     service.supervisor().kill()
 
-    assert service.launcher.wait(timeout=20) == 1
+    assert service.launcher.wait(timeout=60) == 1
     psutil.wait_procs(family, timeout=LAST_RUN_SECONDS)
     assert [process for process in family if process.is_running()] == []
     assert service.processes() == []
@@ -168,7 +168,7 @@ def test_an_outside_redis_and_an_outside_storage_replace_the_embedded_ones(own_s
         assert service.stop() < 20
     finally:
         redis_server.terminate()
-        redis_server.wait(timeout=20)
+        redis_server.wait(timeout=60)
 
 
 def test_prompts_and_secrets_are_in_no_log(stack):

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
-from worker.offload.blocks import Block, Pays, Stop, collect_blocks, rest_of
+from worker.offload.blocks import Block, Cast, Pays, Stop, cast_of, collect_blocks, rest_of
 from worker.offload.device import Device
 from worker.offload.gates import Gates
 from worker.offload.host_weights import HostWeights, TooLittleMemory, store_key
@@ -34,15 +35,21 @@ class Moved:
     is_parameter: bool
     home: torch.device
     before: torch.Tensor | None
+    dtype: torch.dtype  # in which it goes home
 
 
 class Assembly:
     """A pipeline whose blocks are carried: its stages, gates, fixed parts and host weights."""
 
-    def __init__(self, pipe: Any, strategy: Strategy, device: Device) -> None:
+    def __init__(self, pipe: Any, strategy: Strategy, device: Device, cast: Cast = MappingProxyType({})) -> None:
+        """`cast`: components of `pipe` whose weights become another type on their way, and stay so."""
         self.pipe, self.strategy, self.device = pipe, strategy, device
         _require_whole_precision(pipe)
-        self.stages = collect_blocks(pipe, strategy)
+        carried = {stage.component for stage in strategy.stages} if device.is_cuda else set()
+        for name in cast.keys() - carried:
+            _cast_now(getattr(pipe, name), cast[name])
+        self._cast = {name: dtype for name, dtype in cast.items() if name in carried}
+        self.stages = collect_blocks(pipe, strategy, self._cast)
         self.blocks = [block for blocks in self.stages for block in blocks if not block.unneeded]
         self.cache = PromptCache(device)
         self.gates = Gates(device, self.cache)
@@ -89,12 +96,12 @@ class Assembly:
     def move_fixed_parts(self) -> None:
         """Bring everything that is neither carried nor unused to the device; tables are gathered from host memory."""
         for index, stage in enumerate(self.strategy.stages):
-            component = getattr(self.pipe, stage.component)
+            component, dtype = getattr(self.pipe, stage.component), self._cast.get(stage.component)
             tables = stage.host_tables if self.device.is_cuda else ()
             for path in tables:
-                self._keep_table_on_host(component.get_submodule(path))
+                self._keep_table_on_host(component.get_submodule(path), dtype)
             for module in rest_of(component, self.stages[index], (*stage.unused, *tables)):
-                self._move(module)
+                self._move(module, dtype)
             for block in self.stages[index]:
                 for module in block.module.modules():
                     self._move(module, buffers_only=True)
@@ -120,7 +127,7 @@ class Assembly:
         for name, parameter in module._parameters.items():
             if parameter is not None and self.device.is_cuda:
                 before = parameter.data
-                self._moved.append(Moved(module, name, True, before.device, before.cpu()))
+                self._moved.append(Moved(module, name, True, before.device, before.cpu(), before.dtype))
                 parameter.data = torch.empty(0, dtype=before.dtype, device=self.device.where)
 
     def fill_host(
@@ -213,7 +220,7 @@ class Assembly:
         for moved in reversed(self._moved):
             tensors = moved.owner._parameters if moved.is_parameter else moved.owner._buffers
             before = tensors[moved.name].data if moved.before is None else moved.before  # type: ignore[union-attr]
-            _set_tensor(moved.owner, moved.name, moved.is_parameter, before.to(moved.home))
+            _set_tensor(moved.owner, moved.name, moved.is_parameter, before.to(moved.home, moved.dtype))
         self._moved.clear()
         for table in self._tables:
             self.device.unpin(table)
@@ -237,37 +244,43 @@ class Assembly:
         self.device.unpin(block.host)
         block.host = None
 
-    def _keep_table_on_host(self, table: nn.Embedding) -> None:
+    def _keep_table_on_host(self, table: nn.Embedding, dtype: torch.dtype | None) -> None:
         """Leave an embedding table in pinned host memory; where pinning fails it moves like any other part."""
         before = table.weight.data
-        weight = before.cpu().contiguous()
+        weight = before.to("cpu", cast_of(before, dtype)).contiguous()
         if not self.device.pin(weight):
-            self._move(table)
+            self._move(table, dtype)
             return
         self._tables.append(weight)
-        self._note(table, "weight", True, before)
+        self._note(table, "weight", True, before, weight.dtype)
         table.weight.data = weight
         self.gates.replace(table, "forward", gather_from_host(table, self.device))
 
-    def _note(self, owner: nn.Module, name: str, is_parameter: bool, before: torch.Tensor) -> None:
+    def _note(self, owner: nn.Module, name: str, is_parameter: bool, before: torch.Tensor, dtype: torch.dtype) -> None:
         on_host = before.device.type == "cpu"
-        self._moved.append(Moved(owner, name, is_parameter, before.device, before if on_host else None))
+        self._moved.append(Moved(owner, name, is_parameter, before.device, before if on_host else None, dtype))
 
-    def _move(self, module: nn.Module, *, buffers_only: bool = False) -> None:
+    def _move(self, module: nn.Module, dtype: torch.dtype | None = None, *, buffers_only: bool = False) -> None:
         where = self.device.where
         named: Sequence[tuple[str, torch.Tensor | None]] = [] if buffers_only else list(module._parameters.items())
         for is_parameter, tensors in ((True, named), (False, list(module._buffers.items()))):
             for name, tensor in tensors:
                 if tensor is None:
                     continue
-                self.fixed_bytes += tensor.numel() * tensor.element_size()
-                if tensor.device != where:
-                    self._note(module, name, is_parameter, tensor.data)
-                    _set_tensor(module, name, is_parameter, tensor.data.to(where))
+                becomes = cast_of(tensor, dtype if is_parameter else None)
+                self.fixed_bytes += tensor.numel() * becomes.itemsize
+                if tensor.device != where or tensor.dtype != becomes:
+                    self._note(module, name, is_parameter, tensor.data, becomes)
+                    _set_tensor(module, name, is_parameter, tensor.data.to(where, becomes))
 
     def _decoder(self) -> nn.Module:
         decoder: nn.Module = getattr(self.pipe, self.strategy.decoder)
         return decoder
+
+
+def _cast_now(component: nn.Module, dtype: torch.dtype) -> None:
+    for parameter in component.parameters():
+        parameter.data = parameter.data.to(cast_of(parameter, dtype))
 
 
 def _set_tensor(owner: nn.Module, name: str, is_parameter: bool, tensor: torch.Tensor) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from worker.offload.strategies import Stage, Strategy, modules_at
 ALIGNMENT = 512
 #: Whether a block packed like this is better off than with so many bytes as they are.
 Pays = Callable[[Packed, int], bool]
+#: Names of components whose floating-point weights become something else on their way, and what.
+Cast = Mapping[str, torch.dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,21 @@ class Stop:
 class Block:
     """One carried module. `packed` is None while its bytes are kept as they are."""
 
-    def __init__(self, name: str, module: nn.Module, stage: int, position: int, *, once: bool, unneeded: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        stage: int,
+        position: int,
+        *,
+        once: bool,
+        unneeded: bool,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """`dtype`: what its floating-point weights become on their way; None: they stay as they are."""
         self.name, self.module, self.once, self.unneeded = name, module, once, unneeded
         self.stop = Stop(stage, position, self)
-        self.parts = _lay_out(module)
+        self.parts = _lay_out(module, dtype)
         last = self.parts[-1] if self.parts else None
         self.raw_bytes = _round_up(last.offset + last.nbytes) if last else 0
         self.packed: Packed | None = None
@@ -107,9 +121,9 @@ def is_passed_by(module: nn.Module) -> bool:
     return vars(module).get("forward") is pass_by
 
 
-def collect_blocks(pipe: Any, strategy: Strategy) -> list[list[Block]]:
+def collect_blocks(pipe: Any, strategy: Strategy, cast: Cast = MappingProxyType({})) -> list[list[Block]]:
     """The blocks of every stage, in order; raises ValueError when one lies inside another or shares a weight."""
-    stages = [_stage_blocks(pipe, stage, index) for index, stage in enumerate(strategy.stages)]
+    stages = [_stage_blocks(pipe, stage, index, cast) for index, stage in enumerate(strategy.stages)]
     owner: dict[int, str] = {}
     for block in (block for blocks in stages for block in blocks):
         for part in block.parts:
@@ -119,7 +133,7 @@ def collect_blocks(pipe: Any, strategy: Strategy) -> list[list[Block]]:
     return stages
 
 
-def _stage_blocks(pipe: Any, stage: Stage, index: int) -> list[Block]:
+def _stage_blocks(pipe: Any, stage: Stage, index: int, cast: Cast) -> list[Block]:
     component = getattr(pipe, stage.component)
     found = [(path, name, module) for path in stage.paths for name, module in modules_at(component, path)]
     needed = len(found) - stage.unneeded_last
@@ -131,6 +145,7 @@ def _stage_blocks(pipe: Any, stage: Stage, index: int) -> list[Block]:
             position,
             once=path in stage.once,
             unneeded=position >= needed,
+            dtype=cast.get(stage.component),
         )
         for position, (path, name, module) in enumerate(found)
     ]
@@ -148,10 +163,15 @@ def rest_of(component: nn.Module, carried: list[Block], unused: tuple[str, ...])
             yield module
 
 
-def _lay_out(module: nn.Module) -> list[Part]:
+def cast_of(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    """What a weight becomes on its way."""
+    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+
+
+def _lay_out(module: nn.Module, dtype: torch.dtype | None) -> list[Part]:
     parts, offset = [], 0
     for parameter in module.parameters():
-        part = Part(parameter, offset, parameter.shape, parameter.dtype, parameter.device)
+        part = Part(parameter, offset, parameter.shape, cast_of(parameter, dtype), parameter.device)
         parts.append(part)
         offset = _round_up(offset + part.nbytes)
     return parts

@@ -8,8 +8,8 @@ image = ticket.result(timeout=60)
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Options:
     weights_cache: str | Path = ""  # a folder for packed weights on disk, so that they are packed once; "": none
     warm_up: tuple[tuple[int, int], ...] = ((1024, 1024),)  # (height, width), largest first: measured; compiled for
     captions: tuple[int, ...] = (128, 512)  # caption lengths in tokens, ridden at warm-up; the longest is measured
+    cast: Mapping[str, torch.dtype] = field(default_factory=dict)  # parts that become another type on their way
     steps: int = 4  # steps of a usual picture, for the planner
     unpack: Unpack | None = None  # packed weights' way back on the device; None: the device's own. Either is checked
     poison: bool = False  # tests: overwrite every slot and the scratch with NaN after use

@@ -58,7 +58,7 @@ class Placement:
     ) -> None:
         self._pipe, self.budget, self._device, self._options, self._ride = pipe, budget, device, options, ride
         strategy = options.strategy or find_strategy(pipe, options.strategy_file)
-        self.assembly = Assembly(pipe, strategy, device)
+        self.assembly = Assembly(pipe, strategy, device, options.cast)
         self.gauge: Gauge | None = None
         self._forms: CompiledForms | None = None
         self._warm_up = WarmUp(pipe, options, ride, watch)

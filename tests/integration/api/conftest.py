@@ -138,7 +138,7 @@ class PlayedWorker:
             yield
         finally:
             stop.set()
-            thread.join(timeout=10)
+            thread.join(timeout=60)
 
 
 @pytest.fixture(scope="session")

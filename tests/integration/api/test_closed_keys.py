@@ -60,7 +60,7 @@ def test_a_picture_that_is_finished_after_the_key_was_closed_is_not_given_out(
     close(parts, how, key_id)
     worker.finish(lease)
 
-    told, text = answer.result(15)
+    told, text = answer.result(60)
     assert (told, words in text) == (status, True)
     assert "/i/" not in text
 
@@ -73,7 +73,7 @@ def test_a_closed_key_ends_the_wait_though_the_job_goes_on(parts, waiting, call,
 
     parts.tenants.revoke_key(key_id)
 
-    assert answer.result(5)[0] == 401
+    assert answer.result(20)[0] == 401
     assert not parts.jobs.get(lease.job_id).state.is_terminal
 
 
@@ -84,7 +84,7 @@ def test_a_stream_of_pictures_ends_with_the_error_where_its_key_is_closed(parts,
     close(parts, how, key_id)
     worker.finish(lease)
 
-    _, text = answer.result(15)
+    _, text = answer.result(60)
     assert "event: error" in text
     assert words in text
     assert "b64_json" not in text
@@ -97,5 +97,5 @@ def test_an_open_key_gets_its_picture(worker, waiting, call, monkeypatch):
 
     worker.finish(lease)
 
-    status, text = answer.result(15)
+    status, text = answer.result(60)
     assert (status, lease.job_id in text) == (200, True)

@@ -116,7 +116,7 @@ def test_ctrl_c_ends_the_waiting_at_once_and_says_what_goes_on(live, worker, par
         jobs = eventually(lambda: parts.jobs.list_jobs("local"))
         eventually(lambda: looks_at_jobs(live) > before or arguments[0] == "batch")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
     finally:
         process.kill()
 

@@ -40,7 +40,7 @@ def test_a_stream_tells_the_whole_life_in_order_and_ends_with_it(client, worker)
     worker.step(lease, 1)
     worker.step(lease, 2)
     worker.finish(lease)
-    thread.join(timeout=15)
+    thread.join(timeout=60)
 
     # A place comes without an id, but a reader of events keeps the last one.
     stored = [event for event in seen if event.id and "queue_position" not in event.json()]
@@ -105,7 +105,7 @@ def test_a_stopping_api_ends_its_streams_at_once(settings, parts, worker, tmp_pa
             told = time.monotonic()
             list(lines)
             assert time.monotonic() - told < 6, "gunicorn would cut them off after 8 s"
-            assert api.process.wait(timeout=20) == 0
+            assert api.process.wait(timeout=60) == 0
             api.process = None
 
 

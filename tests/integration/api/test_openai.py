@@ -179,7 +179,7 @@ def test_a_failed_job_raises_at_once_and_is_not_drawn_again(client, worker, part
     thread.start()
     with pytest.raises(openai.InternalServerError) as failed:
         client.with_options(max_retries=2).images.generate(model="m", prompt="a", size="256x256")
-    thread.join(timeout=10)
+    thread.join(timeout=60)
 
     assert failed.value.code == "generation_failed"
     assert len(parts.jobs.list_jobs("local")) == 1

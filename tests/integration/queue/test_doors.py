@@ -134,7 +134,7 @@ def sentinels(binary: str, folder: Path, port: int, count: int):
     finally:
         for process in processes:
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def tls_processes(binary: str, folder: Path):
     finally:
         for process in processes:
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ class SimulatedService:
     def __exit__(self, *_):
         self._stop.set()
         for thread in self._threads:
-            thread.join(timeout=10)
+            thread.join(timeout=60)
 
     def _store(self):
         return JobStore(connect(self._url), Settings())

@@ -227,7 +227,7 @@ class WorkerFleet:
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
-                process.wait(timeout=20)
+                process.wait(timeout=60)
 
     def _start(self, command: list[str], log: str, more: Mapping[str, str]) -> subprocess.Popen[bytes]:
         environ = {**os.environ, **self.environ, **more}

@@ -20,7 +20,7 @@ class Answering(BaseHTTPRequestHandler):
         self.peers.add(self.client_address)
         data = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/stall":
-            self.go_on.wait(20)
+            self.go_on.wait(60)
         self.send_response(202 if self.headers["Authorization"] == "Bearer k" else 401)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

@@ -93,7 +93,7 @@ def test_a_wait_ends_with_the_event(valkey, hub):
     waiter.start()
 
     kit.store.cancel(job_id)
-    waiter.join(timeout=10)
+    waiter.join(timeout=60)
 
     assert [event.data for event in found] == [{"status": "canceled"}]
 
@@ -113,11 +113,11 @@ def test_many_waits_each_get_their_own_jobs_events(valkey, hub):
     for waiter in waiters:
         waiter.start()
     for _ in ids:
-        assert ready.acquire(timeout=10)
+        assert ready.acquire(timeout=60)
     for job_id in ids:
         kit.store.cancel(job_id)
     for waiter in waiters:
-        waiter.join(timeout=10)
+        waiter.join(timeout=60)
 
     assert {job_id: len(events) for job_id, events in found.items()} == dict.fromkeys(ids, 1)
 
@@ -139,7 +139,7 @@ def test_waits_go_on_after_all_connections_were_killed(valkey, valkey_server, hu
     waiter.start()
 
     kit.store.cancel(job_id)
-    waiter.join(timeout=15)
+    waiter.join(timeout=60)
 
     assert [event.type for event in found] == ["status"]
 

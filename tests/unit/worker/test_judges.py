@@ -58,7 +58,7 @@ def test_the_watchdog_tells_why_when_the_engine_stands_still():
 
     watchdog.start()
 
-    assert told.wait(10)
+    assert told.wait(60)
     assert "1 jobs in flight" in reasons[0]
     watchdog.close()
 

@@ -157,5 +157,5 @@ def test_the_next_look_is_made_in_a_thread_of_its_own():
     crowds.of("")
     crowds.of("")
 
-    assert made.wait(10)
+    assert made.wait(60)
     assert by[1] is not by[0] is threading.current_thread()
