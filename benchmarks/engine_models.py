@@ -52,11 +52,16 @@ def build_z_image(device: str, *, tiny: bool = False) -> Any:
     return pipe
 
 
-def saved_model(folder: Path, *, tiny: bool = False) -> Path:
-    """The model as files in diffusers' format, written once: 20 GB at the full shape."""
+def saved_model(folder: Path, *, tiny: bool = False, float32: bool = False) -> Path:
+    """The model as files in diffusers' format, written once: 20 GB at the full shape.
+
+    With `float32` the denoiser is stored so, as the published one is: 33 GB.
+    """
     if not (folder / "model_index.json").is_file():
         where = "cpu" if tiny or not torch.cuda.is_available() else "cuda"
         pipe = build_z_image(where, tiny=tiny)
+        if float32:
+            pipe.transformer.to(torch.float32)
         draft = folder.with_name(f"{folder.name}.part")
         pipe.save_pretrained(draft, max_shard_size="4GB")
         if tiny:

@@ -198,6 +198,7 @@ def main() -> int:
     parser.add_argument("--evict", action="store_true", help="read from the disk, not from cached pages")
     parser.add_argument("--keep", action="store_true", help="leave the weights in shared memory and on disk")
     parser.add_argument("--profile", action="store_true", help="tell where threads were, once all is imported; slower")
+    parser.add_argument("--float32", action="store_true", help="store the denoiser in float32, as the published one is")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--one", default="", choices=["", *KINDS])
     arguments = parser.parse_args()
@@ -205,7 +206,7 @@ def main() -> int:
         start_once(arguments.one, profiled=arguments.profile)
         return 0
     make = "from pathlib import Path; from benchmarks.engine_models import saved_model; "
-    make += f"saved_model(Path({str(arguments.folder)!r}), tiny={arguments.tiny})"
+    make += f"saved_model(Path({str(arguments.folder)!r}), tiny={arguments.tiny}, float32={arguments.float32})"
     subprocess.run([sys.executable, "-c", make], check=True)  # in a child: it takes the card and 20 GB
     failed = 0
     for kind in arguments.kinds.split(","):
