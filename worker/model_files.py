@@ -8,7 +8,8 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
-from safetensors import safe_open
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined, unused-ignore]
+from safetensors import SafetensorError, safe_open
 
 #: Every model in diffusers' format has it.
 INDEX = "model_index.json"
@@ -30,6 +31,17 @@ def folder_of(model: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
+def fetch(kind: Any, model: str) -> Path | None:
+    """The folder itself, or the hub's newest revision, downloaded by the pipeline's `kind`; None: it can be neither."""
+    if Path(model).is_dir():
+        return Path(model)
+    try:
+        validate_repo_id(model)
+    except HFValidationError:
+        return None
+    return Path(kind.download(model))
+
+
 def stored_in_float32(folder: Path, least_bytes: int = LARGE_BYTES) -> list[str]:
     """Large parts of diffusers' own classes whose files hold nothing but float32.
 
@@ -40,14 +52,17 @@ def stored_in_float32(folder: Path, least_bytes: int = LARGE_BYTES) -> list[str]
         parts = json.loads((folder / INDEX).read_text())
     except (OSError, ValueError):
         return []
-    names = [name for name, kind in parts.items() if isinstance(kind, list) and kind[0] == "diffusers"]
+    names = [name for name, kind in parts.items() if isinstance(kind, list) and kind[:1] == ["diffusers"]]
     return [name for name in names if _is_float32(sorted((folder / name).glob("*.safetensors")), least_bytes)]
 
 
 def _is_float32(files: list[Path], least_bytes: int) -> bool:
-    if sum(file.stat().st_size for file in files) < least_bytes:
+    """False for damaged or missing files as well: whoever loads them says what is wrong."""
+    try:
+        is_large = sum(file.stat().st_size for file in files) >= least_bytes
+        return is_large and all(_types(file) == {"F32"} for file in files)
+    except (OSError, SafetensorError):
         return False
-    return all(_types(file) == {"F32"} for file in files)
 
 
 def _types(file: Path) -> set[str]:

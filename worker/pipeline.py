@@ -19,7 +19,7 @@ from core.logs import get_logger
 from core.model_profile import ModelProfile, read_profile
 from core.presets import find_preset
 from core.settings import Settings
-from worker.model_files import INDEX, can_be_cast_later, folder_of, loaded_from, stored_in_float32
+from worker.model_files import INDEX, can_be_cast_later, fetch, folder_of, loaded_from, stored_in_float32
 from worker.offload import Carousel, ImpossibleBudget, TooLittleMemory, folder_identity
 from worker.offload.blocks import Cast
 from worker.offload.compiling import wake_compiler
@@ -113,8 +113,8 @@ def read_pipeline(model: str, dtype: torch.dtype, *, casts_later: bool = False) 
     kind: Any = DiffusionPipeline
     try:
         if casts_later:
-            folder = folder_of(model) or Path(kind.download(model))
-            as_stored = _as_stored(kind, model, dtype, stored_in_float32(folder))
+            folder = fetch(kind, model)
+            as_stored = _as_stored(kind, folder, dtype) if folder else None
             if as_stored is not None:
                 return as_stored
         return kind.from_pretrained(model, dtype=dtype), {}
@@ -125,11 +125,12 @@ def read_pipeline(model: str, dtype: torch.dtype, *, casts_later: bool = False) 
         ) from error
 
 
-def _as_stored(kind: Any, model: str, dtype: torch.dtype, names: list[str]) -> tuple[Any, Cast] | None:
-    """Load these parts as their files hold them; None where casting them later would not be the same."""
+def _as_stored(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, Cast] | None:
+    """Load large parts as their files hold them; None where there are none, or casting them later is not the same."""
+    names = stored_in_float32(folder)
     if not names or dtype == torch.float32:
         return None
-    pipe = kind.from_pretrained(model, dtype={"default": dtype, **dict.fromkeys(names, torch.float32)})
+    pipe = kind.from_pretrained(folder, dtype={"default": dtype, **dict.fromkeys(names, torch.float32)})
     is_fine = all(can_be_cast_later(getattr(pipe, name)) for name in names)
     return (pipe, dict.fromkeys(names, dtype)) if is_fine else None
 

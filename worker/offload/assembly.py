@@ -107,28 +107,28 @@ class Assembly:
                     self._move(module, buffers_only=True)
         for module in rest_of(self._decoder(), [], self.strategy.decoder_unused):
             self._move(module)
-        for module in self._left_behind():
-            self._leave(module)
+        for module, dtype in self._left_behind():
+            self._leave(module, dtype)
 
-    def _left_behind(self) -> Iterator[nn.Module]:
-        """Modules that nothing will ever run."""
-        for blocks in self.stages:
+    def _left_behind(self) -> Iterator[tuple[nn.Module, torch.dtype | None]]:
+        """Modules that nothing will ever run, and what their component becomes."""
+        for stage, blocks in zip(self.strategy.stages, self.stages, strict=True):
             for block in blocks:
                 if block.unneeded:
-                    yield from block.module.modules()
-        roots = [(getattr(self.pipe, stage.component), stage.unused) for stage in self.strategy.stages]
-        for root, paths in (*roots, (self._decoder(), self.strategy.decoder_unused)):
-            for name, module in root.named_modules():
+                    yield from ((module, self._cast.get(stage.component)) for module in block.module.modules())
+        roots = [(stage.component, stage.unused) for stage in self.strategy.stages]
+        for component, paths in (*roots, (self.strategy.decoder, self.strategy.decoder_unused)):
+            for name, module in getattr(self.pipe, component).named_modules():
                 if name in paths:
-                    yield from module.modules()
+                    yield from ((inner, self._cast.get(component)) for inner in module.modules())
 
-    def _leave(self, module: nn.Module) -> None:
-        """Keep a module's weights in host memory; pipelines that ask it for its device hear the engine's."""
+    def _leave(self, module: nn.Module, dtype: torch.dtype | None) -> None:
+        """Keep a module's weights in host memory; pipelines that ask it for its device or type hear the engine's."""
         for name, parameter in module._parameters.items():
             if parameter is not None and self.device.is_cuda:
-                before = parameter.data
-                self._moved.append(Moved(module, name, True, before.device, before.cpu(), before.dtype))
-                parameter.data = torch.empty(0, dtype=before.dtype, device=self.device.where)
+                before, becomes = parameter.data, cast_of(parameter, dtype)
+                self._moved.append(Moved(module, name, True, before.device, before.cpu(), becomes))
+                parameter.data = torch.empty(0, dtype=becomes, device=self.device.where)
 
     def fill_host(
         self,
@@ -231,8 +231,7 @@ class Assembly:
     def _restore(self, block: Block) -> None:
         """Unpack from host memory, on the device; a block in place only goes home."""
         if block.host is None:
-            for part in block.parts:
-                part.parameter.data = part.parameter.data.to(part.home, copy=True)
+            block.go_home()
             return
         source = block.host.to(self.device.where)
         flat = source

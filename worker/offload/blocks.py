@@ -67,6 +67,7 @@ class Block:
         self.raw_bytes = _round_up(last.offset + last.nbytes) if last else 0
         self.packed: Packed | None = None
         self.host: torch.Tensor | None = None  # its bytes in host memory, as they travel
+        self.is_bound = False  # its parameters look at memory of the engine's
 
     @property
     def is_bf16(self) -> bool:
@@ -86,6 +87,7 @@ class Block:
 
     def bind(self, flat: torch.Tensor) -> None:
         """Let the module's parameters be views of `flat`."""
+        self.is_bound = True
         for part in self.parts:
             part.parameter.data = _view(flat, part)
 
@@ -104,6 +106,11 @@ class Block:
             return flat
         self.packed = packed
         return data
+
+    def go_home(self) -> None:
+        """Give every parameter that was moved to the device for good a tensor of its own again, where it was."""
+        for part in self.parts if self.is_bound else ():
+            part.parameter.data = part.parameter.data.to(part.home, copy=True)
 
     def restore(self, unpacked: torch.Tensor) -> None:
         """Give every parameter a tensor of its own again, where it was."""

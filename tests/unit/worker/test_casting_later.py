@@ -5,7 +5,10 @@ Z-Image-Turbo's denoiser is stored so: cast while it is loaded it would take 12 
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,14 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, ZImageTransformer2DModel
 
+from core.errors import ConfigurationError
 from tests.unit.offload.tiny import z_image
 from worker import model_files
 from worker.model_files import stored_in_float32
 from worker.offload import Carousel, blocks, drop_stores
 from worker.offload.device import Device
 from worker.offload.host_weights import SHARED_MEMORY
+from worker.offload.strategies import find_strategy
 from worker.pipeline import read_pipeline
 
 CARRIED = {"residents": 1, "ring_slots": 2, "packing": True}
@@ -113,6 +118,61 @@ def test_weights_lie_in_their_files_until_they_are_wanted(folder: Path) -> None:
     ranges = [(int(first, 16), int(last, 16)) for first, last in spans]
     weights = [weight.data_ptr() for weight in pipe.transformer.parameters()]
     assert all(any(first <= where < last for first, last in ranges) for where in weights)
+
+
+def test_an_error_while_it_is_brought_there_leaves_the_rest_in_its_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, cast = read_pipeline(str(folder), torch.bfloat16, casts_later=True)
+    last = pipe.transformer.layers[-1].attention.to_q.weight
+    where, carry_form = last.data_ptr(), blocks.Block.carry_form
+
+    def fail_late(block: blocks.Block, *arguments: Any) -> torch.Tensor:
+        if block.name == "transformer.layers.1":
+            raise RuntimeError("planted")
+        return carry_form(block, *arguments)
+
+    monkeypatch.setattr(blocks.Block, "carry_form", fail_late)
+    with pytest.raises(RuntimeError, match="planted"):
+        Carousel(pipe, 40.0, device="cpu", compile="off", warm_up=((64, 64),), cast=cast, **CARRIED)
+
+    assert last.data_ptr() == where
+
+
+def test_what_a_strategy_never_runs_says_that_it_is_bfloat16_too(folder: Path) -> None:
+    pipe, cast = read_pipeline(str(folder), torch.bfloat16, casts_later=True)
+    usual = find_strategy(pipe)
+    stages = [replace(stage, unneeded_last=1) if stage.passes == 0 else stage for stage in usual.stages]
+    options = {"strategy": replace(usual, stages=tuple(stages)), "warm_up": ((64, 64),), "cast": cast, **CARRIED}
+
+    with Carousel(pipe, 40.0, device="cpu", compile="off", **options):
+        assert {weight.dtype for weight in pipe.transformer.parameters()} == {torch.bfloat16}
+    assert {weight.dtype for weight in pipe.transformer.parameters()} == {torch.bfloat16}
+
+
+def test_damaged_files_are_told_as_they_are_elsewhere(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "damaged")
+    file = next((copy / "transformer").glob("*.safetensors"))
+    os.truncate(file, file.stat().st_size // 2)
+
+    with pytest.raises(ConfigurationError, match="could not be loaded"):
+        read_pipeline(str(copy), torch.bfloat16, casts_later=True)
+
+
+def test_a_link_that_nobody_needs_may_lead_nowhere(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "linked")
+    (copy / "transformer" / "diffusion_pytorch_model.fp16.safetensors").symlink_to("gone")
+
+    pipe, cast = read_pipeline(str(copy), torch.bfloat16, casts_later=True)
+
+    assert not cast
+    assert pipe.transformer.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "a/b/c"])
+def test_what_is_neither_a_folder_nor_a_model_of_the_hub_is_refused_with_a_sentence(model: str) -> None:
+    with pytest.raises(ConfigurationError, match="Name a folder in diffusers' format or a model on the hub"):
+        read_pipeline(model, torch.bfloat16, casts_later=True)
 
 
 def test_a_part_that_keeps_some_of_itself_in_float32_is_cast_when_it_is_loaded(

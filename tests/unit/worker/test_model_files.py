@@ -23,14 +23,15 @@ import json, sys
 from pathlib import Path
 from core.settings import Settings
 from worker import pipeline
-from worker.model_files import folder_of
+from worker.model_files import fetch, folder_of
 
 settings = Settings.from_env()
 pipeline.import_ahead(settings)
 model = pipeline.load_model(settings)
+told = {"fetched": str(fetch(type(model.pipe), settings.model))}
 Path(sys.argv[1]).write_text(sys.argv[2])  # meanwhile somebody else downloads a newer revision
 engine = pipeline.make_engine(settings, model)
-told = {"kind": type(model.pipe).__name__, "folder": str(folder_of(settings.model))}
+told |= {"kind": type(model.pipe).__name__, "folder": str(folder_of(settings.model))}
 told["identity"] = engine._engine._options.identity
 engine.close()
 print(json.dumps(told))
@@ -85,7 +86,7 @@ def test_a_model_of_the_hub_is_known_by_the_files_that_were_loaded(tmp_path: Pat
 
     told = start(cache, tmp_path)
 
-    assert told["kind"] == "ZImagePipeline"
+    assert (told["kind"], told["fetched"]) == ("ZImagePipeline", str(older))
     assert told["folder"] == str(newer), "which is now the newest"
     assert told["identity"] == folder_identity(older) != folder_identity(newer)
 
