@@ -187,9 +187,11 @@ class Executor:
         try:
             if isinstance(outcome, Picture):
                 told = call(lambda: store.complete(job_id, token, outcome, held.clock.seconds()), tries=END_TRIES)
-                self._parts.spool.drop(job_id)
-                if not told:
+                if told:
+                    self._parts.spool.drop(job_id)
+                else:
                     log.warning("a late picture was refused", action="complete", job_id=job_id)
+                    self._parts.spool.sweep()  # of ended jobs: a later run of this one may count on the file
             elif isinstance(outcome, GivenBack):
                 call(lambda: store.give_back(job_id, token), tries=CLAIM_TRIES)
             else:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from core.image_store import USUAL, ImageStore, Patience, object_key
+from core.image_store import USUAL, ImageStore, Patience, Stored, object_key
 from core.job import JobState
 from core.redis_client import PREFIX
 from tests.fault_proxy import tcp_proxy
@@ -124,6 +124,29 @@ def test_the_next_run_on_the_same_disk_stores_the_picture_of_a_lost_worker(bench
         assert (job.state, job.attempt, job.alone) == (JobState.SUCCEEDED, 2, False)
         assert here.parts.engine.submits == 1
         assert ledger(here) == ["charge"]
+
+
+def test_a_late_picture_takes_none_away_from_a_later_run_that_waits(bench):
+    with behind_proxy(bench) as (here, proxy):
+        release = shelve_one(here, proxy)
+        [late] = here.parts.keeper._snapshot()
+        here.parts.keeper.drop(late)
+        here.store.redis.zadd(f"{PREFIX}lease", {release.job_id: 1})
+        here.store.redis.set(f"{PREFIX}grace", 1)
+        here.store.reap()
+        here.alive()
+        [again] = here.store.release(1)
+        assert here.execute(again).state is JobState.RUNNING
+        picture = here.parts.spool.find(release.job_id)
+
+        here.executor._end_shelved(late, Stored(picture.sha256, len(picture.png)))
+
+        assert spooled(here) == 1
+        proxy.refuses = False
+        job = wait_until(lambda: (found := here.job(release.job_id)).state.is_terminal and found)
+        assert (job.state, job.attempt) == (JobState.SUCCEEDED, 2)
+        assert here.parts.engine.submits == 1
+        wait_until(lambda: spooled(here) == 0)
 
 
 def test_a_canceled_picture_leaves_the_shelf_and_the_disk_while_the_storage_is_still_away(bench):

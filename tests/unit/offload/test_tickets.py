@@ -264,10 +264,10 @@ def test_the_host_is_never_far_ahead_of_the_device(
 def test_carousels_do_not_leave_threads_behind() -> None:
     from tests.unit.offload.tiny import z_image
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for _ in range(2):
         Carousel(z_image(), device="cpu", **STREAMED).close()
-    for thread in threading.enumerate():
-        if thread.name.startswith("carousel"):
-            thread.join(60)
-    assert threading.active_count() <= before
+    ours = [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("carousel")]
+    for thread in ours:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in ours)
