@@ -149,6 +149,21 @@ def test_a_late_picture_takes_none_away_from_a_later_run_that_waits(bench):
         wait_until(lambda: spooled(here) == 0)
 
 
+def test_a_late_picture_of_an_ended_job_leaves_nothing_on_the_disk(bench):
+    with behind_proxy(bench) as (here, proxy):
+        release = shelve_one(here, proxy)
+        [late] = here.parts.keeper._snapshot()
+        picture = here.parts.spool.find(release.job_id)
+        here.store.cancel(release.job_id)
+        wait_until(lambda: spooled(here) == 0)
+        assert here.parts.spool.keep(release.job_id, picture)
+
+        here.executor._end_shelved(late, Stored(picture.sha256, len(picture.png)))
+
+        assert spooled(here) == 0
+        assert here.job(release.job_id).state is JobState.CANCELED
+
+
 def test_a_canceled_picture_leaves_the_shelf_and_the_disk_while_the_storage_is_still_away(bench):
     with behind_proxy(bench) as (here, proxy):
         release = shelve_one(here, proxy)
