@@ -35,7 +35,7 @@ class Sampler:
         self._done.set()
         self._thread.join()
 
-    def inclusive(self, most: int = 80) -> dict[str, float]:
+    def inclusive(self, most: int = 200) -> dict[str, float]:
         """Seconds by "thread: file:function", the longest first; a function's seconds contain those of its callees."""
         with self._lock:
             seconds_each = (time.perf_counter() - self._begun) / max(self._looks, 1)

@@ -155,12 +155,12 @@ def test_a_small_budget_lends_the_ring_to_the_decode_and_memory_stays_flat(
 
 def test_the_process_keeps_a_tight_budget_from_the_first_request_on(reference: tuple[Any, list[bytes]]) -> None:
     pipe, pictures = reference
-    options: dict[str, Any] = {"device": "cuda", "compile": "off", "warm_up": ((128, 128),)}
+    options: dict[str, Any] = {"device": "cuda", "compile": "off", "warm_up": ((128, 128),), "decode": "plain"}
     with Carousel(pipe, 20.0, residents=2, **options) as carousel:
         budget = carousel.plan.least_budget / 2**30 + 0.15
     with Carousel(pipe, budget, **options) as carousel, watched(carousel._engine._device) as taken:
         for _ in range(5):
-            assert ride(carousel, [0, 1, 2, 3]) == pictures
+            assert ride(carousel, [0, 1, 2, 3]) == pictures, str(carousel.plan)
     assert len(taken) > 5
     assert max(taken) <= budget * 2**30
 
@@ -188,9 +188,8 @@ def test_a_step_makes_the_host_wait_for_nothing(reference: tuple[Any, list[bytes
     pipe, _ = reference
     options = {"residents": 2, "ring_slots": 2}
     with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), **options) as carousel:
-        ride(carousel, [0], steps=2)
         waits = []
-        for seed, steps in ((1, 2), (2, 12)):
+        for seed, steps in ((0, 2), (1, 2), (2, 12)):  # the first one may wait for what is loaded once
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always")
                 torch.cuda.set_sync_debug_mode("warn")
@@ -199,8 +198,9 @@ def test_a_step_makes_the_host_wait_for_nothing(reference: tuple[Any, list[bytes
                     ride(carousel, [seed], steps=steps)
                 finally:
                     torch.cuda.set_sync_debug_mode("default")
-            waits.append(sum("synchroniz" in str(warning.message) for warning in told))
-    assert 1 <= waits[0] == waits[1]
+            found = [warning for warning in told if "synchroniz" in str(warning.message)]
+            waits.append([f"{warning.filename}:{warning.lineno} {warning.message}" for warning in found])
+    assert 1 <= len(waits[1]) == len(waits[2]), waits
 
 
 def test_company_of_many_sizes_takes_no_more_from_the_card_than_was_taken_at_the_start(

@@ -24,15 +24,22 @@ AHEAD = 512 << 20
 PIECE = 20 << 20
 
 
-def grant(device: Device, budget: int) -> None:
-    """Have the allocator take what `budget` bytes leave it, and no more from then on."""
+def grant(device: Device, budget: int) -> int:
+    """Have the allocator take what `budget` bytes leave it, and no more from then on; returns the limit in bytes."""
     if not device.tells_memory:
-        return
+        return 0
     before = device.reserved_bytes()
     most = budget - (device.process_bytes() - before) - LATER_KERNELS
     _take_ahead(device, min(most, before + AHEAD))
     taken = device.reserved_bytes()
-    device.limit_reserved(most if most - taken >= PIECE else taken)
+    limit = most if most - taken >= PIECE else taken
+    device.limit_reserved(limit)
+    return limit
+
+
+def grants(device: Device, budget: int, limit: int) -> bool:
+    """Whether `limit` bytes are free for the allocator, and the budget still kept."""
+    return limit <= budget - (device.process_bytes() - device.reserved_bytes()) - LATER_KERNELS
 
 
 def lift(device: Device) -> None:

@@ -91,7 +91,9 @@ class Carousel:
 
     @property
     def has_drawn(self) -> bool:
-        """Whether a picture was ever drawn whole, those of the start included: on a card always."""
+        """Whether a picture was ever drawn whole, those of the start included: there are some on a card, unless an
+        earlier start's work was found whole.
+        """
         return self._engine.has_drawn
 
     def submit(

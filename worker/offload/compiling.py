@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import functools
 import os
+import sys
 import threading
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 FOLDERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 #: Beside them, whole forms that later processes need not even trace.
 FORMS = "forms"
+#: A thread comes back from each of torch's operations, and from each read, to wait until another one that computes in
+#: Python gives way. At Python's usual 5 ms, 0.1 s of small operations took 1.6 s beside one; so, 0.35 s.
+TURN_SECONDS = 0.0001
 #: Z-Image's rotary embedding switches autocast off; torch does not know that these two are safe to keep (they are in
 #: the key, arguments included), and would take every such graph apart anew in each process: half of what a form costs.
 KEEPABLE = ("torch.amp.autocast_mode._enter_autocast", "torch.amp.autocast_mode._exit_autocast")
@@ -50,22 +54,22 @@ def keep_compiled(folder: str | Path) -> None:
 
 @contextlib.contextmanager
 def beside(work: Callable[[], None]) -> Iterator[None]:
-    """Do `work` in a thread while what is inside waits for disk and kernel; it must not raise."""
+    """Do `work` in a thread while what is inside goes on; it must not raise. The two take short turns."""
     thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="beside", daemon=True)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(TURN_SECONDS)
     thread.start()
     try:
         yield
     finally:
         thread.join()
+        sys.setswitchinterval(before)
 
 
 def wake_compiler() -> None:
     """Import all of inductor that compiled forms need; trouble is told by whoever compiles first."""
     with contextlib.suppress(Exception):
         import torch._inductor.compile_fx  # noqa: F401
-        from torch._inductor.codecache import torch_key
-
-        torch_key()  # reads all of torch's own files, for the keys under which forms are kept
 
 
 def _mark_keepable() -> None:
@@ -118,6 +122,11 @@ class CompiledForms:
         if self._kept is not None:
             with contextlib.suppress(Exception):
                 self._kept.load_ahead(module.forward.__func__ for module in modules if _has_method(module))
+
+    @property
+    def are_complete(self) -> bool:
+        """Whether all that the last start used was loaded ahead, so that nothing is compiled any more."""
+        return self._kept is not None and self._kept.is_complete
 
     def note_used(self) -> None:
         """All that a start needs has been called: the next one may load it ahead."""

@@ -7,7 +7,9 @@ import contextlib
 import enum
 import functools
 import hashlib
+import os
 import platform
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +27,11 @@ BUILTINS = "__builtins_dict__"
 #: Hooks have numbers of their own in every module; which there are is in the key.
 HOOKS = "._forward_hooks"
 
+
+#: What torch looks at where code asks for a variable: all there are, of which most have to do with nothing here.
+ENVIRONMENT = ".environ._data"
+#: How code asks for one.
+ASKS = re.compile(r"""(?:environ\.get\(|environ\[|getenv\()\s*["'](\w+)["']""")
 
 #: transformers' recorder of hidden states and attentions: hooks that ask a context variable, which torch can not trace.
 RECORDER, RECORDING_HOOK = "transformers.utils.output_capturing", "output_capturing_hook"
@@ -183,6 +190,13 @@ def _source_hash(name: str) -> str:
     return _file_hash(Path(file), Path(file).stat().st_mtime_ns)
 
 
+def variables_asked_for(modules: Iterable[str]) -> list[str]:
+    """Names of the environment variables that the code of these Python modules asks for."""
+    files = {getattr(sys.modules.get(name), "__file__", None) for name in modules}
+    texts = [Path(file).read_text(errors="replace") for file in files if file and file.endswith(".py")]
+    return sorted({name for text in texts for name in ASKS.findall(text)})
+
+
 @functools.cache
 def _file_hash(file: Path, _: int) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
@@ -196,9 +210,15 @@ class Facts:
         self._all = compile(f"({''.join(f'{fact}, ' for fact in self.known)})", "facts", "eval")
 
     @classmethod
-    def of(cls, names: Iterable[str], module: nn.Module, names_read: Mapping[str, Any]) -> Facts:
-        """Those of these that are not about arguments, as they are now; raises NotKeepable if one can not be read."""
-        expressions = [name for name in dict.fromkeys(names) if _is_fact(name)]
+    def of(
+        cls, names: Iterable[str], module: nn.Module, names_read: Mapping[str, Any], variables: Sequence[str] = ()
+    ) -> Facts:
+        """Those of these that are not about arguments, as they are now; raises NotKeepable if one can not be read.
+
+        Of the environment the `variables` that the code asks for.
+        """
+        facts_of = (fact for name in dict.fromkeys(names) if _is_fact(name) for fact in _narrowed(name, variables))
+        expressions = list(dict.fromkeys(facts_of))
         facts = cls(dict.fromkeys(expressions, ""))
         try:
             return cls(dict(zip(expressions, facts._read(module, names_read), strict=True)))
@@ -218,6 +238,13 @@ class Facts:
         names = {MODULE: module, "L": {MODULE: module}, "G": names_read}
         found = eval(self._all, names)  # noqa: S307 - expressions of torch's own guards
         return [_describe_value(value) for value in found]
+
+
+def _narrowed(name: str, variables: Sequence[str]) -> list[str]:
+    """A fact about the whole environment as facts about these variables of it; it stays where none are known."""
+    if not name.endswith(ENVIRONMENT) or not variables:
+        return [name]
+    return [f"{name}.get({os.fsencode(variable)!r})" for variable in variables]
 
 
 def _is_fact(name: str) -> bool:

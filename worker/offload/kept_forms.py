@@ -35,12 +35,13 @@ from worker.offload.form_key import (
     outline,
     recorder_at_rest,
     source_hashes,
+    variables_asked_for,
 )
 
 logger = logging.getLogger(__name__)
 
 #: Counted up when files come to mean something else.
-FORMAT = 1
+FORMAT = 2
 #: Inductor chooses kernels whose order of summing matters by rule, not by timing: every start draws the same bits.
 BY_RULE = {"deterministic": True}
 #: Forms of one key, whose traces took different things for granted.
@@ -130,11 +131,12 @@ class Form:
             torch._dynamo.config.patch(specialize_float=True),
         ):
             compiled = aot_compile_fullgraph(function, ((module, *args), kwargs), hooks, how.compiler())
-            facts = Facts.of([guard.name for guard in seen], module, function.__globals__)
+            traced = [source.module for source in compiled.source_info().inlined_sources]
+            asked = variables_asked_for(traced)
+            facts = Facts.of([guard.name for guard in seen], module, function.__globals__, asked)
         if any(guard.guard_type == "DUPLICATE_INPUT" and isinstance(guard.value, torch.Tensor) for guard in seen):
             raise NotKeepable("two inputs are one tensor")
-        sources = source_hashes(source.module for source in compiled.source_info().inlined_sources)
-        return cls(compiled, facts, sources)
+        return cls(compiled, facts, source_hashes(traced))
 
 
 def _name_of(forward: Callable[..., Any]) -> str:
@@ -170,6 +172,8 @@ class KeptForms:
         self._forms: dict[str, dict[int, Form]] = {}
         self._used: dict[str, str] = {}  # keys, and whose forward each was compiled from
         self._told: set[str] = set()
+        self._unread = 0  # files that are there and could not be loaded
+        self.is_complete = False  # whether all that the last start used was loaded ahead
         self.counts: Counter[str] = Counter({"loaded": 0, "compiled": 0, "kept": 0, "left to torch": 0})
 
     @functools.cached_property
@@ -186,6 +190,7 @@ class KeptForms:
         for key, name in used.items():
             if name in by_name and key not in self._forms:
                 self._forms[key] = self._load(key, by_name[name])
+        self.is_complete = bool(used) and not self._unread and all(map(self._forms.get, used))
 
     def note_used(self) -> None:
         """Let the next start know what this one used; a folder that refuses costs it some time."""
@@ -291,6 +296,7 @@ class KeptForms:
                 found[slot] = Form.unpack(data, forward)
                 self.counts["loaded"] += 1
             except Exception as error:
+                self._unread += 1
                 logger.warning("a kept form is compiled anew: %s (%s)", error, self._file(key, slot).name)
         return found
 

@@ -59,6 +59,7 @@ class WarmUp:
     def _unnamed(self) -> Iterator[tuple[str, Order]]:
         order = self._odd()
         yield "one", order
+        yield "a token more", replace(order, prompt=f"{order.prompt} a")  # a table cut short is laid out otherwise
         if self._options.guided:
             for prompt in (order.prompt, "a"):  # longer than the empty second prompt, and as long
                 yield "guided", replace(order, prompt=prompt, guidance_scale=2.0)

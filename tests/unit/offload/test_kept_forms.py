@@ -214,6 +214,28 @@ def test_what_a_form_depends_on_changed_so_it_is_not_taken(
     assert start.kept.counts["compiled"] == 1
 
 
+class Asking(Small):
+    """Asks the environment, as transformers' attention does."""
+
+    def forward(self, x: torch.Tensor, twice: bool = False) -> torch.Tensor:
+        out = super().forward(x, twice)
+        return out + 1 if os.environ.get("ZIMG_TEST_ASKED", "0") == "1" else out
+
+
+@pytest.mark.parametrize(("changed", "loads"), [({"ZIMG_TEST_OTHER": "1"}, True), ({"ZIMG_TEST_ASKED": "1"}, False)])
+def test_of_the_environment_only_what_the_code_asks_for_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], loads: bool
+) -> None:
+    """Kubernetes tells each pod of the services there are; every text layer was compiled anew for one more of them."""
+    block = Asking()
+    Start(tmp_path).run(block, rows(3))
+    for name, value in changed.items():
+        monkeypatch.setenv(name, value)
+    again = Start(tmp_path)
+    assert torch.equal(again.run(block, rows(3)), block(rows(3)))
+    assert again.saw(compiled=0 if loads else 1)
+
+
 def test_code_that_changed_is_compiled_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[[], str]
 ) -> None:
@@ -331,7 +353,9 @@ def test_a_call_is_described_by_layout_and_value_and_for_any_size_by_what_torch_
     assert describe_call((), {"x": None}) != describe_call((None,), {})
 
 
-def test_a_text_layer_is_kept_though_transformers_may_record_inside_it(tmp_path: Path) -> None:
+def test_a_text_layer_is_kept_though_transformers_may_record_inside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its hooks ask a context variable, which torch can not trace, and have other numbers in every layer."""
     pipe = z_image()
     with torch.no_grad():
@@ -347,6 +371,10 @@ def test_a_text_layer_is_kept_though_transformers_may_record_inside_it(tmp_path:
         )
     assert start.saw(compiled=1, kept=1)
     assert start.kept.counts["left to torch"] == 0
+    monkeypatch.setenv("ZIMG_TEST_OTHER", "a variable that its attention does not ask for")
+    again = Start(tmp_path, backend="keepable_eager")
+    again.run(layers[0], x, position_embeddings=(turns, turns + 1))
+    assert again.saw(loaded=1, compiled=0)
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ from worker.offload.ticket import Order
 from worker.offload.warm_up import WarmUp
 
 SIZES = ((64, 96), (64, 64))
+#: Z-Image pads captions to a multiple of so many tokens.
+MULTIPLE = 32
 
 
 @pytest.fixture
@@ -46,8 +48,18 @@ def test_named_sizes_ride_one_after_another_where_they_compile(warm_up: WarmUp, 
 
 def test_unnamed_sizes_ride_one_after_another_as_well(warm_up: WarmUp, ridden: list[list[Order]]) -> None:
     warm_up.unnamed()
-    assert [len(orders) for orders in ridden] == [1, 1]
+    assert [len(orders) for orders in ridden] == [1, 1, 1]
     assert {(order.height, order.width) for (order,) in ridden}.isdisjoint(SIZES)
+
+
+def test_two_captions_that_are_not_named_differ_by_a_token_so_that_one_of_them_is_padded(
+    warm_up: WarmUp, ridden: list[list[Order]]
+) -> None:
+    """Only of a padded caption is the table of turns a part of a longer one, which compiles a form of its own."""
+    warm_up.unnamed()
+    tokenizer = z_image().tokenizer
+    one, other = (int(_tokenize(tokenizer, [order.prompt], 2048).attention_mask.sum()) for (order,) in ridden[:2])
+    assert 0 < other - one < MULTIPLE
 
 
 @pytest.mark.parametrize(("seats", "named"), [(1, 4), (4, 4), (6, 6), (16, 16)])
@@ -59,6 +71,6 @@ def test_company_is_every_named_picture_a_full_house_and_what_is_not_named(
     assert {(order.height, order.width) for order in company[:named]} == set(SIZES)
     assert len({len(order.prompt) for order in company[:named]}) == 2, "every caption length, and no other"
     assert {(order.height, order.width) for order in company[named:]}.isdisjoint(SIZES)
-    assert len(company) == named + 2
+    assert len(company) == named + 3
     assert len({order.prompt for order in company}) == len(company), "no text is in the cache"
-    assert [order.steps for order in company] == [2] + [1] * (named + 1), "one goes on with what was kept of its prompt"
+    assert [order.steps for order in company] == [2] + [1] * (named + 2), "one goes on with what was kept of its prompt"
