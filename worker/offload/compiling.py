@@ -115,17 +115,21 @@ class CompiledForms:
         """Shapes not seen so far run the form for any shape."""
         self.is_frozen = True
 
-    def prepare(self, modules: Iterable[Any]) -> None:
-        """Import the compiler and load what the last start used; what goes wrong is told when it is called."""
+    def prepare(self, modules: Iterable[Any], is_enough: Callable[[], bool] = lambda: False) -> None:
+        """Import the compiler, and load what the last start used, or part of it: the rest is loaded when it is called.
+
+        What goes wrong is told then, too.
+        """
         if self._backend == "inductor":
             wake_compiler()
         if self._kept is not None:
             with contextlib.suppress(Exception):
-                self._kept.load_ahead(module.forward.__func__ for module in modules if _has_method(module))
+                forwards = (module.forward.__func__ for module in modules if _has_method(module))
+                self._kept.load_ahead(forwards, is_enough)
 
     @property
     def are_complete(self) -> bool:
-        """Whether all that the last start used was loaded ahead, so that nothing is compiled any more."""
+        """Whether all that the last start used was found, so that nothing is compiled any more."""
         return self._kept is not None and self._kept.is_complete
 
     def note_used(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -90,7 +91,7 @@ class Placement:
         if self._compiles:
             keep_compiled(options.compile_cache)  # before anything is: the unpacking kernel is checked first
             self._forms = open_forms(assembly.strategy, options, self._device.description)
-        with self.watch.part("weights"), beside(self._prepare_forms):
+        with self.watch.part("weights"):
             in_place = self._move_weights()
         with self.watch.part("gates"):
             self._close_gates()
@@ -113,13 +114,23 @@ class Placement:
         self._is_open = True
 
     def _move_weights(self) -> bool:
-        """Fixed parts to the device and blocks into host memory; True where they all stay in place instead."""
+        """Fixed parts to the device and blocks into host memory; True where they all stay in place instead.
+
+        Forms are loaded beside reading and pinning, which leave Python to them; many small steps would not.
+        """
         with self.watch.part("fixed parts"):
             self.assembly.move_fixed_parts()
         self._facts = self._assumed_facts()
         in_place = fits_in_place(self.assembly.facts(self._options.steps), self.budget, self._facts, self._wishes)
         if not in_place:
-            self._fill_host()  # the plan needs the packed sizes
+            self._check_packing()
+        is_done = threading.Event()
+        with beside(lambda: self._prepare_forms(is_done.is_set)), beside(self._device.wake_libraries):
+            try:
+                if not in_place:
+                    self._fill_host()  # the plan needs the packed sizes
+            finally:
+                is_done.set()
         return in_place
 
     def shrink(self) -> None:
@@ -345,19 +356,22 @@ class Placement:
         folder = options.compile_cache if options.identity else ""
         return Notebook(folder, self._device.description, torch.__version__, self.budget, choices_of(options), blocks)
 
+    def _check_packing(self) -> None:
+        with self.watch.part("kernel check"):
+            self._packing.settle(block.raw_bytes // 2 for block in self.assembly.blocks if block.is_bf16)
+
     def _fill_host(self) -> None:
         """Bring the weights into host memory, packed if the device can unpack; else disk need not hold them twice."""
         options = self._options
-        with self.watch.part("kernel check"):
-            self._packing.settle(block.raw_bytes // 2 for block in self.assembly.blocks if block.is_bf16)
+        self._check_packing()
         with self.watch.part("host weights"):
             cache = "" if self._packing.fault else options.weights_cache
             self.assembly.fill_host(self._packing.is_on, options.identity, cache, self.watch, self._packing.pays)
 
-    def _prepare_forms(self) -> None:
+    def _prepare_forms(self, is_enough: Callable[[], bool]) -> None:
         if self._forms is not None:
             self._device.enter_thread()
-            self._forms.prepare([*(block.module for block in self.assembly.blocks), self.assembly.decoder])
+            self._forms.prepare([*(block.module for block in self.assembly.blocks), self.assembly.decoder], is_enough)
 
     def _place(self, plan: Plan) -> None:
         if not plan.in_place and self.assembly.host is None:

@@ -127,6 +127,27 @@ def test_what_the_last_start_used_is_loaded_ahead_of_the_first_call(tmp_path: Pa
     assert other.counts["loaded"] == 0, "each model's start loads what that model used"
 
 
+def test_what_is_not_loaded_ahead_in_time_is_loaded_when_it_is_called(tmp_path: Path, block: Small) -> None:
+    start = Start(tmp_path)
+    for count in (3, 4):
+        start.run(block, rows(count))
+    start.freeze()
+    start.run(block, rows(5))
+    start.forms.note_used()
+    again, answers = Start(tmp_path), iter([False, False, True])
+    again.forms.prepare([block], lambda: next(answers))
+    assert again.forms.are_complete
+    assert again.saw(loaded=2)
+    again.forms.recall(start.forms.layouts)
+    known = set(again.kept._forms)
+    assert torch.equal(again.run(block, rows(7)), block(rows(7)))
+    assert again.saw(loaded=2), "the one for any sizes was among them, and so the first of its class"
+    assert torch.equal(again.run(block, rows(3)), block(rows(3)))
+    assert torch.equal(again.run(block, rows(4)), block(rows(4)))
+    assert again.saw(loaded=3, compiled=0)
+    assert len(set(again.kept._forms) - known) == 1
+
+
 @pytest.mark.parametrize("damage", ["list", "form", "class"])
 def test_forms_that_can_not_be_loaded_ahead_are_looked_for_at_the_call(
     tmp_path: Path, block: Small, damage: str
