@@ -11,10 +11,10 @@ DOCS = HERE.parent / "docs"
 COLOURS = {"copy": "#3b82c4", "unpack": "#e0a030", "compute": "#4f9d69"}
 #: The run of the plots, on one H200, and what stood beside it (offloaders: runs 6, 11): name, GiB of the process by
 #: NVML, seconds per picture; a label that would lie on another one is written in the line above.
-RUN = 7
-HIGHER = ("SGLang's layers", "diffusers group, block")
+RUN = 12
+HIGHER = ("SGLang's layers", "diffusers group, block", "0.85")
 PEERS = (
-    ("all resident, compiled", 21.1, 0.495),
+    ("all resident, compiled", 21.1, 0.483),
     ("SGLang's layers", 7.48, 1.112),
     ("vLLM-Omni's layers", 6.78, 1.111),
     ("diffusers group, leaf", 4.76, 1.687),

@@ -223,6 +223,8 @@ def main() -> int:
         figures["process_gib"] = round(carousel.report["process_bytes"] / 2**30, 3)
     tally.save(state)
     faults = tally.faults()
+    if figures["nvml_gib"] > arguments.budget:
+        faults.append(f"the card held {figures['nvml_gib']} GiB more than before: over the budget")
     for size, row in tally.by_size().items():
         bench.say("soak size", size=size, **row)
     bench.say("soak", drawn=tally.drawn, of=arguments.pictures, faults=faults, growth=tally.growth, **figures)

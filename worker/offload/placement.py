@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Left beyond what a full house took, for gaps among tensors of other company's sizes (see allowance.py).
-GROWTH = 80 << 20
+#: Left beyond what a full house took: for kernels that are loaded later, and as much again for gaps among tensors of
+#: other company's sizes (see allowance.py).
+GROWTH = 2 * allowance.LATER_KERNELS
 #: Added to what a plan missed, so that planning again does not miss by a little.
 SPARE = 16 << 20
 #: Plans tried until one keeps its word.
