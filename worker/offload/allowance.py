@@ -24,22 +24,15 @@ AHEAD = 512 << 20
 PIECE = 20 << 20
 
 
-def grant(device: Device, budget: int) -> int:
-    """Have the allocator take what `budget` bytes leave it, and no more from then on; returns the limit in bytes."""
+def grant(device: Device, budget: int) -> None:
+    """Have the allocator take what `budget` bytes leave it, and no more from then on."""
     if not device.tells_memory:
-        return 0
+        return
     before = device.reserved_bytes()
     most = budget - (device.process_bytes() - before) - LATER_KERNELS
     _take_ahead(device, min(most, before + AHEAD))
     taken = device.reserved_bytes()
-    limit = most if most - taken >= PIECE else taken
-    device.limit_reserved(limit)
-    return limit
-
-
-def grants(device: Device, budget: int, limit: int) -> bool:
-    """Whether `limit` bytes are free for the allocator, and the budget still kept."""
-    return limit <= budget - (device.process_bytes() - device.reserved_bytes()) - LATER_KERNELS
+    device.limit_reserved(most if most - taken >= PIECE else taken)
 
 
 def lift(device: Device) -> None:

@@ -91,9 +91,7 @@ class Carousel:
 
     @property
     def has_drawn(self) -> bool:
-        """Whether a picture was ever drawn whole, those of the start included: there are some on a card, unless an
-        earlier start's work was found whole.
-        """
+        """Whether a picture was ever drawn whole, those of the start included: on a card always."""
         return self._engine.has_drawn
 
     def submit(

@@ -8,13 +8,10 @@ what came before, and nothing is compiled while jobs ride.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
 import os
-import sys
-import threading
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +31,6 @@ if TYPE_CHECKING:
 FOLDERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 #: Beside them, whole forms that later processes need not even trace.
 FORMS = "forms"
-#: A thread comes back from each of torch's operations, and from each read, to wait until another one that computes in
-#: Python gives way. At Python's usual 5 ms, 0.1 s of small operations took 1.6 s beside one; so, 0.35 s.
-TURN_SECONDS = 0.0001
 #: Z-Image's rotary embedding switches autocast off; torch does not know that these two are safe to keep (they are in
 #: the key, arguments included), and would take every such graph apart anew in each process: half of what a form costs.
 KEEPABLE = ("torch.amp.autocast_mode._enter_autocast", "torch.amp.autocast_mode._exit_autocast")
@@ -50,20 +44,6 @@ def keep_compiled(folder: str | Path) -> None:
         for name, inner in FOLDERS.items():
             if os.environ.get(name) in (None, default_cache_dir()):  # torch names its own in the temporary folder
                 os.environ[name] = str(Path(folder).absolute() / inner)
-
-
-@contextlib.contextmanager
-def beside(work: Callable[[], None]) -> Iterator[None]:
-    """Do `work` in a thread while what is inside goes on; it must not raise. The two take short turns."""
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="beside", daemon=True)
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(TURN_SECONDS)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-        sys.setswitchinterval(before)
 
 
 def wake_compiler() -> None:
@@ -115,22 +95,13 @@ class CompiledForms:
         """Shapes not seen so far run the form for any shape."""
         self.is_frozen = True
 
-    def prepare(self, modules: Iterable[Any], is_enough: Callable[[], bool] = lambda: False) -> None:
-        """Import the compiler, and load what the last start used, or part of it: the rest is loaded when it is called.
-
-        What goes wrong is told then, too.
-        """
+    def prepare(self, modules: Iterable[Any]) -> None:
+        """Import the compiler and load what the last start used; what goes wrong is told when it is called."""
         if self._backend == "inductor":
             wake_compiler()
         if self._kept is not None:
             with contextlib.suppress(Exception):
-                forwards = (module.forward.__func__ for module in modules if _has_method(module))
-                self._kept.load_ahead(forwards, is_enough)
-
-    @property
-    def are_complete(self) -> bool:
-        """Whether all that the last start used was found, so that nothing is compiled any more."""
-        return self._kept is not None and self._kept.is_complete
+                self._kept.load_ahead(module.forward.__func__ for module in modules if _has_method(module))
 
     def note_used(self) -> None:
         """All that a start needs has been called: the next one may load it ahead."""

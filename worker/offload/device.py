@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from worker.offload import card_memory, packing, waking
+from worker.offload import card_memory, packing
 from worker.offload.card_memory import note_memory_before
 from worker.offload.host_memory import map_pages
 from worker.offload.marks import Landing, Mark
@@ -146,9 +146,6 @@ class Device:
 
     def limit_reserved(self, nbytes: int | None) -> None:
         """Let the allocator hold no more than this: for more it gives its gaps back first. None: no limit."""
-
-    def wake_libraries(self) -> None:
-        """Have the libraries behind large operations get ready, in any thread; nothing stays taken."""
 
     def hold(self) -> None:
         """Keep the compute stream busy for a while: what the host asks for meanwhile then runs without gaps."""
@@ -343,9 +340,6 @@ class CudaDevice(Device):
     def limit_reserved(self, nbytes: int | None) -> None:
         total = torch.cuda.get_device_properties(self.where).total_memory
         torch.cuda.set_per_process_memory_fraction(1.0 if nbytes is None else min(nbytes / total, 1.0), self.where)
-
-    def wake_libraries(self) -> None:
-        waking.wake_libraries(self.where)
 
     def hold(self) -> None:
         torch.cuda._sleep(HOLD_CYCLES)

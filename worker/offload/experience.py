@@ -1,12 +1,12 @@
 """What a start found out, kept on disk beside the packed weights: a restart then need not measure and correct again.
 
-A plan made from it was ridden in full, in just these circumstances. Where all its compiled forms are found too, a
-start rides nothing: the allocator keeps to the limit that held then. Else the plan is ridden and compared with the
-budget like any other, and where it does not keep its word everything is measured anew.
+It saves time and decides nothing alone: a plan made from it is ridden and compared with the budget like any other, and
+where it does not keep its word everything is measured anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Counted up when what is measured comes to mean something else.
-FORMAT = 3
+FORMAT = 2
 #: Each start writes one small file for each budget, model and card; so many of the latest are kept.
 KEPT = 32
 NAME = "zimg-plan-"
@@ -48,7 +48,6 @@ class Experience:
     decode: str  # plain, strips, auto
     seats: int
     layouts: tuple[Layout, ...] = ()  # for which forms of their own were compiled
-    limit_bytes: int = 0  # what the allocator was allowed when everything had been ridden; 0: not known
 
 
 def _as_layout(listed: list[list[list[int]]]) -> Layout:
@@ -76,8 +75,7 @@ class Notebook:
             found = json.loads(self._file.read_text())
             facts = Facts(**{**found["facts"], "block_seconds": tuple(found["facts"]["block_seconds"])})
             layouts = tuple(_as_layout(listed) for listed in found["layouts"])
-            missed, seats, limit_bytes = (int(found[name]) for name in ("missed", "seats", "limit_bytes"))
-            return Experience(facts, missed, str(found["decode"]), seats, layouts, limit_bytes)
+            return Experience(facts, int(found["missed"]), str(found["decode"]), int(found["seats"]), layouts)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -95,9 +93,10 @@ class Notebook:
             logger.warning("what was measured can not be kept (%s): the next start measures again", error)
 
     def forget(self) -> None:
-        """It did not hold."""
+        """It did not hold; a disk that refuses leaves it, and the next start tries it again."""
         if self._file is not None:
-            self._file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._file.unlink(missing_ok=True)
 
     @staticmethod
     def _forget_oldest(folder: Path) -> None:

@@ -9,8 +9,8 @@ import functools
 import hashlib
 import os
 import platform
-import re
 import sys
+import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,8 +30,11 @@ HOOKS = "._forward_hooks"
 
 #: What torch looks at where code asks for a variable: all there are, of which most have to do with nothing here.
 ENVIRONMENT = ".environ._data"
-#: How code asks for one.
-ASKS = re.compile(r"""(?:environ\.get\(|environ\[|getenv\()\s*["'](\w+)["']""")
+#: By what names code asks for one, and Python's own modules that answer.
+ASKED, ANSWERERS = (
+    frozenset({"environ", "environb", "getenv"}),
+    frozenset({"os", "collections.abc", "_collections_abc"}),
+)
 
 #: transformers' recorder of hidden states and attentions: hooks that ask a context variable, which torch can not trace.
 RECORDER, RECORDING_HOOK = "transformers.utils.output_capturing", "output_capturing_hook"
@@ -190,11 +193,48 @@ def _source_hash(name: str) -> str:
     return _file_hash(Path(file), Path(file).stat().st_mtime_ns)
 
 
-def variables_asked_for(modules: Iterable[str]) -> list[str]:
-    """Names of the environment variables that the code of these Python modules asks for."""
-    files = {getattr(sys.modules.get(name), "__file__", None) for name in modules}
-    texts = [Path(file).read_text(errors="replace") for file in files if file and file.endswith(".py")]
-    return sorted({name for text in texts for name in ASKS.findall(text)})
+def variables_asked_for(sources: Iterable[Any]) -> list[str]:
+    """The environment variables that pieces of traced code (torch's InlinedSource) ask for by name.
+
+    An empty list where there are none, or where any may be asked for in another way.
+    """
+    found: set[str] = set()
+    for source in sources:
+        names = set() if source.module in ANSWERERS else _variables_in(source)
+        if names is None:
+            return []
+        found |= names
+    return sorted(found)
+
+
+def _variables_in(source: Any) -> set[str] | None:
+    """Names that a function asks for; None where it does something else with the environment."""
+    text = "".join(source.content.splitlines(keepends=True)[source.firstlineno - 1 : source.lastlineno - 1])
+    if not any(name in text for name in ASKED):
+        return set()
+    try:
+        nodes = list(ast.walk(ast.parse(textwrap.dedent(text))))
+    except SyntaxError:
+        return None
+    names = [name for node in nodes if (name := _variable_of(node))]
+    return set(names) if len(names) == sum(map(_is_environment, nodes)) else None
+
+
+def _variable_of(node: ast.AST) -> str:
+    """X of environ["X"], environ.get("X") and getenv("X"); "" of anything else."""
+    asked: ast.AST | None = None
+    if isinstance(node, ast.Subscript) and _is_environment(node.value):
+        asked = node.slice
+    elif isinstance(node, ast.Call) and node.args:
+        function: ast.AST = node.func
+        if isinstance(function, ast.Attribute) and function.attr == "get":
+            function = function.value
+        asked = node.args[0] if _is_environment(function) else None
+    return asked.value if isinstance(asked, ast.Constant) and isinstance(asked.value, str) else ""
+
+
+def _is_environment(node: ast.AST) -> bool:
+    return getattr(node, "id", getattr(node, "attr", "")) in ASKED
 
 
 @functools.cache

@@ -15,11 +15,9 @@ import logging
 import os
 import pickle
 import secrets
-import threading
 import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +94,22 @@ class Form:
         return hashlib.sha256(body).digest() + body
 
     @classmethod
+    def unpack(cls, data: bytes, forward: Callable[..., Any]) -> Form:
+        """From a file's bytes; raises NotKeepable if they are damaged, or made from code that changed since."""
+        from torch._dynamo.aot_compile import AOTCompiledFunction
+
+        digest, body = data[:32], data[32:]
+        if hashlib.sha256(body).digest() != digest:
+            raise NotKeepable("the file is damaged")
+        _, sources, facts, packed = pickle.loads(body)  # noqa: S301 - our own folder, as torch's own caches are
+        for name in sources:
+            importlib.import_module(name)
+        if source_hashes(sources) != sources:
+            raise NotKeepable("its code changed")
+        names = dict(_function_of(forward).__globals__)
+        return cls(AOTCompiledFunction.deserialize(packed, names), Facts(facts), sources)
+
+    @classmethod
     def compile(
         cls, forward: Callable[..., Any], module: nn.Module, args: Sequence[Any], kwargs: dict[str, Any], how: _How
     ) -> Form:
@@ -117,48 +131,12 @@ class Form:
             torch._dynamo.config.patch(specialize_float=True),
         ):
             compiled = aot_compile_fullgraph(function, ((module, *args), kwargs), hooks, how.compiler())
-            traced = [source.module for source in compiled.source_info().inlined_sources]
+            traced = compiled.source_info().inlined_sources
             asked = variables_asked_for(traced)
             facts = Facts.of([guard.name for guard in seen], module, function.__globals__, asked)
         if any(guard.guard_type == "DUPLICATE_INPUT" and isinstance(guard.value, torch.Tensor) for guard in seen):
             raise NotKeepable("two inputs are one tensor")
-        return cls(compiled, facts, source_hashes(traced))
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What a form's file holds: whole, and made from code as it is now."""
-
-    sources: dict[str, str]
-    facts: dict[str, str]
-    packed: Any
-
-    @classmethod
-    def read(cls, data: bytes) -> Kept:
-        """From a file's bytes; raises NotKeepable if they are damaged, or made from code that changed since."""
-        digest, body = data[:32], data[32:]
-        if hashlib.sha256(body).digest() != digest:
-            raise NotKeepable("the file is damaged")
-        _, sources, facts, packed = pickle.loads(body)  # noqa: S301 - our own folder, as torch's own caches are
-        for name in sources:
-            importlib.import_module(name)
-        if source_hashes(sources) != sources:
-            raise NotKeepable("its code changed")
-        return cls(sources, facts, packed)
-
-    def form(self, forward: Callable[..., Any]) -> Form:
-        """Ready to be called; takes a tenth of a second, nearly all of it in Python."""
-        from torch._dynamo.aot_compile import AOTCompiledFunction
-
-        names = dict(_function_of(forward).__globals__)
-        return Form(AOTCompiledFunction.deserialize(self.packed, names), Facts(self.facts), self.sources)
-
-
-def _by_need(used: dict[str, tuple[str, bool]]) -> list[tuple[str, str]]:
-    """Keys and names of forms, those first that a usual picture needs: for any sizes, and the first of each class."""
-    firsts = {name: key for key, (name, _) in reversed(used.items())}
-    order = sorted(used.items(), key=lambda item: not (item[1][1] or firsts[item[1][0]] == item[0]))
-    return [(key, name) for key, (name, _) in order]
+        return cls(compiled, facts, source_hashes(source.module for source in traced))
 
 
 def _name_of(forward: Callable[..., Any]) -> str:
@@ -191,40 +169,29 @@ class KeptForms:
 
     def __init__(self, folder: str | Path, device: str, backend: str, user: str = "") -> None:
         self._folder, self._device, self._backend, self._user = Path(folder), device, backend, user
-        self._files: dict[str, dict[int, Kept]] = {}  # read, and no forms yet
         self._forms: dict[str, dict[int, Form]] = {}
-        self._loading = threading.Lock()
-        self._used: dict[str, tuple[str, bool]] = {}  # keys; whose forward each was compiled from, and for any sizes?
+        self._used: dict[str, str] = {}  # keys, and whose forward each was compiled from
         self._told: set[str] = set()
-        self._unread = 0  # files that are there and could not be loaded
-        self.is_complete = False  # whether all that the last start used was found
         self.counts: Counter[str] = Counter({"loaded": 0, "compiled": 0, "kept": 0, "left to torch": 0})
 
     @functools.cached_property
     def _process(self) -> str:
         return describe_process(self._device, self._backend)
 
-    def load_ahead(self, forwards: Iterable[Callable[..., Any]], is_enough: Callable[[], bool] = lambda: False) -> None:
-        """Read what the last start used, and load of it until `is_enough`; what is left is loaded when it is called.
+    def load_ahead(self, forwards: Iterable[Callable[..., Any]]) -> None:
+        """Load what the last start used, in any thread before the first call; who calls sees whether it still fits.
 
-        In any thread before the first call; who calls sees whether it still fits.
+        Nothing is compiled meanwhile, so inductor need not start processes for that: 1.1 s of a restart (H200).
         """
         by_name = {_name_of(forward): forward for forward in forwards}
         try:
-            used = {key: (str(name), bool(dynamic)) for key, (name, dynamic) in self._read_list().items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+            used = json.loads(self._list_of_used.read_text())
+        except (OSError, ValueError):
             return
-        self._files.update({key: self._read(key) for key in used})
-        is_known = all(self._files[key] and name in by_name for key, (name, _) in used.items())
-        self.is_complete = bool(used) and is_known and not self._unread
-        for key, name in _by_need(used):
-            if is_enough():
-                return
-            if name in by_name:
-                self._load(key, by_name[name])
-
-    def _read_list(self) -> Any:
-        return json.loads(self._list_of_used.read_text())
+        with torch._inductor.config.patch(compile_threads=1):
+            for key, name in used.items():
+                if name in by_name and key not in self._forms:
+                    self._forms[key] = self._load(key, by_name[name])
 
     def note_used(self) -> None:
         """Let the next start know what this one used; a folder that refuses costs it some time."""
@@ -235,7 +202,7 @@ class KeptForms:
 
     @property
     def _list_of_used(self) -> Path:
-        return self._folder / f"{key_of(str(FORMAT), self._process, self._user)}{LIST_SUFFIX}"
+        return self._folder / f"{key_of(self._process, self._user)}{LIST_SUFFIX}"
 
     def around(self, method: Any, usual: Callable[..., Any], *, dynamic: bool) -> Callable[..., Any]:
         """A module's `method` in kept forms, one for each layout or for any sizes; `usual` where there is none."""
@@ -292,9 +259,9 @@ class KeptForms:
         module, forward = method.__self__, method.__func__
         shape = outline(call) if dynamic else call
         key = key_of(str(FORMAT), self._process, describe_module(module), f"{dynamic} {shape!r}")
-        self._used[key] = _name_of(forward), dynamic
+        self._used[key] = _name_of(forward)
         if key not in self._forms:
-            self._load(key, forward)
+            self._forms[key] = self._load(key, forward)
         forms, refusal = self._forms[key], ""
         for form in forms.values():
             refusal = form.refuses(module, args, kwargs)
@@ -318,42 +285,20 @@ class KeptForms:
             self._tell(repr(error))
         return form
 
-    def _load(self, key: str, forward: Callable[..., Any]) -> None:
-        """Make forms of this key's files, once.
-
-        Nothing is compiled meanwhile, so inductor need not start processes for that: 1.1 s of a restart (H200).
-        """
-        with self._loading, torch._inductor.config.patch(compile_threads=1):
-            if key in self._forms:
-                return
-            kept = self._files.pop(key, None)
-            found = {slot: self._made(key, slot, one, forward) for slot, one in (kept or self._read(key)).items()}
-            self._forms[key] = {slot: form for slot, form in found.items() if form is not None}
-
-    def _made(self, key: str, slot: int, kept: Kept, forward: Callable[..., Any]) -> Form | None:
-        try:
-            form = kept.form(forward)
-        except Exception as error:
-            self._tell_unread(key, slot, error)
-            return None
-        self.counts["loaded"] += 1
-        return form
-
-    def _read(self, key: str) -> dict[int, Kept]:
-        """What is in this key's files; one that can not be read is as if it were not there."""
+    def _load(self, key: str, forward: Callable[..., Any]) -> dict[int, Form]:
+        """The forms in this key's files; one that can not be read is as if it were not there."""
         found = {}
         for slot in range(SLOTS):
             try:
-                found[slot] = Kept.read(self._file(key, slot).read_bytes())
-            except FileNotFoundError:
+                data = self._file(key, slot).read_bytes()
+            except OSError:
                 continue
+            try:
+                found[slot] = Form.unpack(data, forward)
+                self.counts["loaded"] += 1
             except Exception as error:
-                self._tell_unread(key, slot, error)
+                logger.warning("a kept form is compiled anew: %s (%s)", error, self._file(key, slot).name)
         return found
-
-    def _tell_unread(self, key: str, slot: int, error: Exception) -> None:
-        self._unread += 1
-        logger.warning("a kept form is compiled anew: %s (%s)", error, self._file(key, slot).name)
 
     def _file(self, key: str, slot: int) -> Path:
         return self._folder / f"{key}-{slot}{SUFFIX}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,9 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from worker.offload import allowance, decoding, strips
 from worker.offload.assembly import Assembly
+from worker.offload.beside import beside
 from worker.offload.card_memory import is_out_of_memory
-from worker.offload.compiling import CompiledForms, beside, keep_compiled, open_forms
+from worker.offload.compiling import CompiledForms, keep_compiled, open_forms
 from worker.offload.device import Device
 from worker.offload.experience import Experience, Notebook, choices_of
 from worker.offload.gauge import Gauge
@@ -74,7 +74,6 @@ class Placement:
         self.lot: Lot | None = None
         self._is_open = False
         self._was_remembered = False
-        self._tried: Experience | None = None  # of an earlier start that needs no ride in this one
         self.watch = watch
         self.corrections = 0
 
@@ -125,13 +124,9 @@ class Placement:
         in_place = fits_in_place(self.assembly.facts(self._options.steps), self.budget, self._facts, self._wishes)
         if not in_place:
             self._check_packing()
-        is_done = threading.Event()
-        with beside(lambda: self._prepare_forms(is_done.is_set)), beside(self._device.wake_libraries):
-            try:
-                if not in_place:
-                    self._fill_host()  # the plan needs the packed sizes
-            finally:
-                is_done.set()
+        with beside(self._prepare_forms):
+            if not in_place:
+                self._fill_host()  # the plan needs the packed sizes
         return in_place
 
     def shrink(self) -> None:
@@ -143,8 +138,6 @@ class Placement:
         before, step = self.plan, max((block.carried_bytes for block in self.assembly.blocks), default=0)
         if not self._is_open or before.in_place:
             return
-        if self._tried is not None:
-            self._notebook.forget()  # the next start rides before it is ready
         self._decode = before.decode_mode
         for _ in range(CORRECTIONS):
             self._missed += step
@@ -167,7 +160,7 @@ class Placement:
         before = self.plan, self.budget, self._missed, self._decode, self._seats
         allowance.lift(self._device)
         self.budget, self._missed, self._decode = budget, self._short, self._wished_decode()
-        self._seats, self._was_remembered, self._tried = self._options.seats, False, None
+        self._seats, self._was_remembered = self._options.seats, False
         try:
             self._place(self._make_plan())
             self._settle()
@@ -248,19 +241,13 @@ class Placement:
         return self._device.is_cuda or self._forms is not None
 
     def _ride_first(self) -> None:
-        """A full house of everything where an earlier start has measured and tried the plan; nothing if that is all."""
-        if self._tried and not allowance.grants(self._device, self.budget, self._tried.limit_bytes):
-            self._tried = None  # something beside the plan takes more than it did then
-        if not self._rides_first or self._tried is not None:
-            return
-        if self._was_remembered:
+        """A full house of everything where an earlier start has compiled, measured and tried the plan."""
+        if self._was_remembered and self._rides_first:
             self._warm_up.together(self.plan.seats)
-        else:
+        elif self._rides_first:
             self._warm_up.named()
 
     def _ride_unnamed(self, forms: CompiledForms) -> None:
-        if self._tried is not None:
-            return
         forms.freeze()
         if not self._was_remembered:
             with self.watch.part("unnamed sizes"):
@@ -274,28 +261,18 @@ class Placement:
         """
         if not self._device.tells_memory:
             return
-        if self._tried is not None:
-            # By the time this limit was found, the driver had loaded all kernels, which take memory beside the
-            # allocator. Nothing is taken ahead of the first riders: what they need in which pool is not known yet.
-            self._device.limit_reserved(self._tried.limit_bytes)
-            self._notebook.write(self._tried)  # the latest are kept
-            return
         for _ in range(CORRECTIONS):
             over = self._overdraft()
             if over <= 0:
-                self._keep_word()
+                layouts = self._forms.layouts if self._forms is not None else ()
+                self._notebook.write(Experience(self._facts, self._missed, self._decode, self._seats, layouts))
+                allowance.grant(self._device, self.budget)
                 return
             logger.info("%.2f GiB too much: planning again", over / 2**30)
             self.corrections += 1
             self._was_remembered = False
             self._place(self._corrected(over + SPARE))
         raise ImpossibleBudget(f"the process stays {over / 2**30:.2f} GiB over its budget, however little is resident")
-
-    def _keep_word(self) -> None:
-        """Hold the allocator to what the budget leaves it, and note what the next start need not find out."""
-        limit = allowance.grant(self._device, self.budget)
-        layouts = self._forms.layouts if self._forms is not None else ()
-        self._notebook.write(Experience(self._facts, self._missed, self._decode, self._seats, layouts, limit))
 
     def _overdraft(self) -> int:
         """Bytes that the process takes too much when the house is full, as it was already on a remembered plan."""
@@ -346,8 +323,6 @@ class Placement:
             return False
         if self._forms is not None:
             self._forms.recall(known.layouts)
-        are_complete = self._forms is None or self._forms.are_complete
-        self._tried = known if are_complete and known.limit_bytes else None
         return True
 
     @property
@@ -369,10 +344,10 @@ class Placement:
             cache = "" if self._packing.fault else options.weights_cache
             self.assembly.fill_host(self._packing.is_on, options.identity, cache, self.watch, self._packing.pays)
 
-    def _prepare_forms(self, is_enough: Callable[[], bool]) -> None:
+    def _prepare_forms(self) -> None:
         if self._forms is not None:
             self._device.enter_thread()
-            self._forms.prepare([*(block.module for block in self.assembly.blocks), self.assembly.decoder], is_enough)
+            self._forms.prepare([*(block.module for block in self.assembly.blocks), self.assembly.decoder])
 
     def _place(self, plan: Plan) -> None:
         if not plan.in_place and self.assembly.host is None:

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from tests.unit.offload.conftest import family_pipeline, plain_picture, same
-from tests.unit.offload.test_kept_forms import keepable_eager  # noqa: F401 - registers a backend
-from worker.offload import ImpossibleBudget, allowance, drop_stores, placement
+from worker.offload import ImpossibleBudget, drop_stores, placement
 from worker.offload.carousel import Options
 from worker.offload.device import Device
 from worker.offload.engine import Engine
@@ -35,10 +34,6 @@ class Card(Device):
         super().__init__(torch.device("cpu"))
         self._unplanned = unplanned
         self._made: list[weakref.ref[torch.Tensor]] = []
-        self.limit: int | None = None
-
-    def limit_reserved(self, nbytes: int | None) -> None:
-        self.limit = nbytes
 
     @property
     def tells_memory(self) -> bool:
@@ -49,20 +44,15 @@ class Card(Device):
         self._made.append(weakref.ref(tensor))
         return tensor
 
-    def reserved_bytes(self) -> int:
-        alive = [made() for made in self._made]
-        return sum(one.untyped_storage().nbytes() for one in alive if one is not None)
-
     def process_bytes(self) -> int:
-        return self._unplanned() + self.reserved_bytes()
+        alive = [made() for made in self._made]
+        return self._unplanned() + sum(one.untyped_storage().nbytes() for one in alive if one is not None)
 
 
 @pytest.fixture
 def open_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Engine]]:
     monkeypatch.setattr(placement, "GROWTH", 0)
     monkeypatch.setattr(placement, "SPARE", KIB)
-    for name, nbytes in {"LATER_KERNELS": 0, "SMALL_TENSORS": 0, "AHEAD": 0, "PIECE": KIB}.items():
-        monkeypatch.setattr(allowance, name, nbytes)
     opened: list[Engine] = []
 
     def opener(budget: int, unplanned: Callable[[], int], options: Options = CARRIED) -> Engine:
@@ -267,7 +257,6 @@ def test_a_restart_fills_the_house_once_with_everything_that_must_be_ridden(
     kept = first_forms(first)
     assert kept
     first.stop(60)
-    next(tmp_path.glob("forms/*.form")).unlink()  # else nothing needs to be ridden
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WarmUp, "_ride", note)
         again = open_engine(900 * KIB, lambda: 0, options)
@@ -283,76 +272,10 @@ def test_a_restart_fills_the_house_once_with_everything_that_must_be_ridden(
     assert draws(again)
 
 
-@pytest.fixture
-def ridden(monkeypatch: pytest.MonkeyPatch) -> list[list[Order]]:
-    """What is ridden before an engine is ready."""
-    rides: list[list[Order]] = []
-    ride = WarmUp._ride
-
-    def note(warm_up: WarmUp, name: str, *orders: Order) -> None:
-        rides.append(list(orders))
-        ride(warm_up, name, *orders)
-
-    monkeypatch.setattr(WarmUp, "_ride", note)
-    return rides
-
-
-def test_a_start_that_finds_everything_of_an_earlier_one_rides_nothing_before_it_is_ready(
-    open_engine: Callable[..., Engine], ridden: list[list[Order]], tmp_path: Path
-) -> None:
-    """A full house took 3.4 s of a restart's 13 (H200); the allocator's limit keeps the budget without it."""
-    more = {"compile": "on", "compile_backend": "keepable_eager", "warm_up": ((64, 64),), "captions": (64,)}
-    options = dataclasses.replace(CARRIED, compile_cache=tmp_path, identity=f"test {tmp_path}", **more)
-    first = open_engine(900 * KIB, lambda: 60 * KIB, options)
-    plan, limit = first.plan, first._device.limit  # type: ignore[attr-defined]
-    assert limit
-    first.stop(60)
-
-    for _ in range(2):  # the second finds what the first one left to it
-        del ridden[:]
-        torch._dynamo.reset()
-        again = open_engine(900 * KIB, lambda: 60 * KIB, options)
-        assert not ridden
-        assert not again.has_drawn
-        assert again.plan == plan
-        assert again._device.limit == limit  # type: ignore[attr-defined]
-        assert draws(again)
-        assert again.report()["forms"]["compiled"] == 0
-        again.stop(60)
-
-    fuller = open_engine(900 * KIB, lambda: 90 * KIB, options)
-    assert ridden, "beside the plan more is taken than then"
-    assert fuller.report()["process_bytes"] <= 900 * KIB
-    fuller.stop(60)
-    next(tmp_path.glob("forms/*.form")).unlink()
-    del ridden[:]
-    torch._dynamo.reset()
-    open_engine(900 * KIB, lambda: 60 * KIB, options)
-    assert ridden, "something must be compiled"
-
-
-def test_a_start_that_meets_want_of_memory_in_its_first_rides_has_the_next_one_ride_before_it_is_ready(
-    open_engine: Callable[..., Engine], tmp_path: Path
-) -> None:
-    options = dataclasses.replace(CARRIED, compile_cache=tmp_path, identity=f"test {tmp_path}")
-    open_engine(900 * KIB, lambda: 60 * KIB, options).stop(60)
-    again = open_engine(900 * KIB, lambda: 60 * KIB, options)
-    assert again._placement is not None
-    assert again._placement._tried is not None
-    for ticket in ride_with(again, Full(3), 2):
-        ticket.result(60)
-    again.stop(60)
-    third = open_engine(900 * KIB, lambda: 60 * KIB, options)
-    assert third._placement is not None
-    assert third._placement._tried is None
-
-
 def test_experience_that_can_not_be_read_or_kept_costs_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    known = Experience(
-        Facts(block_seconds=(0.1, 0.2)), 5, "auto", 4, ((((1, 2, 3), (6, 3, 1)), ((4,), (1,))),), 1 << 30
-    )
+    known = Experience(Facts(block_seconds=(0.1, 0.2)), 5, "auto", 4, ((((1, 2, 3), (6, 3, 1)), ((4,), (1,))),))
     Notebook(tmp_path, "a").write(known)
     assert Notebook(tmp_path, "a").read() == known
     assert Notebook(tmp_path, "b").read() is None

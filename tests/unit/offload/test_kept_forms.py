@@ -23,7 +23,7 @@ from torch._dynamo.utils import counters
 from tests.unit.offload.tiny import z_image
 from worker.offload import Carousel
 from worker.offload.compiling import FOLDERS, CompiledForms
-from worker.offload.form_key import describe_call, outline
+from worker.offload.form_key import _narrowed, describe_call, outline
 from worker.offload.kept_forms import LIST_SUFFIX, SUFFIX, Form, KeptForms, _How
 from worker.offload.strategies import Z_IMAGE
 
@@ -127,25 +127,25 @@ def test_what_the_last_start_used_is_loaded_ahead_of_the_first_call(tmp_path: Pa
     assert other.counts["loaded"] == 0, "each model's start loads what that model used"
 
 
-def test_what_is_not_loaded_ahead_in_time_is_loaded_when_it_is_called(tmp_path: Path, block: Small) -> None:
+def test_loading_starts_no_processes_that_compile(
+    tmp_path: Path, block: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inductor forks them, and hashes all of torch for them, before it looks whether anything is to be compiled."""
     start = Start(tmp_path)
-    for count in (3, 4):
-        start.run(block, rows(count))
-    start.freeze()
-    start.run(block, rows(5))
+    start.run(block, rows(3))
     start.forms.note_used()
-    again, answers = Start(tmp_path), iter([False, False, True])
-    again.forms.prepare([block], lambda: next(answers))
-    assert again.forms.are_complete
-    assert again.saw(loaded=2)
-    again.forms.recall(start.forms.layouts)
-    known = set(again.kept._forms)
-    assert torch.equal(again.run(block, rows(7)), block(rows(7)))
-    assert again.saw(loaded=2), "the one for any sizes was among them, and so the first of its class"
-    assert torch.equal(again.run(block, rows(3)), block(rows(3)))
-    assert torch.equal(again.run(block, rows(4)), block(rows(4)))
-    assert again.saw(loaded=3, compiled=0)
-    assert len(set(again.kept._forms) - known) == 1
+    threads: list[int] = []
+    unpack = Form.unpack
+
+    def note(data: bytes, forward: Callable[..., Any]) -> Form:
+        threads.append(torch._inductor.async_compile.get_compile_threads())
+        return unpack(data, forward)
+
+    monkeypatch.setattr(Form, "unpack", note)
+    monkeypatch.setattr(torch._inductor.config, "compile_threads", 4)
+    Start(tmp_path).forms.prepare([block])
+    assert threads == [1]
+    assert torch._inductor.async_compile.get_compile_threads() == 4
 
 
 @pytest.mark.parametrize("damage", ["list", "form", "class"])
@@ -243,18 +243,46 @@ class Asking(Small):
         return out + 1 if os.environ.get("ZIMG_TEST_ASKED", "0") == "1" else out
 
 
-@pytest.mark.parametrize(("changed", "loads"), [({"ZIMG_TEST_OTHER": "1"}, True), ({"ZIMG_TEST_ASKED": "1"}, False)])
-def test_of_the_environment_only_what_the_code_asks_for_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], loads: bool
+OTHER = "ZIMG_TEST_OTHER"
+
+
+class AskingByAnotherName(Asking):
+    def forward(self, x: torch.Tensor, twice: bool = False) -> torch.Tensor:
+        out = super().forward(x, twice)
+        return out * 2 if os.environ.get(OTHER) else out
+
+
+class LookingForOne(Asking):
+    def forward(self, x: torch.Tensor, twice: bool = False) -> torch.Tensor:
+        out = super().forward(x, twice)
+        return out * 2 if "ZIMG_TEST_OTHER" in os.environ else out
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "loads"),
+    [
+        (Asking, OTHER, True),
+        (Asking, "ZIMG_TEST_ASKED", False),
+        (AskingByAnotherName, OTHER, False),
+        (LookingForOne, OTHER, False),
+    ],
+)
+def test_of_the_environment_only_what_the_code_asks_for_by_name_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Small], changed: str, loads: bool
 ) -> None:
     """Kubernetes tells each pod of the services there are; every text layer was compiled anew for one more of them."""
-    block = Asking()
+    block = kind()
     Start(tmp_path).run(block, rows(3))
-    for name, value in changed.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(changed, "1")
     again = Start(tmp_path)
     assert torch.equal(again.run(block, rows(3)), block(rows(3)))
     assert again.saw(compiled=0 if loads else 1)
+
+
+def test_code_that_asks_for_nothing_leaves_the_fact_about_the_whole_environment() -> None:
+    assert _narrowed("G['os'].environ._data", []) == ["G['os'].environ._data"]
+    assert _narrowed("G['os'].environ._data", ["A"]) == ["G['os'].environ._data.get(b'A')"]
+    assert _narrowed("G['scale']", ["A"]) == ["G['scale']"]
 
 
 def test_code_that_changed_is_compiled_anew(
