@@ -30,8 +30,9 @@ from benchmarks.engine_models import build_z_image
 from worker.guards import classify, judge
 from worker.offload import Carousel
 
-#: (width, height): the shapes that come with the model, of which the start is told, and some others.
+#: So many of the sizes are named at the start: the shapes that come with the model.
 NAMED = 3
+#: (width, height): those, and some others.
 SIZES = ((1024, 1024), (832, 1216), (1216, 832), (768, 768), (512, 512), (1024, 768))
 TINY_SIZES = ((64, 64), (48, 64), (64, 48), (32, 32))
 IN_FLIGHT = 4
@@ -168,6 +169,12 @@ class Soak:
                 self._bench.say("soak so far", drawn=self._tally.drawn, faults=self._tally.faults())
 
 
+def overdrawn(peak_gib: float, budget_gib: float) -> list[str]:
+    """The fault of a card that held more than the budget at any time; an empty list where it did not."""
+    over = peak_gib - budget_gib
+    return [f"the card held {peak_gib} GiB, {over:.3f} over the budget"] if over > 0 else []
+
+
 def caption(copies: int) -> str:
     return " ".join([SUBJECT] * copies)
 
@@ -222,9 +229,7 @@ def main() -> int:
         figures["device_allocations"] = device_allocations() - soak.asked
         figures["process_gib"] = round(carousel.report["process_bytes"] / 2**30, 3)
     tally.save(state)
-    faults = tally.faults()
-    if figures["nvml_gib"] > arguments.budget:
-        faults.append(f"the card held {figures['nvml_gib']} GiB more than before: over the budget")
+    faults = [*tally.faults(), *overdrawn(figures["nvml_gib"], arguments.budget)]
     for size, row in tally.by_size().items():
         bench.say("soak size", size=size, **row)
     bench.say("soak", drawn=tally.drawn, of=arguments.pictures, faults=faults, growth=tally.growth, **figures)

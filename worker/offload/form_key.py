@@ -10,7 +10,6 @@ import hashlib
 import os
 import platform
 import sys
-import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -193,31 +192,36 @@ def _source_hash(name: str) -> str:
     return _file_hash(Path(file), Path(file).stat().st_mtime_ns)
 
 
-def variables_asked_for(sources: Iterable[Any]) -> list[str]:
-    """The environment variables that pieces of traced code (torch's InlinedSource) ask for by name.
+def variables_asked_for(sources: Iterable[Any], module: nn.Module) -> list[str]:
+    """The environment variables that the Python modules of traced code (torch's InlinedSource) ask for by name.
 
     An empty list where there are none, or where any may be asked for in another way.
     """
-    found: set[str] = set()
-    for source in sources:
-        names = set() if source.module in ANSWERERS else _variables_in(source)
-        if names is None:
-            return []
-        found |= names
-    return sorted(found)
+    texts = {source.module: source.content for source in sources if source.module not in ANSWERERS}
+    if _knows_environment_otherwise(texts, module):
+        return []
+    asked = [_variables_in(text) for text in texts.values()]
+    return sorted({name for names in asked for name in names or ()}) if None not in asked else []
 
 
-def _variables_in(source: Any) -> set[str] | None:
-    """Names that a function asks for; None where it does something else with the environment."""
-    text = "".join(source.content.splitlines(keepends=True)[source.firstlineno - 1 : source.lastlineno - 1])
+def _knows_environment_otherwise(python_modules: Iterable[str], module: nn.Module) -> bool:
+    """Whether it has another name than its own in one of these Python modules or in `module`."""
+    kept = [vars(sys.modules[name]) for name in python_modules if name in sys.modules]
+    kept += [vars(owner) for inner in module.modules() for owner in (inner, *type(inner).__mro__[:-1])]
+    answers = (os.environ, os.environb, os.getenv, os.getenvb)
+    values = (value for names in kept for name, value in names.items() if name not in ASKED)
+    owners = (value.__self__ if isinstance(value, types.MethodType) else value for value in values)
+    return any(owner is answer for owner in owners for answer in answers)
+
+
+@functools.cache
+def _variables_in(text: str) -> frozenset[str] | None:
+    """Names that a Python module's code asks for; None where it does something else with the environment."""
     if not any(name in text for name in ASKED):
-        return set()
-    try:
-        nodes = list(ast.walk(ast.parse(textwrap.dedent(text))))
-    except SyntaxError:
-        return None
+        return frozenset()
+    nodes = list(ast.walk(ast.parse(text)))
     names = [name for node in nodes if (name := _variable_of(node))]
-    return set(names) if len(names) == sum(map(_is_environment, nodes)) else None
+    return frozenset(names) if len(names) == sum(map(_is_environment, nodes)) else None
 
 
 def _variable_of(node: ast.AST) -> str:

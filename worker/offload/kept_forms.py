@@ -132,7 +132,7 @@ class Form:
         ):
             compiled = aot_compile_fullgraph(function, ((module, *args), kwargs), hooks, how.compiler())
             traced = compiled.source_info().inlined_sources
-            asked = variables_asked_for(traced)
+            asked = variables_asked_for(traced, module)
             facts = Facts.of([guard.name for guard in seen], module, function.__globals__, asked)
         if any(guard.guard_type == "DUPLICATE_INPUT" and isinstance(guard.value, torch.Tensor) for guard in seen):
             raise NotKeepable("two inputs are one tensor")

@@ -339,7 +339,6 @@ class Placement:
     def _fill_host(self) -> None:
         """Bring the weights into host memory, packed if the device can unpack; else disk need not hold them twice."""
         options = self._options
-        self._check_packing()
         with self.watch.part("host weights"):
             cache = "" if self._packing.fault else options.weights_cache
             self.assembly.fill_host(self._packing.is_on, options.identity, cache, self.watch, self._packing.pays)
@@ -351,6 +350,7 @@ class Placement:
 
     def _place(self, plan: Plan) -> None:
         if not plan.in_place and self.assembly.host is None:
+            self._check_packing()
             self._fill_host()
         if self.weights is not None and plan.in_place and plan.in_place == self.plan.in_place:
             self.weights.adopt(plan)  # what lies in place may have no other copy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.engine_soak import LEAST_SAMPLES, Tally
+from benchmarks.engine_soak import LEAST_SAMPLES, Tally, overdrawn
 
 
 def test_parts_add_up_over_a_state_file(tmp_path: Path) -> None:
@@ -28,3 +28,8 @@ def test_black_pictures_errors_growing_memory_and_late_pictures_are_faults() -> 
 
 def test_a_few_pictures_of_a_size_say_nothing_about_its_spread() -> None:
     assert Tally(seconds={"64x64": [1.0, 1.0, 3.0]}).faults() == []
+
+
+def test_a_card_that_held_more_than_the_budget_for_a_moment_is_a_fault() -> None:
+    assert overdrawn(5.8, 5.8) == overdrawn(0.0, 5.8) == []
+    assert overdrawn(5.832, 5.8) == ["the card held 5.832 GiB, 0.032 over the budget"]

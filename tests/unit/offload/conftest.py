@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.unit.offload.form_kit import Small
 from tests.unit.offload.tiny import FAMILIES
 from worker.offload import Carousel
 
@@ -93,3 +94,15 @@ def open_studio() -> Iterator[Callable[..., Studio]]:
 
 def same(image: Image.Image, plain: bytes) -> bool:
     return image.tobytes() == plain
+
+
+@pytest.fixture
+def block() -> Small:
+    torch.manual_seed(3)
+    return Small()
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    caplog.set_level(logging.WARNING)
+    return lambda: caplog.text

@@ -1,10 +1,8 @@
-"""A compiled form is found by the next process as it is; whatever it depends on is in its key or checked."""
+"""A compiled form is found by the next process as it is, and what goes wrong with its file costs that form alone."""
 
 from __future__ import annotations
 
-import importlib
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -17,83 +15,16 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch._dynamo.aot_compile_types import GraphModuleSerializableCallable
 from torch._dynamo.utils import counters
 
+from tests.unit.offload.form_kit import BACKEND, Small, Start, files, rows
 from tests.unit.offload.tiny import z_image
 from worker.offload import Carousel
 from worker.offload.compiling import FOLDERS, CompiledForms
-from worker.offload.form_key import _narrowed, describe_call, outline
 from worker.offload.kept_forms import LIST_SUFFIX, SUFFIX, Form, KeptForms, _How
 from worker.offload.strategies import Z_IMAGE
 
 ROOT = Path(__file__).parents[3]
-#: The cheapest backend whose forms can be kept.
-BACKEND = "aot_eager"
-
-
-class Small(nn.Module):
-    def __init__(self, scale: float = 2.0, position: int = 0) -> None:
-        super().__init__()
-        self.inner = nn.Linear(8, 8, dtype=torch.bfloat16)
-        self.scale, self.position = scale, position
-
-    def forward(self, x: torch.Tensor, twice: bool = False) -> torch.Tensor:
-        out = nn.functional.silu(self.inner(x)) * self.scale
-        return out + out if twice else out
-
-
-class Start:
-    """What a process does with kept forms: a new one knows nothing but the folder."""
-
-    def __init__(self, folder: Path, device: str = "cpu", backend: str = BACKEND) -> None:
-        torch._dynamo.reset()
-        counters.clear()
-        self.kept = KeptForms(folder, device, backend)
-        self.forms = CompiledForms(Z_IMAGE, backend, kept=self.kept)
-        self._forwards: dict[int, Callable[..., Any]] = {}
-
-    def run(self, block: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
-        forward = self._forwards.setdefault(id(block), self.forms.both(block.forward))
-        with torch.no_grad():
-            output: torch.Tensor = forward(*args, **kwargs)
-        return output
-
-    def freeze(self) -> None:
-        self.forms.freeze()
-
-    @property
-    def traced(self) -> int:
-        return int(counters["stats"]["unique_graphs"])
-
-    def saw(self, **expected: int) -> bool:
-        return {name: self.kept.counts[name] for name in expected} == expected
-
-
-@torch._dynamo.register_backend
-def keepable_eager(graph: Any, _: Any) -> Any:
-    """Traces alone, which is what a start is about, and can be kept."""
-    return GraphModuleSerializableCallable(graph)
-
-
-@pytest.fixture
-def block() -> Small:
-    torch.manual_seed(3)
-    return Small()
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    caplog.set_level(logging.WARNING)
-    return lambda: caplog.text
-
-
-def rows(count: int) -> torch.Tensor:
-    return torch.linspace(-1, 1, count * 8, dtype=torch.bfloat16).view(1, count, 8)
-
-
-def files(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{SUFFIX}"))
 
 
 def test_a_second_start_finds_every_form_and_traces_nothing(tmp_path: Path, block: Small) -> None:
@@ -211,96 +142,6 @@ def test_one_form_serves_every_block_of_a_class_with_the_weights_that_lie_there_
     assert start.saw(loaded=1, compiled=0)
 
 
-@pytest.mark.parametrize("change", ["constant", "argument", "dtype", "stride", "weights", "device", "setting", "grad"])
-def test_what_a_form_depends_on_changed_so_it_is_not_taken(
-    tmp_path: Path, block: Small, change: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Start(tmp_path).run(block, rows(3))
-    start, x, kwargs = Start(tmp_path, device="other" if change == "device" else "cpu"), rows(3), {}
-    if change == "constant":
-        block.scale = 3.0
-    elif change == "argument":
-        kwargs = {"twice": True}
-    elif change == "dtype":
-        block, x = block.float(), x.float()
-    elif change == "stride":
-        x = rows(6)[:, ::2]
-    elif change == "weights":
-        block.inner = nn.Linear(8, 4, dtype=torch.bfloat16)
-    elif change == "setting":
-        monkeypatch.setattr(torch._inductor.config, "deterministic", not torch._inductor.config.deterministic)
-    elif change == "grad":
-        x.requires_grad_()
-    assert torch.equal(start.run(block, x, **kwargs), block(x, **kwargs))
-    assert start.kept.counts["compiled"] == 1
-
-
-class Asking(Small):
-    """Asks the environment, as transformers' attention does."""
-
-    def forward(self, x: torch.Tensor, twice: bool = False) -> torch.Tensor:
-        out = super().forward(x, twice)
-        return out + 1 if os.environ.get("ZIMG_TEST_ASKED", "0") == "1" else out
-
-
-OTHER = "ZIMG_TEST_OTHER"
-
-
-class AskingByAnotherName(Asking):
-    def forward(self, x: torch.Tensor, twice: bool = False) -> torch.Tensor:
-        out = super().forward(x, twice)
-        return out * 2 if os.environ.get(OTHER) else out
-
-
-class LookingForOne(Asking):
-    def forward(self, x: torch.Tensor, twice: bool = False) -> torch.Tensor:
-        out = super().forward(x, twice)
-        return out * 2 if "ZIMG_TEST_OTHER" in os.environ else out
-
-
-@pytest.mark.parametrize(
-    ("kind", "changed", "loads"),
-    [
-        (Asking, OTHER, True),
-        (Asking, "ZIMG_TEST_ASKED", False),
-        (AskingByAnotherName, OTHER, False),
-        (LookingForOne, OTHER, False),
-    ],
-)
-def test_of_the_environment_only_what_the_code_asks_for_by_name_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Small], changed: str, loads: bool
-) -> None:
-    """Kubernetes tells each pod of the services there are; every text layer was compiled anew for one more of them."""
-    block = kind()
-    Start(tmp_path).run(block, rows(3))
-    monkeypatch.setenv(changed, "1")
-    again = Start(tmp_path)
-    assert torch.equal(again.run(block, rows(3)), block(rows(3)))
-    assert again.saw(compiled=0 if loads else 1)
-
-
-def test_code_that_asks_for_nothing_leaves_the_fact_about_the_whole_environment() -> None:
-    assert _narrowed("G['os'].environ._data", []) == ["G['os'].environ._data"]
-    assert _narrowed("G['os'].environ._data", ["A"]) == ["G['os'].environ._data.get(b'A')"]
-    assert _narrowed("G['scale']", ["A"]) == ["G['scale']"]
-
-
-def test_code_that_changed_is_compiled_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[[], str]
-) -> None:
-    source = "from torch import nn\n\nclass Plus(nn.Module):\n    def forward(self, x):\n        return x + {}\n"
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "plus_some.py").write_text(source.format(1))
-    module = importlib.import_module("plus_some")
-    assert torch.equal(Start(tmp_path / "forms").run(module.Plus(), rows(2)), rows(2) + 1)
-    (tmp_path / "plus_some.py").write_text(source.format("20"))
-    module = importlib.reload(module)
-    start = Start(tmp_path / "forms")
-    assert torch.equal(start.run(module.Plus(), rows(2)), rows(2) + 20)
-    assert start.saw(loaded=0, compiled=1)
-    assert "its code changed" in told()
-
-
 @pytest.mark.parametrize("damage", ["one byte", "cut short", "empty", "not ours"])
 def test_a_damaged_file_is_told_and_replaced(
     tmp_path: Path, block: Small, damage: str, told: Callable[[], str]
@@ -389,17 +230,6 @@ def test_sizes_that_a_form_for_any_size_was_not_made_for_get_one_of_their_own(tm
             square = Square()
             assert torch.equal(start.run(square, rows(size)), square(rows(size)))
         assert start.saw(loaded=loaded, compiled=2 - loaded)
-
-
-def test_a_call_is_described_by_layout_and_value_and_for_any_size_by_what_torch_takes_apart() -> None:
-    a, b = rows(3), rows(4)
-    assert describe_call((a,), {}) != describe_call((b,), {})
-    assert outline(describe_call((a,), {})) == outline(describe_call((b,), {}))
-    assert outline(describe_call((a,), {})) != outline(describe_call((rows(1),), {}))
-    assert outline(describe_call((b,), {})) != outline(describe_call((rows(8)[:, ::2],), {}))
-    assert describe_call(((a, a),), {}) != describe_call(((a, a.clone()),), {}), "who is the same tensor"
-    assert describe_call((1,), {}) != describe_call((True,), {})
-    assert describe_call((), {"x": None}) != describe_call((None,), {})
 
 
 def test_a_text_layer_is_kept_though_transformers_may_record_inside_it(
