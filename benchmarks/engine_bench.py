@@ -92,7 +92,7 @@ def nvml_used() -> int:
 
 
 def pools() -> dict[str, float]:
-    """GiB that torch's allocator holds, by stream in the order of their first use, and what of it is free."""
+    """GiB that torch's allocator holds, by pool and stream, and what of it is free."""
     held: dict[str, float] = {}
     if not torch.cuda.is_available():
         return held
@@ -101,7 +101,8 @@ def pools() -> dict[str, float]:
             ("held", segment["total_size"]),
             ("free", segment["total_size"] - segment["allocated_size"]),
         ):
-            key = f"{name} by stream {segment['stream'] % 1000}"
+            pool = segment.get("segment_pool_id", (0, 0))[1]
+            key = f"{name} in pool {pool}, stream {segment['stream'] % 1000}"
             held[key] = round(held.get(key, 0.0) + nbytes / 2**30, 3)
     return held
 

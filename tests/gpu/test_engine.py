@@ -224,6 +224,25 @@ def test_company_of_many_sizes_takes_no_more_from_the_card_than_was_taken_at_the
     torch.empty(1 << 30, dtype=torch.uint8, device="cuda")  # close() takes the limit away
 
 
+def test_between_rides_the_pool_of_blocks_and_decode_holds_the_lent_weights_alone(
+    reference: tuple[Any, list[bytes]],
+) -> None:
+    pipe, pictures = reference
+    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), residents=2) as carousel:
+        carousel.rebudget(carousel.plan.least_budget / 2**30 + 0.1)
+        assert carousel.plan.seats > 1
+        assert ride(carousel, [0, 1, 2, 3]) == pictures
+        torch.cuda.synchronize()
+        held = [segment for segment in torch.cuda.memory_snapshot() if segment["segment_pool_id"] != (0, 0)]
+        lent = carousel._engine._placement.weights.lent_bytes  # type: ignore[attr-defined]
+        assert lent > 0
+        assert lent <= sum(segment["allocated_size"] for segment in held) < lent + 4096
+        assert sum(segment["total_size"] for segment in held) > lent, "there is room for temporaries"
+    assert all(segment["segment_pool_id"] == (0, 0) for segment in torch.cuda.memory_snapshot()), (
+        "close() gives it back"
+    )
+
+
 def test_no_weight_goes_back_to_the_host_and_copies_match_the_plan(reference: tuple[Any, list[bytes]]) -> None:
     pipe, _ = reference
     options = {"residents": 3, "ring_slots": 2}

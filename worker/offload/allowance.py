@@ -12,6 +12,7 @@ import contextlib
 
 import torch
 
+from worker.offload.apart import Pool
 from worker.offload.device import Device
 
 #: Left of the budget for kernels that the driver loads later: 48 MiB by 1,000 pictures of six sizes (H200).
@@ -20,16 +21,20 @@ LATER_KERNELS = 64 << 20
 SMALL, SMALL_TENSORS = 1 << 20, 24 << 20
 #: More than any company was seen to leave in gaps is not taken ahead.
 AHEAD = 512 << 20
+#: A pool can not be given what others have in gaps: so much it has beyond what the house took.
+WIDER = 40 << 20
 #: The pieces in which the allocator takes memory for all others.
 PIECE = 20 << 20
 
 
-def grant(device: Device, budget: int) -> None:
-    """Have the allocator take what `budget` bytes leave it, and no more from then on."""
+def grant(device: Device, budget: int, pool: Pool | None = None) -> None:
+    """Have the allocator take what `budget` bytes leave it, some of it for `pool`, and no more from then on."""
     if not device.tells_memory:
         return
     before = device.reserved_bytes()
     most = budget - (device.process_bytes() - before) - LATER_KERNELS
+    if pool is not None:
+        _widen(device, pool, min(most, before + WIDER))
     _take_ahead(device, min(most, before + AHEAD))
     taken = device.reserved_bytes()
     device.limit_reserved(most if most - taken >= PIECE else taken)
@@ -39,6 +44,16 @@ def lift(device: Device) -> None:
     """Take the limit away, while plans are tried out."""
     if device.tells_memory:
         device.limit_reserved(None)
+
+
+def _widen(device: Device, pool: Pool, most: int) -> None:
+    """Have the allocator hold up to `most` bytes, by asking the pool for ever larger pieces; none is kept."""
+    size = PIECE
+    with contextlib.suppress(torch.OutOfMemoryError):
+        while size <= most and device.reserved_bytes() + PIECE <= most:
+            with pool():
+                device.empty(size)
+            size += PIECE
 
 
 def _take_ahead(device: Device, most: int) -> None:

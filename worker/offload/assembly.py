@@ -84,10 +84,10 @@ class Assembly:
         unused = [f"{stage.component}.{path}" for stage in self.strategy.stages for path in stage.unused]
         return [*skipped, *unused, *[f"{self.strategy.decoder}.{path}" for path in self.strategy.decoder_unused]]
 
-    def close_gates(self, compiled: Callable[[Block], Callable[..., Any] | None]) -> None:
-        """Put a gate before every block and before the decode."""
+    def close_gates(self, run: Callable[[Block], Callable[..., Any]]) -> None:
+        """Put a gate before every block, which then does what `run` says, and before the decode."""
         for block in (block for blocks in self.stages for block in blocks):
-            self.gates.guard_block(block, compiled(block) or block.module.forward)
+            self.gates.guard_block(block, run(block))
         self.gates.guard_decode(self._decoder(), self.decode_stop)
         for stage in self.strategy.stages:
             for path in stage.unused:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import nullcontext
 
 import torch
 
 from worker.offload import card_memory, packing
+from worker.offload.apart import Pool
 from worker.offload.card_memory import note_memory_before
 from worker.offload.host_memory import map_pages
 from worker.offload.marks import Landing, Mark
@@ -132,9 +133,9 @@ class Device:
         """Most bytes of tensors alive since the last reset."""
         return 0
 
-    def apart(self) -> AbstractContextManager[None]:
-        """Work inside takes memory of its own, never mixed with other tensors', and keeps its place in the order."""
-        return nullcontext()
+    def new_pool(self) -> Pool:
+        """A pool of memory: in its contexts tensors lie apart from all others; the next `trim` after it frees it."""
+        return nullcontext
 
     def allocated_bytes(self) -> int:
         """Bytes of tensors alive now."""
@@ -185,7 +186,6 @@ class CudaDevice(Device):
         self.carry_out = torch.cuda.Stream(where)
         self.states_out = torch.cuda.Stream(where)
         self.states_in = torch.cuda.Stream(where)
-        self.side = torch.cuda.Stream(where)
         self._hold_cycles_per_byte = 0.0
         self.jitter_cycles = 0
         if not torch.cuda.is_bf16_supported():
@@ -322,14 +322,16 @@ class CudaDevice(Device):
             torch.cuda.reset_peak_memory_stats(self.where)
         return peak
 
-    @contextmanager
-    def apart(self) -> Iterator[None]:
-        """A stream of its own, since the allocator keeps memory by stream; the compute stream waits for it."""
-        compute = torch.cuda.current_stream()
-        self.side.wait_stream(compute)
-        with torch.cuda.stream(self.side):
-            yield
-        compute.wait_stream(self.side)
+    def new_pool(self) -> Pool:
+        self._wake_matmul()
+        pool = torch.cuda.MemPool()
+        return lambda: torch.cuda.use_mem_pool(pool, self.where)
+
+    def _wake_matmul(self) -> None:
+        """Have cuBLAS take its workspace for this thread and stream: taken in a pool, it would stay in its midst."""
+        side = torch.zeros(16, 16, dtype=torch.bfloat16, device=self.where)
+        torch.addmm(side[0], side, side)
+        torch.mm(side, side)
 
     def allocated_bytes(self) -> int:
         return torch.cuda.memory_allocated(self.where)

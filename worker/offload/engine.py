@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from greenlet import getcurrent
 
+from worker.offload.apart import Pool
 from worker.offload.blocks import Stop
 from worker.offload.boarding import Boarding
 from worker.offload.card_memory import is_out_of_memory
@@ -245,7 +246,7 @@ class Engine(threading.Thread):
         weights.prefetch(upcoming)
         if gauge is not None:
             gauge.before(stop)
-        self._let_ride(group, stop, apart=stop.block is None and placement.plan.seats > 1)
+        self._let_ride(group, stop, weights.pool if stop.block is None else None)
         if gauge is not None:
             gauge.after(stop)
         if stop.block is None:
@@ -253,14 +254,14 @@ class Engine(threading.Thread):
             weights.prefetch(upcoming)
         weights.forget_scratch()
 
-    def _let_ride(self, group: list[Rider], stop: Stop, *, apart: bool) -> None:
+    def _let_ride(self, group: list[Rider], stop: Stop, pool: Pool | None) -> None:
         lot = self._placement.lot if self._placement is not None else None
         group = lot.order(group) if lot is not None else group
         for rider, following in zip(group, [*group[1:], None], strict=True):
             if lot is not None:
                 lot.seat(rider, following, self._riders)
             rider.fresh = rider.fresh and stop.stage != self._table.route.looping
-            with self._device.apart() if apart else contextlib.nullcontext():
+            with contextlib.nullcontext() if pool is None else pool():
                 self._resume(rider)
             if lot is not None:
                 lot.leave(rider)

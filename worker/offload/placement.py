@@ -13,6 +13,7 @@ import torch
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from worker.offload import allowance, decoding, strips
+from worker.offload.apart import Pool, apart
 from worker.offload.assembly import Assembly
 from worker.offload.beside import beside
 from worker.offload.card_memory import is_out_of_memory
@@ -171,7 +172,7 @@ class Placement:
             let_go_of_frames(error)
             if self.plan is not plan or is_out_of_memory(error):
                 self._place(plan)
-            allowance.grant(self._device, self.budget)
+            self._grant()
             raise
 
     def close(self) -> None:
@@ -196,8 +197,14 @@ class Placement:
         return choice == "on" or (choice == "auto" and self._device.is_cuda)
 
     def _close_gates(self) -> None:
-        self.assembly.close_gates(self._forms.of if self._forms else lambda block: None)
+        forms = self._forms
+        self.assembly.close_gates(
+            lambda block: apart((forms.of(block) if forms else None) or block.module.forward, self._pool)
+        )
         decoding.close_decoder(self.assembly, self._forms, lambda: self.plan.decode_mode, self._wished_decode())
+
+    def _pool(self) -> Pool | None:
+        return self.weights.pool if self.weights is not None else None
 
     def _measure(self) -> None:
         """See what the pipeline takes with the decode that the budget seems to allow, then with the one it does."""
@@ -266,13 +273,16 @@ class Placement:
             if over <= 0:
                 layouts = self._forms.layouts if self._forms is not None else ()
                 self._notebook.write(Experience(self._facts, self._missed, self._decode, self._seats, layouts))
-                allowance.grant(self._device, self.budget)
+                self._grant()
                 return
             logger.info("%.2f GiB too much: planning again", over / 2**30)
             self.corrections += 1
             self._was_remembered = False
             self._place(self._corrected(over + SPARE))
         raise ImpossibleBudget(f"the process stays {over / 2**30:.2f} GiB over its budget, however little is resident")
+
+    def _grant(self) -> None:
+        allowance.grant(self._device, self.budget, self._pool())
 
     def _overdraft(self) -> int:
         """Bytes that the process takes too much when the house is full, as it was already on a remembered plan."""

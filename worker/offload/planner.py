@@ -114,7 +114,7 @@ def _carried_plan(question: Question, way: Way, least: int) -> Plan:
     room = question.budget - base - floor - facts.activations
     chosen = choose_residents(question.blocks, room, facts, wishes.residents)
     resident_bytes = sum(block.carried for block in chosen)
-    cached = facts.activations if seats > 1 else 0  # the decode's memory is then apart: see Device.apart
+    cached = facts.waiting if seats > 1 else 0  # its own state lies elsewhere then: see apart.py
     total = base + floor + resident_bytes
     loan = lend(chosen, total + cached + decode - question.budget, question.scratch, way.slots * question.slot)
     peaks = {
@@ -200,7 +200,7 @@ def _seats_and_places(question: Question, way: Way) -> tuple[int, int]:
 def _fitting(question: Question, way: Way) -> int:
     """As many states as the least plan leaves room for; several need a decode apart, which may borrow the floor."""
     facts = question.facts
-    apart = question.always + facts.activations + max(way.floor(question), way.decode(facts))
+    apart = question.always + max(way.floor(question) + facts.activations, facts.waiting + way.decode(facts))
     room = question.budget - max(way.least(question), apart)
     if room < facts.waiting:
         return 1

@@ -46,10 +46,12 @@ class WarmUp:
         self._ride("a full house", *[self.longest() for _ in range(seats)])
 
     def mixed(self, seats: int, pictures: int) -> None:
-        """More pictures than there are seats, of all caption lengths and one of no named size."""
+        """More pictures than there are seats, of all caption lengths; one of no named size, one of no named length."""
         height, width = self._options.warm_up[0]
         lengths = [self._options.captions[at % len(self._options.captions)] for at in range(max(pictures, seats))]
-        self._ride("mixed", *[self._order(height, width, tokens) for tokens in lengths], self._odd())
+        self._ride(
+            "mixed", *[self._order(height, width, tokens) for tokens in lengths], self._odd(), self._odd_caption()
+        )
 
     def unnamed(self) -> None:
         """Sizes and lengths that were not named compile their common form; so does a prompt that is too long."""
@@ -59,7 +61,7 @@ class WarmUp:
     def _unnamed(self) -> Iterator[tuple[str, Order]]:
         order = self._odd()
         yield "one", order
-        yield "a token more", replace(order, prompt=f"{order.prompt} a")  # a table cut short is laid out otherwise
+        yield "a token more", self._odd_caption()  # a table cut short is laid out otherwise
         if self._options.guided:
             for prompt in (order.prompt, "a"):  # longer than the empty second prompt, and as long
                 yield "guided", replace(order, prompt=prompt, guidance_scale=2.0)
@@ -82,6 +84,12 @@ class WarmUp:
         height, width = min(self._options.warm_up)
         odd = (height, max(width - 32, 32)) if height == width else (min(height, width), max(height, width))
         return self._order(*odd, max(min(self._options.captions) - 64, 40))
+
+    def _odd_caption(self) -> Order:
+        """The largest picture, with a caption of no named length: the form for any shape takes other memory."""
+        height, width = self._options.warm_up[0]
+        order = self._odd()
+        return replace(order, prompt=f"{order.prompt} a", height=height, width=width)
 
     def _order(self, height: int, width: int, tokens: int) -> Order:
         """A picture whose text is not in the cache."""

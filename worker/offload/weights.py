@@ -8,10 +8,11 @@ memory is lent to the decode and fetched again when its turn comes).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from worker.offload.apart import Pool
 from worker.offload.blocks import ALIGNMENT, Block
 from worker.offload.device import Device
 from worker.offload.marks import Mark
@@ -33,7 +34,10 @@ class Berth:
 
 
 class Weights:
-    """Device memory for weights: one kept and one lendable allocation, made once."""
+    """Device memory for weights: one kept and one lendable allocation, made once.
+
+    In company the lendable one lies in `pool`, a pool of its own, and so do the temporaries of blocks and the decode.
+    """
 
     def __init__(self, device: Device, plan: Plan, blocks: Sequence[Block], poison: bool = False) -> None:
         self._device, self._plan, self._poison = device, plan, poison
@@ -42,6 +46,7 @@ class Weights:
         self._berths: dict[Block, Berth] = {}
         self._heads: dict[Block, torch.Tensor] = {}
         self._is_lent = False
+        self.pool: Pool | None = device.new_pool() if plan.seats > 1 else None
         self._kept: torch.Tensor | None = None
         self._lent: torch.Tensor | None = None
         moved = [block for block in blocks if block.name not in plan.in_place]
@@ -99,7 +104,7 @@ class Weights:
         """Take the lent memory back; every view of it is valid again and empty."""
         if self._lent is None or not self._is_lent:
             return
-        with self._device.apart() if self._plan.seats > 1 else nullcontext():
+        with self._inside():
             self._lent.untyped_storage().resize_(self._lent.numel())
         self._is_lent = False
         if self._plan.lends_ring:
@@ -164,7 +169,7 @@ class Weights:
         for whole in (self._kept, self._lent, *self._in_place):
             if whole is not None:
                 whole.untyped_storage().resize_(0)  # the blocks' parameters still look at it
-        self._kept = self._lent = None
+        self._kept = self._lent = self.pool = None
         self._in_place.clear()
         self._scratch = self._device.empty(0)
 
@@ -189,8 +194,9 @@ class Weights:
         heads = [(self._blocks[name], nbytes) for name, nbytes in plan.heads]
         sizes = [*kept, *[block.carried_bytes for block in resident], *[nbytes for _, nbytes in heads]]
         self._kept, kept_views = self._slice(sizes)
-        with self._device.apart() if plan.seats > 1 else nullcontext():
+        with self._inside():
             self._lent, lent_views = self._slice([*lent, *[block.carried_bytes for block in yielding]])
+            self._device.empty(_temporary_bytes(plan))  # in one piece, whoever rides first
         scratch, *buffers = lent_views[: len(lent)] + kept_views[: len(kept)]
         views = lent_views[len(lent) :] + kept_views[len(kept) :]
         names = [*yielding, *resident, *[block for block, _ in heads]]
@@ -199,6 +205,9 @@ class Weights:
         self._heads = {block: own[block] for block, _ in heads}
         self.ring = Ring(self._device, buffers, self._heads)
         return scratch
+
+    def _inside(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.pool is None else self.pool()
 
     def _slice(self, sizes: Sequence[int]) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
         """One allocation cut into aligned pieces."""
@@ -228,3 +237,8 @@ class Weights:
             target[: source.numel()].copy_(source)
         else:
             self._device.unpack(source, block.packed, target[: block.packed.count * 2].view(torch.int16))
+
+
+def _temporary_bytes(plan: Plan) -> int:
+    """Most that one ride takes beyond its rider's state."""
+    return max(plan.facts.activations - plan.facts.waiting, 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torch
 from tests.unit.offload.conftest import family_pipeline
 from tests.unit.offload.test_budget import CARRIED, KIB, Card
 from worker.offload import ImpossibleBudget, allowance
+from worker.offload.apart import Pool
 from worker.offload.assembly import Assembly
 from worker.offload.device import Device
 from worker.offload.engine import Engine
@@ -28,12 +31,16 @@ class Allocator(Device):
         self.held, self.gaps, self.room = held, gaps, room
         self.limit: int | None = -1
         self.asked: list[int] = []
+        self.pool_has, self._is_inside = 0, False
 
     @property
     def tells_memory(self) -> bool:
         return True
 
     def empty(self, nbytes: int) -> torch.Tensor:
+        if self._is_inside:
+            self._take_in_pool(nbytes)
+            return torch.empty(nbytes, dtype=torch.uint8, device="meta")
         gap = min((size for size in self.gaps if size >= nbytes), default=0)
         if gap:
             self.gaps.remove(gap)
@@ -47,6 +54,23 @@ class Allocator(Device):
             self.held += taken
             self.gaps.append(taken - nbytes)
         return torch.empty(nbytes, dtype=torch.uint8, device="meta")
+
+    def new_pool(self, free: int = 0) -> Pool:
+        """One that has so much free in one piece, and grows to what is asked of it."""
+        self.pool_has = free
+
+        @contextmanager
+        def inside() -> Iterator[None]:
+            self._is_inside = True
+            yield
+            self._is_inside = False
+
+        return inside
+
+    def _take_in_pool(self, nbytes: int) -> None:
+        pieces = max(-(-(nbytes - self.pool_has) // allowance.PIECE), 0)
+        self.pool_has += pieces * allowance.PIECE
+        self.held += pieces * allowance.PIECE
 
     def reserved_bytes(self) -> int:
         return self.held
@@ -86,6 +110,26 @@ def test_where_others_have_filled_the_card_the_limit_is_what_there_is() -> None:
     allowance.grant(device, 1900 * MIB)
     assert device.limit is not None
     assert device.held <= device.limit <= 1900 * MIB - BESIDE - allowance.LATER_KERNELS
+
+
+@pytest.mark.parametrize("has", [0, 350 * MIB, 2000 * MIB])
+def test_a_pool_is_given_more_in_one_piece_than_it_has_and_all_else_the_rest(has: int) -> None:
+    device = Allocator(held=3000 * MIB, gaps=[])
+    pool = device.new_pool(has)
+    allowance.grant(device, 3900 * MIB, pool)
+    left = 3900 * MIB - BESIDE - allowance.LATER_KERNELS
+    assert device.pool_has == has + allowance.WIDER
+    assert left - allowance.PIECE < device.held <= left
+    assert device.limit == device.held
+
+
+def test_a_pool_is_given_no_more_than_the_budget_leaves() -> None:
+    device = Allocator(held=1000 * MIB, gaps=[])
+    pool = device.new_pool(350 * MIB)
+    allowance.grant(device, 1000 * MIB + BESIDE + allowance.LATER_KERNELS + 25 * MIB, pool)
+    assert device.pool_has == 350 * MIB + allowance.PIECE
+    allowance.grant(device, device.process_bytes(), pool)
+    assert device.pool_has == 350 * MIB + allowance.PIECE
 
 
 def test_a_budget_that_is_used_up_takes_nothing_and_gives_nothing_back() -> None:

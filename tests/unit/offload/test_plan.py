@@ -118,7 +118,7 @@ def test_room_too_small_for_a_block_keeps_a_head_and_that_is_counted_everywhere(
 
 def test_the_scratch_is_lent_first_since_it_holds_nothing_during_the_decode() -> None:
     made = plan(5.8)
-    owed = made.peaks["blocks"] - FACTS.activations + FACTS.activations + FACTS.decode - made.budget
+    owed = made.peaks["blocks"] - FACTS.activations + FACTS.waiting + FACTS.decode - made.budget
     assert made.lends_scratch
     assert len(made.yielding) == -(-(owed - made.scratch_bytes) // (262 * MIB)), "no more yield than must"
     assert not plan(40.0).lends_scratch
