@@ -209,7 +209,8 @@ def test_company_of_many_sizes_takes_no_more_from_the_card_than_was_taken_at_the
     pipe, pictures = reference
     sizes = [(128, 128), (160, 96), (96, 160), (64, 64), (192, 128), (256, 160)]
     with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((256, 160),), residents=2) as carousel:
-        carousel.rebudget(carousel.plan.least_budget / 2**30 + 0.1)
+        carousel.rebudget(carousel.plan.least_budget / 2**30 + 0.4)
+        assert carousel.plan.seats > 1
         taken = torch.cuda.memory_reserved()
         torch.cuda.reset_peak_memory_stats()
         for number in range(15):
@@ -225,12 +226,13 @@ def test_company_of_many_sizes_takes_no_more_from_the_card_than_was_taken_at_the
 
 
 def test_between_rides_the_pool_of_blocks_and_decode_holds_the_lent_weights_alone(
-    reference: tuple[Any, list[bytes]],
+    reference: tuple[Any, list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe, pictures = reference
-    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), residents=2) as carousel:
-        carousel.rebudget(carousel.plan.least_budget / 2**30 + 0.1)
-        assert carousel.plan.seats > 1
+    make = Placement._make_plan
+    monkeypatch.setattr(Placement, "_make_plan", lambda *_, **how: replace(make(*_, **how), lends_scratch=True))
+    options = {"residents": 2, "ring_slots": 2, "compile": "off"}
+    with Carousel(pipe, 20.0, device="cuda", warm_up=((128, 128),), **options) as carousel:
         assert ride(carousel, [0, 1, 2, 3]) == pictures
         torch.cuda.synchronize()
         held = [segment for segment in torch.cuda.memory_snapshot() if segment["segment_pool_id"] != (0, 0)]
@@ -238,9 +240,8 @@ def test_between_rides_the_pool_of_blocks_and_decode_holds_the_lent_weights_alon
         assert lent > 0
         assert lent <= sum(segment["allocated_size"] for segment in held) < lent + 4096
         assert sum(segment["total_size"] for segment in held) > lent, "there is room for temporaries"
-    assert all(segment["segment_pool_id"] == (0, 0) for segment in torch.cuda.memory_snapshot()), (
-        "close() gives it back"
-    )
+    after = {segment["segment_pool_id"] for segment in torch.cuda.memory_snapshot()}
+    assert after <= {(0, 0)}, "close() gives it back"
 
 
 def test_no_weight_goes_back_to_the_host_and_copies_match_the_plan(reference: tuple[Any, list[bytes]]) -> None:

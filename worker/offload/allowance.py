@@ -3,7 +3,8 @@
 Tensors that come and go in many sizes leave gaps, and an allocator that may grow takes more from the card for what fits
 into none (0.2 GiB in 900 pictures of six sizes on an H200). At a limit it gives its gaps back first and takes what it
 needs anew, so the process keeps its budget whoever rides. What is allowed is taken when the carousel gets ready, so
-that nothing is added while jobs ride, and seldom anything taken anew.
+that nothing is added while jobs ride, and seldom anything taken anew. Nothing moves between a pool (see apart.py) and
+all else: whichever needs more than it holds is out of memory.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ LATER_KERNELS = 64 << 20
 SMALL, SMALL_TENSORS = 1 << 20, 24 << 20
 #: More than any company was seen to leave in gaps is not taken ahead.
 AHEAD = 512 << 20
-#: A pool can not be given what others have in gaps: so much it has beyond what the house took.
-WIDER = 40 << 20
+#: So much a pool has beyond what the house took.
+WIDER = 20 << 20
 #: The pieces in which the allocator takes memory for all others.
 PIECE = 20 << 20
 
@@ -33,6 +34,7 @@ def grant(device: Device, budget: int, pool: Pool | None = None) -> None:
         return
     before = device.reserved_bytes()
     most = budget - (device.process_bytes() - before) - LATER_KERNELS
+    device.limit_reserved(most)  # already now: what is asked for next may be more than fits into any gap
     if pool is not None:
         _widen(device, pool, min(most, before + WIDER))
     _take_ahead(device, min(most, before + AHEAD))

@@ -8,61 +8,71 @@ each time, so what fitted once always fits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 #: Opens a context in which this thread's device memory comes from one pool.
 Pool = Callable[[], AbstractContextManager[None]]
 #: Arguments that keep nothing.
-HARMLESS = (torch.Tensor, torch.dtype, torch.device, torch.Size, str, int, float, slice, type(None))
+HARMLESS = (torch.dtype, torch.device, str, int, float, slice, type(None))
 
 
 def apart(run: Callable[..., Any], pool: Callable[[], Pool | None]) -> Callable[..., Any]:
     """`run` with its temporaries in the pool that `pool` names at each call (None: where all else is)."""
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        inside = pool()
-        if inside is None or _may_keep((args, kwargs)):
+        inside, given = pool(), set[int]()
+        if inside is None or not _note_storages((args, kwargs), given):
             return run(*args, **kwargs)
         with inside():
             output = run(*args, **kwargs)
-        return copied_out(output, given=(args, kwargs))
+        return copied_out(output, given)
 
     return forward
 
 
-def copied_out(output: Any, given: Any) -> Any:
-    """`output` with the storages of its tensors copied, but for those that were `given`: same values, same layout.
+def copied_out(output: Any, given: set[int]) -> Any:
+    """`output` with the storages of its tensors copied, but for those at `given` addresses: same values, same layout.
 
-    Tensors that share a storage share its copy. What is no plain tensor, or in nothing that pytrees know, stays.
+    Tensors that share a storage share its copy, and one that is there twice stays one. What is no plain tensor, or in
+    nothing that pytrees know, stays.
     """
-    kept = {_address(tensor) for tensor in _tensors_in(given)}
+    if type(output) is torch.Tensor and _is_whole(output) and _address(output) not in given:
+        return output.clone()  # as below, with less to do
     copies: dict[int, torch.UntypedStorage] = {}
+    made: dict[int, torch.Tensor] = {}
 
     def copied(tensor: torch.Tensor) -> torch.Tensor:
         address = _address(tensor)
-        if not _is_plain(tensor) or address in kept or address == 0:
+        if not _is_plain(tensor) or address in given or address == 0:
             return tensor
         if address not in copies:
             copies[address] = _bytes_of(tensor).clone().untyped_storage()
-        return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(
-            copies[address], tensor.storage_offset(), tensor.shape, tensor.stride()
-        )
+        if id(tensor) not in made:
+            made[id(tensor)] = _view_of(copies[address], tensor)
+        return made[id(tensor)]
 
     return tree_map_only(torch.Tensor, copied, output)
 
 
-def _may_keep(given: Any) -> bool:
-    """Whether something of it can keep what is made meanwhile, as a text encoder's cache of keys and values does."""
-    return any(not isinstance(leaf, HARMLESS) for leaf in tree_leaves(given))
+def _note_storages(given: Any, addresses: set[int]) -> bool:
+    """Note whose storages are given; False where something may keep what is made meanwhile.
 
-
-def _tensors_in(tree: Any) -> Iterator[torch.Tensor]:
-    return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor))
+    A text encoder's cache of keys and values does; lists and dictionaries are believed not to be written to. If one is,
+    the pool has a gap until it is forgotten, and nothing else is amiss.
+    """
+    if isinstance(given, torch.Tensor):
+        addresses.add(_address(given))
+        return True
+    if isinstance(given, tuple | list):
+        return all(_note_storages(inner, addresses) for inner in given)
+    if isinstance(given, dict):
+        return all(_note_storages(inner, addresses) for inner in given.values())
+    return isinstance(given, HARMLESS)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
@@ -70,9 +80,27 @@ def _is_plain(tensor: torch.Tensor) -> bool:
     return type(tensor) is torch.Tensor and not (tensor.requires_grad or tensor.is_conj() or tensor.is_neg())
 
 
+def _is_whole(tensor: torch.Tensor) -> bool:
+    """Whether it is plain and contiguous and all that is in its storage."""
+    return (
+        tensor.layout is torch.strided
+        and not tensor.is_meta
+        and tensor.is_contiguous()
+        and tensor.nbytes == tensor.untyped_storage().nbytes()
+        and _is_plain(tensor)
+    )
+
+
 def _address(tensor: torch.Tensor) -> int:
     """Of its storage; 0 for one that holds nothing here."""
     return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided and not tensor.is_meta else 0
+
+
+def _view_of(storage: torch.UntypedStorage, like: torch.Tensor) -> torch.Tensor:
+    """What `like` is of its own storage."""
+    return torch.empty(0, dtype=like.dtype, device=like.device).set_(
+        storage, like.storage_offset(), like.shape, like.stride()
+    )
 
 
 def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:

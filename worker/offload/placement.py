@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Left beyond what a full house took: for kernels that are loaded later, and as much again for gaps among tensors of
-#: other company's sizes (see allowance.py).
+#: Left beyond what rides took: for kernels that are loaded later, and as much again for gaps among tensors of other
+#: sizes (see allowance.py); twice that in company, whose states leave more gaps than the full house showed.
 GROWTH = 2 * allowance.LATER_KERNELS
 #: Added to what a plan missed, so that planning again does not miss by a little.
 SPARE = 16 << 20
@@ -293,7 +293,7 @@ class Placement:
         over = 0
         for ride in rides:
             ride()
-            over = self._device.process_bytes() + GROWTH - self.budget
+            over = self._device.process_bytes() + (2 * GROWTH if seats > 1 else GROWTH) - self.budget
             if over > 0:
                 break
         return over

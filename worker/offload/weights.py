@@ -36,7 +36,8 @@ class Berth:
 class Weights:
     """Device memory for weights: one kept and one lendable allocation, made once.
 
-    In company the lendable one lies in `pool`, a pool of its own, and so do the temporaries of blocks and the decode.
+    In company the lendable one lies in `pool`, a pool of its own, and so do the temporaries of blocks and the decode;
+    not where all weights are in place, which nobody lends.
     """
 
     def __init__(self, device: Device, plan: Plan, blocks: Sequence[Block], poison: bool = False) -> None:
@@ -46,7 +47,7 @@ class Weights:
         self._berths: dict[Block, Berth] = {}
         self._heads: dict[Block, torch.Tensor] = {}
         self._is_lent = False
-        self.pool: Pool | None = device.new_pool() if plan.seats > 1 else None
+        self.pool: Pool | None = device.new_pool() if plan.seats > 1 and not plan.in_place else None
         self._kept: torch.Tensor | None = None
         self._lent: torch.Tensor | None = None
         moved = [block for block in blocks if block.name not in plan.in_place]
@@ -163,6 +164,7 @@ class Weights:
 
     def drop(self) -> None:
         """Release all device memory of weights (the parameters must have been restored)."""
+        self._device.synchronize()  # copies under way write into what is given back at once
         self._berths.clear()
         self._heads.clear()
         self.ring = Ring(self._device, [])

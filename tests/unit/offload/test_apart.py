@@ -95,7 +95,11 @@ def test_whoever_rides_leaves_the_pool_as_it_was(family: str, seats: int) -> Non
 def test_what_is_copied_out_has_the_same_values_layout_and_relations() -> None:
     whole = torch.arange(24.0).reshape(4, 6)
     part, turned = whole[1:3, ::2], whole.t()
-    copy = copied_out({"part": part, "more": (turned, [whole, None, "word", 3])}, given=())
+    alone = copied_out(whole, given=set())
+    assert torch.equal(alone, whole)
+    assert _address(alone) != _address(whole)
+    copy = copied_out({"part": part, "more": (turned, [whole, None, "word", 3]), "again": part}, given=set())
+    assert copy["again"] is copy["part"]
     found = copy["part"], copy["more"][0], copy["more"][1][0]
     assert copy["more"][1][1:] == [None, "word", 3]
     for one, other in zip((part, turned, whole), found, strict=True):
@@ -108,7 +112,7 @@ def test_what_is_copied_out_has_the_same_values_layout_and_relations() -> None:
 def test_what_a_block_hands_on_stays_itself() -> None:
     state = torch.ones(3, 4)
     weight = torch.nn.Parameter(torch.ones(2))
-    kept = copied_out((state, state[1:], weight), given=((state,), {}))
+    kept = copied_out((state, state[1:], weight), given={_address(state)})
     assert kept[0] is state
     assert _address(kept[1]) == _address(state)
     assert kept[2] is weight
@@ -118,7 +122,7 @@ def test_what_is_more_than_storage_and_layout_stays_itself() -> None:
     conjugate = torch.ones(2, dtype=torch.complex64).conj()
     meta = torch.empty(3, device="meta")
     sparse = torch.eye(2).to_sparse()
-    assert all(copied_out(tensor, given=()) is tensor for tensor in (conjugate, meta, sparse))
+    assert all(copied_out(tensor, given=set()) is tensor for tensor in (conjugate, meta, sparse))
 
 
 def test_a_block_that_is_given_something_to_keep_rides_where_all_else_is() -> None:

@@ -93,6 +93,18 @@ def test_what_the_plan_missed_is_taken_from_the_residents(open_engine: Callable[
     assert draws(over)
 
 
+@pytest.mark.parametrize(("seats", "times"), [(1, 1), (3, 2)])
+def test_room_is_left_for_what_rides_have_not_shown_and_twice_of_it_in_company(
+    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, seats: int, times: int
+) -> None:
+    growth, budget = 40 * KIB, 500 * KIB
+    monkeypatch.setattr(placement, "GROWTH", growth)
+    engine = open_engine(budget, lambda: 0, dataclasses.replace(CARRIED, seats=seats))
+    assert engine.plan.seats == seats
+    left = budget - engine.report()["process_bytes"]
+    assert times * growth <= left < (times + 1) * growth
+
+
 def test_a_process_that_grows_with_every_plan_is_corrected_until_it_fits(open_engine: Callable[..., Engine]) -> None:
     readings = iter([50 * KIB, 90 * KIB, 120 * KIB])
     last = 0
