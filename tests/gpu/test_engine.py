@@ -244,6 +244,25 @@ def test_between_rides_the_pool_of_blocks_and_decode_holds_the_lent_weights_alon
     assert after <= {(0, 0)}, "close() gives it back"
 
 
+def test_a_new_plan_waits_for_copies_into_what_the_old_one_held(
+    reference: tuple[Any, list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, pictures = reference
+    make = Placement._make_plan
+
+    def lending(placement: Placement, **how: Any) -> Plan:
+        return replace(make(placement, **how), lends_scratch=True, lends_ring=True)
+
+    monkeypatch.setattr(Placement, "_make_plan", lending)
+    options = {"residents": 2, "ring_slots": 2, "compile": "off"}
+    with Carousel(pipe, 20.0, device="cuda", warm_up=((128, 128),), **options) as carousel:
+        carousel._engine._device.jitter_cycles = 30_000_000  # type: ignore[attr-defined]
+        for budget in (19.0, 18.0, 17.0):
+            assert ride(carousel, [0, 1]) == pictures[:2]
+            carousel.rebudget(budget)
+        assert ride(carousel, [0, 1, 2, 3]) == pictures
+
+
 def test_no_weight_goes_back_to_the_host_and_copies_match_the_plan(reference: tuple[Any, list[bytes]]) -> None:
     pipe, _ = reference
     options = {"residents": 3, "ring_slots": 2}
