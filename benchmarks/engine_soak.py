@@ -166,7 +166,8 @@ class Soak:
             self._tally.note_reserved(reserved_bytes())
             if self._tally.drawn % SAVE_EVERY == 0:
                 self._tally.save(self._state)
-                self._bench.say("soak so far", drawn=self._tally.drawn, faults=self._tally.faults())
+                asked = device_allocations() - self.asked
+                self._bench.say("soak so far", drawn=self._tally.drawn, faults=self._tally.faults(), asked=asked)
 
 
 def overdrawn(peak_gib: float, budget_gib: float) -> list[str]:

@@ -323,6 +323,8 @@ class CudaDevice(Device):
         return peak
 
     def new_pool(self) -> Pool:
+        if torch.cuda.get_allocator_backend() != "native":
+            return nullcontext  # a user's own choice, which has no pools
         self._wake_matmul()
         pool = torch.cuda.MemPool()
         return lambda: torch.cuda.use_mem_pool(pool, self.where)
