@@ -277,8 +277,10 @@ def test_a_restart_fills_the_house_once_with_everything_that_must_be_ridden(
     assert len(named) == 6 >= again.plan.seats, "a full house"
     assert {(order.height, order.width) for order in named} == set(sizes)
     assert len({len(order.prompt) for order in named}) == 2, "every caption length"
-    assert unnamed
-    assert {(order.height, order.width) for order in unnamed}.isdisjoint(sizes)
+    one, of_no_length, overlong = [(order.height, order.width) for order in unnamed]
+    assert {one, overlong}.isdisjoint(sizes)
+    assert of_no_length == sizes[0], "the largest, with a caption that is not named"
+    assert unnamed[1].prompt not in {order.prompt for order in named}
     assert again._placement is not None
     assert first_forms(again) == kept, "shapes run the forms that they ran before"
     assert draws(again)
