@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -37,6 +37,14 @@ def plain(pipe: Any, seed: int, steps: int = 3, size: int = 128) -> bytes:
 def ride(carousel: Carousel, seeds: list[int], steps: int = 3, size: int = 128) -> list[bytes]:
     tickets = [carousel.submit(prompt=f"mug {seed}", height=size, width=size, seed=seed, steps=steps) for seed in seeds]
     return [ticket.result(120).tobytes() for ticket in tickets]
+
+
+def change_plans(monkeypatch: pytest.MonkeyPatch, change: Callable[[Placement, Plan], Plan]) -> None:
+    """Have every plan changed so before it is placed."""
+    make = Placement._make_plan
+    monkeypatch.setattr(
+        Placement, "_make_plan", lambda placement, **wishes: change(placement, make(placement, **wishes))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -116,15 +124,13 @@ def test_heads_and_a_lent_scratch_change_nothing_under_random_delays(
     reference: tuple[Any, list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe, pictures = reference
-    make = Placement._make_plan
 
-    def with_heads(placement: Placement, **changes: Any) -> Plan:
-        plan = make(placement, **changes)
+    def with_heads(placement: Placement, plan: Plan) -> Plan:
         streamed = [block for block in placement.assembly.blocks if block.name not in plan.residents]
         heads = tuple((block.name, block.carried_bytes // 1024 * 512) for block in streamed[::2])
         return replace(plan, heads=heads, lends_scratch=True)
 
-    monkeypatch.setattr(Placement, "_make_plan", with_heads)
+    change_plans(monkeypatch, with_heads)
     options = {"residents": 2, "ring_slots": 2, "poison": True}
     with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), **options) as carousel:
         assert len(carousel.plan.heads) > 2
@@ -229,8 +235,7 @@ def test_between_rides_the_pool_of_blocks_and_decode_holds_the_lent_weights_alon
     reference: tuple[Any, list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe, pictures = reference
-    make = Placement._make_plan
-    monkeypatch.setattr(Placement, "_make_plan", lambda *_, **how: replace(make(*_, **how), lends_scratch=True))
+    change_plans(monkeypatch, lambda _, plan: replace(plan, lends_scratch=True))
     options = {"residents": 2, "ring_slots": 2, "compile": "off"}
     with Carousel(pipe, 20.0, device="cuda", warm_up=((128, 128),), **options) as carousel:
         assert ride(carousel, [0, 1, 2, 3]) == pictures
@@ -248,12 +253,7 @@ def test_a_new_plan_waits_for_copies_into_what_the_old_one_held(
     reference: tuple[Any, list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe, pictures = reference
-    make = Placement._make_plan
-
-    def lending(placement: Placement, **how: Any) -> Plan:
-        return replace(make(placement, **how), lends_scratch=True, lends_ring=True)
-
-    monkeypatch.setattr(Placement, "_make_plan", lending)
+    change_plans(monkeypatch, lambda _, plan: replace(plan, lends_scratch=True, lends_ring=True))
     options = {"residents": 2, "ring_slots": 2, "compile": "off"}
     with Carousel(pipe, 20.0, device="cuda", warm_up=((128, 128),), **options) as carousel:
         carousel._engine._device.jitter_cycles = 30_000_000  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """Work in memory of its own: a pool that is whole again when it is over, since what the work leaves is copied out.
 
 Blocks need large temporaries, of other sizes for each picture's size, and leave a rider's state among them. Where all
-of it shares one pool, states end up between temporaries, and a later tensor fits into no gap: 20 requests to the card
+of it shares one pool, states end up between temporaries, and a later tensor fits into no gap: 26 requests to the card
 for each picture of three sizes at a budget of 5.8 GiB (H200). A pool that is empty before each ride lies the same way
 each time, so what fitted once always fits.
 """

@@ -134,7 +134,7 @@ class Device:
         return 0
 
     def new_pool(self) -> Pool:
-        """A pool of memory: in its contexts tensors lie apart from all others; the next `trim` after it frees it."""
+        """A pool of memory, freed with its last reference: in its contexts tensors lie apart from all others."""
         return nullcontext
 
     def allocated_bytes(self) -> int:
@@ -146,7 +146,7 @@ class Device:
         return 0
 
     def limit_reserved(self, nbytes: int | None) -> None:
-        """Let the allocator hold no more than this: for more it gives its gaps back first. None: no limit."""
+        """Let the allocator hold no more than this: it gives gaps outside of pools back first. None: no limit."""
 
     def hold(self) -> None:
         """Keep the compute stream busy for a while: what the host asks for meanwhile then runs without gaps."""

@@ -29,7 +29,7 @@ class Allocator(Device):
     def __init__(self, held: int, gaps: list[int], *, room: int = 1 << 40) -> None:
         super().__init__(torch.device("cpu"))
         self.held, self.gaps, self.room = held, gaps, room
-        self.limit: int | None = -1
+        self.limit: int | None = None
         self.asked: list[int] = []
         self.pool_has, self._is_inside = 0, False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from tests.unit.offload.conftest import family_pipeline, plain_picture, same
 from tests.unit.offload.tiny import FAMILIES
 from worker.offload.apart import Pool, apart, copied_out
 from worker.offload.carousel import Options
-from worker.offload.device import Device
+from worker.offload.device import CudaDevice, Device
 from worker.offload.engine import Engine
 from worker.offload.ticket import Order, Ticket
 
@@ -90,6 +91,50 @@ def test_whoever_rides_leaves_the_pool_as_it_was(family: str, seats: int) -> Non
         engine.stop(60)
     assert (device.rides > 20) == (seats > 1), "a lone rider needs none"
     assert not any(device.left), f"{sum(map(bool, device.left))} of {device.rides} rides found the pool taken"
+
+
+def test_where_all_weights_are_in_place_company_has_no_pool() -> None:
+    device = Pools()
+    engine = Engine(family_pipeline("z-image"), 1 << 40, device, Options(device="cpu", seats=3))
+    engine.start()
+    try:
+        assert engine.plan.in_place
+        image = engine.enter(Ticket(Order(prompt="a mug", height=64, width=64, seed=1, steps=2))).result(60)
+    finally:
+        engine.stop(60)
+    assert same(image, plain_picture("z-image", "a mug", 1, 2, 64, 64, 0.0))
+    assert device.rides == 0
+
+
+def test_a_pool_is_given_back_only_when_copies_into_it_are_over() -> None:
+    happened: list[str] = []
+
+    class Waiting(Pools):
+        def new_pool(self) -> Pool:
+            pool = super().new_pool()
+            weakref.finalize(pool, happened.append, "given back")
+            return pool
+
+        def synchronize(self) -> None:
+            happened.append("waited")
+
+    options = Options(device="cpu", ring_slots=2, residents=1, packing=True, seats=3)
+    engine = Engine(family_pipeline("z-image"), 1 << 40, Waiting(), options)
+    engine.start()
+    try:
+        assert engine._placement is not None
+        assert engine._placement.weights is not None
+        happened.clear()
+        engine._placement.weights.drop()
+    finally:
+        engine.stop(60)
+    assert happened[:2] == ["waited", "given back"]
+
+
+def test_another_allocator_than_torchs_own_has_no_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_allocator_backend", lambda: "cudaMallocAsync")
+    with CudaDevice.new_pool(CudaDevice.__new__(CudaDevice))():
+        assert torch.ones(1).item() == 1
 
 
 def test_what_is_copied_out_has_the_same_values_layout_and_relations() -> None:

@@ -54,6 +54,17 @@ def test_unnamed_sizes_ride_one_after_another_as_well(warm_up: WarmUp, ridden: l
     assert sizes[1] == max(SIZES, key=lambda size: size[0] * size[1]), "the form for any shape takes most memory there"
 
 
+def test_mixed_company_has_one_of_no_named_size_and_the_largest_with_a_caption_of_no_named_length(
+    warm_up: WarmUp, ridden: list[list[Order]]
+) -> None:
+    warm_up.mixed(2, 4)
+    ((*named, odd, odd_caption),) = ridden
+    assert len(named) == 4
+    assert (odd.height, odd.width) not in SIZES
+    assert (odd_caption.height, odd_caption.width) == SIZES[0]
+    assert len(odd_caption.prompt) not in {len(order.prompt) for order in named}
+
+
 def test_two_captions_that_are_not_named_differ_by_a_token_so_that_one_of_them_is_padded(
     warm_up: WarmUp, ridden: list[list[Order]]
 ) -> None:
