@@ -6,9 +6,10 @@ Starts of the worker's own code, each in a process of its own: *cold* (weights p
 (read from the packed store on disk), *restart* (found in shared memory) and *warm* (as *restart*, but forked from a
 process that has imported everything: seconds count from the fork). The model is written to the
 folder first, full shape, random weights; its files then lie in the page cache, unless `--evict` asks the system to
-forget them. Seconds count from just before the import of torch; `cpu_s` is the process's own time. `parts_s` says
-what the engine did until it was ready, `host_held_gib` its most host memory but for pages of files, `compiler_s` what
-torch's compiler did meanwhile, `forms` whether it found them.
+forget them. Seconds count from just before the import of torch; `cpu_s` is the process's own time. `settled_s`: nothing
+is owed any more (a restart rides its warm-up behind the first tickets). `parts_s` says what the engine did until it was
+ready, `host_held_gib` its most host memory but for pages of files, `compiler_s` what torch's compiler did meanwhile,
+`forms` whether it found them.
 `--tiny` tries the script out on a CPU.
 """
 
@@ -90,8 +91,11 @@ def start_once(kind: str, *, profiled: bool = False) -> None:
     width, height = model.profile.default_size
     image = engine.submit(prompt="a red mug", height=height, width=width, seed=0, steps=4).result(120)
     stamp("picture")
+    engine.settle()
+    stamp("settled")
     memory.stop()
     stamp.told |= what_was_drawn(image)
+    stamp.told["forms when settled"] = engine.report["forms"]
     stamp.told["host_held_gib"], stamp.told["host_files_gib"] = gib(memory.held), gib(memory.files)
     stamp.told["weights_gib"] = gib(engine.report["host_bytes"])
     if kind == "cold":

@@ -95,6 +95,7 @@ WORKER_GAUGES = {
     "backlog_bytes": "Bytes of the pictures that wait for the storage.",
     "backlog_full": "1 while the worker draws nothing more, since too much waits for the storage.",
     "vram_watermark_total": "Times that the card was over the watermark since the worker started.",
+    "warm_up_owed": "1 while a restarted worker, which takes jobs, still rides its warm-up behind them.",
     "packing_failed": "1 while weights travel as they are, since unpacking them failed its check on the worker's card.",
 }
 

@@ -192,6 +192,7 @@ class WorkerProcess:
             "backlog_bytes": float(self._shelf.bytes),
             "backlog_full": 0.0 if self._shelf.has_room() else 1.0,
             "vram_watermark_total": float(self._watermark.crossings if self._watermark else 0),
+            "warm_up_owed": 0.0 if getattr(self.engine, "is_settled", True) else 1.0,
             "packing_failed": 1.0 if getattr(getattr(self.engine, "plan", None), "packing_fault", "") else 0.0,
         }
         if self._card is not None:

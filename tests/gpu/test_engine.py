@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from tests.unit.offload.tiny import FAMILIES
-from worker.offload import Carousel, packing, parking
+from worker.offload import Carousel, drop_stores, packing, parking
 from worker.offload.device import Device
 from worker.offload.placement import Placement
 from worker.offload.plan import Plan
@@ -261,6 +262,30 @@ def test_a_new_plan_waits_for_copies_into_what_the_old_one_held(
             assert ride(carousel, [0, 1]) == pictures[:2]
             carousel.rebudget(budget)
         assert ride(carousel, [0, 1, 2, 3]) == pictures
+
+
+def test_a_restart_rides_what_it_owes_behind_its_first_tickets(
+    reference: tuple[Any, list[bytes]], tmp_path: Path
+) -> None:
+    pipe, _ = reference
+    more = {"compile_cache": tmp_path, "identity": str(tmp_path), "residents": 2, "seats": 2}
+    options = {"device": "cuda", "compile": "on", "warm_up": ((128, 128),), "captions": (64,), **more}
+    with Carousel(pipe, 20.0, **options) as carousel:
+        assert carousel.is_settled
+        pictures = ride(carousel, [0, 1])
+    try:
+        with Carousel(pipe, 20.0, **options) as carousel:
+            assert carousel._engine._placement.owed  # type: ignore[attr-defined]
+            assert ride(carousel, [0, 1]) == pictures
+            carousel.settle(60)
+            forms = carousel.report["forms"]
+            assert forms["compiled"] == forms["left to torch"] == 0
+            torch.cuda.synchronize()
+            taken = torch.cuda.max_memory_reserved()
+            assert ride(carousel, [0, 1]) == pictures
+            assert torch.cuda.max_memory_reserved() == taken
+    finally:
+        drop_stores()
 
 
 def test_no_weight_goes_back_to_the_host_and_copies_match_the_plan(reference: tuple[Any, list[bytes]]) -> None:

@@ -33,13 +33,26 @@ def grant(device: Device, budget: int, pool: Pool | None = None) -> None:
     if not device.tells_memory:
         return
     before = device.reserved_bytes()
-    most = budget - (device.process_bytes() - before) - LATER_KERNELS
+    most = budget - outside_bytes(device) - LATER_KERNELS
     device.limit_reserved(most)  # already now: what is asked for next may be more than fits into any gap
     if pool is not None:
         _widen(device, pool, min(most, before + WIDER))
     _take_ahead(device, min(most, before + AHEAD))
     taken = device.reserved_bytes()
     device.limit_reserved(most if most - taken >= PIECE else taken)
+
+
+def hold(device: Device, budget: int, outside: int) -> None:
+    """Have the allocator take no more than `budget` bytes leave it, once `outside` bytes lie beside it.
+
+    For a start that rides nothing first: kernels that are not loaded yet count as in an earlier start.
+    """
+    device.limit_reserved(budget - max(outside_bytes(device), outside) - LATER_KERNELS)
+
+
+def outside_bytes(device: Device) -> int:
+    """What the process holds of the card beside the allocator: context, kernels, workspaces."""
+    return device.process_bytes() - device.reserved_bytes()
 
 
 def lift(device: Device) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from worker.offload.blocks import Block, Cast, Pays, Stop, cast_of, collect_blocks, rest_of
 from worker.offload.device import Device
 from worker.offload.gates import Gates
+from worker.offload.host_memory import own_pages
 from worker.offload.host_weights import HostWeights, TooLittleMemory, store_key
 from worker.offload.packing_gain import expected_bytes, is_smaller
 from worker.offload.plan import BlockFacts
@@ -247,6 +248,7 @@ class Assembly:
         """Leave an embedding table in pinned host memory; where pinning fails it moves like any other part."""
         before = table.weight.data
         weight = before.to("cpu", cast_of(before, dtype)).contiguous()
+        own_pages(weight.data_ptr(), weight.numel() * weight.element_size())
         if not self.device.pin(weight):
             self._move(table, dtype)
             return

@@ -58,6 +58,8 @@ class Carousel:
     def __init__(self, pipe: Any, vram_budget_gib: float = 5.8, options: Options = Options(), **changes: Any) -> None:
         """Take `pipe` apart; raises ImpossibleBudget, TooLittleMemory, or ValueError for pipelines it can not carry.
 
+        Tickets may be submitted at once; see `settle`.
+
         `changes` are Options by name: Carousel(pipe, device="cpu", residents=3).
         """
         options = Options(**{**{n: getattr(options, n) for n in Options.__dataclass_fields__}, **changes})
@@ -91,8 +93,20 @@ class Carousel:
 
     @property
     def has_drawn(self) -> bool:
-        """Whether a picture was ever drawn whole, those of the start included: on a card always."""
+        """Whether a picture was ever drawn whole: in this start, on a card, or in an earlier one just like it."""
         return self._engine.has_drawn
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all of the start's pictures have ridden; see `settle`."""
+        return self._engine.is_settled
+
+    def settle(self, timeout: float | None = 600.0) -> None:
+        """Wait until the start's pictures have ridden: a restart takes tickets before, and rides its own behind them.
+
+        From then on nothing is compiled or loaded at first use. Raises TimeoutError, or CarouselEnded.
+        """
+        self._engine.settle(timeout)
 
     def submit(
         self,

@@ -95,13 +95,27 @@ class CompiledForms:
         """Shapes not seen so far run the form for any shape."""
         self.is_frozen = True
 
-    def prepare(self, modules: Iterable[Any]) -> None:
-        """Import the compiler and load what the last start used; what goes wrong is told when it is called."""
+    def prepare(self, modules: Iterable[Any], is_enough: Callable[[], bool] = lambda: False) -> None:
+        """Import the compiler and load what the last start used, until `is_enough`: the rest is loaded when called.
+
+        What goes wrong is told then, too.
+        """
         if self._backend == "inductor":
             wake_compiler()
         if self._kept is not None:
             with contextlib.suppress(Exception):
-                self._kept.load_ahead(module.forward.__func__ for module in modules if _has_method(module))
+                forwards = (module.forward.__func__ for module in modules if _has_method(module))
+                self._kept.load_ahead(forwards, is_enough)
+
+    @property
+    def are_complete(self) -> bool:
+        """Whether all that the last start used is there, so that nothing is compiled any more."""
+        return self._kept is not None and self._kept.is_complete
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was called so far is kept, so that the next start compiles nothing."""
+        return self._kept is not None and not self._kept.counts["left to torch"]
 
     def note_used(self) -> None:
         """All that a start needs has been called: the next one may load it ahead."""

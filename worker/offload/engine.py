@@ -19,6 +19,7 @@ from worker.offload.boarding import Boarding
 from worker.offload.card_memory import is_out_of_memory
 from worker.offload.device import Device
 from worker.offload.errand import Errand
+from worker.offload.house import House
 from worker.offload.marks import Mark
 from worker.offload.placement import Placement
 from worker.offload.plan import Plan
@@ -56,7 +57,9 @@ class Engine(threading.Thread):
         self._errands: list[Errand] = []  # between turns
         self._quiet_errands: list[Errand] = []  # when nobody rides
         self._is_closing = self._is_trying = False
-        self._ready = threading.Event()
+        self._ready, self._settled = threading.Event(), threading.Event()
+        self._house: House | None = None  # rides that the start still owes
+        self._must_plan_again = False  # as soon as nobody rides: the process was found over its budget
         self._failure: BaseException | None = None
         self._messages: queue.SimpleQueue[tuple[Ticket, str, int, int] | None] = queue.SimpleQueue()
         self._lead: deque[Mark] = deque()
@@ -86,7 +89,18 @@ class Engine(threading.Thread):
 
     @property
     def has_drawn(self) -> bool:
-        return self._pictures > 0
+        return self._pictures > 0 or (self._placement is not None and self._placement.was_remembered)
+
+    @property
+    def is_settled(self) -> bool:
+        return self._settled.is_set()
+
+    def settle(self, timeout: float | None) -> None:
+        """Wait until nothing is owed any more; raises TimeoutError, or what ended the carousel."""
+        if not self._settled.wait(timeout):
+            raise TimeoutError(f"the carousel did not settle within {timeout} s")
+        if self._failure is not None:
+            self._refuse_if_over()
 
     def enter(self, ticket: Ticket) -> Ticket:
         """Put a ticket in line."""
@@ -112,6 +126,7 @@ class Engine(threading.Thread):
         def plan() -> None:
             assert self._placement is not None
             self._placement.rebudget(budget)
+            self._end_house()  # all of it was ridden for the new plan
 
         self._send(Errand(plan), self._quiet_errands).wait(timeout, "the rides did not end in time")
 
@@ -173,10 +188,15 @@ class Engine(threading.Thread):
             self._failure = error
             self._take_down()
             self._ready.set()
+            self._settled.set()
             return
         finally:
             if self._failure is not None:
                 self._messages.put(None)
+        if self._placement.owed:
+            self._house = House(self._placement.owed)
+        else:
+            self._settled.set()
         self._ready.set()
         try:
             self._turn_until_closed()
@@ -187,10 +207,15 @@ class Engine(threading.Thread):
         try:
             self._take_down()
         finally:
+            self._settled.set()
             self._messages.put(None)
 
     def _turn_until_closed(self) -> None:
         while not self._is_closing:
+            if self._house is not None:
+                self._see_to_house(self._house)
+            if self._must_plan_again and not self._riders:
+                self._plan_again()
             with self._change:
                 if not (self._line or self._riders or self._errands or self._quiet_errands or self._is_closing):
                     self._change.wait()
@@ -202,6 +227,28 @@ class Engine(threading.Thread):
             for errand in errands:
                 errand.run()
             self._turn_once()
+
+    def _see_to_house(self, house: House) -> None:
+        """Put the next ride that is owed in line; after the last compare the process with its budget."""
+        assert self._placement is not None
+        if (ticket := house.next()) is not None:
+            with self._change:
+                self._line.append(ticket)
+        elif house.is_over:
+            self._house = None
+            self._must_plan_again = not self._placement.keeps_its_word(house.has_failed)
+            if not self._must_plan_again:
+                self._settled.set()
+
+    def _plan_again(self) -> None:
+        """Nobody rides: correct the plan as a start does that was not remembered; what goes wrong ends the carousel."""
+        assert self._placement is not None
+        self._placement.settle()
+        self._end_house()
+
+    def _end_house(self) -> None:
+        self._house, self._must_plan_again = None, False
+        self._settled.set()
 
     def _turn_once(self) -> None:
         """One turn; where memory is short, plan with less and let those who met it start again."""
@@ -313,7 +360,7 @@ class Engine(threading.Thread):
             self._resume(rider)
 
     def _next_in_line(self) -> Ticket | None:
-        is_wished = any(errand.is_wanted for errand in self._quiet_errands)
+        is_wished = self._must_plan_again or any(errand.is_wanted for errand in self._quiet_errands)
         if is_wished and not self._is_trying:
             return None
         return self._boarding.next_of(self._line, self._riders, self.plan.seats)

@@ -1,7 +1,8 @@
 """What a start found out, kept on disk beside the packed weights: a restart then need not measure and correct again.
 
 It saves time and decides nothing alone: a plan made from it is ridden and compared with the budget like any other, and
-where it does not keep its word everything is measured anew.
+where it does not keep its word everything is measured anew. Where compiled forms are found too, tickets need not wait
+for that: what the process holds beside the allocator is known, so the budget is kept meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Counted up when what is measured comes to mean something else.
-FORMAT = 2
+FORMAT = 3
 #: Each start writes one small file for each budget, model and card; so many of the latest are kept.
 KEPT = 32
 NAME = "zimg-plan-"
@@ -48,6 +49,8 @@ class Experience:
     decode: str  # plain, strips, auto
     seats: int
     layouts: tuple[Layout, ...] = ()  # for which forms of their own were compiled
+    outside_bytes: int = 0  # held beside the allocator when everything had been ridden
+    is_whole: bool = False  # all that was compiled is kept
 
 
 def _as_layout(listed: list[list[list[int]]]) -> Layout:
@@ -75,7 +78,8 @@ class Notebook:
             found = json.loads(self._file.read_text())
             facts = Facts(**{**found["facts"], "block_seconds": tuple(found["facts"]["block_seconds"])})
             layouts = tuple(_as_layout(listed) for listed in found["layouts"])
-            return Experience(facts, int(found["missed"]), str(found["decode"]), int(found["seats"]), layouts)
+            missed, seats, outside = (int(found[name]) for name in ("missed", "seats", "outside_bytes"))
+            return Experience(facts, missed, str(found["decode"]), seats, layouts, outside, bool(found["is_whole"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

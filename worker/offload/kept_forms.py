@@ -95,17 +95,10 @@ class Form:
 
     @classmethod
     def unpack(cls, data: bytes, forward: Callable[..., Any]) -> Form:
-        """From a file's bytes; raises NotKeepable if they are damaged, or made from code that changed since."""
+        """From a file's bytes, a tenth of a second; raises NotKeepable as `_checked` does."""
         from torch._dynamo.aot_compile import AOTCompiledFunction
 
-        digest, body = data[:32], data[32:]
-        if hashlib.sha256(body).digest() != digest:
-            raise NotKeepable("the file is damaged")
-        _, sources, facts, packed = pickle.loads(body)  # noqa: S301 - our own folder, as torch's own caches are
-        for name in sources:
-            importlib.import_module(name)
-        if source_hashes(sources) != sources:
-            raise NotKeepable("its code changed")
+        sources, facts, packed = _checked(data)
         names = dict(_function_of(forward).__globals__)
         return cls(AOTCompiledFunction.deserialize(packed, names), Facts(facts), sources)
 
@@ -137,6 +130,19 @@ class Form:
         if any(guard.guard_type == "DUPLICATE_INPUT" and isinstance(guard.value, torch.Tensor) for guard in seen):
             raise NotKeepable("two inputs are one tensor")
         return cls(compiled, facts, source_hashes(source.module for source in traced))
+
+
+def _checked(data: bytes) -> tuple[dict[str, str], dict[str, str], Any]:
+    """What is in a file; raises NotKeepable if it is damaged, or made from code that changed since."""
+    digest, body = data[:32], data[32:]
+    if hashlib.sha256(body).digest() != digest:
+        raise NotKeepable("the file is damaged")
+    _, sources, facts, packed = pickle.loads(body)  # noqa: S301 - our own folder, as torch's own caches are
+    for name in sources:
+        importlib.import_module(name)
+    if source_hashes(sources) != sources:
+        raise NotKeepable("its code changed")
+    return sources, facts, packed
 
 
 def _name_of(forward: Callable[..., Any]) -> str:
@@ -171,6 +177,8 @@ class KeptForms:
         self._folder, self._device, self._backend, self._user = Path(folder), device, backend, user
         self._forms: dict[str, dict[int, Form]] = {}
         self._used: dict[str, str] = {}  # keys, and whose forward each was compiled from
+        self._listed: dict[str, str] = {}  # what the last start used, in the order of first use
+        self.is_complete = False  # all of that is there
         self._told: set[str] = set()
         self.counts: Counter[str] = Counter({"loaded": 0, "compiled": 0, "kept": 0, "left to torch": 0})
 
@@ -178,25 +186,30 @@ class KeptForms:
     def _process(self) -> str:
         return describe_process(self._device, self._backend)
 
-    def load_ahead(self, forwards: Iterable[Callable[..., Any]]) -> None:
-        """Load what the last start used, in any thread before the first call; who calls sees whether it still fits.
+    def load_ahead(self, forwards: Iterable[Callable[..., Any]], is_enough: Callable[[], bool] = lambda: False) -> None:
+        """Load what the last start used, until `is_enough`; who calls sees whether it still fits, and loads the rest.
 
-        Nothing is compiled meanwhile, so inductor need not start processes for that: 1.1 s of a restart (H200).
+        In any thread before the first call. The usual picture comes first: it was the first that was ever ridden.
         """
         by_name = {_name_of(forward): forward for forward in forwards}
         try:
-            used = json.loads(self._list_of_used.read_text())
-        except (OSError, ValueError):
+            self._listed = dict(json.loads(self._list_of_used.read_text()))
+        except (OSError, ValueError, TypeError):
             return
-        with torch._inductor.config.patch(compile_threads=1):
-            for key, name in used.items():
-                if name in by_name and key not in self._forms:
-                    self._forms[key] = self._load(key, by_name[name])
+        for key, name in self._listed.items():
+            if is_enough():
+                break
+            if name in by_name and key not in self._forms:
+                self._forms[key] = self._load(key, by_name[name])
+        are_known = by_name.keys() >= set(self._listed.values())
+        self.is_complete = bool(self._listed) and are_known and all(map(self._is_there, self._listed))
 
     def note_used(self) -> None:
         """Let the next start know what this one used; a folder that refuses costs it some time."""
+        known = [key for key in self._listed if key in self._used]
+        used = {key: self._used[key] for key in (*known, *self._used)}
         try:
-            self._write(self._list_of_used, json.dumps(self._used).encode())
+            self._write(self._list_of_used, json.dumps(used).encode())
         except OSError as error:
             self._tell(repr(error))
 
@@ -286,7 +299,10 @@ class KeptForms:
         return form
 
     def _load(self, key: str, forward: Callable[..., Any]) -> dict[int, Form]:
-        """The forms in this key's files; one that can not be read is as if it were not there."""
+        """The forms in this key's files; one that can not be read is as if it were not there.
+
+        Nothing is compiled meanwhile, so inductor need not start processes for that: 1.1 s of a restart (H200).
+        """
         found = {}
         for slot in range(SLOTS):
             try:
@@ -294,11 +310,23 @@ class KeptForms:
             except OSError:
                 continue
             try:
-                found[slot] = Form.unpack(data, forward)
+                with torch._inductor.config.patch(compile_threads=1):
+                    found[slot] = Form.unpack(data, forward)
                 self.counts["loaded"] += 1
             except Exception as error:
                 logger.warning("a kept form is compiled anew: %s (%s)", error, self._file(key, slot).name)
         return found
+
+    def _is_there(self, key: str) -> bool:
+        """Whether it is loaded, or can be, as far as that is seen without loading it."""
+        if key in self._forms:
+            return bool(self._forms[key])
+        files = [self._file(key, slot) for slot in range(SLOTS)]
+        try:
+            return bool([_checked(file.read_bytes()) for file in files if file.is_file()])
+        except Exception as error:
+            logger.warning("a kept form can not be used: %s", error)
+            return False
 
     def _file(self, key: str, slot: int) -> Path:
         return self._folder / f"{key}-{slot}{SUFFIX}"

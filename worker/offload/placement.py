@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +75,9 @@ class Placement:
         self.weights: Weights | None = None
         self.lot: Lot | None = None
         self._is_open = False
-        self._was_remembered = False
+        self.was_remembered = False
+        self._outside = 0  # bytes that an earlier start held beside the allocator; 0: nobody rides before all is tried
+        self.owed: list[Order] = []  # pictures to ride behind the first tickets, before `keeps_its_word`
         self.watch = watch
         self.corrections = 0
 
@@ -83,7 +86,7 @@ class Placement:
         try:
             self._open()
         except Exception:
-            if self._was_remembered:
+            if self.was_remembered:
                 self._notebook.forget()  # else the next start would meet the same again
             raise
 
@@ -96,14 +99,18 @@ class Placement:
             in_place = self._move_weights()
         with self.watch.part("gates"):
             self._close_gates()
-        self._was_remembered = not in_place and self._remember()
-        measures = self._device.is_cuda and not in_place and not self._was_remembered
+        self.was_remembered = not in_place and self._remember()
+        measures = self._device.is_cuda and not in_place and not self.was_remembered
         with self.watch.part("first rides"):
             if measures:
                 self._measure()
             else:
                 with self.watch.part("placing"):
                     self._place(self._make_plan())
+                if self._outside:
+                    allowance.hold(self._device, self.budget, self._outside)
+                    self.owed, self._is_open = self._warm_up.everything(), True
+                    return
                 self._ride_first()
         if self._forms is not None:
             self._ride_unnamed(self._forms)
@@ -111,8 +118,20 @@ class Placement:
             with self.watch.part("placing"):
                 self._place(self._make_plan())
         with self.watch.part("settling"):
-            self._settle()
+            self.settle()
         self._is_open = True
+
+    def keeps_its_word(self, has_failed: bool = False) -> bool:
+        """Compare the process with the budget when all that was owed has ridden; False: `settle` it.
+
+        Others may ride meanwhile. `has_failed`: not all of it could be drawn, so the next start finds out anew.
+        """
+        is_kept = self._excess() <= 0
+        if is_kept:
+            self._keep_word()
+        if not is_kept or has_failed:
+            self._notebook.forget()
+        return is_kept
 
     def _move_weights(self) -> bool:
         """Fixed parts to the device and blocks into host memory; True where they all stay in place instead.
@@ -125,9 +144,13 @@ class Placement:
         in_place = fits_in_place(self.assembly.facts(self._options.steps), self.budget, self._facts, self._wishes)
         if not in_place:
             self._check_packing()
-        with beside(self._prepare_forms):
-            if not in_place:
-                self._fill_host()  # the plan needs the packed sizes
+        is_filled = threading.Event()
+        with beside(lambda: self._prepare_forms(is_filled.is_set)):
+            try:
+                if not in_place:
+                    self._fill_host()  # the plan needs the packed sizes
+            finally:
+                is_filled.set()
         return in_place
 
     def shrink(self) -> None:
@@ -161,10 +184,10 @@ class Placement:
         before = self.plan, self.budget, self._missed, self._decode, self._seats
         allowance.lift(self._device)
         self.budget, self._missed, self._decode = budget, self._short, self._wished_decode()
-        self._seats, self._was_remembered = self._options.seats, False
+        self._seats, self.was_remembered = self._options.seats, False
         try:
             self._place(self._make_plan())
-            self._settle()
+            self.settle()
         except Exception as error:
             if not (isinstance(error, ImpossibleBudget | TooLittleMemory) or is_out_of_memory(error)):
                 raise
@@ -249,19 +272,19 @@ class Placement:
 
     def _ride_first(self) -> None:
         """A full house of everything where an earlier start has compiled, measured and tried the plan."""
-        if self._was_remembered and self._rides_first:
+        if self.was_remembered and self._rides_first:
             self._warm_up.together(self.plan.seats)
         elif self._rides_first:
             self._warm_up.named()
 
     def _ride_unnamed(self, forms: CompiledForms) -> None:
         forms.freeze()
-        if not self._was_remembered:
+        if not self.was_remembered:
             with self.watch.part("unnamed sizes"):
                 self._warm_up.unnamed()
         forms.note_used()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Ride as many as will ride, compare the process with the budget, and plan again with what was missed.
 
         Only a plan that kept the process in the budget becomes ready; raises ImpossibleBudget if there is none.
@@ -271,15 +294,27 @@ class Placement:
         for _ in range(CORRECTIONS):
             over = self._overdraft()
             if over <= 0:
-                layouts = self._forms.layouts if self._forms is not None else ()
-                self._notebook.write(Experience(self._facts, self._missed, self._decode, self._seats, layouts))
-                self._grant()
+                self._keep_word()
                 return
             logger.info("%.2f GiB too much: planning again", over / 2**30)
             self.corrections += 1
-            self._was_remembered = False
+            self.was_remembered = False
             self._place(self._corrected(over + SPARE))
         raise ImpossibleBudget(f"the process stays {over / 2**30:.2f} GiB over its budget, however little is resident")
+
+    def _keep_word(self) -> None:
+        """Hold the allocator to what the budget leaves it, and note what the next start need not find out."""
+        forms, outside = self._forms, allowance.outside_bytes(self._device)
+        known = Experience(self._facts, self._missed, self._decode, self._seats, outside_bytes=outside)
+        if forms is not None:
+            forms.note_used()
+            known = replace(known, layouts=forms.layouts, is_whole=forms.is_whole)
+        self._notebook.write(known)
+        self._grant()
+
+    def _excess(self) -> int:
+        """Bytes by which the process is over its budget, what may still come included."""
+        return self._device.process_bytes() + (2 * GROWTH if self.plan.seats > 1 else GROWTH) - self.budget
 
     def _grant(self) -> None:
         allowance.grant(self._device, self.budget, self._pool())
@@ -288,12 +323,12 @@ class Placement:
         """Bytes that the process takes too much when the house is full, as it was already on a remembered plan."""
         seats = self.plan.seats
         warm_up, rides = self._warm_up, list[Callable[[], None]]([lambda: None])
-        if self._rides_first and not self._was_remembered:
+        if self._rides_first and not self.was_remembered:
             rides = [lambda: warm_up.house(seats), lambda: warm_up.mixed(seats, 2 * seats), warm_up.named]
         over = 0
         for ride in rides:
             ride()
-            over = self._device.process_bytes() + (2 * GROWTH if seats > 1 else GROWTH) - self.budget
+            over = self._excess()
             if over > 0:
                 break
         return over
@@ -333,6 +368,9 @@ class Placement:
             return False
         if self._forms is not None:
             self._forms.recall(known.layouts)
+        are_kept = self._forms is not None and self._forms.are_complete and known.is_whole
+        is_like_then = allowance.outside_bytes(self._device) <= known.outside_bytes
+        self._outside = known.outside_bytes if are_kept and is_like_then else 0
         return True
 
     @property
@@ -353,10 +391,10 @@ class Placement:
             cache = "" if self._packing.fault else options.weights_cache
             self.assembly.fill_host(self._packing.is_on, options.identity, cache, self.watch, self._packing.pays)
 
-    def _prepare_forms(self) -> None:
+    def _prepare_forms(self, is_enough: Callable[[], bool]) -> None:
         if self._forms is not None:
             self._device.enter_thread()
-            self._forms.prepare([*(block.module for block in self.assembly.blocks), self.assembly.decoder])
+            self._forms.prepare([*(block.module for block in self.assembly.blocks), self.assembly.decoder], is_enough)
 
     def _place(self, plan: Plan) -> None:
         if not plan.in_place and self.assembly.host is None:

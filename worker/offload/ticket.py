@@ -90,6 +90,11 @@ class Ticket:
     def done(self) -> bool:
         return self._done.is_set()
 
+    @property
+    def error(self) -> BaseException | None:
+        """What kept it from being drawn; None while it rides, and where nothing did."""
+        return self._error
+
     def finish(self, landing: Landing, decode_mode: str) -> None:
         """The engine: the picture is on its way to host memory."""
         self._landing, self._decode_mode = landing, decode_mode

@@ -33,9 +33,13 @@ class WarmUp:
 
     def together(self, seats: int) -> None:
         """All that is named and all that is not at once, and at least a full house, where forms are known already."""
+        self._ride("together", *self.everything(seats))
+
+    def everything(self, seats: int = 1) -> list[Order]:
+        """All that is named, as often as there are seats at least, and all that is not; one takes a second step."""
         pairs = [self._pairs[at % len(self._pairs)] for at in range(max(len(self._pairs), seats))]
         orders = [self._order(*size, tokens) for size, tokens in pairs] + [order for _, order in self._unnamed()]
-        self._ride("together", orders[0], *[replace(order, steps=1) for order in orders[1:]])
+        return [orders[0], *(replace(order, steps=1) for order in orders[1:])]
 
     @property
     def _pairs(self) -> list[tuple[tuple[int, int], int]]:

@@ -99,7 +99,7 @@ def test_two_budgets_at_once_are_tried_one_after_the_other(
                 pass
         placement._ride([Order(prompt="a mug", height=64, width=64, seed=3, steps=1)])
 
-    monkeypatch.setattr(Placement, "_settle", settle)
+    monkeypatch.setattr(Placement, "settle", settle)
     engine.rebudget(600 * KIB, 120)
     other.join(120)
     assert engine.plan.budget == 520 * KIB
@@ -158,7 +158,7 @@ def test_a_start_that_met_want_of_memory_on_what_was_remembered_forgets_it(
             open_engine(500 * KIB, lambda: 60 * KIB, options)
     again = open_engine(500 * KIB, lambda: 60 * KIB, options)
     assert again._placement is not None
-    assert not again._placement._was_remembered
+    assert not again._placement.was_remembered
     assert draws(again)
 
 

@@ -73,10 +73,10 @@ def test_loading_starts_no_processes_that_compile(
         return unpack(data, forward)
 
     monkeypatch.setattr(Form, "unpack", note)
-    monkeypatch.setattr(torch._inductor.config, "compile_threads", 4)
-    Start(tmp_path).forms.prepare([block])
-    assert threads == [1]
-    assert torch._inductor.async_compile.get_compile_threads() == 4
+    with torch._inductor.config.patch(compile_threads=4):  # monkeypatch would take the setting away afterwards
+        Start(tmp_path).forms.prepare([block])
+        assert threads == [1]
+        assert torch._inductor.async_compile.get_compile_threads() == 4
 
 
 @pytest.mark.parametrize("damage", ["list", "form", "class"])

@@ -1,0 +1,238 @@
+"""A restart that finds all of an earlier one's work takes tickets at once, and rides what it owes behind them."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unit.offload.conftest import family_pipeline, plain_picture, same
+from tests.unit.offload.test_budget import CARRIED, KIB, Card
+from worker.offload import ImpossibleBudget, allowance, drop_stores, placement
+from worker.offload.carousel import Options
+from worker.offload.engine import Engine
+from worker.offload.experience import NAME
+from worker.offload.house import House
+from worker.offload.kept_forms import SUFFIX
+from worker.offload.marks import Landing, Mark
+from worker.offload.ticket import CarouselEnded, Order, Ticket
+from worker.offload.warm_up import WarmUp
+
+BUDGET = 900 * KIB
+MUG = Order(prompt="a mug", height=64, width=64, seed=7, steps=2)
+Start = Callable[..., Engine]
+
+
+class LimitedCard(Card):
+    """Notes to what its allocator is held, and how many pictures had been drawn then."""
+
+    def __init__(self, unplanned: Callable[[], int]) -> None:
+        super().__init__(unplanned)
+        self.limits: list[int | None] = []
+
+    def reserved_bytes(self) -> int:
+        return self.process_bytes() - self._unplanned()
+
+    def limit_reserved(self, nbytes: int | None) -> None:
+        self.limits.append(nbytes)
+
+
+def options_for(folder: Path) -> Options:
+    more = {"compile": "on", "compile_backend": "eager", "warm_up": ((64, 64),), "captions": (64,), "seats": 2}
+    return dataclasses.replace(CARRIED, compile_cache=folder, identity="house", **more)
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What a first start leaves: compiled forms, and what it found out."""
+    folder = tmp_path_factory.mktemp("known")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(placement, "GROWTH", 0)
+        patch.setattr(placement, "SPARE", KIB)
+        engine = Engine(family_pipeline("z-image"), BUDGET, LimitedCard(lambda: 40 * KIB), options_for(folder))
+        engine.start()
+        engine.stop(60)
+    yield folder
+    drop_stores()
+
+
+@pytest.fixture
+def start_again(known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    monkeypatch.setattr(placement, "GROWTH", 0)
+    monkeypatch.setattr(placement, "SPARE", KIB)
+    opened: list[Engine] = []
+    folder = tmp_path / "cache"
+    shutil.copytree(known, folder)
+
+    def start(
+        unplanned: Callable[[], int] = lambda: 40 * KIB, spoil: Callable[[Path], None] = lambda _: None
+    ) -> Engine:
+        spoil(folder)
+        opened.append(Engine(family_pipeline("z-image"), BUDGET, LimitedCard(unplanned), options_for(folder)))
+        opened[-1].start()
+        return opened[-1]
+
+    yield start
+    for engine in opened:
+        engine.stop(60)
+
+
+def owed(engine: Engine) -> list[Order]:
+    assert engine._placement is not None
+    return engine._placement.owed
+
+
+def is_known(engine: Engine) -> bool:
+    """Whether the next start finds what this one found out."""
+    return any(Path(engine._options.compile_cache).glob(f"{NAME}*"))
+
+
+def test_tickets_are_taken_before_anything_has_ridden_and_nothing_is_compiled(start_again: Start) -> None:
+    engine = start_again()
+    assert owed(engine)
+    assert engine.has_drawn, "an earlier start has, just like this one"
+    picture = engine.enter(Ticket(MUG)).result(60)
+    assert same(picture, plain_picture("z-image", MUG.prompt, MUG.seed, MUG.steps, 64, 64, 0.0))
+    engine.settle(60)
+    assert engine.report()["pictures"] == len(owed(engine)) + 1
+    assert engine.report()["forms"]["compiled"] == engine.report()["forms"]["left to torch"] == 0
+    assert is_known(engine)
+
+
+def test_what_is_owed_is_all_that_a_start_rides(start_again: Start) -> None:
+    engine = start_again()
+    assert engine._placement is not None
+    wanted = [(order.height, order.width) for order in engine._placement._warm_up.everything()]
+    assert [(order.height, order.width) for order in owed(engine)] == wanted
+    assert (64, 64) in wanted
+    assert len(wanted) >= 4, "named, of no named size, of no named length, too long"
+
+
+def test_the_allocator_is_held_to_what_was_left_it_when_all_had_ridden(
+    start_again: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels that are loaded later lie beside it: what it may take now must leave them room."""
+    monkeypatch.setattr(allowance, "LATER_KERNELS", 0)
+    engine = start_again(lambda: 30 * KIB)  # 10 KiB are not loaded yet
+    card = engine._device
+    assert isinstance(card, LimitedCard)
+    assert card.limits[0] == BUDGET - 40 * KIB
+    engine.settle(60)
+
+
+def test_a_process_that_turns_out_too_large_is_planned_again_when_nobody_rides(start_again: Start) -> None:
+    opened: list[Engine] = []
+    engine = start_again(lambda: 400 * KIB if opened else 40 * KIB)
+    before = engine.plan.resident_bytes
+    opened.append(engine)
+    tickets = [engine.enter(Ticket(dataclasses.replace(MUG, seed=seed))) for seed in range(3)]
+    for seed, ticket in enumerate(tickets):
+        assert same(ticket.result(60), plain_picture("z-image", MUG.prompt, seed, MUG.steps, 64, 64, 0.0))
+    engine.settle(120)
+    assert engine.plan.resident_bytes < before
+    assert engine.report()["process_bytes"] <= BUDGET
+    assert engine.enter(Ticket(MUG)).result(60)
+    assert is_known(engine)
+
+
+def test_a_budget_that_nothing_fits_any_more_ends_the_carousel_and_is_forgotten(start_again: Start) -> None:
+    opened: list[Engine] = []
+    engine = start_again(lambda: 2 * BUDGET if opened else 40 * KIB)
+    opened.append(engine)
+    with pytest.raises(CarouselEnded, match="ImpossibleBudget"):
+        engine.settle(120)
+    assert isinstance(engine._failure, ImpossibleBudget)
+    assert not is_known(engine)
+
+
+@pytest.mark.parametrize("damage", ["a form is gone", "a form is damaged"])
+def test_a_form_that_is_not_there_is_compiled_before_tickets_are_taken(start_again: Start, damage: str) -> None:
+    def spoil(folder: Path) -> None:
+        smallest = min(folder.rglob(f"*{SUFFIX}"), key=lambda file: file.stat().st_size)
+        if damage == "a form is gone":
+            smallest.unlink()
+        else:
+            smallest.write_bytes(smallest.read_bytes()[:-1])
+
+    engine = start_again(spoil=spoil)
+    assert not owed(engine)
+    engine.settle(0)
+    forms = engine.report()["forms"]
+    assert forms["compiled"] == 1
+    engine.enter(Ticket(MUG)).result(60)
+    assert engine.report()["forms"] == forms
+
+
+def test_more_beside_the_allocator_than_an_earlier_start_had_is_tried_before_tickets_are_taken(
+    start_again: Start,
+) -> None:
+    engine = start_again(lambda: 200 * KIB)
+    assert not owed(engine)
+    assert engine.report()["process_bytes"] <= BUDGET
+
+
+def test_an_owed_picture_that_fails_costs_nobody_a_picture_and_the_next_start_finds_out_anew(
+    start_again: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def everything(warm_up: WarmUp, seats: int = 1) -> list[Order]:
+        return [dataclasses.replace(warm_up.usual(), width=13), warm_up.usual()]
+
+    monkeypatch.setattr(WarmUp, "everything", everything)
+    engine = start_again()
+    engine.settle(60)
+    assert "a warm-up picture failed after the start" in caplog.text
+    assert engine.enter(Ticket(MUG)).result(60)
+    assert not is_known(engine)
+
+
+def test_a_new_budget_is_tried_whole_so_nothing_is_owed_any_more(start_again: Start) -> None:
+    engine = start_again()
+    engine.rebudget(BUDGET - 100 * KIB, 120)
+    engine.settle(0)
+    assert engine.plan.budget == BUDGET - 100 * KIB
+    assert engine.enter(Ticket(MUG)).result(60)
+
+
+def test_whoever_waits_for_an_engine_to_settle_hears_that_it_is_closed(start_again: Start) -> None:
+    engine = start_again()
+    engine.stop(60)
+    engine.settle(0)
+
+
+# The rides, one by one
+
+
+def landed(ticket: Ticket) -> Ticket:
+    ticket.finish(Landing(torch.zeros(1, dtype=torch.uint8), Mark(), None), "plain")
+    return ticket
+
+
+def test_one_ride_at_a_time_is_put_in_line_in_the_batch_lane() -> None:
+    house = House([MUG, dataclasses.replace(MUG, seed=8)])
+    first = house.next()
+    assert first is not None
+    assert (first.order.lane, first.order.seed) == ("batch", 7)
+    assert house.next() is None
+    assert not house.is_over
+    landed(first)
+    second = house.next()
+    assert second is not None
+    assert second.order.seed == 8
+    assert not house.is_over
+    landed(second)
+    assert house.next() is None
+    assert house.is_over
+    assert not house.has_failed
+
+
+def test_a_ride_that_fails_is_noted_and_followed_by_the_next() -> None:
+    house = House([MUG, MUG])
+    first = house.next()
+    assert first is not None
+    first.fail(RuntimeError("planted"))
+    assert house.next() is not None
+    assert house.has_failed
