@@ -21,6 +21,7 @@ from core.presets import find_preset
 from core.settings import Settings
 from worker.model_files import INDEX, can_be_cast_later, fetch, folder_of, loaded_from, stored_in_float32
 from worker.offload import Carousel, ImpossibleBudget, TooLittleMemory, folder_identity
+from worker.offload.beside import beside
 from worker.offload.blocks import Cast
 from worker.offload.compiling import wake_compiler
 from worker.plain_engine import PlainEngine
@@ -137,18 +138,24 @@ def _as_stored(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, Cast] 
 
 def import_ahead(settings: Settings) -> None:
     """Import what loading the model and its compiled forms needs; it computes nothing, so the process may fork."""
+    if not torch.cuda.is_available():
+        _import_classes(settings)
+        return
+    from worker.offload import kernels
+
+    with beside(kernels.wake):  # it reads and hashes files, which leaves Python to others
+        _import_classes(settings)
+        if settings.compile != "off":
+            wake_compiler()
+
+
+def _import_classes(settings: Settings) -> None:
     import diffusers
     import transformers
 
     packages = {"diffusers": diffusers, "transformers": transformers}
     for library, name in _classes_of(folder_of(settings.model)):
         getattr(packages.get(library), name, None)  # what is missing is told by whoever loads the model
-    if torch.cuda.is_available():
-        from worker.offload import kernels
-
-        kernels.wake()
-        if settings.compile != "off":
-            wake_compiler()
 
 
 def _classes_of(folder: Path | None) -> list[tuple[str, str]]:

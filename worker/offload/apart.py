@@ -8,15 +8,18 @@ each time, so what fitted once always fits.
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils._pytree import tree_map_only
 
 #: Opens a context in which this thread's device memory comes from one pool.
 Pool = Callable[[], AbstractContextManager[None]]
+T = TypeVar("T")
 #: Arguments that keep nothing.
 HARMLESS = (torch.dtype, torch.device, str, int, float, slice, type(None))
 
@@ -33,6 +36,22 @@ def apart(run: Callable[..., Any], pool: Callable[[], Pool | None]) -> Callable[
         return copied_out(output, given)
 
     return forward
+
+
+def elsewhere(work: Callable[[], T]) -> T:
+    """What `work` returns, done in a thread of its own: what it keeps on the device lies in no pool of this thread's.
+
+    Something small that stays in a pool parts its room for good.
+    """
+    where = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+
+    def do() -> T:
+        if where is not None:
+            torch.cuda.set_device(where)
+        return work()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(contextvars.copy_context().run, do).result()
 
 
 def copied_out(output: Any, given: set[int]) -> Any:

@@ -324,6 +324,7 @@ class Engine(threading.Thread):
         except BaseException as failure:
             let_go_of_frames(failure)
             if is_out_of_memory(failure) and rider.ticket.retries < RETRIES:
+                logger.warning("out of memory in a ride: %s", failure)
                 rider.ticket.retries += 1
                 self._again.append(rider.ticket)
             else:

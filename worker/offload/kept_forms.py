@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from worker.offload.apart import elsewhere
 from worker.offload.card_memory import is_out_of_memory
 from worker.offload.form_key import (
     Facts,
@@ -196,13 +197,15 @@ class KeptForms:
             self._listed = dict(json.loads(self._list_of_used.read_text()))
         except (OSError, ValueError, TypeError):
             return
+        are_known = by_name.keys() >= set(self._listed.values())
+        are_there = are_known and all(map(self._is_there, self._listed))
         for key, name in self._listed.items():
             if is_enough():
                 break
             if name in by_name and key not in self._forms:
                 self._forms[key] = self._load(key, by_name[name])
-        are_known = by_name.keys() >= set(self._listed.values())
-        self.is_complete = bool(self._listed) and are_known and all(map(self._is_there, self._listed))
+        can_be_read = all(self._forms.get(key, True) for key in self._listed)
+        self.is_complete = bool(self._listed) and are_there and can_be_read
 
     def note_used(self) -> None:
         """Let the next start know what this one used; a folder that refuses costs it some time."""
@@ -274,7 +277,7 @@ class KeptForms:
         key = key_of(str(FORMAT), self._process, describe_module(module), f"{dynamic} {shape!r}")
         self._used[key] = _name_of(forward)
         if key not in self._forms:
-            self._forms[key] = self._load(key, forward)
+            self._forms[key] = elsewhere(lambda: self._load(key, forward))
         forms, refusal = self._forms[key], ""
         for form in forms.values():
             refusal = form.refuses(module, args, kwargs)
@@ -318,9 +321,7 @@ class KeptForms:
         return found
 
     def _is_there(self, key: str) -> bool:
-        """Whether it is loaded, or can be, as far as that is seen without loading it."""
-        if key in self._forms:
-            return bool(self._forms[key])
+        """Whether it can be loaded, as far as that is seen without doing it."""
         files = [self._file(key, slot) for slot in range(SLOTS)]
         try:
             return bool([_checked(file.read_bytes()) for file in files if file.is_file()])
