@@ -276,6 +276,7 @@ def test_a_restart_rides_what_it_owes_behind_its_first_tickets(
     try:
         with Carousel(pipe, 20.0, **options) as carousel:
             assert carousel._engine._placement.owed  # type: ignore[attr-defined]
+            assert carousel._engine._device.pool_bytes() > 0  # type: ignore[attr-defined]
             assert ride(carousel, [0, 1]) == pictures
             carousel.settle(60)
             forms = carousel.report["forms"]

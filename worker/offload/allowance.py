@@ -42,11 +42,16 @@ def grant(device: Device, budget: int, pool: Pool | None = None) -> None:
     device.limit_reserved(most if most - taken >= PIECE else taken)
 
 
-def hold(device: Device, budget: int, outside: int) -> None:
+def hold(device: Device, budget: int, outside: int, pool: Pool | None = None, room: int = 0) -> None:
     """Have the allocator take no more than `budget` bytes leave it, once `outside` bytes lie beside it.
 
-    For a start that rides nothing first: kernels that are not loaded yet count as in an earlier start.
+    For a start that rides nothing first: kernels that are not loaded yet count as in an earlier start, and `pool` gets
+    the `room` in one piece that it had then. At a limit it could not grow: all of a request counts, though a part of it
+    may be there.
     """
+    if pool is not None:
+        with pool():
+            device.empty(room)
     device.limit_reserved(budget - max(outside_bytes(device), outside) - LATER_KERNELS)
 
 

@@ -145,6 +145,10 @@ class Device:
         """Bytes that the allocator holds, cached ones included."""
         return 0
 
+    def pool_bytes(self) -> int:
+        """What the allocator holds in pools of `new_pool`; asked for seldom."""
+        return 0
+
     def limit_reserved(self, nbytes: int | None) -> None:
         """Let the allocator hold no more than this: it gives gaps outside of pools back first. None: no limit."""
 
@@ -188,6 +192,7 @@ class CudaDevice(Device):
         self.states_in = torch.cuda.Stream(where)
         self._hold_cycles_per_byte = 0.0
         self.jitter_cycles = 0
+        self._pools: set[tuple[int, ...]] = set()
         if not torch.cuda.is_bf16_supported():
             raise ValueError(f"{torch.cuda.get_device_name(where)} can not compute in bf16, which this engine needs")
 
@@ -327,6 +332,7 @@ class CudaDevice(Device):
             return nullcontext  # a user's own choice, which has no pools
         self._wake_matmul()
         pool = torch.cuda.MemPool()
+        self._pools.add(tuple(pool.id))
         return lambda: torch.cuda.use_mem_pool(pool, self.where)
 
     def _wake_matmul(self) -> None:
@@ -340,6 +346,10 @@ class CudaDevice(Device):
 
     def reserved_bytes(self) -> int:
         return torch.cuda.memory_reserved(self.where)
+
+    def pool_bytes(self) -> int:
+        segments = torch.cuda.memory_snapshot()
+        return sum(segment["total_size"] for segment in segments if tuple(segment["segment_pool_id"]) in self._pools)
 
     def limit_reserved(self, nbytes: int | None) -> None:
         total = torch.cuda.get_device_properties(self.where).total_memory

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Counted up when what is measured comes to mean something else.
-FORMAT = 3
+FORMAT = 4
 #: Each start writes one small file for each budget, model and card; so many of the latest are kept.
 KEPT = 32
 NAME = "zimg-plan-"
@@ -50,6 +50,7 @@ class Experience:
     seats: int
     layouts: tuple[Layout, ...] = ()  # for which forms of their own were compiled
     outside_bytes: int = 0  # held beside the allocator when everything had been ridden
+    pool_bytes: int = 0  # held then by the pool of blocks and decode
     is_whole: bool = False  # all that was compiled is kept
 
 
@@ -78,8 +79,11 @@ class Notebook:
             found = json.loads(self._file.read_text())
             facts = Facts(**{**found["facts"], "block_seconds": tuple(found["facts"]["block_seconds"])})
             layouts = tuple(_as_layout(listed) for listed in found["layouts"])
-            missed, seats, outside = (int(found[name]) for name in ("missed", "seats", "outside_bytes"))
-            return Experience(facts, missed, str(found["decode"]), seats, layouts, outside, bool(found["is_whole"]))
+            missed, seats, outside, pool = (
+                int(found[name]) for name in ("missed", "seats", "outside_bytes", "pool_bytes")
+            )
+            whole = bool(found["is_whole"])
+            return Experience(facts, missed, str(found["decode"]), seats, layouts, outside, pool, whole)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -76,7 +76,7 @@ class Placement:
         self.lot: Lot | None = None
         self._is_open = False
         self.was_remembered = False
-        self._outside = 0  # bytes that an earlier start held beside the allocator; 0: nobody rides before all is tried
+        self._trusted: Experience | None = None  # of a start just like this one: tickets need not wait for the rides
         self.owed: list[Order] = []  # pictures to ride behind the first tickets, before `keeps_its_word`
         self.watch = watch
         self.corrections = 0
@@ -107,8 +107,8 @@ class Placement:
             else:
                 with self.watch.part("placing"):
                     self._place(self._make_plan())
-                if self._outside:
-                    allowance.hold(self._device, self.budget, self._outside)
+                if self._trusted is not None:
+                    self._hold(self._trusted)
                     self.owed, self._is_open = self._warm_up.everything(), True
                     return
                 self._ride_first()
@@ -304,8 +304,8 @@ class Placement:
 
     def _keep_word(self) -> None:
         """Hold the allocator to what the budget leaves it, and note what the next start need not find out."""
-        forms, outside = self._forms, allowance.outside_bytes(self._device)
-        known = Experience(self._facts, self._missed, self._decode, self._seats, outside_bytes=outside)
+        forms, outside, pool = self._forms, allowance.outside_bytes(self._device), self._device.pool_bytes()
+        known = Experience(self._facts, self._missed, self._decode, self._seats, outside_bytes=outside, pool_bytes=pool)
         if forms is not None:
             forms.note_used()
             known = replace(known, layouts=forms.layouts, is_whole=forms.is_whole)
@@ -315,6 +315,12 @@ class Placement:
     def _excess(self) -> int:
         """Bytes by which the process is over its budget, what may still come included."""
         return self._device.process_bytes() + (2 * GROWTH if self.plan.seats > 1 else GROWTH) - self.budget
+
+    def _hold(self, known: Experience) -> None:
+        """Hold the allocator to what an earlier start left it; it took what it needs already."""
+        lent = self.weights.lent_bytes if self.weights is not None else 0
+        room = max(known.pool_bytes - lent, 0)
+        allowance.hold(self._device, self.budget, known.outside_bytes, self._pool(), room)
 
     def _grant(self) -> None:
         allowance.grant(self._device, self.budget, self._pool())
@@ -370,7 +376,7 @@ class Placement:
             self._forms.recall(known.layouts)
         are_kept = self._forms is not None and self._forms.are_complete and known.is_whole
         is_like_then = allowance.outside_bytes(self._device) <= known.outside_bytes
-        self._outside = known.outside_bytes if are_kept and is_like_then else 0
+        self._trusted = known if are_kept and is_like_then else None
         return True
 
     @property

@@ -116,6 +116,22 @@ def test_where_others_have_filled_the_card_the_limit_is_what_there_is() -> None:
     assert device.held <= device.limit <= 1900 * MIB - BESIDE - allowance.LATER_KERNELS
 
 
+def test_a_start_that_rides_nothing_first_leaves_what_an_earlier_one_held_beside_the_allocator() -> None:
+    device = Allocator(held=1000 * MIB, gaps=[])
+    allowance.hold(device, 3000 * MIB, outside=BESIDE + 90 * MIB)
+    assert device.limit == 3000 * MIB - BESIDE - 90 * MIB - allowance.LATER_KERNELS
+    allowance.hold(device, 3000 * MIB, outside=BESIDE - 90 * MIB)
+    assert device.limit == 3000 * MIB - BESIDE - allowance.LATER_KERNELS, "more lies there than then"
+
+
+def test_its_pool_has_the_room_that_it_had_then_before_the_limit_stands() -> None:
+    """A decode's 512 MiB were refused where 461 of them were free: all of a request counts (H200)."""
+    device = Allocator(held=1000 * MIB, gaps=[])
+    pool = device.new_pool(350 * MIB)
+    allowance.hold(device, 1400 * MIB + BESIDE, BESIDE, pool, 700 * MIB)
+    assert device.pool_has == 700 * MIB
+
+
 def test_a_pool_that_can_not_grow_in_one_piece_keeps_the_budget_too() -> None:
     device = Allocator(held=3000 * MIB, gaps=[])
     allowance.grant(device, 4000 * MIB, device.new_pool(1500 * MIB, grows=False))

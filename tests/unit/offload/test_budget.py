@@ -289,7 +289,9 @@ def test_a_restart_fills_the_house_once_with_everything_that_must_be_ridden(
 def test_experience_that_can_not_be_read_or_kept_costs_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    known = Experience(Facts(block_seconds=(0.1, 0.2)), 5, "auto", 4, ((((1, 2, 3), (6, 3, 1)), ((4,), (1,))),))
+    known = Experience(
+        Facts(block_seconds=(0.1, 0.2)), 5, "auto", 4, ((((1, 2, 3), (6, 3, 1)), ((4,), (1,))),), 6, 7, True
+    )
     Notebook(tmp_path, "a").write(known)
     assert Notebook(tmp_path, "a").read() == known
     assert Notebook(tmp_path, "b").read() is None
