@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import queue
 import threading
 import time
 from collections import deque
@@ -19,6 +18,7 @@ from worker.offload.boarding import Boarding
 from worker.offload.card_memory import is_out_of_memory
 from worker.offload.device import Device
 from worker.offload.errand import Errand
+from worker.offload.herald import Herald
 from worker.offload.house import House
 from worker.offload.marks import Mark
 from worker.offload.placement import Placement
@@ -61,7 +61,7 @@ class Engine(threading.Thread):
         self._house: House | None = None  # rides that the start still owes
         self._must_plan_again = False  # as soon as nobody rides: the process was found over its budget
         self._failure: BaseException | None = None
-        self._messages: queue.SimpleQueue[tuple[Ticket, str, int, int] | None] = queue.SimpleQueue()
+        self._herald = Herald()
         self._lead: deque[Mark] = deque()
         self._turns = self._pictures = self._rides = 0
         self._placement: Placement | None = None
@@ -175,8 +175,14 @@ class Engine(threading.Thread):
     def run(self) -> None:
         self._device.enter_thread()
         torch.set_grad_enabled(False)  # of this thread, once: a rider's no_grad() then changes nothing for the others
-        herald = threading.Thread(target=self._herald, name="carousel-herald", daemon=True)
-        herald.start()
+        self._herald.start()
+        try:
+            self._set_up_and_turn()
+        finally:
+            self._settled.set()
+            self._herald.close()
+
+    def _set_up_and_turn(self) -> None:
         try:
             with self._watch.part("assembly"):
                 self._placement = Placement(
@@ -187,12 +193,9 @@ class Engine(threading.Thread):
         except BaseException as error:
             self._failure = error
             self._take_down()
-            self._ready.set()
             self._settled.set()
+            self._ready.set()
             return
-        finally:
-            if self._failure is not None:
-                self._messages.put(None)
         if self._placement.owed:
             self._house = House(self._placement.owed)
         else:
@@ -204,11 +207,7 @@ class Engine(threading.Thread):
             logger.exception("the carousel ends")
             let_go_of_frames(error)
             self._failure = error
-        try:
-            self._take_down()
-        finally:
-            self._settled.set()
-            self._messages.put(None)
+        self._take_down()
 
     def _turn_until_closed(self) -> None:
         while not self._is_closing:
@@ -374,28 +373,18 @@ class Engine(threading.Thread):
 
         def on_step_end(_pipe: Any, step: int, _timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
             rider.passes_left = order.steps - step - 1
-            self._messages.put((ticket, "denoise", step + 1, order.steps))
+            self._herald.tell(ticket, "denoise", step + 1, order.steps)
             return kwargs
 
-        self._messages.put((ticket, "encode", 0, order.steps))
+        self._herald.tell(ticket, "encode", 0, order.steps)
         target = torch.empty(order.height * order.width * 3 + 1, dtype=torch.uint8, device=self._device.where)
         try:
             images = pipe(**call_arguments(pipe, order, on_step_end)).images
         finally:
             take_apart(pipe)  # device memory does not wait until Python looks for garbage
-        self._messages.put((ticket, "decode", order.steps, order.steps))
+        self._herald.tell(ticket, "decode", order.steps, order.steps)
         assert rider.finite is not None
         return to_pixels(images[0], rider.finite, target)
-
-    def _herald(self) -> None:
-        """Tell callers of progress, in a thread where they may take their time."""
-        while (message := self._messages.get()) is not None:
-            ticket, stage, step, steps = message
-            if ticket.on_step is not None:
-                try:
-                    ticket.on_step(stage, step, steps)
-                except Exception:
-                    logger.exception("on_step of a ticket failed")
 
     # Setting up and taking down
 
