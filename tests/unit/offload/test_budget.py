@@ -17,6 +17,7 @@ from worker.offload.carousel import Options
 from worker.offload.device import Device
 from worker.offload.engine import Engine
 from worker.offload.experience import Experience, Notebook
+from worker.offload.kept_forms import LIST_SUFFIX
 from worker.offload.placement import Placement
 from worker.offload.plan import Facts, Plan
 from worker.offload.ticket import Order, Ticket
@@ -251,7 +252,7 @@ def test_a_restart_in_the_same_circumstances_starts_with_the_corrected_plan(
 
 
 @pytest.mark.slow
-def test_a_restart_fills_the_house_once_with_everything_that_must_be_ridden(
+def test_a_restart_that_can_not_tell_its_forms_fills_the_house_once_with_everything_that_must_be_ridden(
     open_engine: Callable[..., Engine], tmp_path: Path
 ) -> None:
     """One after another they took 4 s of a restart's 20 (H200), and a fuller house than that had been tried before."""
@@ -269,6 +270,8 @@ def test_a_restart_fills_the_house_once_with_everything_that_must_be_ridden(
     kept = first_forms(first)
     assert kept
     first.stop(60)
+    (used,) = tmp_path.rglob(f"*{LIST_SUFFIX}")
+    used.unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WarmUp, "_ride", note)
         again = open_engine(900 * KIB, lambda: 0, options)
