@@ -28,12 +28,15 @@ WIDER = 20 << 20
 PIECE = 20 << 20
 
 
-def grant(device: Device, budget: int, pool: Pool | None = None) -> None:
-    """Have the allocator take what `budget` bytes leave it, some of it for `pool`, and no more from then on."""
+def grant(device: Device, budget: int, pool: Pool | None = None, outside: int = 0) -> None:
+    """Have the allocator take what `budget` bytes leave it, some of it for `pool`, and no more from then on.
+
+    `outside`: so many bytes, at least, are left for what lies beside it.
+    """
     if not device.tells_memory:
         return
     before = device.reserved_bytes()
-    most = budget - outside_bytes(device) - LATER_KERNELS
+    most = budget - max(outside_bytes(device), outside) - LATER_KERNELS
     device.limit_reserved(most)  # already now: what is asked for next may be more than fits into any gap
     if pool is not None:
         _widen(device, pool, min(most, before + WIDER))

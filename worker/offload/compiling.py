@@ -107,20 +107,19 @@ class CompiledForms:
                 forwards = (module.forward.__func__ for module in modules if _has_method(module))
                 self._kept.load_ahead(forwards, is_enough)
 
-    @property
-    def are_complete(self) -> bool:
-        """Whether all that the last start used is there, so that nothing is compiled any more."""
-        return self._kept is not None and self._kept.is_complete
+    def are_there(self, receipt: tuple[str, ...]) -> bool:
+        """Whether all that another start called can be had, so that nothing is compiled; see `receipt`."""
+        return self._kept is not None and self._kept.honours(receipt)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether all that was called so far is kept, so that the next start compiles nothing."""
-        return self._kept is not None and not self._kept.counts["left to torch"]
+    def receipt(self) -> tuple[str, ...]:
+        """What was called so far, for a later start's `are_there`; nothing where not all of it is kept."""
+        return () if self._kept is None else self._kept.receipt()
 
-    def note_used(self) -> None:
-        """All that a start needs has been called: the next one may load it ahead."""
+    def note_used(self, *, is_all: bool = True) -> None:
+        """What a start needs has been called, or only some of it: the next one may load it ahead."""
         if self._kept is not None:
-            self._kept.note_used()
+            self._kept.note_used(is_all=is_all)
 
     def of(self, block: Block) -> Callable[..., Any] | None:
         """The block's compiled forward, or None where the strategy says that compiling does not pay."""

@@ -146,7 +146,7 @@ class Device:
         return 0
 
     def pool_bytes(self) -> int:
-        """What the allocator holds in pools of `new_pool`; asked for seldom."""
+        """What the allocator holds in pools of `new_pool` for large tensors; asked for seldom."""
         return 0
 
     def limit_reserved(self, nbytes: int | None) -> None:
@@ -348,8 +348,8 @@ class CudaDevice(Device):
         return torch.cuda.memory_reserved(self.where)
 
     def pool_bytes(self) -> int:
-        segments = torch.cuda.memory_snapshot()
-        return sum(segment["total_size"] for segment in segments if tuple(segment["segment_pool_id"]) in self._pools)
+        large = (segment for segment in torch.cuda.memory_snapshot() if segment["segment_type"] == "large")
+        return sum(segment["total_size"] for segment in large if tuple(segment["segment_pool_id"]) in self._pools)
 
     def limit_reserved(self, nbytes: int | None) -> None:
         total = torch.cuda.get_device_properties(self.where).total_memory

@@ -126,7 +126,6 @@ class Engine(threading.Thread):
         def plan() -> None:
             assert self._placement is not None
             self._placement.rebudget(budget)
-            self._end_house()  # all of it was ridden for the new plan
 
         self._send(Errand(plan), self._quiet_errands).wait(timeout, "the rides did not end in time")
 
@@ -203,10 +202,13 @@ class Engine(threading.Thread):
         self._ready.set()
         try:
             self._turn_until_closed()
+        except TicketCanceled:  # closed while it planned again
+            pass
         except BaseException as error:  # of the engine's own work, which nobody's ticket caused
             logger.exception("the carousel ends")
             let_go_of_frames(error)
             self._failure = error
+            self._placement.forget()
         self._take_down()
 
     def _turn_until_closed(self) -> None:
@@ -242,11 +244,8 @@ class Engine(threading.Thread):
     def _plan_again(self) -> None:
         """Nobody rides: correct the plan as a start does that was not remembered; what goes wrong ends the carousel."""
         assert self._placement is not None
-        self._placement.settle()
-        self._end_house()
-
-    def _end_house(self) -> None:
-        self._house, self._must_plan_again = None, False
+        self._placement.plan_again()
+        self._must_plan_again = False
         self._settled.set()
 
     def _turn_once(self) -> None:
@@ -395,6 +394,8 @@ class Engine(threading.Thread):
         self._is_trying = True  # a further budget that somebody wishes meanwhile waits
         try:
             while not all(ticket.done() for ticket in tickets):
+                if self._is_closing:
+                    raise TicketCanceled("the carousel was closed")
                 self._turn_once()
         finally:
             self._is_trying = False

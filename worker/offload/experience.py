@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Counted up when what is measured comes to mean something else.
-FORMAT = 4
+FORMAT = 5
 #: Each start writes one small file for each budget, model and card; so many of the latest are kept.
 KEPT = 32
 NAME = "zimg-plan-"
@@ -51,7 +51,7 @@ class Experience:
     layouts: tuple[Layout, ...] = ()  # for which forms of their own were compiled
     outside_bytes: int = 0  # held beside the allocator when everything had been ridden
     pool_bytes: int = 0  # held then by the pool of blocks and decode
-    is_whole: bool = False  # all that was compiled is kept
+    forms: tuple[str, ...] = ()  # what was called, and for which versions and settings; none: not all of it is kept
 
 
 def _as_layout(listed: list[list[list[int]]]) -> Layout:
@@ -82,8 +82,8 @@ class Notebook:
             missed, seats, outside, pool = (
                 int(found[name]) for name in ("missed", "seats", "outside_bytes", "pool_bytes")
             )
-            whole = bool(found["is_whole"])
-            return Experience(facts, missed, str(found["decode"]), seats, layouts, outside, pool, whole)
+            forms = tuple(map(str, found["forms"]))
+            return Experience(facts, missed, str(found["decode"]), seats, layouts, outside, pool, forms)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

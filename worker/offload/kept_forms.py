@@ -179,7 +179,8 @@ class KeptForms:
         self._forms: dict[str, dict[int, Form]] = {}
         self._used: dict[str, str] = {}  # keys, and whose forward each was compiled from
         self._listed: dict[str, str] = {}  # what the last start used, in the order of first use
-        self.is_complete = False  # all of that is there
+        self._called: set[str] = set()  # names of files without suffix
+        self._sound: set[str] = set()  # of those, what was seen to be whole
         self._told: set[str] = set()
         self.counts: Counter[str] = Counter({"loaded": 0, "compiled": 0, "kept": 0, "left to torch": 0})
 
@@ -197,20 +198,29 @@ class KeptForms:
             self._listed = dict(json.loads(self._list_of_used.read_text()))
         except (OSError, ValueError, TypeError):
             return
-        are_known = by_name.keys() >= set(self._listed.values())
-        are_there = are_known and all(map(self._is_there, self._listed))
+        for key in self._listed:
+            self._is_there(f"{key}-0")  # now, while pinning takes its time
         for key, name in self._listed.items():
             if is_enough():
                 break
             if name in by_name and key not in self._forms:
                 self._forms[key] = self._load(key, by_name[name])
-        can_be_read = all(self._forms.get(key, True) for key in self._listed)
-        self.is_complete = bool(self._listed) and are_there and can_be_read
 
-    def note_used(self) -> None:
-        """Let the next start know what this one used; a folder that refuses costs it some time."""
-        known = [key for key in self._listed if key in self._used]
-        used = {key: self._used[key] for key in (*known, *self._used)}
+    def receipt(self) -> tuple[str, ...]:
+        """What was called so far, and for which process; nothing where some of it was left to torch."""
+        return () if self.counts["left to torch"] else (key_of(self._process), *sorted(self._called))
+
+    def honours(self, receipt: tuple[str, ...]) -> bool:
+        """Whether all of a `receipt` of such a process can be had without compiling, as far as is seen unloaded."""
+        return receipt[:1] == (key_of(self._process),) and all(map(self._is_there, receipt[1:]))
+
+    def note_used(self, *, is_all: bool = True) -> None:
+        """Let the next start know what this one used; a folder that refuses costs it some time.
+
+        Unless that `is_all`, what the last one used counts as well.
+        """
+        known = [key for key in self._listed if key in self._used or not is_all]
+        used = {key: self._used.get(key) or self._listed[key] for key in (*known, *self._used)}
         try:
             self._write(self._list_of_used, json.dumps(used).encode())
         except OSError as error:
@@ -241,6 +251,7 @@ class KeptForms:
                     raise
                 self._tell(f"it does not run: {error!r}")
                 chosen[call] = None
+                self.counts["left to torch"] += 1
                 return usual(*args, **kwargs)
             form.is_proven = True
             return output
@@ -279,9 +290,10 @@ class KeptForms:
         if key not in self._forms:
             self._forms[key] = elsewhere(lambda: self._load(key, forward))
         forms, refusal = self._forms[key], ""
-        for form in forms.values():
+        for slot, form in forms.items():
             refusal = form.refuses(module, args, kwargs)
             if not refusal:
+                self._called.add(f"{key}-{slot}")
                 return form
         free = next((slot for slot in range(SLOTS) if slot not in forms), None)
         if free is None:
@@ -293,6 +305,7 @@ class KeptForms:
         """Compile a form and keep it."""
         form = compile_now()
         self._forms[key][slot] = form
+        self._called.add(f"{key}-{slot}")
         self.counts["compiled"] += 1
         try:
             self._write(self._file(key, slot), form.pack())
@@ -320,14 +333,19 @@ class KeptForms:
                 logger.warning("a kept form is compiled anew: %s (%s)", error, self._file(key, slot).name)
         return found
 
-    def _is_there(self, key: str) -> bool:
-        """Whether it can be loaded, as far as that is seen without doing it."""
-        files = [self._file(key, slot) for slot in range(SLOTS)]
-        try:
-            return bool([_checked(file.read_bytes()) for file in files if file.is_file()])
-        except Exception as error:
-            logger.warning("a kept form can not be used: %s", error)
-            return False
+    def _is_there(self, name: str) -> bool:
+        """Whether a form can be loaded, as far as that is seen without doing it; loaded ones were."""
+        key, _, slot = name.rpartition("-")
+        if key in self._forms:
+            return int(slot) in self._forms[key]
+        if name not in self._sound:
+            try:
+                _checked(self._file(key, int(slot)).read_bytes())
+            except Exception as error:
+                logger.warning("a kept form can not be used: %s", error)
+                return False
+            self._sound.add(name)
+        return True
 
     def _file(self, key: str, slot: int) -> Path:
         return self._folder / f"{key}-{slot}{SUFFIX}"

@@ -75,7 +75,7 @@ class Placement:
         self.weights: Weights | None = None
         self.lot: Lot | None = None
         self._is_open = False
-        self.was_remembered = False
+        self.was_remembered = self._has_relied = False
         self._trusted: Experience | None = None  # of a start just like this one: tickets need not wait for the rides
         self.owed: list[Order] = []  # pictures to ride behind the first tickets, before `keeps_its_word`
         self.watch = watch
@@ -86,7 +86,7 @@ class Placement:
         try:
             self._open()
         except Exception:
-            if self.was_remembered:
+            if self._has_relied:
                 self._notebook.forget()  # else the next start would meet the same again
             raise
 
@@ -126,12 +126,25 @@ class Placement:
 
         Others may ride meanwhile. `has_failed`: not all of it could be drawn, so the next start finds out anew.
         """
-        is_kept = self._excess() <= 0
+        is_kept = self._device.process_bytes() + allowance.LATER_KERNELS // 2 <= self.budget  # the limit binds the rest
+        self._trusted = None
         if is_kept:
             self._keep_word()
-        if not is_kept or has_failed:
+        if not is_kept or has_failed or self._short:
             self._notebook.forget()
         return is_kept
+
+    def plan_again(self) -> None:
+        """Nobody rides, and the process was found over its budget: `settle` as at a start."""
+        allowance.lift(self._device)
+        self._is_open = False
+        self.settle()
+        self._is_open = True
+
+    def forget(self) -> None:
+        """What was relied on ended in an error: the next start finds out anew."""
+        if self._trusted is not None:
+            self._notebook.forget()
 
     def _move_weights(self) -> bool:
         """Fixed parts to the device and blocks into host memory; True where they all stay in place instead.
@@ -307,8 +320,9 @@ class Placement:
         forms, outside, pool = self._forms, allowance.outside_bytes(self._device), self._device.pool_bytes()
         known = Experience(self._facts, self._missed, self._decode, self._seats, outside_bytes=outside, pool_bytes=pool)
         if forms is not None:
-            forms.note_used()
-            known = replace(known, layouts=forms.layouts, is_whole=forms.is_whole)
+            is_all = self._trusted is None  # else some rides are still owed
+            forms.note_used(is_all=is_all)
+            known = replace(known, layouts=forms.layouts, forms=forms.receipt if is_all else ())
         self._notebook.write(known)
         self._grant()
 
@@ -323,7 +337,8 @@ class Placement:
         allowance.hold(self._device, self.budget, known.outside_bytes, self._pool(), room)
 
     def _grant(self) -> None:
-        allowance.grant(self._device, self.budget, self._pool())
+        outside = self._trusted.outside_bytes if self._trusted is not None else 0  # some kernels are not loaded yet
+        allowance.grant(self._device, self.budget, self._pool(), outside)
 
     def _overdraft(self) -> int:
         """Bytes that the process takes too much when the house is full, as it was already on a remembered plan."""
@@ -374,7 +389,8 @@ class Placement:
             return False
         if self._forms is not None:
             self._forms.recall(known.layouts)
-        are_kept = self._forms is not None and self._forms.are_complete and known.is_whole
+        self._has_relied = True
+        are_kept = self._forms is not None and self._forms.are_there(known.forms)
         is_like_then = allowance.outside_bytes(self._device) <= known.outside_bytes
         self._trusted = known if are_kept and is_like_then else None
         return True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,14 +15,16 @@ import torch
 from tests.unit.offload.conftest import family_pipeline, plain_picture, same
 from tests.unit.offload.test_budget import CARRIED, KIB, Card
 from worker.offload import ImpossibleBudget, allowance, drop_stores, placement
+from worker.offload.blocks import Block
 from worker.offload.carousel import Options
 from worker.offload.engine import Engine
 from worker.offload.experience import NAME
 from worker.offload.house import House
-from worker.offload.kept_forms import SUFFIX
+from worker.offload.kept_forms import LIST_SUFFIX, SUFFIX
 from worker.offload.marks import Landing, Mark
 from worker.offload.ticket import CarouselEnded, Order, Ticket
 from worker.offload.warm_up import WarmUp
+from worker.offload.weights import Weights
 
 BUDGET = 900 * KIB
 MUG = Order(prompt="a mug", height=64, width=64, seed=7, steps=2)
@@ -53,6 +57,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(placement, "GROWTH", 0)
         patch.setattr(placement, "SPARE", KIB)
+        patch.setattr(allowance, "LATER_KERNELS", 0)
         engine = Engine(family_pipeline("z-image"), BUDGET, LimitedCard(lambda: 40 * KIB), options_for(folder))
         engine.start()
         engine.stop(60)
@@ -64,6 +69,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def start_again(known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     monkeypatch.setattr(placement, "GROWTH", 0)
     monkeypatch.setattr(placement, "SPARE", KIB)
+    monkeypatch.setattr(allowance, "LATER_KERNELS", 0)
     opened: list[Engine] = []
     folder = tmp_path / "cache"
     shutil.copytree(known, folder)
@@ -112,11 +118,8 @@ def test_what_is_owed_is_all_that_a_start_rides(start_again: Start) -> None:
     assert len(wanted) >= 4, "named, of no named size, of no named length, too long"
 
 
-def test_the_allocator_is_held_to_what_was_left_it_when_all_had_ridden(
-    start_again: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_allocator_is_held_to_what_was_left_it_when_all_had_ridden(start_again: Start) -> None:
     """Kernels that are loaded later lie beside it: what it may take now must leave them room."""
-    monkeypatch.setattr(allowance, "LATER_KERNELS", 0)
     engine = start_again(lambda: 30 * KIB)  # 10 KiB are not loaded yet
     card = engine._device
     assert isinstance(card, LimitedCard)
@@ -189,12 +192,103 @@ def test_an_owed_picture_that_fails_costs_nobody_a_picture_and_the_next_start_fi
     assert not is_known(engine)
 
 
-def test_a_new_budget_is_tried_whole_so_nothing_is_owed_any_more(start_again: Start) -> None:
+@pytest.fixture
+def pending(start_again: Start, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """A restart whose owed rides wait until somebody rides."""
+    see_to_house = Engine._see_to_house
+
+    def wait(engine: Engine, house: House) -> None:
+        if engine.report()["pictures"]:
+            see_to_house(engine, house)
+
+    monkeypatch.setattr(Engine, "_see_to_house", wait)
+    return start_again(lambda: 10 * KIB)
+
+
+def test_a_new_budget_is_tried_and_what_was_owed_is_ridden_all_the_same(pending: Engine) -> None:
+    pending.rebudget(BUDGET - 100 * KIB, 120)
+    assert not pending.is_settled
+    assert pending.enter(Ticket(MUG)).result(60)
+    pending.settle(60)
+    assert pending.plan.budget == BUDGET - 100 * KIB
+    assert pending.report()["pictures"] > len(owed(pending))
+
+
+def test_a_refused_budget_leaves_room_for_kernels_that_are_not_loaded_yet(pending: Engine) -> None:
+    with pytest.raises(ImpossibleBudget):
+        pending.rebudget(10 * KIB, 120)
+    card = pending._device
+    assert isinstance(card, LimitedCard)
+    assert None in card.limits
+    assert card.limits[-1] is not None
+    assert card.limits[-1] <= BUDGET - 40 * KIB
+    assert not pending.is_settled
+
+
+def test_an_error_of_the_engine_before_all_was_ridden_has_the_next_start_find_out_anew(
+    pending: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("planted")
+
+    monkeypatch.setattr(Engine, "_serve", fail)
+    with pytest.raises(ValueError, match="planted"):
+        pending.enter(Ticket(MUG)).result(60)
+    with pytest.raises(CarouselEnded):
+        pending.settle(60)
+    assert not is_known(pending)
+
+
+def test_closing_ends_the_planning_that_nobody_asked_for(start_again: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Engine] = []
+    full_house, reached, ridden = WarmUp.house, threading.Event(), list[str]()
+
+    def house(warm_up: WarmUp, seats: int) -> None:
+        reached.set()
+        while not opened[0]._is_closing:
+            pass
+        full_house(warm_up, seats)
+        ridden.append("a full house")
+
+    monkeypatch.setattr(WarmUp, "house", house)
+    engine = start_again(lambda: 400 * KIB if opened else 40 * KIB)
+    opened.append(engine)
+    assert reached.wait(60)
+    engine.stop(60)
+    assert not ridden
+    assert engine._failure is None, "that is no error"
+
+
+def test_a_plan_that_shrank_before_all_was_ridden_is_not_what_the_next_start_begins_with(
+    start_again: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short, prepare = [True], Weights.prepare
+
+    def fail_once(weights: Weights, block: Block) -> None:
+        if short:
+            short.clear()
+            raise torch.OutOfMemoryError("CUDA out of memory (planted)")
+        prepare(weights, block)
+
+    monkeypatch.setattr(Weights, "prepare", fail_once)
     engine = start_again()
-    engine.rebudget(BUDGET - 100 * KIB, 120)
-    engine.settle(0)
-    assert engine.plan.budget == BUDGET - 100 * KIB
-    assert engine.enter(Ticket(MUG)).result(60)
+    engine.settle(60)
+    assert not short
+    assert not is_known(engine)
+
+
+def test_another_budgets_start_does_not_vouch_for_this_ones_forms(start_again: Start) -> None:
+    """The list of what to load ahead is one for all starts of a model; what was called is each start's own."""
+
+    def spoil(folder: Path) -> None:
+        smallest = min(folder.rglob(f"*{SUFFIX}"), key=lambda file: file.stat().st_size)
+        smallest.unlink()
+        (used,) = folder.rglob(f"*{LIST_SUFFIX}")
+        listed = json.loads(used.read_text())
+        listed.pop(smallest.stem.rpartition("-")[0])
+        used.write_text(json.dumps(listed))
+
+    assert not owed(start_again(spoil=spoil))
 
 
 def test_whoever_waits_for_an_engine_to_settle_hears_that_it_is_closed(start_again: Start) -> None:
