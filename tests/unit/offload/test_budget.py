@@ -293,7 +293,7 @@ def test_experience_that_can_not_be_read_or_kept_costs_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     known = Experience(
-        Facts(block_seconds=(0.1, 0.2)), 5, "auto", 4, ((((1, 2, 3), (6, 3, 1)), ((4,), (1,))),), 6, 7, True
+        Facts(block_seconds=(0.1, 0.2)), 5, "auto", 4, ((((1, 2, 3), (6, 3, 1)), ((4,), (1,))),), 6, 7, ("a", "b")
     )
     Notebook(tmp_path, "a").write(known)
     assert Notebook(tmp_path, "a").read() == known
