@@ -104,7 +104,8 @@ class Carousel:
     def settle(self, timeout: float | None = 600.0) -> None:
         """Wait until the start's pictures have ridden: a restart takes tickets before, and rides its own behind them.
 
-        From then on nothing is compiled or loaded at first use. Raises TimeoutError, or CarouselEnded.
+        From then on nothing is compiled or loaded at first use (but for what one of them that failed, as the log then
+        says, did not come to). Raises TimeoutError, or CarouselEnded.
         """
         self._engine.settle(timeout)
 
