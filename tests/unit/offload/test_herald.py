@@ -59,6 +59,22 @@ def test_what_was_to_be_told_is_told_before_it_ends() -> None:
     assert heard == list(range(50))
 
 
+def test_who_closes_it_waits_for_a_caller_who_is_being_told() -> None:
+    heard: list[str] = []
+
+    def take_time(*_: object) -> None:
+        while herald._messages.empty():
+            pass
+        threading.Event().wait(0.05)  # close() has begun
+        heard.append("told")
+
+    herald = Herald()
+    herald.start()
+    herald.tell(Ticket(ORDER, take_time), "decode", 2, 2)
+    herald.close()
+    assert heard == ["told"]
+
+
 def test_no_thread_of_a_carousel_outlives_it(open_studio: Callable[..., Studio]) -> None:
     before = set(threading.enumerate())
     studio = open_studio(residents=1, ring_slots=2)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -77,6 +78,26 @@ def test_loading_starts_no_processes_that_compile(
         Start(tmp_path).forms.prepare([block])
         assert threads == [1]
         assert torch._inductor.async_compile.get_compile_threads() == 4
+
+
+def test_a_form_that_is_needed_in_mid_ride_is_loaded_outside_the_riders_pool(
+    tmp_path: Path, block: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool is of one thread: what stays in it for good would part its room."""
+    Start(tmp_path).run(block, rows(3))
+    threads: list[int] = []
+    unpack = Form.unpack
+
+    def note(data: bytes, forward: Callable[..., Any]) -> Form:
+        threads.append(threading.get_ident())
+        return unpack(data, forward)
+
+    monkeypatch.setattr(Form, "unpack", note)
+    again = Start(tmp_path)
+    assert torch.equal(again.run(block, rows(3)), block(rows(3)))
+    assert again.saw(loaded=1, compiled=0)
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 @pytest.mark.parametrize("damage", ["list", "form", "class"])
