@@ -7,28 +7,22 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch._inductor.runtime.cache_dir_utils import default_cache_dir
-
-from worker.offload import allowance, decoding, strips
+from worker.offload import allowance, decoding
 from worker.offload.apart import Pool, apart
-from worker.offload.assembly import Assembly
 from worker.offload.beside import beside
 from worker.offload.card_memory import is_out_of_memory
 from worker.offload.compiling import CompiledForms, keep_compiled, open_forms
 from worker.offload.device import Device
-from worker.offload.experience import Experience, Notebook, choices_of
+from worker.offload.experience import Experience
 from worker.offload.gauge import Gauge
 from worker.offload.host_memory import TooLittleMemory
-from worker.offload.kernel_check import PackingChoice
 from worker.offload.parking import Lot, fitting_lot
-from worker.offload.plan import NO_FACTS, UNLIMITED, Facts, ImpossibleBudget, Plan, Wishes
-from worker.offload.planner import bare_plan, fits_in_place, make_plan
+from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan
+from worker.offload.planner import bare_plan, fits_in_place
+from worker.offload.planning import Planning
 from worker.offload.stopwatch import Stopwatch
-from worker.offload.strategies import find_strategy
 from worker.offload.ticket import Order, let_go_of_frames
 from worker.offload.warm_up import WarmUp
 from worker.offload.weights import Weights
@@ -47,7 +41,7 @@ SPARE = 16 << 20
 CORRECTIONS = 12
 
 
-class Placement:
+class Placement(Planning):
     """A pipeline's parts in their places. `ride` draws pictures, some at the same time, here and now."""
 
     def __init__(
@@ -60,23 +54,16 @@ class Placement:
         *,
         watch: Stopwatch,
     ) -> None:
-        self._pipe, self.budget, self._device, self._options, self._ride = pipe, budget, device, options, ride
-        strategy = options.strategy or find_strategy(pipe, options.strategy_file)
-        self.assembly = Assembly(pipe, strategy, device, options.cast)
+        super().__init__(pipe, budget, device, options)
+        self._ride = ride
         self.gauge: Gauge | None = None
-        self._forms: CompiledForms | None = None
         self._warm_up = WarmUp(pipe, options, ride, watch)
-        self._missed = 0  # bytes that plans turned out to lack
-        self._short = 0  # of these, what errors for want of memory have shown while jobs rode
-        self._decode, self._seats = self._wished_decode(), options.seats
-        self._packing = PackingChoice(options.packing, device, Path(options.compile_cache or default_cache_dir()))
-        self._facts: Facts
+        self._short = 0  # of what was missed, what errors for want of memory have shown while jobs rode
         self.plan: Plan
         self.weights: Weights | None = None
         self.lot: Lot | None = None
         self._is_open = False
-        self.was_remembered = self._has_relied = False
-        self._trusted: Experience | None = None  # of a start just like this one: tickets need not wait for the rides
+        self.was_remembered = False
         self.owed: list[Order] = []  # pictures to ride behind the first tickets, before `keeps_its_word`
         self.watch = watch
         self.corrections = 0
@@ -375,33 +362,6 @@ class Placement:
             self._facts = self._measured("strips")
         return self._make_plan()
 
-    def _remember(self) -> bool:
-        """Take over what an earlier start found out in the same circumstances, if a plan can be made of it."""
-        known = self._notebook.read() if self._device.tells_memory else None
-        if known is None:
-            return False
-        before = self._facts, self._missed, self._decode, self._seats
-        self._facts, self._missed, self._decode, self._seats = known.facts, known.missed, known.decode, known.seats
-        try:
-            self._make_plan()
-        except ImpossibleBudget:
-            self._facts, self._missed, self._decode, self._seats = before
-            return False
-        if self._forms is not None:
-            self._forms.recall(known.layouts)
-        self._has_relied = True
-        are_kept = self._forms is not None and self._forms.are_there(known.forms)
-        is_like_then = allowance.outside_bytes(self._device) <= known.outside_bytes
-        self._trusted = known if are_kept and is_like_then else None
-        return True
-
-    @property
-    def _notebook(self) -> Notebook:
-        """Kept with the compiled forms: where these are gone, compiling takes memory that only a bare plan leaves."""
-        options, blocks = self._options, self.assembly.facts(self._options.steps)
-        folder = options.compile_cache if options.identity else ""
-        return Notebook(folder, self._device.description, torch.__version__, self.budget, choices_of(options), blocks)
-
     def _check_packing(self) -> None:
         with self.watch.part("kernel check"):
             self._packing.settle(block.raw_bytes // 2 for block in self.assembly.blocks if block.is_bf16)
@@ -438,39 +398,3 @@ class Placement:
         if not plan.in_place and (self._device.is_cuda or self._options.places):
             self.lot = fitting_lot(self._device, plan, self.lot)
             self.lot.places, self.lot.shared = plan.places, self.assembly.storages()
-
-    @property
-    def _wishes(self) -> Wishes:
-        options = self._options
-        return Wishes(
-            packing=self._packing.is_on,
-            ring_slots=options.ring_slots,
-            residents=options.residents,
-            seats=self._seats,
-            places=options.places,
-            decode=self._decode,
-        )
-
-    def _assumed_facts(self) -> Facts:
-        return Facts(fixed=self.assembly.fixed_bytes) if self._device.is_cuda else NO_FACTS
-
-    def _make_plan(
-        self, *, budget: int = 0, residents: int | None = None, missed: int | None = None, seats: int = 0
-    ) -> Plan:
-        assembly, missed = self.assembly, self._missed if missed is None else missed
-        wishes = replace(self._wishes, seats=seats or self._seats)
-        plan = make_plan(
-            assembly.strategy.name,
-            assembly.facts(self._options.steps),
-            [stage.name for stage in assembly.strategy.stages],
-            budget or self.budget,
-            replace(self._facts, reserve=self._facts.reserve + missed),
-            wishes if residents is None else replace(wishes, residents=residents),
-            assembly.never_loaded,
-        )
-        unnamed = decoding.unnamed_mode(self._forms, plan.decode_mode, self._wished_decode())
-        return replace(plan, packing_fault=self._packing.fault, unnamed_decode=unnamed)
-
-    def _wished_decode(self) -> str:
-        """As the caller wants; a decoder of layers that strips do not know is decoded plainly."""
-        return self._options.decode if strips.can_decode(self.assembly.decoder) else "plain"

@@ -299,10 +299,15 @@ def test_another_budgets_start_does_not_vouch_for_this_ones_forms(start_again: S
     assert not owed(start_again(spoil=spoil))
 
 
-def test_whoever_waits_for_an_engine_to_settle_hears_that_it_is_closed(start_again: Start) -> None:
-    engine = start_again()
+def test_whoever_waits_for_an_engine_to_settle_waits_no_longer_when_it_is_closed(pending: Engine) -> None:
+    engine = pending
+    assert not engine.is_settled
+    waiting = threading.Thread(target=engine.settle, args=(60,))
+    waiting.start()
     engine.stop(60)
-    engine.settle(0)
+    waiting.join(60)
+    assert not waiting.is_alive()
+    assert engine.is_settled, "nothing is owed by an engine that has ended"
 
 
 # The rides, one by one

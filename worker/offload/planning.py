@@ -1,0 +1,102 @@
+"""What is known of a pipeline on a device, from an earlier start too, and the plans that are made of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+from worker.offload import allowance, decoding, strips
+from worker.offload.assembly import Assembly
+from worker.offload.compiling import CompiledForms
+from worker.offload.device import Device
+from worker.offload.experience import Experience, Notebook, choices_of
+from worker.offload.kernel_check import PackingChoice
+from worker.offload.plan import NO_FACTS, Facts, ImpossibleBudget, Plan, Wishes
+from worker.offload.planner import make_plan
+from worker.offload.strategies import find_strategy
+
+if TYPE_CHECKING:
+    from worker.offload.carousel import Options
+
+
+class Planning:
+    """Asks the planner, with what is measured, corrected and wished by now; moves and rides nothing."""
+
+    def __init__(self, pipe: Any, budget: int, device: Device, options: Options) -> None:
+        self.budget, self._device, self._options = budget, device, options
+        strategy = options.strategy or find_strategy(pipe, options.strategy_file)
+        self.assembly = Assembly(pipe, strategy, device, options.cast)
+        self._forms: CompiledForms | None = None
+        self._packing = PackingChoice(options.packing, device, Path(options.compile_cache or default_cache_dir()))
+        self._facts: Facts
+        self._missed = 0  # bytes that plans turned out to lack
+        self._decode, self._seats = self._wished_decode(), options.seats
+        self._has_relied = False  # on what an earlier start found out
+        self._trusted: Experience | None = None  # of a start just like this one: tickets need not wait for the rides
+
+    @property
+    def _wishes(self) -> Wishes:
+        options = self._options
+        return Wishes(
+            packing=self._packing.is_on,
+            ring_slots=options.ring_slots,
+            residents=options.residents,
+            seats=self._seats,
+            places=options.places,
+            decode=self._decode,
+        )
+
+    def _assumed_facts(self) -> Facts:
+        return Facts(fixed=self.assembly.fixed_bytes) if self._device.is_cuda else NO_FACTS
+
+    def _make_plan(
+        self, *, budget: int = 0, residents: int | None = None, missed: int | None = None, seats: int = 0
+    ) -> Plan:
+        assembly, missed = self.assembly, self._missed if missed is None else missed
+        wishes = replace(self._wishes, seats=seats or self._seats)
+        plan = make_plan(
+            assembly.strategy.name,
+            assembly.facts(self._options.steps),
+            [stage.name for stage in assembly.strategy.stages],
+            budget or self.budget,
+            replace(self._facts, reserve=self._facts.reserve + missed),
+            wishes if residents is None else replace(wishes, residents=residents),
+            assembly.never_loaded,
+        )
+        unnamed = decoding.unnamed_mode(self._forms, plan.decode_mode, self._wished_decode())
+        return replace(plan, packing_fault=self._packing.fault, unnamed_decode=unnamed)
+
+    def _wished_decode(self) -> str:
+        """As the caller wants; a decoder of layers that strips do not know is decoded plainly."""
+        return self._options.decode if strips.can_decode(self.assembly.decoder) else "plain"
+
+    def _remember(self) -> bool:
+        """Take over what an earlier start found out in the same circumstances, if a plan can be made of it."""
+        known = self._notebook.read() if self._device.tells_memory else None
+        if known is None:
+            return False
+        before = self._facts, self._missed, self._decode, self._seats
+        self._facts, self._missed, self._decode, self._seats = known.facts, known.missed, known.decode, known.seats
+        try:
+            self._make_plan()
+        except ImpossibleBudget:
+            self._facts, self._missed, self._decode, self._seats = before
+            return False
+        if self._forms is not None:
+            self._forms.recall(known.layouts)
+        self._has_relied = True
+        are_kept = self._forms is not None and self._forms.are_there(known.forms)
+        is_like_then = allowance.outside_bytes(self._device) <= known.outside_bytes
+        self._trusted = known if are_kept and is_like_then else None
+        return True
+
+    @property
+    def _notebook(self) -> Notebook:
+        """Kept with the compiled forms: where these are gone, compiling takes memory that only a bare plan leaves."""
+        options, blocks = self._options, self.assembly.facts(self._options.steps)
+        folder = options.compile_cache if options.identity else ""
+        return Notebook(folder, self._device.description, torch.__version__, self.budget, choices_of(options), blocks)
