@@ -15,7 +15,6 @@ import logging
 import os
 import pickle
 import secrets
-import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from torch import nn
 
 from worker.offload.apart import elsewhere
 from worker.offload.card_memory import is_out_of_memory
+from worker.offload.form_body import function_of
 from worker.offload.form_key import (
     Facts,
     NotKeepable,
@@ -53,16 +53,6 @@ SUFFIX = ".form"
 LIST_SUFFIX = ".used.json"
 #: Guards that torch checks itself: the arguments' layouts, and what it found out about sizes.
 CHECKED_BY_TORCH = ("SHAPE_ENV", "TENSOR_MATCH")
-
-
-def _call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """What is compiled: `forward`, a class's own function, for any module of that class."""
-    return forward(module, *args, **kwargs)  # type: ignore[name-defined]  # noqa: F821 - a global of the copy's own
-
-
-def _function_of(forward: Callable[..., Any]) -> types.FunctionType:
-    """`_call` with `forward` among its globals, where torch neither keeps it nor asks whether it is the same object."""
-    return types.FunctionType(_call.__code__, {"forward": forward, "__name__": __name__, "__builtins__": __builtins__})
 
 
 class Form:
@@ -100,7 +90,7 @@ class Form:
         from torch._dynamo.aot_compile import AOTCompiledFunction
 
         sources, facts, packed = _checked(data)
-        names = dict(_function_of(forward).__globals__)
+        names = dict(function_of(forward).__globals__)
         return cls(AOTCompiledFunction.deserialize(packed, names), Facts(facts), sources)
 
     @classmethod
@@ -118,7 +108,7 @@ class Form:
             seen.extend(guards)
             return [guard.guard_type in CHECKED_BY_TORCH and not _is_of_module(guard) for guard in guards]
 
-        function, hooks = _function_of(forward), Hooks(guard_filter_fn=choose)
+        function, hooks = function_of(forward), Hooks(guard_filter_fn=choose)
         with (
             recorder_at_rest(module),
             set_enable_dynamic(how.dynamic),
