@@ -42,7 +42,8 @@ class Bench:
 
     def _sample(self) -> None:
         while self._sampling:
-            self._peak = max(self._peak, nvml_used())
+            used = nvml_used()  # takes a while: what it is compared with is read after it
+            self._peak = max(self._peak, used)
             time.sleep(0.01)
 
     def say(self, what: str, **figures: Any) -> None:

@@ -46,10 +46,15 @@ class Sampler:
         own = threading.get_ident()
         while not self._done.wait(self._period_seconds):
             names = {thread.ident: thread.name for thread in threading.enumerate()}
-            frames = {names.get(ident, "?"): frame for ident, frame in sys._current_frames().items() if ident != own}
             with self._lock:
                 self._looks += 1
-                self._seen.update((name, where) for name, frame in frames.items() for where in _functions_of(frame))
+                self._seen.update(_places(names, own))
+
+
+def _places(names: dict[int | None, str], own: int) -> list[tuple[str, str]]:
+    """Each thread's functions, but for those of `own`; no frame outlives this, nor do the tensors in it."""
+    frames = sys._current_frames().items()
+    return [(names.get(ident, "?"), where) for ident, frame in frames if ident != own for where in _functions_of(frame)]
 
 
 def _functions_of(frame: FrameType | None) -> set[str]:

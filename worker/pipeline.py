@@ -23,7 +23,7 @@ from worker.model_files import INDEX, can_be_cast_later, fetch, folder_of, loade
 from worker.offload import Carousel, ImpossibleBudget, TooLittleMemory, folder_identity
 from worker.offload.beside import beside
 from worker.offload.blocks import Cast
-from worker.offload.compiling import wake_compiler
+from worker.offload.generated import wake_loader
 from worker.plain_engine import PlainEngine
 
 #: A CPU has fast bfloat16 if a convolution in it takes no longer than in float32.
@@ -146,7 +146,7 @@ def import_ahead(settings: Settings) -> None:
     with beside(kernels.wake):  # it reads and hashes files, which leaves Python to others
         _import_classes(settings)
         if settings.compile != "off":
-            wake_compiler()
+            wake_loader()
 
 
 def _import_classes(settings: Settings) -> None:

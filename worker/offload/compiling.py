@@ -21,6 +21,7 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from worker.offload.blocks import Block
 from worker.offload.experience import Layout
+from worker.offload.generated import wake_compiler, wake_loader
 from worker.offload.kept_forms import BY_RULE, KeptForms
 from worker.offload.strategies import Strategy
 
@@ -44,12 +45,6 @@ def keep_compiled(folder: str | Path) -> None:
         for name, inner in FOLDERS.items():
             if os.environ.get(name) in (None, default_cache_dir()):  # torch names its own in the temporary folder
                 os.environ[name] = str(Path(folder).absolute() / inner)
-
-
-def wake_compiler() -> None:
-    """Import all of inductor that compiled forms need; trouble is told by whoever compiles first."""
-    with contextlib.suppress(Exception):
-        import torch._inductor.compile_fx  # noqa: F401
 
 
 def _mark_keepable() -> None:
@@ -101,7 +96,7 @@ class CompiledForms:
         What goes wrong is told then, too.
         """
         if self._backend == "inductor":
-            wake_compiler()
+            (wake_compiler if self._kept is None else wake_loader)()
         if self._kept is not None:
             with contextlib.suppress(Exception):
                 forwards = (module.forward.__func__ for module in modules if _has_method(module))

@@ -17,13 +17,15 @@ import torch
 from worker.offload import card_memory, packing
 from worker.offload.apart import Pool
 from worker.offload.card_memory import note_memory_before
-from worker.offload.host_memory import map_pages
+from worker.offload.host_memory import map_pages, own_pages
 from worker.offload.marks import Landing, Mark
 
 logger = logging.getLogger(__name__)
 
 #: Most of registering memory is the kernel's work page by page.
 PINNING_THREADS = 4
+#: Of torch on the host, where a card's engine has little to do: one for each core wait for each other, and spin.
+HOST_THREADS = 4
 #: Some 100 ms: a host thread that waits for Python's lock at each launch has launched twenty kernels by then.
 HOLD_CYCLES = 180_000_000
 #: Unpacks uint8 bytes of a layout into int16 values, all on the device, in the current stream.
@@ -111,6 +113,14 @@ class Device:
     def pin(self, tensor: torch.Tensor) -> bool:
         """Register host memory for fast copies; False when the system refuses."""
         return True
+
+    def pinned_room(self, nbytes: int) -> torch.Tensor:
+        """So many bytes of new host memory, registered for fast copies unless the system refuses; `unpin` them."""
+        room = torch.empty(nbytes, dtype=torch.uint8)
+        if self.is_cuda:
+            own_pages(room.data_ptr(), nbytes)
+        self.pin(room)
+        return room
 
     def pin_all(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Register all, several at the same time; False when the system refused any."""
@@ -299,6 +309,7 @@ class CudaDevice(Device):
 
     def enter_thread(self) -> None:
         torch.cuda.set_device(self.where)
+        torch.set_num_threads(min(torch.get_num_threads(), HOST_THREADS))
 
     def land(self, tensor: torch.Tensor) -> Landing:
         host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)

@@ -38,6 +38,7 @@ from worker.offload.form_key import (
     source_hashes,
     variables_asked_for,
 )
+from worker.offload.generated import load_generated, wake_compiler
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,12 @@ class Form:
         return "" if self._compiled.guard_check(module, *args, **kwargs) else "it was made for other sizes"
 
     def __call__(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self._run(module, *args, **kwargs)
+        except (AttributeError, ImportError):
+            if self.is_proven:
+                raise
+        wake_compiler()  # it may look for more of it than loading did
         return self._run(module, *args, **kwargs)
 
     def pack(self) -> bytes:
@@ -91,7 +98,8 @@ class Form:
 
         sources, facts, packed = _checked(data)
         names = dict(function_of(forward).__globals__)
-        return cls(AOTCompiledFunction.deserialize(packed, names), Facts(facts), sources)
+        compiled = load_generated(lambda: AOTCompiledFunction.deserialize(packed, names))
+        return cls(compiled, Facts(facts), sources)
 
     @classmethod
     def compile(

@@ -52,8 +52,7 @@ class Lot:
     def __init__(self, device: Device, places: int, nbytes: int, smallest: int | None = None) -> None:
         self._device, self.places = device, places
         self._smallest = SMALLEST if smallest is None else smallest
-        self._host = torch.empty(nbytes, dtype=torch.uint8)
-        self._device.pin(self._host)
+        self._host = device.pinned_room(nbytes)
         self.shared: frozenset[int] = frozenset()  # addresses of the pipeline's own weights and buffers
         self._taken: list[tuple[int, int]] = []
         self._last_recall = Mark()

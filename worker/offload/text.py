@@ -50,7 +50,7 @@ class PromptCache:
             return
         start = self._clear(sum(sizes))
         self._spans[key] = (start, self._end)
-        self._kept[key] = _map_tensors(value, _Writer(self._open_shelf(), start, self._device).write)
+        self._kept[key] = _map_tensors(value, _Writer(self.open_shelf(), start, self._device).write)
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._kept
@@ -60,10 +60,10 @@ class PromptCache:
         if self._shelf is not None:
             self._device.unpin(self._shelf)
 
-    def _open_shelf(self) -> torch.Tensor:
+    def open_shelf(self) -> torch.Tensor:
+        """The stretch; made now if need be."""
         if self._shelf is None:
-            self._shelf = torch.empty(self._nbytes, dtype=torch.uint8)
-            self._device.pin(self._shelf)
+            self._shelf = self._device.pinned_room(self._nbytes)
         return self._shelf
 
     def _clear(self, nbytes: int) -> int:

@@ -25,12 +25,14 @@ def main() -> None:
     torch.manual_seed(1)
     kept = KeptForms(Path(sys.argv[1]) / "forms", "cpu", "inductor")
     forms = CompiledForms(Z_IMAGE, "inductor", kept=kept)
+    forms.prepare([])  # as a start does
     forward = forms.both(Small().forward)
     outputs = [forward(torch.ones(1, 3, 8))]
     forms.freeze()
     outputs += [forward(torch.linspace(-1, 1, 8 * rows).view(1, rows, 8)) for rows in (5, 3, 9)]
     pixels = hashlib.sha256(b"".join(output.numpy().tobytes() for output in outputs)).hexdigest()
-    print(json.dumps({**kept.counts, "traced": counters["stats"]["unique_graphs"], "outputs": pixels}))
+    traced, awake = counters["stats"]["unique_graphs"], "torch._inductor.lowering" in sys.modules
+    print(json.dumps({**kept.counts, "traced": traced, "outputs": pixels, "compiler": awake}))
 
 
 if __name__ == "__main__":

@@ -304,6 +304,7 @@ def test_a_second_process_runs_what_inductor_compiled_in_the_first(tmp_path: Pat
     first, second = (_run_once(tmp_path) for _ in range(2))
     assert (first["compiled"], first["loaded"], second["compiled"], second["loaded"]) == (2, 0, 0, 2)
     assert second["traced"] == 0
+    assert (first["compiler"], second["compiler"]) == (True, False), "inductor itself is not even imported"
     assert first["outputs"] == second["outputs"]
 
 
