@@ -23,7 +23,7 @@ from worker.model_files import INDEX, can_be_cast_later, fetch, folder_of, loade
 from worker.offload import Carousel, ImpossibleBudget, TooLittleMemory, folder_identity
 from worker.offload.beside import beside
 from worker.offload.blocks import Cast
-from worker.offload.generated import wake_loader
+from worker.offload.generated import hash_code, wake_loader
 from worker.plain_engine import PlainEngine
 
 #: A CPU has fast bfloat16 if a convolution in it takes no longer than in float32.
@@ -144,9 +144,12 @@ def import_ahead(settings: Settings) -> None:
     from worker.offload import kernels
 
     with beside(kernels.wake):  # it reads and hashes files, which leaves Python to others
-        _import_classes(settings)
-        if settings.compile != "off":
-            wake_loader()
+        if settings.compile == "off":
+            _import_classes(settings)
+            return
+        wake_loader()
+        with beside(hash_code):
+            _import_classes(settings)
 
 
 def _import_classes(settings: Settings) -> None:

@@ -19,17 +19,16 @@ import torch._inductor.utils
 
 #: What generated code calls by these names are torch's own functions.
 TORCH_S_OWN = frozenset({"mm", "addmm", "bmm", "baddbmm", "convolution"})
-MEMORY, KERNELS, GRAPH = (
+MEMORY, KERNELS, GRAPH, DEBUG = (
     "torch._inductor.codegen.memory_planning",
     "torch._inductor.select_algorithm",
     "torch._inductor.graph",
+    "torch._inductor.debug",
 )
 #: What loading takes of torch and no stand-in answers for.
 NEEDED = (
     "torch._functorch._aot_autograd.aot_autograd_result",
     "torch._inductor.async_compile",
-    "torch._inductor.debug",
-    "torch._inductor.decomposition",
     "torch._inductor.hooks",
     "torch._inductor.runtime.triton_heuristics",
 )
@@ -43,6 +42,12 @@ class _StandIn(types.ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(_real(self.__name__), name)
+
+
+def _stand_in(name: str, known: dict[str, Any]) -> _StandIn:
+    module = _StandIn(name)
+    vars(module).update(known)
+    return module
 
 
 class _Kernels:
@@ -72,10 +77,20 @@ _KNOWN: dict[str, dict[str, Any]] = {
 
 
 def wake_loader() -> None:
-    """Import all that loading forms needs; trouble is told by whoever loads or compiles first."""
+    """Import all that loading and running forms needs; trouble is told by whoever loads or compiles first."""
     for name in NEEDED:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
+    if DEBUG not in sys.modules and not hasattr(torch._inductor, "debug"):
+        torch._inductor.debug = _stand_in(DEBUG, {"RECORD_GRAPH_EXECUTION": False})  # each call of a form looks at it
+
+
+def hash_code() -> None:
+    """Read what torch tells its kernels apart by, 0.25 s that mostly leave Python to others; trouble as above."""
+    with contextlib.suppress(Exception):
+        from torch._inductor.codecache import torch_key
+
+        torch_key()
 
 
 def wake_compiler() -> None:
@@ -96,8 +111,7 @@ def _compiler_asleep() -> Iterator[None]:
     """Let stand-ins answer for those modules that are not imported yet."""
     with _ONE_AT_A_TIME:
         for name in _KNOWN.keys() - sys.modules.keys():
-            sys.modules[name] = _StandIn(name)
-            vars(sys.modules[name]).update(_KNOWN[name])
+            sys.modules[name] = _stand_in(name, _KNOWN[name])
         try:
             yield
         finally:

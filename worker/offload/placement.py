@@ -58,6 +58,7 @@ class Placement(Planning):
         self._ride = ride
         self.gauge: Gauge | None = None
         self._warm_up = WarmUp(pipe, options, ride, watch)
+        self._pool_bytes = 0  # that the pool of blocks and decode is known to need
         self._short = 0  # of what was missed, what errors for want of memory have shown while jobs rode
         self.plan: Plan
         self.weights: Weights | None = None
@@ -95,7 +96,8 @@ class Placement(Planning):
                 with self.watch.part("placing"):
                     self._place(self._make_plan())
                 if self._trusted is not None:
-                    self._hold(self._trusted)
+                    self._pool_bytes = self._trusted.pool_bytes
+                    self._hold()
                     self.owed, self._is_open = self._warm_up.everything(), True
                     return
                 self._ride_first()
@@ -170,7 +172,7 @@ class Placement(Planning):
                 if (plan.resident_bytes, plan.seats) != (before.resident_bytes, before.seats):
                     self._short = self._missed
                     logger.warning("out of memory: planned again with %d residents", len(plan.residents))
-                    self._place(plan)
+                    self._place_within(plan)
                     return
             except ImpossibleBudget:
                 self._missed -= step
@@ -305,6 +307,7 @@ class Placement(Planning):
     def _keep_word(self) -> None:
         """Hold the allocator to what the budget leaves it, and note what the next start need not find out."""
         forms, outside, pool = self._forms, allowance.outside_bytes(self._device), self._device.pool_bytes()
+        self._pool_bytes = pool
         known = Experience(self._facts, self._missed, self._decode, self._seats, outside_bytes=outside, pool_bytes=pool)
         if forms is not None:
             is_all = self._trusted is None  # else some rides are still owed
@@ -317,11 +320,20 @@ class Placement(Planning):
         """Bytes by which the process is over its budget, what may still come included."""
         return self._device.process_bytes() + (2 * GROWTH if self.plan.seats > 1 else GROWTH) - self.budget
 
-    def _hold(self, known: Experience) -> None:
-        """Hold the allocator to what an earlier start left it; it took what it needs already."""
+    def _hold(self) -> None:
+        """Hold the allocator to what the budget leaves it, with the pool's room taken already."""
         lent = self.weights.lent_bytes if self.weights is not None else 0
-        room = max(known.pool_bytes - lent, 0)
-        allowance.hold(self._device, self.budget, known.outside_bytes, self._pool(), room)
+        outside = self._trusted.outside_bytes if self._trusted is not None else 0
+        allowance.hold(self._device, self.budget, outside, self._pool(), max(self._pool_bytes - lent, 0))
+
+    def _place_within(self, plan: Plan) -> None:
+        """Place while jobs ride: a new pool gets the room of the last one, since at the limit it could not grow."""
+        is_held = self._device.tells_memory
+        self._pool_bytes = max(self._pool_bytes, self._device.pool_bytes())
+        allowance.lift(self._device)
+        self._place(plan)
+        if is_held:
+            self._hold()
 
     def _grant(self) -> None:
         outside = self._trusted.outside_bytes if self._trusted is not None else 0  # some kernels are not loaded yet
