@@ -52,10 +52,21 @@ def hold(device: Device, budget: int, outside: int, pool: Pool | None = None, ro
     the `room` in one piece that it had then. At a limit it could not grow: all of a request counts, though a part of it
     may be there.
     """
-    if pool is not None:
+    take_room(device, pool, room)
+    bound(device, budget, outside)
+
+
+def bound(device: Device, budget: int, outside: int = 0) -> None:
+    """Have the allocator take no more than `budget` bytes leave it, as `grant` and `hold` do."""
+    if device.tells_memory:
+        device.limit_reserved(budget - max(outside_bytes(device), outside) - LATER_KERNELS)
+
+
+def take_room(device: Device, pool: Pool | None, room: int) -> None:
+    """Have `pool` hold so many bytes in one piece, beyond what lies in it; raises torch.OutOfMemoryError."""
+    if pool is not None and room > 0:
         with pool():
             device.empty(room)
-    device.limit_reserved(budget - max(outside_bytes(device), outside) - LATER_KERNELS)
 
 
 def outside_bytes(device: Device) -> int:

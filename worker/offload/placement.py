@@ -96,8 +96,7 @@ class Placement(Planning):
                 with self.watch.part("placing"):
                     self._place(self._make_plan())
                 if self._trusted is not None:
-                    self._pool_bytes = self._trusted.pool_bytes
-                    self._hold()
+                    self._hold(self._trusted)
                     self.owed, self._is_open = self._warm_up.everything(), True
                     return
                 self._ride_first()
@@ -320,24 +319,30 @@ class Placement(Planning):
         """Bytes by which the process is over its budget, what may still come included."""
         return self._device.process_bytes() + (2 * GROWTH if self.plan.seats > 1 else GROWTH) - self.budget
 
-    def _hold(self) -> None:
-        """Hold the allocator to what the budget leaves it, with the pool's room taken already."""
-        lent = self.weights.lent_bytes if self.weights is not None else 0
-        outside = self._trusted.outside_bytes if self._trusted is not None else 0
-        allowance.hold(self._device, self.budget, outside, self._pool(), max(self._pool_bytes - lent, 0))
+    def _hold(self, known: Experience) -> None:
+        """Hold the allocator to what an earlier start left it; it took what it needs already."""
+        self._pool_bytes = known.pool_bytes
+        allowance.hold(self._device, self.budget, known.outside_bytes, self._pool(), self._pool_room)
 
     def _place_within(self, plan: Plan) -> None:
-        """Place while jobs ride: a new pool gets the room of the last one, since at the limit it could not grow."""
-        is_held = self._device.tells_memory
+        """Place while jobs ride, never beyond the budget: a new pool gets the last one's room, as it may not grow."""
         self._pool_bytes = max(self._pool_bytes, self._device.pool_bytes())
-        allowance.lift(self._device)
+        allowance.bound(self._device, self.budget, self._outside)
         self._place(plan)
-        if is_held:
-            self._hold()
+        allowance.take_room(self._device, self._pool(), self._pool_room)
+
+    @property
+    def _pool_room(self) -> int:
+        """What the pool needs beside what is lent."""
+        return max(self._pool_bytes - (self.weights.lent_bytes if self.weights is not None else 0), 0)
+
+    @property
+    def _outside(self) -> int:
+        """Bytes that will lie beside the allocator at least: some kernels are not loaded yet."""
+        return self._trusted.outside_bytes if self._trusted is not None else 0
 
     def _grant(self) -> None:
-        outside = self._trusted.outside_bytes if self._trusted is not None else 0  # some kernels are not loaded yet
-        allowance.grant(self._device, self.budget, self._pool(), outside)
+        allowance.grant(self._device, self.budget, self._pool(), self._outside)
 
     def _overdraft(self) -> int:
         """Bytes that the process takes too much when the house is full, as it was already on a remembered plan."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -15,6 +16,7 @@ import torch
 from tests.unit.offload.conftest import family_pipeline, plain_picture, same
 from tests.unit.offload.test_budget import CARRIED, KIB, Card
 from worker.offload import ImpossibleBudget, allowance, drop_stores, placement
+from worker.offload.apart import Pool
 from worker.offload.blocks import Block
 from worker.offload.carousel import Options
 from worker.offload.engine import Engine
@@ -31,12 +33,35 @@ MUG = Order(prompt="a mug", height=64, width=64, seed=7, steps=2)
 Start = Callable[..., Engine]
 
 
+#: What the pool of blocks and decode holds on such a card.
+POOL = 600 * KIB
+
+
 class LimitedCard(Card):
-    """Notes to what its allocator is held, and how many pictures had been drawn then."""
+    """Notes to what its allocator is held, and what is asked of pools for themselves: each with the limit then."""
 
     def __init__(self, unplanned: Callable[[], int]) -> None:
         super().__init__(unplanned)
         self.limits: list[int | None] = []
+        self.rooms: list[tuple[int, int | None]] = []
+        self._is_inside = False
+
+    def new_pool(self) -> Pool:
+        @contextlib.contextmanager
+        def inside() -> Iterator[None]:
+            self._is_inside = True
+            yield
+            self._is_inside = False
+
+        return inside
+
+    def pool_bytes(self) -> int:
+        return POOL
+
+    def empty(self, nbytes: int) -> torch.Tensor:
+        if self._is_inside:
+            self.rooms.append((nbytes, self.limits[-1] if self.limits else None))
+        return super().empty(nbytes)
 
     def reserved_bytes(self) -> int:
         return self.process_bytes() - self._unplanned()
@@ -92,6 +117,11 @@ def owed(engine: Engine) -> list[Order]:
     return engine._placement.owed
 
 
+def card_of(engine: Engine) -> LimitedCard:
+    assert isinstance(engine._device, LimitedCard)
+    return engine._device
+
+
 def is_known(engine: Engine) -> bool:
     """Whether the next start finds what this one found out."""
     return any(Path(engine._options.compile_cache).glob(f"{NAME}*"))
@@ -130,8 +160,7 @@ def test_what_is_owed_is_all_that_a_start_rides(start_again: Start) -> None:
 def test_the_allocator_is_held_to_what_was_left_it_when_all_had_ridden(start_again: Start) -> None:
     """Kernels that are loaded later lie beside it: what it may take now must leave them room."""
     engine = start_again(lambda: 30 * KIB)  # 10 KiB are not loaded yet
-    card = engine._device
-    assert isinstance(card, LimitedCard)
+    card = card_of(engine)
     assert card.limits[0] == BUDGET - 40 * KIB
     engine.settle(60)
 
@@ -226,8 +255,7 @@ def test_a_new_budget_is_tried_and_what_was_owed_is_ridden_all_the_same(pending:
 def test_a_refused_budget_leaves_room_for_kernels_that_are_not_loaded_yet(pending: Engine) -> None:
     with pytest.raises(ImpossibleBudget):
         pending.rebudget(10 * KIB, 120)
-    card = pending._device
-    assert isinstance(card, LimitedCard)
+    card = card_of(pending)
     since = [limit for limit in card.limits[card.limits.index(None) :] if limit is not None]
     assert max(since) == BUDGET - 40 * KIB
     assert not pending.is_settled
@@ -283,6 +311,33 @@ def test_a_plan_that_shrank_before_all_was_ridden_is_not_what_the_next_start_beg
     engine.settle(60)
     assert not short
     assert not is_known(engine)
+
+
+def test_a_plan_that_is_made_while_jobs_ride_keeps_to_the_budget_and_gives_its_pool_the_last_ones_room(
+    start_again: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, prepare = start_again(), Weights.prepare
+    engine.settle(60)
+    card, before = card_of(engine), engine.plan
+    card.rooms.clear()
+    card.limits.clear()
+    short = [True]
+
+    def fail_once(weights: Weights, block: Block) -> None:
+        if short:
+            short.clear()
+            raise torch.OutOfMemoryError("CUDA out of memory (planted)")
+        prepare(weights, block)
+
+    monkeypatch.setattr(Weights, "prepare", fail_once)
+    assert engine.enter(Ticket(MUG)).result(60)
+    assert engine.plan.resident_bytes < before.resident_bytes
+    assert engine._placement is not None
+    assert engine._placement.weights is not None
+    lent = engine._placement.weights.lent_bytes
+    left = BUDGET - 40 * KIB
+    assert card.rooms[-1] == (POOL - lent, left)
+    assert card.limits == [left], "the budget's limit holds while weights are placed anew"
 
 
 def test_another_budgets_start_does_not_vouch_for_this_ones_forms(start_again: Start) -> None:
