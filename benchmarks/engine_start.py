@@ -206,7 +206,9 @@ def main() -> int:
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--evict", action="store_true", help="read from the disk, not from cached pages")
     parser.add_argument("--keep", action="store_true", help="leave the weights in shared memory and on disk")
-    parser.add_argument("--profile", action="store_true", help="tell where threads were, once all is imported; slower")
+    parser.add_argument(
+        "--profile", action="store_true", help="tell where threads were; slower, and memory may be short"
+    )
     parser.add_argument("--float32", action="store_true", help="store the denoiser in float32, as the published one is")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--one", default="", choices=["", *KINDS])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
+import subprocess
 import sys
 import threading
 import time
@@ -68,28 +72,42 @@ def _functions_of(frame: FrameType | None) -> set[str]:
 
 
 class HostMemory:
-    """Most memory of this process between `start` and `stop`: held (own and shared), and pages of files."""
+    """Most memory of this process between `start` and `stop`: held (own and shared), and pages of files.
+
+    A process of its own looks, since a thread would take the interpreter from what is measured.
+    """
 
     def __init__(self) -> None:
         self.held = self.files = 0
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._look_on, name="host-memory", daemon=True)
+        self._onlooker: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        command = [sys.executable, __file__, str(os.getpid())]
+        self._onlooker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def stop(self) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _look_on(self) -> None:
-        while not self._done.wait(MEMORY_PERIOD_SECONDS):
-            held, files = resident_bytes()
-            self.held, self.files = max(self.held, held), max(self.files, files)
+        assert self._onlooker is not None
+        told, _ = self._onlooker.communicate()
+        self.held, self.files = map(int, told.split())
 
 
-def resident_bytes() -> tuple[int, int]:
-    """What this process holds now, its own and shared; and the pages of files that it looks at."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+def look_on(pid: int) -> None:
+    """Look at a process until nobody is left at the other end, or it ends; then print the most of `resident_bytes`."""
+    held = files = 0
+    with contextlib.suppress(OSError):
+        while not select.select([sys.stdin], [], [], MEMORY_PERIOD_SECONDS)[0]:
+            now = resident_bytes(pid)
+            held, files = max(held, now[0]), max(files, now[1])
+    print(held, files)
+
+
+def resident_bytes(pid: int | None = None) -> tuple[int, int]:
+    """What a process (this one) holds now, its own and shared; and the pages of files that it looks at."""
+    status = Path(f"/proc/{pid or 'self'}/status").read_text()
+    fields = dict(line.split(":", 1) for line in status.splitlines())
     own, shared, files = (int(fields[name].split()[0]) << 10 for name in ("RssAnon", "RssShmem", "RssFile"))
     return own + shared, files
+
+
+if __name__ == "__main__":
+    look_on(int(sys.argv[1]))

@@ -277,6 +277,8 @@ def test_a_restart_rides_what_it_owes_behind_its_first_tickets(
         with Carousel(pipe, 20.0, **options) as carousel:
             assert carousel._engine._placement.owed  # type: ignore[attr-defined]
             assert carousel._engine._device.pool_bytes() > 0  # type: ignore[attr-defined]
+            shelf = carousel._engine._placement.assembly.cache._shelf  # type: ignore[attr-defined]
+            assert shelf is not None, "pinned before anybody rides"
             assert ride(carousel, [0, 1]) == pictures
             carousel.settle(60)
             forms = carousel.report["forms"]

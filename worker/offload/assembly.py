@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from worker.offload.beside import beside
 from worker.offload.blocks import Block, Cast, Pays, Stop, cast_of, collect_blocks, rest_of
 from worker.offload.device import Device
 from worker.offload.gates import Gates
@@ -173,8 +175,15 @@ class Assembly:
         for block in self.blocks:
             block.host = store.get(block)
             block.let_go()
-        with watch.part("pin"):
+        with watch.part("pin"), beside(self._open_shelf):
             return self.device.pin_all([block.host for block in self.blocks if block.host is not None])
+
+    def _open_shelf(self) -> None:
+        """Make the prompt cache's memory already now; what goes wrong is told by the first who needs it."""
+        if self.device.is_cuda:
+            self.device.enter_thread()
+            with contextlib.suppress(Exception):
+                self.cache.open_shelf()
 
     def _fill(self, store: HostWeights, pays: Pays | None, watch: Stopwatch) -> bool:
         """Bring the blocks' bytes into an empty store; whether all are pinned."""

@@ -146,7 +146,7 @@ class Placement(Planning):
         if not in_place:
             self._check_packing()
         is_filled = threading.Event()
-        with beside(lambda: self._prepare_forms(is_filled.is_set)), beside(self._open_shelf):
+        with beside(lambda: self._prepare_forms(is_filled.is_set)):
             try:
                 if not in_place:
                     self._fill_host()  # the plan needs the packed sizes
@@ -389,13 +389,6 @@ class Placement(Planning):
         with self.watch.part("host weights"):
             cache = "" if self._packing.fault else options.weights_cache
             self.assembly.fill_host(self._packing.is_on, options.identity, cache, self.watch, self._packing.pays)
-
-    def _open_shelf(self) -> None:
-        """Make the prompt cache's memory beside all else; what goes wrong is told by the first who needs it."""
-        if self._device.is_cuda:
-            self._device.enter_thread()
-            with contextlib.suppress(Exception):
-                self.assembly.cache.open_shelf()
 
     def _prepare_forms(self, is_enough: Callable[[], bool]) -> None:
         if self._forms is not None:
