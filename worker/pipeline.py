@@ -28,6 +28,8 @@ from worker.plain_engine import PlainEngine
 
 #: A CPU has fast bfloat16 if a convolution in it takes no longer than in float32.
 TRIAL_CHANNELS, TRIAL_PIXELS, TRIAL_RUNS = 32, 64, 3
+#: Of torch on the host where a card draws: one for each of 32 cores waited for each other (27 processor seconds a start).
+HOST_THREADS = 4
 
 log = get_logger(__name__)
 
@@ -237,6 +239,7 @@ def _time_convolution(dtype: torch.dtype) -> float:
 
 def make_engine(settings: Settings, model: LoadedModel) -> Engine:
     """The engine under the model. Raises ConfigurationError with the least possible budget where it does not fit."""
+    leave_host_to_others(model.device)
     if settings.engine == "plain":
         return PlainEngine(model.pipe, device=model.device, seats=settings.concurrency)
     weights, preset = weights_folder(settings), find_preset(settings.preset)
@@ -260,6 +263,12 @@ def make_engine(settings: Settings, model: LoadedModel) -> Engine:
         )
     except (ImpossibleBudget, TooLittleMemory) as error:
         raise ConfigurationError(str(error)) from error
+
+
+def leave_host_to_others(device: str) -> None:
+    """Where a card draws, have torch use few threads on the host; the engine's thread takes that over."""
+    if device.startswith("cuda"):
+        torch.set_num_threads(min(torch.get_num_threads(), HOST_THREADS))
 
 
 def weights_folder(settings: Settings) -> str | Path:

@@ -24,8 +24,6 @@ logger = logging.getLogger(__name__)
 
 #: Most of registering memory is the kernel's work page by page.
 PINNING_THREADS = 4
-#: Of torch on the host, where a card's engine has little to do: one for each core wait for each other, and spin.
-HOST_THREADS = 4
 #: Some 100 ms: a host thread that waits for Python's lock at each launch has launched twenty kernels by then.
 HOLD_CYCLES = 180_000_000
 #: Unpacks uint8 bytes of a layout into int16 values, all on the device, in the current stream.
@@ -309,7 +307,6 @@ class CudaDevice(Device):
 
     def enter_thread(self) -> None:
         torch.cuda.set_device(self.where)
-        torch.set_num_threads(min(torch.get_num_threads(), HOST_THREADS))
 
     def land(self, tensor: torch.Tensor) -> Landing:
         host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)

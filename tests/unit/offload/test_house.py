@@ -122,6 +122,20 @@ def card_of(engine: Engine) -> LimitedCard:
     return engine._device
 
 
+def want_memory_once(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """The next block's weights find no room; what is returned is empty afterwards."""
+    short, prepare = [True], Weights.prepare
+
+    def fail_once(weights: Weights, block: Block) -> None:
+        if short:
+            short.clear()
+            raise torch.OutOfMemoryError("CUDA out of memory (planted)")
+        prepare(weights, block)
+
+    monkeypatch.setattr(Weights, "prepare", fail_once)
+    return short
+
+
 def is_known(engine: Engine) -> bool:
     """Whether the next start finds what this one found out."""
     return any(Path(engine._options.compile_cache).glob(f"{NAME}*"))
@@ -298,15 +312,7 @@ def test_closing_ends_the_planning_that_nobody_asked_for(start_again: Start, mon
 def test_a_plan_that_shrank_before_all_was_ridden_is_not_what_the_next_start_begins_with(
     start_again: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short, prepare = [True], Weights.prepare
-
-    def fail_once(weights: Weights, block: Block) -> None:
-        if short:
-            short.clear()
-            raise torch.OutOfMemoryError("CUDA out of memory (planted)")
-        prepare(weights, block)
-
-    monkeypatch.setattr(Weights, "prepare", fail_once)
+    short = want_memory_once(monkeypatch)
     engine = start_again()
     engine.settle(60)
     assert not short
@@ -316,20 +322,12 @@ def test_a_plan_that_shrank_before_all_was_ridden_is_not_what_the_next_start_beg
 def test_a_plan_that_is_made_while_jobs_ride_keeps_to_the_budget_and_gives_its_pool_the_last_ones_room(
     start_again: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, prepare = start_again(), Weights.prepare
+    engine = start_again()
     engine.settle(60)
     card, before = card_of(engine), engine.plan
     card.rooms.clear()
     card.limits.clear()
-    short = [True]
-
-    def fail_once(weights: Weights, block: Block) -> None:
-        if short:
-            short.clear()
-            raise torch.OutOfMemoryError("CUDA out of memory (planted)")
-        prepare(weights, block)
-
-    monkeypatch.setattr(Weights, "prepare", fail_once)
+    want_memory_once(monkeypatch)
     assert engine.enter(Ticket(MUG)).result(60)
     assert engine.plan.resident_bytes < before.resident_bytes
     assert engine._placement is not None

@@ -11,7 +11,7 @@ from core.model_profile import read_profile
 from core.settings import Settings
 from tests.unit.offload.tiny import z_image
 from worker.offload import Carousel
-from worker.pipeline import LoadedModel, make_engine
+from worker.pipeline import HOST_THREADS, LoadedModel, leave_host_to_others, make_engine
 
 OWN = """
 from worker.offload import Stage, Strategy
@@ -41,3 +41,16 @@ def test_a_strategy_named_in_the_environment_carries_the_model(tmp_path: Path, m
         assert not engine._engine._options.guided, "the presets draw without guidance"
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize(
+    ("device", "before", "after"), [("cuda:0", 32, HOST_THREADS), ("cuda:0", 1, 1), ("cpu", 32, 32)]
+)
+def test_where_a_card_draws_torch_uses_few_threads_on_the_host(device: str, before: int, after: int) -> None:
+    usual = torch.get_num_threads()
+    try:
+        torch.set_num_threads(before)
+        leave_host_to_others(device)
+        assert torch.get_num_threads() == after
+    finally:
+        torch.set_num_threads(usual)
