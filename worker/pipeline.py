@@ -28,7 +28,7 @@ from worker.plain_engine import PlainEngine
 
 #: A CPU has fast bfloat16 if a convolution in it takes no longer than in float32.
 TRIAL_CHANNELS, TRIAL_PIXELS, TRIAL_RUNS = 32, 64, 3
-#: Of torch on the host where a card draws: one for each of 32 cores waited for each other (27 processor seconds a start).
+#: Of torch on the host where a card draws: one for each of 32 cores waited for each other, 27 processor seconds long.
 HOST_THREADS = 4
 
 log = get_logger(__name__)
