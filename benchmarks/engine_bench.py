@@ -36,14 +36,15 @@ class Bench:
         self.prompts = 0
         self.trails: dict[str, tuple[Any, Any]] = {}  # by anchor: its pipeline, and how its first picture came about
         self.base = nvml_used()
-        self._peak = 0
+        self._peak = self._count = 0
         self._sampling = True
         threading.Thread(target=self._sample, daemon=True).start()
 
     def _sample(self) -> None:
         while self._sampling:
-            used = nvml_used()  # takes a while: what it is compared with is read after it
-            self._peak = max(self._peak, used)
+            count, used = self._count, nvml_used()  # takes a while, in which another count may begin
+            if count == self._count:
+                self._peak = max(self._peak, used)
             time.sleep(0.01)
 
     def say(self, what: str, **figures: Any) -> None:
@@ -77,6 +78,7 @@ class Bench:
         sync()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+        self._count += 1
         self._peak = 0
         yield
         sync()

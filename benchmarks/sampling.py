@@ -92,10 +92,12 @@ class HostMemory:
 
 
 def look_on(pid: int) -> None:
-    """Look at a process until nobody is left at the other end, or it ends; then print the most of `resident_bytes`."""
+    """Look at a process until the other end is closed, or it ends; then print the most of `resident_bytes`."""
     held = files = 0
-    with contextlib.suppress(OSError):
-        while not select.select([sys.stdin], [], [], MEMORY_PERIOD_SECONDS)[0]:
+    with contextlib.suppress(OSError, KeyError):  # it has ended
+        is_over = False
+        while not is_over:
+            is_over = bool(select.select([sys.stdin], [], [], MEMORY_PERIOD_SECONDS)[0])
             now = resident_bytes(pid)
             held, files = max(held, now[0]), max(files, now[1])
     print(held, files)

@@ -91,7 +91,7 @@ class CompiledForms:
         self.is_frozen = True
 
     def prepare(self, modules: Iterable[Any], is_enough: Callable[[], bool] = lambda: False) -> None:
-        """Import the compiler and load what the last start used, until `is_enough`: the rest is loaded when called.
+        """Import what is needed and load what the last start used, until `is_enough`: the rest is loaded when called.
 
         What goes wrong is told then, too.
         """

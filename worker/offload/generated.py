@@ -1,7 +1,8 @@
 """Loading what inductor generated without inductor: its code asks for two names of the whole compiler.
 
-Those modules take 0.5 to 1 s to import, of a restart that compiles nothing. While a form is loaded stand-ins answer for
-them; whoever asks a stand-in for more has the real module imported.
+Those modules take 0.5 to 1 s to import, of a restart that compiles nothing. While a form is loaded stand-ins lie in
+their places; they answer the code that is loaded, and everybody else, in any thread, has the real module imported.
+The one for `torch._inductor.debug`, of which each call of a form asks a flag, stays until that module is imported.
 """
 
 from __future__ import annotations
@@ -32,22 +33,24 @@ NEEDED = (
     "torch._inductor.hooks",
     "torch._inductor.runtime.triton_heuristics",
 )
-_ONE_AT_A_TIME = threading.Lock()
+#: Held while a form is loaded; and, never during an import, while stand-ins come and go.
+_ONE_LOAD, _CHANGE = threading.Lock(), threading.Lock()
 
 
 class _StandIn(types.ModuleType):
-    """A module of the compiler of which a few names are known."""
+    """A module of the compiler that answers the modules that `asked_by` names, by a prefix, for what it knows."""
+
+    def __init__(self, name: str, asked_by: str, known: dict[str, Any]) -> None:
+        super().__init__(name)
+        self._asked_by, self._known = asked_by, known
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        asking = str(sys._getframe(1).f_globals.get("__name__", ""))
+        if name in self._known and asking.startswith(self._asked_by):
+            return self._known[name]
         return getattr(_real(self.__name__), name)
-
-
-def _stand_in(name: str, known: dict[str, Any]) -> _StandIn:
-    module = _StandIn(name)
-    vars(module).update(known)
-    return module
 
 
 class _Kernels:
@@ -69,10 +72,16 @@ class _GraphLowering:
         """Nobody does here."""
 
 
-_KNOWN: dict[str, dict[str, Any]] = {
-    MEMORY: {"_align": torch._inductor.utils._align},
-    KERNELS: {"extern_kernels": _Kernels()},
-    GRAPH: {"GraphLowering": _GraphLowering},
+#: Who asks: code that inductor generated, the module that loads it, and the one that calls it.
+GENERATED, LOADER, CALLER = (
+    "torch._inductor.runtime.compile_tasks",
+    "torch._inductor.codecache",
+    "torch._inductor.output_code",
+)
+_KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
+    MEMORY: (GENERATED, {"_align": torch._inductor.utils._align}),
+    KERNELS: (GENERATED, {"extern_kernels": _Kernels()}),
+    GRAPH: (LOADER, {"GraphLowering": _GraphLowering}),
 }
 
 
@@ -82,7 +91,7 @@ def wake_loader() -> None:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     if DEBUG not in sys.modules and not hasattr(torch._inductor, "debug"):
-        torch._inductor.debug = _stand_in(DEBUG, {"RECORD_GRAPH_EXECUTION": False})  # each call of a form looks at it
+        torch._inductor.debug = _StandIn(DEBUG, CALLER, {"RECORD_GRAPH_EXECUTION": False})
 
 
 def hash_code() -> None:
@@ -108,10 +117,11 @@ def load_generated(load: Callable[[], Any]) -> Any:
 
 @contextlib.contextmanager
 def _compiler_asleep() -> Iterator[None]:
-    """Let stand-ins answer for those modules that are not imported yet."""
-    with _ONE_AT_A_TIME:
-        for name in _KNOWN.keys() - sys.modules.keys():
-            sys.modules[name] = _stand_in(name, _KNOWN[name])
+    """Let stand-ins lie where modules that are not imported yet would."""
+    with _ONE_LOAD:
+        with _CHANGE:
+            for name, (asked_by, known) in _KNOWN.items():
+                sys.modules.setdefault(name, _StandIn(name, asked_by, known))
         try:
             yield
         finally:
@@ -119,9 +129,10 @@ def _compiler_asleep() -> Iterator[None]:
 
 
 def _dismiss() -> None:
-    for name in _KNOWN:
-        if isinstance(sys.modules.get(name), _StandIn):
-            del sys.modules[name]
+    with _CHANGE:
+        for name in _KNOWN:
+            if isinstance(sys.modules.get(name), _StandIn):
+                del sys.modules[name]
 
 
 def _real(name: str) -> Any:

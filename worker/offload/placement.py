@@ -157,13 +157,14 @@ class Placement(Planning):
     def shrink(self) -> None:
         """Free what is cached, and plan with a resident less, or with fewer riders; the way of decoding stays.
 
-        Nothing more to give: the plan stays. While it is being set up it stays too.
+        Nothing more to give: the plan stays. While it is being set up it stays too. Raises what the card said where no
+        plan could be placed any more: nothing lies in its place then.
         """
         self._device.trim()
         before, step = self.plan, max((block.carried_bytes for block in self.assembly.blocks), default=0)
         if not self._is_open or before.in_place:
             return
-        self._decode = before.decode_mode
+        self._decode, failure = before.decode_mode, None
         for _ in range(CORRECTIONS):
             self._missed += step
             try:
@@ -175,10 +176,14 @@ class Placement(Planning):
                     return
             except ImpossibleBudget:
                 self._missed -= step
-                return
+                break
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
+                let_go_of_frames(error)
+                failure = error
+        if failure is not None:
+            raise failure
 
     def rebudget(self, budget: int) -> None:
         """Plan and place anew; raises ImpossibleBudget, or that memory ran out, and goes back to the old plan."""
@@ -326,10 +331,14 @@ class Placement(Planning):
 
     def _place_within(self, plan: Plan) -> None:
         """Place while jobs ride, never beyond the budget: a new pool gets the last one's room, as it may not grow."""
-        self._pool_bytes = max(self._pool_bytes, self._device.pool_bytes())
         allowance.bound(self._device, self.budget, self._outside)
         self._place(plan)
-        allowance.take_room(self._device, self._pool(), self._pool_room)
+        try:
+            allowance.take_room(self._device, self._pool(), self._pool_room)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("the new plan's pool has less room than the last one's: %s", error)
 
     @property
     def _pool_room(self) -> int:

@@ -1,10 +1,10 @@
-"""The sampler sees every thread's functions, callers included."""
+"""The sampler sees every thread's functions, callers included; host memory is looked at from outside."""
 
 from __future__ import annotations
 
 import threading
 
-from benchmarks.sampling import Sampler
+from benchmarks.sampling import HostMemory, Sampler
 
 
 def test_a_function_and_its_caller_are_seen_in_their_thread_and_the_sampler_is_not() -> None:
@@ -30,3 +30,12 @@ def test_a_function_and_its_caller_are_seen_in_their_thread_and_the_sampler_is_n
     assert {name.rpartition(":")[2] for name in here} == {"inner", "outer"}
     assert not any(name.startswith("sampler:") for name in seen)
     assert all(seconds >= 0 for seconds in seen.values())
+
+
+def test_the_most_host_memory_is_told_by_a_process_that_looks_on() -> None:
+    memory = HostMemory()
+    memory.start()
+    held = bytearray(64 << 20)
+    memory.stop()
+    assert len(held) < memory.held < 1 << 40
+    assert memory.files > 1 << 20, "Python's own files"

@@ -50,8 +50,10 @@ class LimitedCard(Card):
         @contextlib.contextmanager
         def inside() -> Iterator[None]:
             self._is_inside = True
-            yield
-            self._is_inside = False
+            try:
+                yield
+            finally:
+                self._is_inside = False
 
         return inside
 
@@ -336,6 +338,45 @@ def test_a_plan_that_is_made_while_jobs_ride_keeps_to_the_budget_and_gives_its_p
     left = BUDGET - 40 * KIB
     assert card.rooms[-1] == (POOL - lent, left)
     assert card.limits == [left], "the budget's limit holds while weights are placed anew"
+
+
+def test_a_pool_that_gets_no_room_costs_no_residents(start_again: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory (planted)")
+
+    engine = start_again()
+    engine.settle(60)
+    want_memory_once(monkeypatch)
+    asked = list[int]()
+    usual = allowance.take_room
+    monkeypatch.setattr(allowance, "take_room", lambda *given: (asked.append(given[-1]), refuse()))
+    assert engine.enter(Ticket(MUG)).result(60)
+    assert len(asked) == 1
+    with_none = engine.plan.resident_bytes
+    engine.stop(60)
+    monkeypatch.setattr(allowance, "take_room", usual)
+    other = start_again()
+    other.settle(60)
+    want_memory_once(monkeypatch)
+    assert other.enter(Ticket(MUG)).result(60)
+    assert other.plan.resident_bytes == with_none
+
+
+def test_where_no_plan_can_be_placed_any_more_the_carousel_ends_and_says_why(
+    start_again: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start_again()
+    engine.settle(60)
+    want_memory_once(monkeypatch)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory (planted)")
+
+    monkeypatch.setattr(Weights, "_allocate", refuse)
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.enter(Ticket(MUG)).result(60)
+    with pytest.raises(CarouselEnded, match="CUDA out of memory"):
+        engine.enter(Ticket(MUG)).result(60)
 
 
 def test_another_budgets_start_does_not_vouch_for_this_ones_forms(start_again: Start) -> None:
