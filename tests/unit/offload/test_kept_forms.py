@@ -43,6 +43,16 @@ def test_a_second_start_finds_every_form_and_traces_nothing(tmp_path: Path, bloc
     assert [file.suffix for file in tmp_path.iterdir()] == [SUFFIX] * 2, "no drafts are left"
 
 
+def test_of_zimgs_own_code_a_form_depends_on_one_small_file_so_an_upgrade_keeps_it(
+    tmp_path: Path, block: Small
+) -> None:
+    start = Start(tmp_path)
+    start.run(block, rows(3))
+    (forms,) = start.kept._forms.values()
+    sources = [name for form in forms.values() for name in form.sources if name.startswith("worker.")]
+    assert sources == ["worker.offload.form_body"]
+
+
 def test_what_the_last_start_used_is_loaded_ahead_of_the_first_call(tmp_path: Path, block: Small) -> None:
     for _ in range(2):
         start = Start(tmp_path)
