@@ -1,6 +1,6 @@
 """Forks the worker from a process that has imported everything: one that dies is followed by the next within seconds.
 
-Importing torch, the model's classes and the compiler takes longer than anything else that a restart does. The parent
+Importing torch, the model's classes and what forms need takes longer than all else that a restart does. The parent
 imports and waits; it has no thread, holds no connection and never starts CUDA, which no fork could use then. It adds no
 second opinion: a worker that never became ready, was asked to stop or dies too often ends the parent with its code, and
 whoever started that (supervisord, Kubernetes) judges as before.

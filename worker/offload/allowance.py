@@ -36,7 +36,7 @@ def grant(device: Device, budget: int, pool: Pool | None = None, outside: int = 
     if not device.tells_memory:
         return
     before = device.reserved_bytes()
-    most = budget - max(outside_bytes(device), outside) - LATER_KERNELS
+    most = left_of(device, budget, outside)
     device.limit_reserved(most)  # already now: what is asked for next may be more than fits into any gap
     if pool is not None:
         _widen(device, pool, min(most, before + WIDER))
@@ -59,7 +59,12 @@ def hold(device: Device, budget: int, outside: int, pool: Pool | None = None, ro
 def bound(device: Device, budget: int, outside: int = 0) -> None:
     """Have the allocator take no more than `budget` bytes leave it, as `grant` and `hold` do."""
     if device.tells_memory:
-        device.limit_reserved(budget - max(outside_bytes(device), outside) - LATER_KERNELS)
+        device.limit_reserved(left_of(device, budget, outside))
+
+
+def left_of(device: Device, budget: int, outside: int) -> int:
+    """What `budget` bytes leave the allocator, once `outside` bytes at least lie beside it."""
+    return budget - max(outside_bytes(device), outside) - LATER_KERNELS
 
 
 def take_room(device: Device, pool: Pool | None, room: int) -> None:

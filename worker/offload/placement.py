@@ -200,7 +200,7 @@ class Placement(Planning):
             plan, self.budget, self._missed, self._decode, self._seats = before
             let_go_of_frames(error)
             if self.plan is not plan or is_out_of_memory(error):
-                self._place(plan)
+                self._place_within(plan)
             self._grant()
             raise
 
@@ -330,7 +330,7 @@ class Placement(Planning):
         allowance.hold(self._device, self.budget, known.outside_bytes, self._pool(), self._pool_room)
 
     def _place_within(self, plan: Plan) -> None:
-        """Place while jobs ride, never beyond the budget: a new pool gets the last one's room, as it may not grow."""
+        """Place without rides, never beyond the budget: a new pool gets the last one's room, as it may not grow."""
         allowance.bound(self._device, self.budget, self._outside)
         self._place(plan)
         try:

@@ -277,6 +277,29 @@ def test_a_refused_budget_leaves_room_for_kernels_that_are_not_loaded_yet(pendin
     assert not pending.is_settled
 
 
+def test_the_plan_that_one_goes_back_to_has_its_pools_room_again(
+    start_again: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start_again()
+    engine.settle(60)
+    card, before, allocate, short = card_of(engine), engine.plan, Weights._allocate, [True]
+    card.rooms.clear()
+
+    def fail_once(weights: Weights, moved: list[Block]) -> torch.Tensor:
+        if short:
+            short.clear()
+            raise torch.OutOfMemoryError("CUDA out of memory (planted)")
+        return allocate(weights, moved)
+
+    monkeypatch.setattr(Weights, "_allocate", fail_once)
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.rebudget(BUDGET - 100 * KIB, 60)
+    assert engine.plan is before
+    assert engine._placement is not None
+    assert engine._placement.weights is not None
+    assert (POOL - engine._placement.weights.lent_bytes, BUDGET - 40 * KIB) in card.rooms
+
+
 def test_an_error_of_the_engine_before_all_was_ridden_has_the_next_start_find_out_anew(
     pending: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
