@@ -19,11 +19,15 @@ from core.logs import get_logger
 from core.model_profile import ModelProfile, read_profile
 from core.presets import find_preset
 from core.settings import Settings
+from worker.lean_imports import lean_imports
 from worker.model_files import INDEX, can_be_cast_later, fetch, folder_of, loaded_from, stored_in_float32
 from worker.offload import Carousel, ImpossibleBudget, TooLittleMemory, folder_identity
 from worker.offload.beside import beside
 from worker.offload.blocks import Cast
+from worker.offload.card_memory import note_memory_before
 from worker.offload.generated import hash_code, wake_loader
+from worker.offload.host_memory import keep_few_arenas
+from worker.offload.libraries import wake_libraries
 from worker.plain_engine import PlainEngine
 
 #: A CPU has fast bfloat16 if a convolution in it takes no longer than in float32.
@@ -98,7 +102,9 @@ def load_model(settings: Settings) -> LoadedModel:
 def _load_on_card(settings: Settings, device: str) -> tuple[Any, torch.dtype, Cast]:
     """Start CUDA (0.4 s) while files are read; what must be downloaded first waits for the card's word."""
     with ThreadPoolExecutor(1) as aside:
+        aside.submit(note_memory_before, device)  # which has the budget's count begin
         choice = aside.submit(choose_dtype, settings, device)
+        choice.add_done_callback(lambda _: wake_libraries(device))
         expected = torch.bfloat16 if folder_of(settings.model) else choice.result()
         pipe, cast = read_pipeline(settings.model, expected, casts_later=settings.engine != "plain")
         return pipe, choice.result(), cast
@@ -145,22 +151,23 @@ def import_ahead(settings: Settings) -> None:
         return
     from worker.offload import kernels
 
-    with beside(kernels.wake):  # it reads and hashes files, which leaves Python to others
-        if settings.compile == "off":
-            _import_classes(settings)
-            return
-        wake_loader()
-        with beside(hash_code):
-            _import_classes(settings)
+    keep_few_arenas()
+    with beside(kernels.wake):  # it reads a few large files, which leaves Python to others
+        if settings.compile != "off":
+            wake_loader()
+        _import_classes(settings)
+    if settings.compile != "off":
+        hash_code()  # beside imports it took ten times as long, and they a third longer: both read thousands of files
 
 
 def _import_classes(settings: Settings) -> None:
-    import diffusers
-    import transformers
+    with lean_imports():
+        import diffusers
+        import transformers
 
-    packages = {"diffusers": diffusers, "transformers": transformers}
-    for library, name in _classes_of(folder_of(settings.model)):
-        getattr(packages.get(library), name, None)  # what is missing is told by whoever loads the model
+        packages = {"diffusers": diffusers, "transformers": transformers}
+        for library, name in _classes_of(folder_of(settings.model)):
+            getattr(packages.get(library), name, None)  # what is missing is told by whoever loads the model
 
 
 def _classes_of(folder: Path | None) -> list[tuple[str, str]]:
@@ -260,6 +267,7 @@ def make_engine(settings: Settings, model: LoadedModel) -> Engine:
             warm_up=tuple(sorted(shapes, key=lambda shape: -shape[0] * shape[1])),
             steps=preset.forwards,
             cast=model.cast,
+            puts_back=False,  # a worker ends with its engine
         )
     except (ImpossibleBudget, TooLittleMemory) as error:
         raise ConfigurationError(str(error)) from error

@@ -17,7 +17,8 @@ from worker.offload.beside import beside
 from worker.offload.blocks import Block, Cast, Pays, Stop, cast_of, collect_blocks, rest_of
 from worker.offload.device import Device
 from worker.offload.gates import Gates
-from worker.offload.host_memory import own_pages
+from worker.offload.host_memory import give_back_freed
+from worker.offload.host_tables import HostTables
 from worker.offload.host_weights import HostWeights, TooLittleMemory, store_key
 from worker.offload.packing_gain import expected_bytes, is_smaller
 from worker.offload.plan import BlockFacts
@@ -59,7 +60,7 @@ class Assembly:
         self.host: HostWeights | None = None
         self.fixed_bytes = 0
         self._moved: list[Moved] = []
-        self._tables: list[torch.Tensor] = []
+        self.tables = HostTables(device)
 
     @property
     def route(self) -> Route:
@@ -78,8 +79,8 @@ class Assembly:
 
     @property
     def host_bytes(self) -> int:
-        """Host memory of the carried weights, shared by all workers of a host."""
-        return self.host.nbytes if self.host is not None else 0
+        """Host memory of carried weights and tables, shared by all workers of a host."""
+        return (self.host.nbytes if self.host is not None else 0) + self.tables.nbytes
 
     @property
     def never_loaded(self) -> list[str]:
@@ -96,14 +97,14 @@ class Assembly:
             for path in stage.unused:
                 self.gates.pass_by(getattr(self.pipe, stage.component).get_submodule(path))
 
-    def move_fixed_parts(self) -> None:
+    def move_fixed_parts(self, identity: str = "") -> None:
         """Bring everything that is neither carried nor unused to the device; tables are gathered from host memory."""
+        stays = self._keep_tables(identity) if self.device.is_cuda else False
         for index, stage in enumerate(self.strategy.stages):
             component, dtype = getattr(self.pipe, stage.component), self._cast.get(stage.component)
-            tables = stage.host_tables if self.device.is_cuda else ()
-            for path in tables:
-                self._keep_table_on_host(component.get_submodule(path), dtype)
-            for module in rest_of(component, self.stages[index], (*stage.unused, *tables)):
+            for module in rest_of(
+                component, self.stages[index], (*stage.unused, *(stage.host_tables if stays else ()))
+            ):
                 self._move(module, dtype)
             for block in self.stages[index]:
                 for module in block.module.modules():
@@ -198,6 +199,7 @@ class Assembly:
                 block.host.copy_(data)
             block.let_go()
         store.seal()
+        give_back_freed()
         logger.info("%d of %d blocks packed", sum(block.packed is not None for block in self.blocks), len(self.blocks))
         return is_pinned
 
@@ -232,8 +234,22 @@ class Assembly:
             before = tensors[moved.name].data if moved.before is None else moved.before  # type: ignore[union-attr]
             _set_tensor(moved.owner, moved.name, moved.is_parameter, before.to(moved.home, moved.dtype))
         self._moved.clear()
-        for table in self._tables:
-            self.device.unpin(table)
+        self.tables.put_back()
+        self._close_host()
+
+    def let_go(self) -> None:
+        """Leave the pipeline without its weights: it is used up, and neither time nor host memory goes into it."""
+        self.gates.remove()
+        self._moved.clear()
+        for block in self.blocks:
+            block.let_go()
+            if block.host is not None:
+                self.device.unpin(block.host)
+                block.host = None
+        self._close_host()
+
+    def _close_host(self) -> None:
+        self.tables.close()
         self.cache.close()
         if self.host is not None:
             self.host.close()
@@ -253,18 +269,26 @@ class Assembly:
         self.device.unpin(block.host)
         block.host = None
 
-    def _keep_table_on_host(self, table: nn.Embedding, dtype: torch.dtype | None) -> None:
-        """Leave an embedding table in pinned host memory; where pinning fails it moves like any other part."""
-        before = table.weight.data
-        weight = before.to("cpu", cast_of(before, dtype)).contiguous()
-        own_pages(weight.data_ptr(), weight.numel() * weight.element_size())
-        if not self.device.pin(weight):
-            self._move(table, dtype)
-            return
-        self._tables.append(weight)
-        self._note(table, "weight", True, before, weight.dtype)
-        table.weight.data = weight
-        self.gates.replace(table, "forward", gather_from_host(table, self.device))
+    def _keep_tables(self, identity: str) -> bool:
+        """Leave embedding tables in pinned host memory; where pinning fails they move like any other part."""
+        tables = [
+            Block(
+                f"{stage.component}.{path}",
+                getattr(self.pipe, stage.component).get_submodule(path),
+                index,
+                position,
+                once=False,
+                unneeded=False,
+                dtype=self._cast.get(stage.component),
+            )
+            for index, stage in enumerate(self.strategy.stages)
+            for position, path in enumerate(stage.host_tables)
+        ]
+        if not tables or not self.tables.keep(tables, identity):
+            return False
+        for table in tables:
+            self.gates.replace(table.module, "forward", gather_from_host(table.module, self.device))
+        return True
 
     def _note(self, owner: nn.Module, name: str, is_parameter: bool, before: torch.Tensor, dtype: torch.dtype) -> None:
         on_host = before.device.type == "cpu"

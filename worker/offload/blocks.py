@@ -81,9 +81,13 @@ class Block:
     def flatten(self, where: torch.device) -> torch.Tensor:
         """Its weights as one flat uint8 tensor on `where`; padding is zero."""
         flat = torch.zeros(self.raw_bytes, dtype=torch.uint8, device=where)
+        self.write(flat)
+        return flat
+
+    def write(self, flat: torch.Tensor) -> None:
+        """Its weights into `flat`, which holds zeros."""
         for part in self.parts:
             _view(flat, part).copy_(part.parameter.data)
-        return flat
 
     def bind(self, flat: torch.Tensor) -> None:
         """Let the module's parameters be views of `flat`."""

@@ -51,9 +51,17 @@ def driver_version() -> str:
         return ""
 
 
-def note_memory_before(where: torch.device) -> None:
+def card_of(where: str | torch.device) -> torch.device:
+    """The card by its number: "cuda" is the first one that this process sees."""
+    device = torch.device(where)
+    return torch.device(device.type, device.index or 0)
+
+
+def note_memory_before(where: str | torch.device) -> None:
     """Remember the card's memory in use; call it before anything else touches the card, if anything else does."""
-    _BEFORE.setdefault(where, used_bytes(where))
+    card = card_of(where)
+    if card not in _BEFORE:
+        _BEFORE[card] = used_bytes(card)
 
 
 def bytes_since(where: torch.device) -> int:

@@ -49,6 +49,7 @@ class Options:
     cast: Mapping[str, torch.dtype] = field(default_factory=dict)  # parts that become another type on their way
     steps: int = 4  # steps of a usual picture, for the planner
     unpack: Unpack | None = None  # packed weights' way back on the device; None: the device's own. Either is checked
+    puts_back: bool = True  # at the end the pipeline is as it was; False: it is used up, which takes no host memory
     poison: bool = False  # tests: overwrite every slot and the scratch with NaN after use
 
 
@@ -150,7 +151,10 @@ class Carousel:
         self._engine.rebudget(int(vram_budget_gib * GIB), timeout)
 
     def close(self, timeout: float = 60.0) -> None:
-        """Cancel what rides, stop, and leave the pipeline exactly as it was; a second call does nothing."""
+        """Cancel what rides, stop, and leave the pipeline exactly as it was, unless `puts_back` is off.
+
+        A second call does nothing.
+        """
         self._engine.stop(timeout)
 
     def __enter__(self) -> Carousel:

@@ -18,6 +18,7 @@ from worker.offload import card_memory, packing
 from worker.offload.apart import Pool
 from worker.offload.card_memory import note_memory_before
 from worker.offload.host_memory import map_pages, own_pages
+from worker.offload.libraries import wake_matmul
 from worker.offload.marks import Landing, Mark
 
 logger = logging.getLogger(__name__)
@@ -338,16 +339,10 @@ class CudaDevice(Device):
     def new_pool(self) -> Pool:
         if torch.cuda.get_allocator_backend() != "native":
             return nullcontext  # a user's own choice, which has no pools
-        self._wake_matmul()
+        wake_matmul(self.where)
         pool = torch.cuda.MemPool()
         self._pools.add(tuple(pool.id))
         return lambda: torch.cuda.use_mem_pool(pool, self.where)
-
-    def _wake_matmul(self) -> None:
-        """Have cuBLAS take its workspace for this thread and stream: taken in a pool, it would stay in its midst."""
-        side = torch.zeros(16, 16, dtype=torch.bfloat16, device=self.where)
-        torch.addmm(side[0], side, side)
-        torch.mm(side, side)
 
     def allocated_bytes(self) -> int:
         return torch.cuda.memory_allocated(self.where)
@@ -401,6 +396,4 @@ class CudaDevice(Device):
 def open_device(where: str | torch.device, unpack: Unpack | None = None) -> Device:
     """The flavour for `where` ("cuda", "cuda:1", "cpu")."""
     device = torch.device(where)
-    if device.type == "cuda":
-        return CudaDevice(torch.device("cuda", device.index or 0), unpack)
-    return Device(device, unpack)
+    return CudaDevice(card_memory.card_of(device), unpack) if device.type == "cuda" else Device(device, unpack)

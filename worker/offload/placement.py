@@ -17,7 +17,7 @@ from worker.offload.compiling import CompiledForms, keep_compiled, open_forms
 from worker.offload.device import Device
 from worker.offload.experience import Experience
 from worker.offload.gauge import Gauge
-from worker.offload.host_memory import TooLittleMemory
+from worker.offload.host_memory import TooLittleMemory, give_back_freed
 from worker.offload.parking import Lot, fitting_lot
 from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan
 from worker.offload.planner import bare_plan, fits_in_place
@@ -140,7 +140,7 @@ class Placement(Planning):
         Forms are loaded beside reading and pinning, which leave Python to them; many small steps would not.
         """
         with self.watch.part("fixed parts"):
-            self.assembly.move_fixed_parts()
+            self.assembly.move_fixed_parts(self._options.identity)
         self._facts = self._assumed_facts()
         in_place = fits_in_place(self.assembly.facts(self._options.steps), self.budget, self._facts, self._wishes)
         if not in_place:
@@ -205,11 +205,14 @@ class Placement(Planning):
             raise
 
     def close(self) -> None:
-        """Put the pipeline together as it was."""
+        """Put the pipeline together as it was, unless it is used up."""
         allowance.lift(self._device)  # weights that came from the card go back there, all of them
         self._device.synchronize()
         untouched = self.weights is None or (bool(self.plan.in_place) and not self._device.is_cuda)
-        self.assembly.put_together(weights_in_place=untouched and self.assembly.host is None)
+        if self._options.puts_back:
+            self.assembly.put_together(weights_in_place=untouched and self.assembly.host is None)
+        else:
+            self.assembly.let_go()
         if self.weights is not None:
             self.weights.drop()
         if self.lot is not None:
@@ -251,6 +254,7 @@ class Placement(Planning):
         """Ride with nothing resident: the longest picture shows the memory, a usual one the times."""
         bare = bare_plan(self._make_plan(budget=UNLIMITED, residents=0))
         self._place(replace(bare, decode_mode=mode))
+        allowance.note_peak(self._device, self.budget)
         self._warm_up.named()
         weights = self.weights
         assert weights is not None
@@ -319,6 +323,7 @@ class Placement(Planning):
             known = replace(known, layouts=forms.layouts, forms=forms.receipt if is_all else ())
         self._notebook.write(known)
         self._grant()
+        give_back_freed()  # of compiling and loading
 
     def _excess(self) -> int:
         """Bytes by which the process is over its budget, what may still come included."""

@@ -158,8 +158,8 @@ def _ready_mask(encoder: Any, mask: torch.Tensor, upload: Callable[[torch.Tensor
     return upload(causal[None, None] & mask[:, None, None, :])
 
 
-def gather_from_host(embedding: torch.nn.Embedding, device: Device) -> Callable[..., torch.Tensor]:
-    """A forward for `embedding` whose table stays in host memory; the device reads only the rows it needs."""
+def gather_from_host(embedding: Any, device: Device) -> Callable[..., torch.Tensor]:
+    """A forward for an `nn.Embedding` whose table stays in host memory; the device reads only the rows it needs."""
 
     def forward(ids: torch.Tensor) -> torch.Tensor:
         return device.gather(embedding.weight.data, ids)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import mmap
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,35 @@ def test_pages_of_a_private_file_are_copied_at_once(tmp_path: Path, nbytes: int)
 def test_what_the_kernel_can_not_map_is_left_to_pinning() -> None:
     assert not map_pages(0, mmap.PAGESIZE)
     assert not own_pages(0, mmap.PAGESIZE)
+
+
+def test_threads_share_what_is_freed_and_it_is_given_back() -> None:
+    """In a process of its own, since the setting holds for good: eight threads leave no eight heaps behind."""
+    script = """
+import ctypes, threading
+from pathlib import Path
+from worker.offload.host_memory import give_back_freed, keep_few_arenas
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+def own():
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1])
+def work(barrier):
+    taken = [libc.malloc(65536) for _ in range(320)]
+    for piece in taken: ctypes.memset(piece, 1, 65536)
+    barrier.wait()
+    for piece in taken[:-1]: libc.free(piece)
+keep_few_arenas()
+before, heaps = own(), Path("/proc/self/maps").read_text().count("7")
+barrier = threading.Barrier(8)
+threads = [threading.Thread(target=work, args=(barrier,)) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+freed = own()
+give_back_freed()
+print(freed - before, own() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    kept, left = map(int, done.stdout.split())
+    assert left <= kept
+    assert left < 8 << 10, "KiB of the 160 MiB that the threads had"

@@ -41,6 +41,8 @@ def test_a_strategy_named_in_the_environment_carries_the_model(tmp_path: Path, m
         assert not engine._engine._options.guided, "the presets draw without guidance"
     finally:
         engine.close()
+    left = [weight for layer in model.pipe.transformer.layers for weight in layer.parameters() if weight.numel()]
+    assert left == [], "a worker that ends takes no memory for a pipeline that nobody will use"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,124 @@
+"""Embedding tables in host memory: one copy that all workers share, and a pipeline that gets its own back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from worker.offload import host_weights
+from worker.offload.blocks import Block
+from worker.offload.device import Device
+from worker.offload.host_tables import HostTables
+
+
+class Pinning(Device):
+    """A CPU that notes what is pinned, and refuses what comes after `most` of them."""
+
+    def __init__(self, most: int = 99) -> None:
+        super().__init__(torch.device("cpu"))
+        self.pinned: list[int] = []
+        self._most = most
+
+    def pin(self, tensor: torch.Tensor) -> bool:
+        if len(self.pinned) == self._most:
+            return False
+        self.pinned.append(tensor.data_ptr())
+        return True
+
+    def unpin(self, tensor: torch.Tensor) -> None:
+        self.pinned.remove(tensor.data_ptr())
+
+
+def some_tables(dtype: torch.dtype = torch.bfloat16, count: int = 1) -> list[Block]:
+    torch.manual_seed(1)
+    modules = [nn.Embedding(1000, 24).to(dtype) for _ in range(count)]
+    return [
+        Block(f"text.{at}", module, 0, at, once=False, unneeded=False, dtype=torch.bfloat16)
+        for at, module in enumerate(modules)
+    ]
+
+
+def rows(table: Block) -> torch.Tensor:
+    return table.parts[0].parameter.data
+
+
+def test_the_next_worker_reads_the_table_that_the_first_one_put_there(tmp_path: Path) -> None:
+    first, second = some_tables(), some_tables()
+    original = rows(first[0]).clone()
+    rows(second[0]).zero_()  # what it reads is not its own
+    one, two = HostTables(Pinning()), HostTables(Pinning())
+
+    assert one.keep(first, "a model", tmp_path)
+    assert two.keep(second, "a model", tmp_path)
+
+    assert torch.equal(rows(second[0]), original)
+    assert one.nbytes == two.nbytes == (tmp_path / next(tmp_path.iterdir()) / "data").stat().st_size
+    assert len(list(tmp_path.iterdir())) == 1
+    one.close()
+    two.close()
+
+
+def test_a_table_of_another_model_is_not_mistaken_for_it(tmp_path: Path) -> None:
+    first, second = some_tables(), some_tables()
+    rows(second[0]).zero_()
+    one, two = HostTables(Pinning()), HostTables(Pinning())
+    one.keep(first, "a model", tmp_path)
+    two.keep(second, "another model", tmp_path)
+
+    assert not rows(second[0]).any()
+    one.close()
+    two.close()
+
+
+def test_it_is_brought_to_its_type_on_its_way(tmp_path: Path) -> None:
+    tables = some_tables(torch.float32)
+    original = rows(tables[0]).clone()
+    kept = HostTables(Pinning())
+    kept.keep(tables, "", tmp_path)
+
+    assert torch.equal(rows(tables[0]), original.to(torch.bfloat16))
+    kept.close()
+
+
+def test_closing_gives_the_pipeline_a_table_of_its_own_and_unpins_all(tmp_path: Path) -> None:
+    device, tables = Pinning(), some_tables(count=2)
+    originals = [rows(table).clone() for table in tables]
+    kept = HostTables(device)
+    kept.keep(tables, "a model", tmp_path)
+    places = [rows(table).data_ptr() for table in tables]
+    assert sorted(device.pinned) == sorted(places)
+
+    kept.close()
+
+    assert all(torch.equal(rows(table), original) for table, original in zip(tables, originals, strict=True))
+    assert not {rows(table).data_ptr() for table in tables} & set(places)
+    assert device.pinned == []
+    assert kept.nbytes == 0
+
+
+def test_where_pinning_is_refused_nothing_is_changed_and_nothing_stays_pinned(tmp_path: Path) -> None:
+    device, tables = Pinning(most=1), some_tables(count=2)
+    before = [rows(table).data_ptr() for table in tables]
+    kept = HostTables(device)
+
+    assert not kept.keep(tables, "a model", tmp_path)
+
+    assert [rows(table).data_ptr() for table in tables] == before
+    assert device.pinned == []
+    assert kept.nbytes == 0
+
+
+def test_too_little_host_memory_is_said_before_anything_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = some_tables()
+    before = rows(tables[0]).data_ptr()
+    monkeypatch.setattr("worker.offload.host_memory.available_bytes", lambda: 1 << 20)
+
+    with pytest.raises(host_weights.TooLittleMemory, match="GiB of host memory"):
+        HostTables(Pinning()).keep(tables, "a model", tmp_path)
+
+    assert rows(tables[0]).data_ptr() == before
