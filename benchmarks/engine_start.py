@@ -2,11 +2,11 @@
 
     python -m benchmarks.engine_start --folder /tmp/full --out starts.jsonl
 
-Starts of the worker's own code, each in a process of its own: *cold* (weights packed from the model's files), *packed*
-(read from the packed store on disk), *restart* (found in shared memory) and *warm* (as *restart*, but forked from a
-process that has imported everything: seconds count from the fork). The model is written to the
-folder first, full shape, random weights; its files then lie in the page cache, unless `--evict` asks the system to
-forget them. Seconds count from just before the import of torch; `cpu_s` is the process's own time. `settled_s`: nothing
+Starts of the worker's own code: a parent imports all, and its fork loads and draws, as with `python -m worker`.
+*cold*: weights packed from the model's files; *packed*: read from the packed store on disk; *restart*: found in shared
+memory; *warm*: as *restart*, of a worker that died while its parent lives: seconds count from the fork. The model is
+written to the folder first, full shape, random weights; its files then lie in the page cache, unless `--evict` asks the
+system to forget them. Seconds count from just before the import of torch; `cpu_s` is the processor's. `settled_s`: nothing
 is owed any more (a restart rides its warm-up behind the first tickets). `parts_s` says what the engine did until it was
 ready, `host_held_gib` its most host memory but for pages of files, `compiler_s` what torch's compiler did meanwhile,
 `forms` whether it found them.
@@ -44,11 +44,16 @@ class Stamps:
 
     def begin(self) -> None:
         """Count from here on."""
-        self.begun, self._spent = time.perf_counter(), time.process_time()
+        self.begun, self._spent, self.has_spent = time.perf_counter(), time.process_time(), 0.0
+
+    def go_on_in_fork(self) -> None:
+        """In the child, whose processor time begins anew, with what the parent `has_spent`."""
+        self._spent = time.process_time() - self.has_spent
 
     def __call__(self, name: str) -> None:
         self.told[f"{name}_s"] = round(time.perf_counter() - self.begun, 2)
-        self.told["cpu_s"][name] = round(time.process_time() - self._spent, 2)
+        self.has_spent = time.process_time() - self._spent
+        self.told["cpu_s"][name] = round(self.has_spent, 2)
 
 
 def start_once(kind: str, *, profiled: bool = False) -> None:
@@ -66,19 +71,18 @@ def start_once(kind: str, *, profiled: bool = False) -> None:
     host_weights.SETTLE_SECONDS = 20.0  # long enough for the first picture to come first
     stamp("imported")
     settings = Settings.from_env()
+    with cuda_asleep():
+        pipeline.import_ahead(settings)
+    stamp("classes")
+    if pid := os.fork():  # as the worker's parent does
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    stamp.go_on_in_fork()
     if kind == "warm":
-        with cuda_asleep():
-            pipeline.import_ahead(settings)
-        stamp("ahead")
-        if pid := os.fork():  # as the worker's parent does
-            os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         stamp.begin()
     memory, sampler = HostMemory(), Sampler()
     memory.start()
     if profiled:
         sampler.start()
-    pipeline.import_ahead(settings)
-    stamp("classes")
     model = pipeline.load_model(settings)
     pipeline.collect_garbage_from_now_on()
     stamp("loaded")

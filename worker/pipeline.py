@@ -29,6 +29,7 @@ from worker.offload.generated import hash_code, wake_loader
 from worker.offload.host_memory import keep_few_arenas
 from worker.offload.libraries import wake_libraries
 from worker.plain_engine import PlainEngine
+from worker.warm_parent import cuda_asleep
 
 #: A CPU has fast bfloat16 if a convolution in it takes no longer than in float32.
 TRIAL_CHANNELS, TRIAL_PIXELS, TRIAL_RUNS = 32, 64, 3
@@ -146,7 +147,9 @@ def _as_stored(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, Cast] 
 
 def import_ahead(settings: Settings) -> None:
     """Import what loading the model and its compiled forms needs; it computes nothing, so the process may fork."""
-    if not torch.cuda.is_available():
+    with cuda_asleep():  # starting it takes half a second, and no fork could use it then
+        has_card = torch.cuda.is_available()
+    if not has_card:
         _import_classes(settings)
         return
     from worker.offload import kernels

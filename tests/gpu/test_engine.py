@@ -328,3 +328,35 @@ def test_an_error_or_cancel_in_mid_ride_leaves_memory_flat(reference: tuple[Any,
         assert ride(carousel, [0, 1, 2, 3]) == pictures
         torch.cuda.synchronize()
         assert torch.cuda.memory_allocated() <= before + (1 << 20)
+
+
+def test_the_next_carousel_reads_the_table_that_the_last_one_left() -> None:
+    pipe = FAMILIES["z-image"]()
+    options = {"device": "cuda", "compile": "off", "warm_up": ((128, 128),), "identity": "tables", "residents": 2}
+    table = pipe.text_encoder.get_input_embeddings().weight
+    original = table.detach().clone()
+    drop_stores()
+    try:
+        with Carousel(pipe, 20.0, **options) as first:  # type: ignore[arg-type]
+            assert not table.is_cuda
+            picture = ride(first, [0])
+        assert torch.equal(table, original), "close() gives it back"
+        table.data.zero_()  # what the next one reads is not this
+        with Carousel(pipe, 20.0, **options) as second:  # type: ignore[arg-type]
+            assert torch.equal(table, original)
+            assert ride(second, [0]) == picture
+    finally:
+        drop_stores()
+
+
+def test_a_pipeline_that_is_used_up_leaves_nothing_on_the_card_nor_pinned() -> None:
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    for _ in range(2):
+        fresh = FAMILIES["z-image"]()
+        carousel = Carousel(fresh, 20.0, device="cuda", compile="off", warm_up=((128, 128),), puts_back=False)
+        ride(carousel, [0, 1])
+        carousel.close()
+        assert not any(weight.numel() for weight in fresh.transformer.layers.parameters())
+        del fresh, carousel
+    assert torch.cuda.memory_allocated() <= before + (64 << 20), "workspaces at most"

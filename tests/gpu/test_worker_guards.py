@@ -54,6 +54,20 @@ except Exception as error:
 """
 
 
+#: Loads a model as a worker does, and says what the card holds more than before.
+LOADER = """
+import sys, torch
+from pathlib import Path
+from benchmarks.engine_models import saved_model
+from core.settings import Settings
+from worker import pipeline
+from worker.offload import card_memory
+pipeline.load_model(Settings(model=str(saved_model(Path(sys.argv[1]) / "model", tiny=True)), device="cuda"))
+torch.cuda.synchronize()
+print(card_memory.bytes_since(card_memory.card_of("cuda")))
+"""
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
@@ -150,3 +164,11 @@ def test_a_lost_cuda_context_ends_the_process_with_its_reason(tmp_path: Path) ->
     )
     assert done.returncode == EXIT_STICKY, done.stderr[-2000:]
     assert "the CUDA context is lost" in reason.read_text()
+
+
+def test_what_starting_cuda_takes_counts_for_the_budget_where_process_ids_are_hidden(tmp_path: Path) -> None:
+    """In a container NVML often can not tell whose memory it is: what was in use before must be known."""
+    command = [sys.executable, "-c", LOADER, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split()[-1]) > 200 << 20, "a context takes more"

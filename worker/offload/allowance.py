@@ -23,6 +23,8 @@ LATER_KERNELS = 64 << 20
 SMALL, SMALL_AHEAD = 1 << 20, 32 << 20
 #: Where so many of them fit into gaps there are gaps enough.
 GAPS_ENOUGH = 256
+#: More than kernels' copies take while they are timed.
+COPIES = 2 << 30
 #: More than any company was seen to leave in gaps is not taken ahead.
 AHEAD = 512 << 20
 #: So much a pool has beyond what the house took.
@@ -89,14 +91,14 @@ def lift(device: Device) -> None:
 
 
 def note_peak(device: Device, budget: int) -> None:
-    """Have the allocator's record of the most memory be what `budget` bytes leave it.
+    """Have the allocator's record of the most memory be what `budget` bytes leave it, up to what any copies take.
 
     torch times new kernels on copies of what they write, and makes those that would pass the record in pinned host
     memory: 640 MiB, copied back and forth (H200).
     """
     if device.tells_memory:
         with contextlib.suppress(torch.OutOfMemoryError):
-            device.empty(max(left_of(device, budget, 0) - device.allocated_bytes(), 0))
+            device.empty(max(min(left_of(device, budget, 0) - device.allocated_bytes(), COPIES), 0))
         device.trim()
 
 

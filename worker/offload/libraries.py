@@ -13,8 +13,11 @@ _AWAKENING: list[threading.Thread] = []
 
 
 def wake_libraries(where: str | torch.device) -> None:
-    """Have both get ready in a thread, which leaves Python to others; trouble is told by whoever computes first."""
-    thread = threading.Thread(target=_use_both, args=(card_memory.card_of(where),), name="libraries", daemon=True)
+    """Have both get ready in a thread, which leaves Python to others; trouble is told by whoever computes first.
+
+    A process that ends waits for it: one that was in torch's own code when Python went would abort the process.
+    """
+    thread = threading.Thread(target=_use_both, args=(card_memory.card_of(where),), name="libraries")
     _AWAKENING.append(thread)
     thread.start()
 

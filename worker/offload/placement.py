@@ -265,6 +265,7 @@ class Placement(Planning):
             gauge.forget_times()
             self._ride([self._warm_up.usual()])
         self.gauge = None
+        give_back_freed()  # of compiling
         largest = {block.stop.stage: block for block in sorted(self.assembly.blocks, key=lambda b: b.carried_bytes)}
         sample = max(largest.values(), key=lambda block: block.carried_bytes).host
         assert sample is not None
@@ -290,6 +291,7 @@ class Placement(Planning):
     def _ride_unnamed(self, forms: CompiledForms) -> None:
         forms.freeze()
         if not self.was_remembered:
+            allowance.note_peak(self._device, self.budget)  # measuring has begun the record anew
             with self.watch.part("unnamed sizes"):
                 self._warm_up.unnamed()
         forms.note_used()

@@ -141,6 +141,12 @@ def test_the_record_of_the_most_memory_is_what_the_budget_leaves() -> None:
     assert device.trims == 1, "and none of it is kept"
 
 
+def test_in_a_large_budget_the_record_is_no_more_than_copies_take() -> None:
+    device = Allocator(held=1000 * MIB, gaps=[])
+    allowance.note_peak(device, 1 << 40)
+    assert device.asked == [allowance.COPIES]
+
+
 def test_where_others_have_filled_the_card_the_record_stays() -> None:
     device = Allocator(held=1000 * MIB, gaps=[], room=MIB)
     allowance.note_peak(device, 3000 * MIB)

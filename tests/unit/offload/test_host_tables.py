@@ -83,7 +83,7 @@ def test_it_is_brought_to_its_type_on_its_way(tmp_path: Path) -> None:
     kept.close()
 
 
-def test_closing_gives_the_pipeline_a_table_of_its_own_and_unpins_all(tmp_path: Path) -> None:
+def test_the_pipeline_has_a_table_of_its_own_again_and_nothing_stays_pinned(tmp_path: Path) -> None:
     device, tables = Pinning(), some_tables(count=2)
     originals = [rows(table).clone() for table in tables]
     kept = HostTables(device)
@@ -91,12 +91,24 @@ def test_closing_gives_the_pipeline_a_table_of_its_own_and_unpins_all(tmp_path: 
     places = [rows(table).data_ptr() for table in tables]
     assert sorted(device.pinned) == sorted(places)
 
+    kept.put_back()
     kept.close()
 
     assert all(torch.equal(rows(table), original) for table, original in zip(tables, originals, strict=True))
     assert not {rows(table).data_ptr() for table in tables} & set(places)
     assert device.pinned == []
     assert kept.nbytes == 0
+
+
+def test_tables_that_are_not_put_back_are_empty_in_the_end(tmp_path: Path) -> None:
+    device, tables = Pinning(), some_tables(count=2)
+    kept = HostTables(device)
+    kept.keep(tables, "a model", tmp_path)
+
+    kept.close()
+
+    assert [rows(table).numel() for table in tables] == [0, 0]
+    assert device.pinned == []
 
 
 def test_where_pinning_is_refused_nothing_is_changed_and_nothing_stays_pinned(tmp_path: Path) -> None:
