@@ -7,8 +7,8 @@ Starts of the worker's own code: a parent imports all, and its fork loads and dr
 memory; *warm*: as *restart*, of a worker that died while its parent lives: seconds count from the fork. The model is
 written to the folder first, full shape, random weights; its files then lie in the page cache, unless `--evict` asks the
 system to forget them. Seconds count from just before the import of torch; `cpu_s` is the processor's. `settled_s`:
-nothing is owed any more (a restart rides its warm-up behind the first tickets). `parts_s` says what the engine did until
-it was ready, `host_held_gib` its most host memory but for pages of files, `compiler_s` what torch's compiler did
+nothing is owed any more (a restart rides its warm-up behind the first tickets). `parts_s` says what the engine did up to
+then, `host_held_gib` its most host memory but for pages of files, `compiler_s` what torch's compiler did
 meanwhile, `forms` whether it found them.
 `--tiny` tries the script out on a CPU.
 """

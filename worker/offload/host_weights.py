@@ -47,6 +47,8 @@ POLL_SECONDS = 0.1
 EXPECTED_MARGIN = 104
 BACKGROUND_NICE = 10
 CHECKED = "hashes.json"
+#: Where the hub's cache keeps a folder for each revision of a model.
+HUB_REVISIONS = "snapshots"
 
 
 class HostWeights:
@@ -307,10 +309,14 @@ def store_key(blocks: Sequence[Block], identity: str, packing: bool) -> str:
 
 
 def folder_identity(folder: str | Path) -> str:
-    """What tells one downloaded model from another without reading it: names, sizes and mtimes of its files."""
+    """What tells one downloaded model from another without reading it: names, sizes and mtimes of its files.
+
+    Of a model from the hub its revision too, by which such a folder is named.
+    """
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     stats = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(repr(stats).encode()).hexdigest()
+    revision = [Path(folder).name] if Path(folder).parent.name == HUB_REVISIONS else []
+    return hashlib.sha256(repr([*revision, *stats]).encode()).hexdigest()
 
 
 def drop_stores(root: Path = SHARED_MEMORY, *, unused_seconds: float = 0.0) -> list[str]:

@@ -19,7 +19,7 @@ from worker.offload.experience import Experience
 from worker.offload.gauge import Gauge
 from worker.offload.host_memory import TooLittleMemory, give_back_freed
 from worker.offload.parking import Lot, fitting_lot
-from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan
+from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, gib
 from worker.offload.planner import bare_plan, fits_in_place
 from worker.offload.planning import Planning
 from worker.offload.stopwatch import Stopwatch
@@ -316,6 +316,8 @@ class Placement(Planning):
 
     def _keep_word(self) -> None:
         """Hold the allocator to what the budget leaves it, and note what the next start need not find out."""
+        held = self._device.process_bytes()
+        logger.info("%s of %s held, %s predicted at most", gib(held), gib(self.budget), gib(self.plan.predicted_peak))
         forms, outside, pool = self._forms, allowance.outside_bytes(self._device), self._device.pool_bytes()
         self._pool_bytes = pool
         known = Experience(self._facts, self._missed, self._decode, self._seats, outside_bytes=outside, pool_bytes=pool)

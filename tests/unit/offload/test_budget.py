@@ -119,6 +119,15 @@ def test_a_process_that_grows_with_every_plan_is_corrected_until_it_fits(open_en
     assert engine.report()["process_bytes"] <= 500 * KIB
 
 
+def test_a_start_tells_what_is_held_beside_what_was_predicted(
+    open_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    engine = open_engine(1 << 30, lambda: 512 << 20)
+    predicted = f"{engine.plan.predicted_peak / 2**30:.2f} GiB predicted at most"
+    assert f"0.50 GiB of 1.00 GiB held, {predicted}" in caplog.text
+
+
 def test_a_budget_that_no_plan_can_keep_is_refused_with_the_least_one(open_engine: Callable[..., Engine]) -> None:
     with pytest.raises(ImpossibleBudget, match="at least"):
         open_engine(500 * KIB, lambda: 450 * KIB)

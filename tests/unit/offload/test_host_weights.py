@@ -102,6 +102,21 @@ def test_another_model_or_another_form_has_another_key(tmp_path: Path) -> None:
     assert folder_identity(tmp_path) != before
 
 
+def test_two_revisions_of_a_model_from_the_hub_are_two_though_their_files_are_the_same(tmp_path: Path) -> None:
+    blob = tmp_path / "blob"
+    blob.write_bytes(b"1")
+    revisions = [tmp_path / "snapshots" / name for name in ("abc", "def")]
+    for revision in revisions:
+        revision.mkdir(parents=True)
+        (revision / "weights").symlink_to(blob)
+    assert folder_identity(revisions[0]) != folder_identity(revisions[1])
+    copies = [tmp_path / name for name in ("one", "other")]
+    for copy in copies:
+        copy.mkdir()
+        (copy / "weights").symlink_to(blob)
+    assert folder_identity(copies[0]) == folder_identity(copies[1]), "a folder of one's own may be renamed"
+
+
 def test_too_little_host_memory_is_refused_with_a_sentence() -> None:
     with pytest.raises(host_weights.TooLittleMemory, match="GiB of host memory"):
         host_weights.require_memory(1 << 50)

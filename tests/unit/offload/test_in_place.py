@@ -65,3 +65,18 @@ def test_too_little_host_memory_for_a_smaller_budget_leaves_everything_as_it_was
     assert studio.carousel._engine._placement.budget == plan.budget
     assert addresses(studio.pipe) == where
     assert same(studio.draw().result(60), studio.plain())
+
+
+@pytest.mark.usefixtures("_taken_for_a_card")
+def test_what_no_picture_needs_is_named_and_never_loaded(open_studio: Callable[..., Studio]) -> None:
+    studio = open_studio(vram_budget_gib=40.0, compile="off", warm_up=((64, 64),))
+    pipe = studio.pipe
+    unneeded = [pipe.vae.encoder, pipe.text_encoder.norm, pipe.text_encoder.layers[-1]]
+    assert sum(weight.numel() for module in unneeded for weight in module.parameters()) == 0
+    last = len(pipe.text_encoder.layers) - 1
+    assert {"vae.encoder", "text_encoder.norm", f"text_encoder.layers.{last}"} <= set(studio.carousel.plan.never_loaded)
+    assert "never loaded: " in str(studio.carousel.plan)
+
+    studio.carousel.close()
+
+    assert all(weight.numel() for module in unneeded for weight in module.parameters())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -64,26 +66,56 @@ def test_a_pipelines_error_reaches_its_ticket_alone(open_studio: Callable[..., S
     assert same(right.result(60), studio.plain(seed=9))
 
 
-@pytest.mark.parametrize("block", range(0, 20, 3))
-def test_an_error_in_any_block_leaves_the_engine_usable(open_studio: Callable[..., Studio], block: int) -> None:
-    studio = open_studio(**STREAMED)
-    calls = 0
+@contextmanager
+def watched_blocks(pipe: Any, seen: Callable[[int], None]) -> Iterator[list[int]]:
+    """Tell `seen` the number of each block call, once it is done; holds those numbers."""
+    calls: list[int] = []
 
-    def explode(*_: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == block + 1:
-            raise RuntimeError("planted")
+    def note(*_: object) -> None:
+        calls.append(len(calls))
+        seen(calls[-1])
 
-    pipe = studio.pipe
     blocks = [*pipe.text_encoder.layers[:-1], *pipe.transformer.noise_refiner, *pipe.transformer.layers]
-    handles = [module.register_forward_hook(explode) for module in blocks]
+    handles = [module.register_forward_hook(note) for module in blocks]
     try:
-        with pytest.raises(RuntimeError, match="planted"):
-            studio.draw(prompt=f"new {block}", steps=3).result(60)
+        yield calls
     finally:
         for handle in handles:
             handle.remove()
+
+
+@pytest.mark.parametrize("block", range(20))
+def test_an_error_in_any_block_leaves_the_engine_usable(open_studio: Callable[..., Studio], block: int) -> None:
+    studio = open_studio(**STREAMED)
+
+    def explode(call: int) -> None:
+        if call == block:
+            raise RuntimeError("planted")
+
+    with watched_blocks(studio.pipe, explode), pytest.raises(RuntimeError, match="planted"):
+        studio.draw(prompt=f"new {block}", steps=3).result(60)
+    assert same(studio.draw(seed=4).result(60), studio.plain(seed=4))
+
+
+@pytest.mark.parametrize("block", range(20))
+def test_a_ride_that_is_cancelled_in_any_block_does_not_run_the_next(
+    open_studio: Callable[..., Studio], block: int
+) -> None:
+    studio = open_studio(**STREAMED)
+    tickets: list[Any] = []
+    is_known = threading.Event()
+
+    def cancel(call: int) -> None:
+        if call == block:
+            assert is_known.wait(60)
+            tickets[0].cancel()
+
+    with watched_blocks(studio.pipe, cancel) as calls:
+        tickets.append(studio.draw(prompt=f"left {block}", steps=3))
+        is_known.set()
+        with pytest.raises(TicketCanceled):
+            tickets[0].result(60)
+        assert calls == list(range(block + 1))
     assert same(studio.draw(seed=4).result(60), studio.plain(seed=4))
 
 
