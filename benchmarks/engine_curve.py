@@ -223,9 +223,9 @@ def main() -> None:
 def run(bench: Bench) -> None:
     """Everything that was asked for, in an order that lets a short time tell the most."""
     if not bench.arguments.tiny:
-        from worker.offload.device import note_memory_before
+        from worker.offload.card_memory import note_memory_before
 
-        note_memory_before(torch.device("cuda", 0))
+        note_memory_before()
     from benchmarks.engine_models import build_z_image
 
     parts = bench.arguments.parts.split(",")

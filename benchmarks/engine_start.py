@@ -7,8 +7,8 @@ Starts of the worker's own code: a parent imports all, and its fork loads and dr
 memory; *warm*: as *restart*, of a worker that died while its parent lives: seconds count from the fork. The model is
 written to the folder first, full shape, random weights; its files then lie in the page cache, unless `--evict` asks the
 system to forget them. Seconds count from just before the import of torch; `cpu_s` is the processor's. `settled_s`:
-nothing is owed any more (a restart rides its warm-up behind the first tickets). `parts_s` says what the engine did up to
-then, `host_held_gib` its most host memory but for pages of files, `compiler_s` what torch's compiler did
+nothing is owed any more (a restart rides its warm-up behind the first tickets). `parts_s` tells what the engine did
+till then, `host_held_gib` its most host memory but for pages of files, `compiler_s` what torch's compiler did
 meanwhile, `forms` whether it found them.
 `--tiny` tries the script out on a CPU.
 """
@@ -66,7 +66,7 @@ def start_once(kind: str, *, profiled: bool = False) -> None:
     from core.settings import Settings
     from worker import pipeline
     from worker.offload import host_weights
-    from worker.warm_parent import cuda_asleep
+    from worker.warm_parent import cuda_asleep, end_with
 
     host_weights.SETTLE_SECONDS = 20.0  # long enough for the first picture to come first
     stamp("imported")
@@ -74,8 +74,11 @@ def start_once(kind: str, *, profiled: bool = False) -> None:
     with cuda_asleep():
         pipeline.import_ahead(settings)
     stamp("classes")
+    gc.freeze()
+    parent = os.getpid()
     if pid := os.fork():  # as the worker's parent does
         os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    end_with(parent)
     stamp.go_on_in_fork()
     if kind == "warm":
         stamp.begin()

@@ -102,10 +102,12 @@ def load_model(settings: Settings) -> LoadedModel:
 
 def _load_on_card(settings: Settings, device: str) -> tuple[Any, torch.dtype, Cast]:
     """Start CUDA (0.4 s) while files are read; what must be downloaded first waits for the card's word."""
+    keep_few_arenas()
     with ThreadPoolExecutor(1) as aside:
-        aside.submit(note_memory_before, device)  # which has the budget's count begin
+        aside.submit(note_memory_before)  # what is added from here on is this worker's
         choice = aside.submit(choose_dtype, settings, device)
-        choice.add_done_callback(lambda _: wake_libraries(device))
+        if settings.engine != "plain":
+            choice.add_done_callback(lambda _: wake_libraries(device))
         expected = torch.bfloat16 if folder_of(settings.model) else choice.result()
         pipe, cast = read_pipeline(settings.model, expected, casts_later=settings.engine != "plain")
         return pipe, choice.result(), cast

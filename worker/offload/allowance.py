@@ -97,8 +97,9 @@ def note_peak(device: Device, budget: int) -> None:
     memory: 640 MiB, copied back and forth (H200).
     """
     if device.tells_memory:
+        device.trim()  # what lies in gaps would come on top
         with contextlib.suppress(torch.OutOfMemoryError):
-            device.empty(max(min(left_of(device, budget, 0) - device.allocated_bytes(), COPIES), 0))
+            device.empty(max(min(left_of(device, budget, 0) - device.reserved_bytes(), COPIES), 0))
         device.trim()
 
 

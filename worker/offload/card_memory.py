@@ -12,8 +12,8 @@ logger = logging.getLogger(__name__)
 
 #: What errors for want of memory say that are not torch's own.
 FULL_WORDS = ("ALLOC_FAILED", "out of memory")
-#: Bytes in use on each card before this process started CUDA there.
-_BEFORE: dict[torch.device, int] = {}
+#: Bytes in use on each card, by its UUID, before this process started CUDA.
+_BEFORE: dict[str, int] = {}
 
 
 def used_bytes(where: torch.device) -> int:
@@ -57,16 +57,31 @@ def card_of(where: str | torch.device) -> torch.device:
     return torch.device(device.type, device.index or 0)
 
 
-def note_memory_before(where: str | torch.device) -> None:
-    """Remember the card's memory in use; call it before anything else touches the card, if anything else does."""
-    card = card_of(where)
-    if card not in _BEFORE:
-        _BEFORE[card] = used_bytes(card)
+def note_memory_before() -> None:
+    """Remember each card's memory in use; call it before anything else touches a card, if anything else does.
+
+    Of all cards, since CUDA and the driver's library number them differently, and only CUDA says which is which.
+    """
+    if _BEFORE:
+        return
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        for handle in map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount())):
+            _BEFORE[_text(pynvml.nvmlDeviceGetUUID(handle))] = int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+    except Exception:
+        return
 
 
 def bytes_since(where: torch.device) -> int:
-    """Bytes in use on the card beyond what was then."""
-    return used_bytes(where) - _BEFORE.get(where, 0)
+    """Bytes in use on the card beyond what was then; beyond what is now for one that NVML did not list (MIG)."""
+    try:
+        uuid = _uuid_of(where)
+    except Exception:
+        return 0
+    used = used_bytes(where)
+    return used - _BEFORE.setdefault(uuid, used)
 
 
 def use_expandable_segments() -> None:
@@ -81,12 +96,22 @@ def use_expandable_segments() -> None:
         logger.warning("expandable segments could not be switched on (%s): the memory peak may be higher", error)
 
 
+def _uuid_of(where: torch.device) -> str:
+    """As the driver's library has it; starts CUDA."""
+    return f"GPU-{torch.cuda.get_device_properties(where).uuid}"
+
+
+def _text(name: str | bytes) -> str:
+    """NVML's older bindings tell bytes."""
+    return name.decode() if isinstance(name, bytes) else name
+
+
 def _handle(where: torch.device) -> Any:
     """The card's NVML handle, found without starting CUDA (which would itself take memory)."""
     import pynvml
 
     if torch.cuda.is_initialized():
-        return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(where).uuid}")
+        return pynvml.nvmlDeviceGetHandleByUUID(_uuid_of(where))
     visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
     chosen = visible[where.index or 0] if visible else str(where.index or 0)
     if chosen.isdigit():

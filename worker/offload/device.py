@@ -193,7 +193,7 @@ class CudaDevice(Device):
     def __init__(self, where: torch.device, unpack: Unpack | None = None) -> None:
         super().__init__(where, unpack)
         card_memory.use_expandable_segments()
-        note_memory_before(where)
+        note_memory_before()
         torch.cuda.set_device(where)
         self.carry_in = torch.cuda.Stream(where)
         self.carry_out = torch.cuda.Stream(where)

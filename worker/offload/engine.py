@@ -179,6 +179,7 @@ class Engine(threading.Thread):
             self._set_up_and_turn()
         finally:
             self._settled.set()
+            self._ready.set()  # also where what was begun could not even be taken down
             self._herald.close()
 
     def _set_up_and_turn(self) -> None:

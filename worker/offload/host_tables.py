@@ -33,12 +33,13 @@ class HostTables:
         """
         key = store_key(tables, identity, packing=False) if identity else ""
         store = HostWeights(tables, key=key, root=root, expected_bytes=sum(table.raw_bytes for table in tables))
-        if not store.is_complete:
-            for table in tables:
-                table.write(store.put(table, table.raw_bytes))
-            store.seal()
-        places = [store.get(table) for table in tables]
-        if not self._pin(places):
+        try:
+            places = [store.get(table) for table in tables] if store.is_complete else _fill(store, tables)
+            is_pinned = self._pin(places)
+        except BaseException:
+            store.close()  # else its lock is held for as long as this process lives
+            raise
+        if not is_pinned:
             store.close()
             return False
         for table, place in zip(tables, places, strict=True):
@@ -74,3 +75,14 @@ class HostTables:
         if self._store is not None:
             self._store.close()
         self._tables, self._store = [], None
+
+
+def _fill(store: HostWeights, tables: Sequence[Block]) -> list[torch.Tensor]:
+    """Bring the tables into an empty store; where each lies, which may be in several pieces of memory."""
+    places = []
+    for table in tables:
+        place = store.put(table, table.raw_bytes)
+        table.write(place)
+        places.append(place)
+    store.seal()
+    return places

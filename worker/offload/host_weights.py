@@ -79,12 +79,17 @@ class HostWeights:
         self._checker: threading.Thread | None = None
         if key and self._open_shared(root / f"{PREFIX}{key}"):
             return
-        require_memory(expected_bytes + HOST_SLACK if expected_bytes else 0)
-        if self._fill_from_disk():
-            return
-        if self._folder is not None and _room(root) < self._expected:
-            self._leave_shared("shared memory is too small to pack in: weights stay private")
-        self._map_empty(self._capacity)
+        try:
+            require_memory(expected_bytes + HOST_SLACK if expected_bytes else 0)
+            if self._fill_from_disk():
+                return
+            if self._folder is not None and _room(root) < self._expected:
+                self._leave_shared("shared memory is too small to pack in: weights stay private")
+            self._map_empty(self._capacity)
+        except BaseException:
+            if self._folder is not None:  # else its lock is held for as long as this process lives
+                self._leave_shared("the shared weights could not be made")
+            raise
 
     @property
     def is_shared(self) -> bool:

@@ -18,8 +18,9 @@ def wake_libraries(where: str | torch.device) -> None:
     A process that ends waits for it: one that was in torch's own code when Python went would abort the process.
     """
     thread = threading.Thread(target=_use_both, args=(card_memory.card_of(where),), name="libraries")
-    _AWAKENING.append(thread)
-    thread.start()
+    with contextlib.suppress(RuntimeError):  # no further thread is to be had
+        thread.start()
+        _AWAKENING.append(thread)
 
 
 def wake_matmul(where: torch.device) -> None:

@@ -12,7 +12,8 @@ from torch._dynamo.utils import counters
 
 from tests.unit.offload.conftest import Studio, family_pipeline, same
 from tests.unit.offload.test_budget import CARRIED, KIB, Card, draws, open_engine
-from worker.offload import CarouselEnded, placement
+from tests.unit.offload.tiny import z_image
+from worker.offload import CarouselEnded, ImpossibleBudget, placement
 from worker.offload.card_memory import is_out_of_memory
 from worker.offload.engine import Engine
 from worker.offload.parking import Lot
@@ -198,3 +199,25 @@ def test_frames_of_causes_and_contexts_are_let_go_of_though_they_form_a_circle()
     error.__cause__.__cause__ = error
     let_go_of_frames(error)
     assert context.__traceback__ is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_start_that_fails_and_can_not_be_taken_down_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a card that refuses whatever is asked: who started it waited for ever."""
+
+    def refuse(_: Placement) -> None:
+        raise RuntimeError("the context is lost")
+
+    monkeypatch.setattr(Placement, "close", refuse)
+    engine, told = Engine(z_image(), 1 * KIB, Card(lambda: 0), replace(CARRIED)), list[BaseException]()
+
+    def start() -> None:
+        try:
+            engine.start()
+        except BaseException as error:
+            told.append(error)
+
+    waits = threading.Thread(target=start, daemon=True)
+    waits.start()
+    waits.join(60)
+    assert [type(error) for error in told] == [ImpossibleBudget]

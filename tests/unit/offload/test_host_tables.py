@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,49 @@ def test_too_little_host_memory_is_said_before_anything_is_changed(
         HostTables(Pinning()).keep(tables, "a model", tmp_path)
 
     assert rows(tables[0]).data_ptr() == before
+
+
+def test_tables_are_whole_though_shared_memory_runs_full_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one, read again from where the second one lies, was zeros."""
+    room, allocate = [1], os.posix_fallocate
+
+    def fill_up(*arguments: int) -> None:
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        room.pop()
+        allocate(*arguments)
+
+    monkeypatch.setattr(os, "posix_fallocate", fill_up)
+    tables = some_tables(count=2)
+    originals = [rows(table).clone() for table in tables]
+    kept = HostTables(Pinning())
+
+    assert kept.keep(tables, "a model", tmp_path)
+
+    assert all(torch.equal(rows(table), original) for table, original in zip(tables, originals, strict=True))
+    kept.close()
+
+
+@pytest.mark.parametrize("fails", ["available_bytes", "write"])
+def test_a_store_that_could_not_be_made_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Its lock stayed, and the next try in the same process waited for it for ever."""
+    tables = some_tables()
+
+    def refuse(*_: object) -> int:
+        raise MemoryError("planted")
+
+    with monkeypatch.context() as patch:
+        if fails == "write":
+            patch.setattr(Block, "write", refuse)
+        else:
+            patch.setattr("worker.offload.host_memory.available_bytes", lambda: 1 << 20)
+        with pytest.raises((MemoryError, host_weights.TooLittleMemory)):
+            HostTables(Pinning()).keep(tables, "a model", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    again = HostTables(Pinning())
+    assert again.keep(tables, "a model", tmp_path)
+    again.close()

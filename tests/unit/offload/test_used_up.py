@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from tests.unit.offload.test_budget import KIB, Card
+from tests.unit.offload.test_host_tables import Pinning
 from tests.unit.offload.tiny import z_image
 from worker.offload import Carousel, ImpossibleBudget
 from worker.offload.carousel import Options
 from worker.offload.device import Device
 from worker.offload.engine import Engine
+from worker.offload.ticket import Order, Ticket
 
 CARRIED = {"device": "cpu", "ring_slots": 2, "residents": 1, "packing": True, "compile": "off"}
 
@@ -69,3 +71,20 @@ def test_a_table_on_the_host_is_the_pipelines_own_again_or_nothing(
 
     assert table.data_ptr() != on_host
     assert torch.equal(table, before[1]) if puts_back else table.numel() == 0
+
+
+@pytest.mark.parametrize("puts_back", [True, False])
+def test_nothing_stays_pinned_in_the_end(puts_back: bool) -> None:
+    device = Pinning()
+    options = Options(device="cpu", ring_slots=2, residents=1, packing=True, places=1, seats=3, puts_back=puts_back)
+    engine = Engine(z_image(), 40 << 30, device, options)
+    engine.start()
+    tickets = [
+        engine.enter(Ticket(Order(prompt=f"mug {seed}", height=64, width=64, seed=seed, steps=2))) for seed in range(3)
+    ]
+    assert all(ticket.result(60) for ticket in tickets)
+    assert len(device.pinned) > 3, "blocks, parked states and prompts"
+
+    engine.stop(60)
+
+    assert device.pinned == []

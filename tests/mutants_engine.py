@@ -1,0 +1,143 @@
+# ruff: noqa: E501
+"""The engine's invariants broken one by one: a test fails for each. `python -m tests.mutants_engine [NAME]`.
+
+The project is copied to a folder for that, so its own files stay as they are. What only a card shows (no weight ever
+copied back, the driver's own figure of memory) is in tests/gpu, and not tried here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+OFFLOAD, TESTS = "worker/offload", "tests/unit/offload/test_"
+#: What the engine's tests need of the project.
+PARTS = (
+    "worker",
+    "core",
+    "deploy",
+    "api",
+    "scheduler",
+    "client",
+    "tests",
+    "benchmarks",
+    "models/tiny",
+    "pyproject.toml",
+)
+NOTICED = 1  # pytest's code where tests failed
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """In `file`, `old`, found there once, becomes `new`; `tests` names the files that must notice."""
+
+    name: str
+    invariant: int  # as docs/engine.md numbers them
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    @property
+    def files(self) -> list[str]:
+        return [f"{TESTS}{name}.py" for name in self.tests.split()]
+
+
+MUTANTS = [
+    Mutant(
+        "another-block's-weights", 1, "weights.py", "self._in_scratch is block:", "self._in_scratch is not None:", "equality"
+    ),
+    Mutant(
+        "further-exponents", 1, "packing.py", "target[parts.positions.long()] = parts.values", "pass", "packing"
+    ),
+    Mutant(
+        "yielding-residents-are-stale", 1, "weights.py", "            berth.filled = False\n        self._lent", "            pass\n        self._lent", "budget"
+    ),
+    Mutant(
+        "residents-fetched-each-time", 3, "weights.py", "        if not berth.filled:", "        if True:", "budget"
+    ),
+    Mutant("no-limit", 4, "allowance.py", "most if most - taken >= PIECE else taken", "None", "allowance"),
+    Mutant("no-room-for-small-tensors", 4, "allowance.py", "min((most - before) // 2, SMALL_AHEAD)", "0", "allowance"),
+    Mutant("blocks-in-the-common-pool", 4, "apart.py", "        with inside():\n", "        if True:\n", "apart"),
+    Mutant("what-a-block-leaves-stays-inside", 4, "apart.py", "        return copied_out(output, given)", "        return output", "apart"),
+    Mutant("budget-not-compared", 5, "placement.py", "            if over <= 0:", "            if True:", "budget"),
+    Mutant("decode-not-planned-for", 5, "placement.py", "            self._place(self._corrected(over + SPARE))", "            pass", "budget"),
+    Mutant("slot-taken-too-early", 6, "ring.py", "slot.block not in wanted)", "slot.block)", "equality"),
+    Mutant("cancel-unseen", 7, "engine.py", "if rider.ticket.canceled]:", "if False]:", "tickets"),
+    Mutant("state-kept-after-an-error", 7, "engine.py", "            self._riders.remove(rider)", "            pass", "tickets"),
+    Mutant("store-longer-than-its-bytes", 8, "host_weights.py", "        os.ftruncate(self._file, self._used)", "        pass", "host_weights"),
+]  # fmt: skip
+
+
+def copy_project(folder: Path) -> None:
+    """What the tests need, without compiled Python."""
+    for part in PARTS:
+        source, target = ROOT / part, folder / part
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.is_file():
+            shutil.copy(source, target)
+
+
+def run_tests(folder: Path, files: Sequence[str]) -> int:
+    """pytest's exit code: 0 all passed, 1 some failed, others that it could not try."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
+    return subprocess.run(command, cwd=folder, capture_output=True, timeout=600, check=False).returncode
+
+
+def is_noticed(folder: Path, mutant: Mutant) -> bool:
+    """Whether tests fail with it in place; raises ValueError where its text is not there once."""
+    file = folder / OFFLOAD / mutant.file
+    before = file.read_text()
+    if before.count(mutant.old) != 1:
+        raise ValueError(f"{mutant.name}: its text is {before.count(mutant.old)} times in {mutant.file}")
+    file.write_text(before.replace(mutant.old, mutant.new))
+    try:
+        return run_tests(folder, mutant.files) == NOTICED
+    finally:
+        file.write_text(before)
+
+
+def try_all(folder: Path, chosen: Sequence[Mutant]) -> list[str]:
+    """Names of those that no test noticed."""
+    unnoticed = []
+    for number, mutant in enumerate(chosen, start=1):
+        print(f"\r{number}/{len(chosen)} {mutant.name:40}", end="", file=sys.stderr, flush=True)
+        if not is_noticed(folder, mutant):
+            unnoticed.append(mutant.name)
+            print(f"\nUNNOTICED {mutant.name} (invariant {mutant.invariant})", flush=True)
+    return unnoticed
+
+
+def main() -> int:
+    """Try all, or those named; 1 if one goes unnoticed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutants_engine",
+        description=__doc__,
+        epilog="example: python -m tests.mutants_engine cancel",
+    )
+    parser.add_argument("names", nargs="*", help="how those to try begin; all of them without")
+    names = parser.parse_args().names
+    chosen = [one for one in MUTANTS if not names or any(one.name.startswith(name) for name in names)]
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        copy_project(folder)
+        if run_tests(folder, sorted({file for mutant in chosen for file in mutant.files})):
+            print("RED with everything in place")
+            return 1
+        unnoticed = try_all(folder, chosen)
+    print(f"\n{len(chosen) - len(unnoticed)} of {len(chosen)} noticed in {time.monotonic() - begun:.0f} s")
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
