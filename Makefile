@@ -56,6 +56,7 @@ bench: $(STAMPS)/dev $(TINY) ## measure latency, throughput, start-up and memory
 soak: $(STAMPS)/dev $(TINY) ## the long tests
 	@$(BIN)/python -m pytest -m slow $(TESTS)
 	@$(BIN)/python -m tests.mutants
+	@$(BIN)/python -m tests.mutants_engine
 
 faults: $(STAMPS)/dev $(TINY) ## kill, freeze and cut off every part, seeded
 	@$(BIN)/python -m pytest -m faults $(TESTS)
