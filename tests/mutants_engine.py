@@ -73,7 +73,8 @@ MUTANTS = [
     Mutant("decode-not-planned-for", 5, "placement.py", "            self._place(self._corrected(over + SPARE))", "            pass", "budget"),
     Mutant("lent-ring-believed", 6, "ring.py", "        self._by_block.clear()", "        pass", "budget"),
     Mutant("cancel-unseen", 7, "engine.py", "if rider.ticket.canceled]:", "if False]:", "tickets"),
-    Mutant("state-kept-after-an-error", 7, "engine.py", "            self._riders.remove(rider)", "            pass", "tickets"),
+    Mutant("parked-state-kept", 7, "parking.py", "            self._release(rider.parked)\n", "", "parking"),
+    Mutant("frames-hold-memory", 7, "engine.py", "            let_go_of_frames(failure)\n", "", "rider_memory"),
     Mutant("store-longer-than-its-bytes", 8, "host_weights.py", "        os.ftruncate(self._file, self._used)", "        pass", "host_weights"),
 ]  # fmt: skip
 

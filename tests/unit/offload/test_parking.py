@@ -83,6 +83,23 @@ def test_a_lot_that_is_full_leaves_the_state_on_the_card() -> None:
     assert [guest.sums for guest in everybody] == [[3000.0 * (at + 1)] * 2 for at in range(3)]
 
 
+def test_who_leaves_while_parked_frees_its_space() -> None:
+    made = guests(3)
+    lot = Lot(Device(torch.device("cpu")), 1, 1 << 20, smallest=1)
+    for guest in made:
+        lot.seat(guest, None, made)
+        lot.leave(guest)
+    parked = [guest for guest in made if guest.parked is not None]
+    assert len(parked) == 2
+    assert lot.is_used
+
+    for guest in made:
+        lot.forget(guest)
+
+    assert not lot.is_used
+    assert all(guest.parked is None for guest in made)
+
+
 def test_what_modules_keep_is_nobodys_state() -> None:
     class Layer(torch.nn.Module):
         def __init__(self) -> None:
