@@ -8,8 +8,8 @@ memory; *warm*: as *restart*, of a worker that died while its parent lives: seco
 written to the folder first, full shape, random weights; its files then lie in the page cache, unless `--evict` asks the
 system to forget them. Seconds count from just before the import of torch; `cpu_s` is the processor's. `settled_s`:
 nothing is owed any more (a restart rides its warm-up behind the first tickets). `parts_s` tells what the engine did
-till then, `host_held_gib` its most host memory but for pages of files, `compiler_s` what torch's compiler did
-meanwhile, `forms` whether it found them.
+till then, `host_held_gib` its most host memory but for pages of files, `card_peak_gib` the card's most in use by NVML,
+`compiler_s` what torch's compiler did meanwhile, `forms` whether it found them.
 `--tiny` tries the script out on a CPU.
 """
 
@@ -108,7 +108,8 @@ def start_once(kind: str, *, profiled: bool = False) -> None:
     memory.stop()
     stamp.told |= what_was_drawn(image)
     stamp.told["forms when settled"] = engine.report["forms"]
-    stamp.told["host_held_gib"], stamp.told["host_files_gib"] = gib(memory.held), gib(memory.files)
+    stamp.told |= {"host_held_gib": gib(memory.held), "host_files_gib": gib(memory.files)}
+    stamp.told["card_peak_gib"] = gib(memory.card)
     stamp.told["weights_gib"] = gib(engine.report["host_bytes"])
     if kind == "cold":
         stamp.told["kept_s"] = wait_for_store(Path(settings.weights_dir), stamp.begun)

@@ -74,11 +74,12 @@ def _functions_of(frame: FrameType | None) -> set[str]:
 class HostMemory:
     """Most memory of this process between `start` and `stop`: held (own and shared), and pages of files.
 
+    And of the first card that it sees: most bytes in use by anybody beyond what was in use at the start, 0 without one.
     A process of its own looks, since a thread would take the interpreter from what is measured.
     """
 
     def __init__(self) -> None:
-        self.held = self.files = 0
+        self.held = self.files = self.card = 0
         self._onlooker: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -88,19 +89,21 @@ class HostMemory:
     def stop(self) -> None:
         assert self._onlooker is not None
         told, _ = self._onlooker.communicate()
-        self.held, self.files = map(int, told.split())
+        self.held, self.files, self.card = map(int, told.split())
 
 
 def look_on(pid: int) -> None:
     """Look at a process until the other end is closed, or it ends; then print the most of `resident_bytes`."""
-    held = files = 0
+    held = files = card = 0
+    before = card_bytes()
     with contextlib.suppress(OSError, KeyError):  # it has ended
         is_over = False
         while not is_over:
             is_over = bool(select.select([sys.stdin], [], [], MEMORY_PERIOD_SECONDS)[0])
             now = resident_bytes(pid)
             held, files = max(held, now[0]), max(files, now[1])
-    print(held, files)
+            card = max(card, card_bytes() - before)
+    print(held, files, card)
 
 
 def resident_bytes(pid: int | None = None) -> tuple[int, int]:
@@ -109,6 +112,19 @@ def resident_bytes(pid: int | None = None) -> tuple[int, int]:
     fields = dict(line.split(":", 1) for line in status.splitlines())
     own, shared, files = (int(fields[name].split()[0]) << 10 for name in ("RssAnon", "RssShmem", "RssFile"))
     return own + shared, files
+
+
+def card_bytes() -> int:
+    """Bytes in use on the first card that this process sees, as NVML tells without CUDA; 0 where it can not."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible or 0))
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+    except Exception:
+        return 0
 
 
 if __name__ == "__main__":

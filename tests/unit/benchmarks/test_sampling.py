@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
-from benchmarks.sampling import HostMemory, Sampler
+import pytest
+
+from benchmarks.sampling import HostMemory, Sampler, card_bytes
 
 
 def test_a_function_and_its_caller_are_seen_in_their_thread_and_the_sampler_is_not() -> None:
@@ -39,3 +42,9 @@ def test_the_most_host_memory_is_told_by_a_process_that_looks_on() -> None:
     memory.stop()
     assert len(held) < memory.held < 1 << 40
     assert memory.files > 1 << 20, "Python's own files"
+    assert memory.card >= 0
+
+
+def test_without_a_card_none_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # its import fails
+    assert card_bytes() == 0
