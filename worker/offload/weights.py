@@ -107,6 +107,8 @@ class Weights:
             return
         with self._inside():
             self._lent.untyped_storage().resize_(self._lent.numel())
+        if self._poison:  # it may be the very memory that it was, with all that lay there
+            self._lent.fill_(POISON)
         self._is_lent = False
         if self._plan.lends_ring:
             self.ring.reopen()
