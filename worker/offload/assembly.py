@@ -99,7 +99,7 @@ class Assembly:
 
     def move_fixed_parts(self, identity: str = "") -> None:
         """Bring everything that is neither carried nor unused to the device; tables are gathered from host memory."""
-        stays = self._keep_tables(identity) if self.device.is_cuda else False
+        stays = self.device.is_cuda and self._keep_tables(identity)
         for index, stage in enumerate(self.strategy.stages):
             component, dtype = getattr(self.pipe, stage.component), self._cast.get(stage.component)
             for module in rest_of(
@@ -234,8 +234,7 @@ class Assembly:
             before = tensors[moved.name].data if moved.before is None else moved.before  # type: ignore[union-attr]
             _set_tensor(moved.owner, moved.name, moved.is_parameter, before.to(moved.home, moved.dtype))
         self._moved.clear()
-        self.tables.put_back()
-        self._close_host()
+        self._close_host(puts_back=True)
 
     def let_go(self) -> None:
         """Leave the pipeline without its weights: it is used up, and neither time nor host memory goes into it."""
@@ -246,10 +245,10 @@ class Assembly:
             if block.host is not None:
                 self.device.unpin(block.host)
                 block.host = None
-        self._close_host()
+        self._close_host(puts_back=False)
 
-    def _close_host(self) -> None:
-        self.tables.close()
+    def _close_host(self, *, puts_back: bool) -> None:
+        self.tables.close(puts_back=puts_back)
         self.cache.close()
         if self.host is not None:
             self.host.close()

@@ -19,7 +19,6 @@ class HostTables:
         self._device = device
         self._tables: list[Block] = []
         self._store: HostWeights | None = None
-        self._is_put_back = False
 
     @property
     def nbytes(self) -> int:
@@ -57,21 +56,16 @@ class HostTables:
                 return False
         return True
 
-    def put_back(self) -> None:
-        """Give the pipeline tables of its own again, where they were."""
+    def close(self, *, puts_back: bool) -> None:
+        """Stop using the host's copy: the pipeline has tables of its own again, where they were, or empty ones."""
         for table in self._tables:
             assert table.host is not None
-            table.restore(table.host)
-        self._is_put_back = True
-
-    def close(self) -> None:
-        """Stop using the host's copy; tables that were not put back are empty from now on."""
-        for table in self._tables:
-            if not self._is_put_back:
+            if puts_back:
+                table.restore(table.host)
+            else:
                 table.let_go()
-            if table.host is not None:
-                self._device.unpin(table.host)
-                table.host = None
+            self._device.unpin(table.host)
+            table.host = None
         if self._store is not None:
             self._store.close()
         self._tables, self._store = [], None

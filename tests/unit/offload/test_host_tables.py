@@ -59,8 +59,8 @@ def test_the_next_worker_reads_the_table_that_the_first_one_put_there(tmp_path: 
     assert torch.equal(rows(second[0]), original)
     assert one.nbytes == two.nbytes == (tmp_path / next(tmp_path.iterdir()) / "data").stat().st_size
     assert len(list(tmp_path.iterdir())) == 1
-    one.close()
-    two.close()
+    one.close(puts_back=False)
+    two.close(puts_back=False)
 
 
 def test_a_table_of_another_model_is_not_mistaken_for_it(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_a_table_of_another_model_is_not_mistaken_for_it(tmp_path: Path) -> None
     two.keep(second, "another model", tmp_path)
 
     assert not rows(second[0]).any()
-    one.close()
-    two.close()
+    one.close(puts_back=False)
+    two.close(puts_back=False)
 
 
 def test_it_is_brought_to_its_type_on_its_way(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_it_is_brought_to_its_type_on_its_way(tmp_path: Path) -> None:
     kept.keep(tables, "", tmp_path)
 
     assert torch.equal(rows(tables[0]), original.to(torch.bfloat16))
-    kept.close()
+    kept.close(puts_back=False)
 
 
 def test_the_pipeline_has_a_table_of_its_own_again_and_nothing_stays_pinned(tmp_path: Path) -> None:
@@ -93,8 +93,7 @@ def test_the_pipeline_has_a_table_of_its_own_again_and_nothing_stays_pinned(tmp_
     places = [rows(table).data_ptr() for table in tables]
     assert sorted(device.pinned) == sorted(places)
 
-    kept.put_back()
-    kept.close()
+    kept.close(puts_back=True)
 
     assert all(torch.equal(rows(table), original) for table, original in zip(tables, originals, strict=True))
     assert not {rows(table).data_ptr() for table in tables} & set(places)
@@ -107,7 +106,7 @@ def test_tables_that_are_not_put_back_are_empty_in_the_end(tmp_path: Path) -> No
     kept = HostTables(device)
     kept.keep(tables, "a model", tmp_path)
 
-    kept.close()
+    kept.close(puts_back=False)
 
     assert [rows(table).numel() for table in tables] == [0, 0]
     assert device.pinned == []
@@ -158,7 +157,7 @@ def test_tables_are_whole_though_shared_memory_runs_full_between_them(
     assert kept.keep(tables, "a model", tmp_path)
 
     assert all(torch.equal(rows(table), original) for table, original in zip(tables, originals, strict=True))
-    kept.close()
+    kept.close(puts_back=False)
 
 
 @pytest.mark.parametrize("fails", ["available_bytes", "write"])
@@ -181,4 +180,4 @@ def test_a_store_that_could_not_be_made_keeps_nobody_waiting(
     assert list(tmp_path.iterdir()) == []
     again = HostTables(Pinning())
     assert again.keep(tables, "a model", tmp_path)
-    again.close()
+    again.close(puts_back=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from core.model_profile import read_profile
 from core.settings import Settings
 from tests.unit.offload.tiny import z_image
 from worker.offload import Carousel
-from worker.pipeline import HOST_THREADS, LoadedModel, leave_host_to_others, make_engine
+from worker.pipeline import HOST_THREADS, LoadedModel, import_ahead, leave_host_to_others, make_engine
+from worker.warm_parent import ASK_THE_DRIVER
 
 OWN = """
 from worker.offload import Stage, Strategy
@@ -43,6 +45,19 @@ def test_a_strategy_named_in_the_environment_carries_the_model(tmp_path: Path, m
         engine.close()
     left = [weight for layer in model.pipe.transformer.layers for weight in layer.parameters() if weight.numel()]
     assert left == [], "a worker that ends takes no memory for a pipeline that nobody will use"
+
+
+def test_whether_there_is_a_card_is_asked_without_starting_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started amid the imports it took half a second of them, and no fork could use it."""
+    asked: list[str | None] = []
+
+    def is_available() -> bool:
+        asked.append(os.environ.get(ASK_THE_DRIVER))
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    import_ahead(Settings(model="models/nowhere"))
+    assert asked[0] == "1"
 
 
 @pytest.mark.parametrize(
