@@ -2,6 +2,9 @@
 
     python -m benchmarks.engine_peers --peers sequential,model,block,leaf,mmgp --out peers.jsonl --limit 110
 
+A peer is tuned with its own options: `--peers block,block:num_blocks_per_group=4,leaf:record_stream=false` measures
+three; `--sweep` those of TUNINGS. `compiled=true` compiles the blocks first, as the engine compiles its own.
+
 Z-Image at its full shape with random weights, 1024x1024, 4 forwards, text encoder and decode inside the timer, every
 prompt fresh. One in flight is the median of a few pictures; four in flight is one batch of four, or four pictures one
 after the other, whichever is faster. JSON lines as they come, a table last. `--tiny` tries the script out on a CPU.
@@ -33,6 +36,19 @@ FORWARDS = 4
 SLOW_SECONDS = 5.0
 #: mmgp's own unit: MB of weights of one model on the card.
 MMGP_BUDGET = 2500
+#: What is tried beside each peer's usual options, where they have some that change speed against memory.
+TUNINGS = (
+    "block:num_blocks_per_group=2",
+    "block:num_blocks_per_group=4",
+    "leaf:record_stream=false",
+    "cache-dit:transfer_buckets=8",
+    "cache-dit:transfer_buckets=16",
+    "mmgp:budget=1200",
+    "mmgp:budget=4000",
+    "block:compiled=true",
+    "sglang:compiled=true",
+    "vllm-omni:compiled=true",
+)
 #: Tells a peer's process what `--files` said.
 FILES_VARIABLE = "ZIMG_PEER_FILES"
 
@@ -59,43 +75,43 @@ def model(pipe: Any, where: str) -> None:
     pipe.enable_model_cpu_offload(device=where)
 
 
-def block(pipe: Any, where: str) -> None:
+def block(pipe: Any, where: str, **tuned: Any) -> None:
     """diffusers' group offloading, one block a group."""
-    _group(pipe, where, offload_type="block_level", num_blocks_per_group=1)
+    _group(pipe, where, **{"offload_type": "block_level", "num_blocks_per_group": 1} | tuned)
 
 
-def leaf(pipe: Any, where: str) -> None:
+def leaf(pipe: Any, where: str, **tuned: Any) -> None:
     """diffusers' group offloading, one leaf module a group."""
-    _group(pipe, where, offload_type="leaf_level")
+    _group(pipe, where, offload_type="leaf_level", **tuned)
 
 
 def _group(pipe: Any, where: str, **options: Any) -> None:
     from diffusers.hooks import apply_group_offloading
 
-    options |= {"onload_device": torch.device(where), "offload_device": torch.device("cpu")}
-    if where != "cpu":
-        options |= {"use_stream": True, "record_stream": True}
+    streams = {"use_stream": True, "record_stream": True} if where != "cpu" else {}
+    options = {"onload_device": torch.device(where), "offload_device": torch.device("cpu"), **streams, **options}
     for component in (pipe.transformer, pipe.text_encoder):
         apply_group_offloading(component, **options)
     pipe.vae.to(where)
 
 
-def mmgp(pipe: Any, _where: str) -> None:
+def mmgp(pipe: Any, _where: str, budget: int = MMGP_BUDGET) -> None:
     """mmgp with pinned memory, asynchronous copies and no quantising."""
     from mmgp import offload
 
     parts = {"transformer": pipe.transformer, "text_encoder": pipe.text_encoder, "vae": pipe.vae}
-    budgets = {"transformer": MMGP_BUDGET, "text_encoder": MMGP_BUDGET, "*": 3000}
+    budgets = {"transformer": budget, "text_encoder": budget, "*": 3000}
     offload.all(parts, pinnedMemory=True, quantizeTransformer=False, budgets=budgets, asyncTransfers=True)
 
 
-def cache_dit(pipe: Any, where: str) -> None:
+def cache_dit(pipe: Any, where: str, **tuned: Any) -> None:
     """cache-dit's layerwise offload of every leaf module (with streams of their own it moves no others)."""
     from cache_dit.offload.layerwise import layerwise_offload
 
     options: dict[str, Any] = {"onload_device": where, "offload_device": "cpu", "output_device": where}
     if where != "cpu":
         options |= {"async_transfer": True, "non_blocking": True, "transfer_buckets": 4, "prefetch_limit": True}
+    options |= tuned
     for component in (pipe.transformer, pipe.text_encoder):
         leaves = [name for name, module in component.named_modules() if name and not any(module.children())]
         _move_rest(component, leaves, where)
@@ -137,7 +153,7 @@ def from_files(peer: Callable[[Any, Path], None]) -> Callable[[Any, str], None]:
     return start
 
 
-PEERS: dict[str, Callable[[Any, str], None]] = {
+PEERS: dict[str, Callable[..., None]] = {
     "resident": resident,
     "compiled": compiled,
     "sequential": sequential,
@@ -149,6 +165,16 @@ PEERS: dict[str, Callable[[Any, str], None]] = {
     "sglang": from_files(engine_peer_files.sglang),
     "vllm-omni": from_files(engine_peer_files.vllm_omni),
 }
+
+
+def read_peer(spec: str) -> tuple[str, dict[str, Any]]:
+    """A peer's name and options from `name:option=value:…`; values are JSON. Raises ValueError."""
+    name, *pairs = spec.split(":")
+    if name not in PEERS:
+        raise ValueError(f"no such peer: {name}; there are {', '.join(PEERS)}")
+    if not all("=" in pair for pair in pairs):
+        raise ValueError(f"{spec}: options are written as name:option=value")
+    return name, {key: json.loads(value) for key, value in (pair.split("=", 1) for pair in pairs)}
 
 
 def draw(bench: Bench, pipe: Any, batch: int) -> float:
@@ -165,8 +191,9 @@ def draw(bench: Bench, pipe: Any, batch: int) -> float:
     return seconds
 
 
-def measure(bench: Bench, name: str) -> None:
+def measure(bench: Bench, spec: str) -> None:
     """One peer's figures."""
+    name, options = read_peer(spec)
     start = time.perf_counter()
     home = bench.where if name in ("resident", "compiled") else "cpu"
     pipe = build_z_image(bench.where, tiny=bench.arguments.tiny)
@@ -175,8 +202,10 @@ def measure(bench: Bench, name: str) -> None:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     built = time.perf_counter()
-    PEERS[name](pipe, bench.where)
-    bench.say("peer ready", peer=name, build_s=round(built - start, 1), setup_s=round(time.perf_counter() - built, 1))
+    if options.pop("compiled", False) and not bench.arguments.tiny:
+        compile_in_place(pipe)
+    PEERS[name](pipe, bench.where, **options)
+    bench.say("peer ready", peer=spec, build_s=round(built - start, 1), setup_s=round(time.perf_counter() - built, 1))
     for batch in (1, 4):
         figures: dict[str, Any] = {}
         with bench.memory(figures):
@@ -187,7 +216,7 @@ def measure(bench: Bench, name: str) -> None:
         seconds = statistics.median(times)
         rate = round(batch / seconds, 4)
         bench.say(
-            "peer", peer=name, batch=batch, s=round(seconds, 3), images_per_s=rate, warm_s=round(warm, 3), **figures
+            "peer", peer=spec, batch=batch, s=round(seconds, 3), images_per_s=rate, warm_s=round(warm, 3), **figures
         )
 
 
@@ -196,7 +225,7 @@ def run_all(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out or "engine_peers.jsonl")
     already = out.stat().st_size if out.exists() else 0
     failed = 0
-    for name in arguments.peers.split(","):
+    for name in chosen(arguments):
         command = [sys.executable, "-m", "benchmarks.engine_peers", "--one", name, "--out", str(out)]
         start = time.monotonic()
         try:
@@ -217,9 +246,15 @@ def run_all(arguments: argparse.Namespace) -> int:
     return failed
 
 
+def chosen(arguments: argparse.Namespace) -> list[str]:
+    """The peers to run, as they are named on the command line."""
+    return [*filter(None, arguments.peers.split(",")), *(TUNINGS if arguments.sweep else ())]
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """A short table of recorded lines: one row per peer; `-` where a figure is missing."""
-    lines = [f"{'peer':<12}{'s/picture':>10}{'1: GiB':>8}{'4: pictures/s':>15}{'4: GiB':>8}  how; failure"]
+    wide = max((len(row.get("peer", "")) for row in rows), default=0) + 2
+    lines = [f"{'peer':<{wide}}{'s/picture':>10}{'1: GiB':>8}{'4: pictures/s':>15}{'4: GiB':>8}  how; failure"]
     for name in dict.fromkeys(row["peer"] for row in rows if "peer" in row):
         own = [row for row in rows if row.get("peer") == name]
         one, four = ({**row} if (row := _of_batch(own, batch)) else {} for batch in (1, 4))
@@ -227,7 +262,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         gib = (four if how == "batch of 4" else one).get("nvml_gib", "-")
         reasons = [row["error"] if row["what"] == "failed" else row.get("failure", "") for row in own]
         failure = next(filter(None, reasons), "")[:90]
-        row = f"{name:<12}{one.get('s', '-'):>10}{one.get('nvml_gib', '-'):>8}{rate or '-':>15}{gib:>8}"
+        row = f"{name:<{wide}}{one.get('s', '-'):>10}{one.get('nvml_gib', '-'):>8}{rate or '-':>15}{gib:>8}"
         lines.append(f"{row}  {how if rate else ''}; {failure}".rstrip("; "))
     return "\n".join(lines)
 
@@ -253,13 +288,16 @@ def main() -> int:
     parser.add_argument("--peers", default="sequential,model,block,leaf,mmgp")
     parser.add_argument("--out", default="")
     parser.add_argument("--limit", type=float, default=110.0, help="seconds for each peer")
-    parser.add_argument("--one", default="", choices=["", *PEERS], help="run this peer in this process")
+    parser.add_argument("--sweep", action="store_true", help="and the tunings that are listed in TUNINGS")
+    parser.add_argument("--one", default="", help="run this peer in this process")
     parser.add_argument("--files", default="", help="folder of the peers that are single files (engine_peer_files.py)")
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
-    unknown = set(arguments.peers.split(",")) - set(PEERS)
-    if unknown:
-        parser.error(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    try:
+        for spec in filter(None, [*chosen(arguments), arguments.one]):
+            read_peer(spec)
+    except ValueError as error:
+        parser.error(str(error))
     os.environ.setdefault(FILES_VARIABLE, arguments.files)
     return run_one(arguments) if arguments.one else run_all(arguments)
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from core.image_store import USUAL, ImageStore, Patience, Stored, object_key
-from core.job import JobState
+from core.job import JobState, Release
 from core.redis_client import PREFIX
 from tests.fault_proxy import tcp_proxy
 from tests.integration.worker.conftest import new_job, wait_until
 from tests.integration.worker.test_executor import CountingEngine
+from worker.lease_keeper import HeldLease
 from worker.shelf import Room, Shelf
 from worker.spool import Spool
 
@@ -58,6 +59,22 @@ def shelve_one(bench, proxy):
     assert bench.execute(release).state is JobState.RUNNING
     assert bench.parts.shelf.count == 1
     return release
+
+
+def lose_lease(bench, release) -> tuple[HeldLease, Release]:
+    """As after kill -9, nobody renews, and the reaper takes the job back: (what was held, the job's next release)."""
+    [held] = bench.parts.keeper._snapshot()
+    bench.parts.keeper.drop(held)
+
+    def is_reaped() -> bool:
+        bench.store.redis.zadd(f"{PREFIX}lease", {release.job_id: 1})
+        bench.store.redis.set(f"{PREFIX}grace", 1)
+        return bench.store.reap().leases == 1
+
+    wait_until(is_reaped)  # a renewal that was under way may still have lengthened it once
+    bench.alive()
+    [again] = bench.store.release(1)
+    return held, again
 
 
 def test_pictures_wait_on_disk_while_others_are_drawn_and_all_are_stored_once(bench):
@@ -109,13 +126,7 @@ def test_a_storage_that_is_only_slow_keeps_no_seat(bench):
 def test_the_next_run_on_the_same_disk_stores_the_picture_of_a_lost_worker(bench):
     with behind_proxy(bench) as (here, proxy):
         release = shelve_one(here, proxy)
-        [held] = here.parts.keeper._snapshot()
-        here.parts.keeper.drop(held)  # as after kill -9: nobody renews
-        here.store.redis.zadd(f"{PREFIX}lease", {release.job_id: 1})
-        here.store.redis.set(f"{PREFIX}grace", 1)
-        here.store.reap()
-        here.alive()
-        [again] = here.store.release(1)
+        _, again = lose_lease(here, release)
         proxy.refuses = False
 
         job = here.execute(again)
@@ -129,13 +140,7 @@ def test_the_next_run_on_the_same_disk_stores_the_picture_of_a_lost_worker(bench
 def test_a_late_picture_takes_none_away_from_a_later_run_that_waits(bench):
     with behind_proxy(bench) as (here, proxy):
         release = shelve_one(here, proxy)
-        [late] = here.parts.keeper._snapshot()
-        here.parts.keeper.drop(late)
-        here.store.redis.zadd(f"{PREFIX}lease", {release.job_id: 1})
-        here.store.redis.set(f"{PREFIX}grace", 1)
-        here.store.reap()
-        here.alive()
-        [again] = here.store.release(1)
+        late, again = lose_lease(here, release)
         assert here.execute(again).state is JobState.RUNNING
         picture = here.parts.spool.find(release.job_id)
 

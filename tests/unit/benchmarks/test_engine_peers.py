@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.engine_bench import Bench
-from benchmarks.engine_peers import draw, table
+from benchmarks.engine_peers import PEERS, TUNINGS, draw, read_peer, table
 
 
 def figures(batch: int, seconds: float, gib: float) -> dict[str, Any]:
@@ -43,3 +43,24 @@ def test_a_flat_picture_is_no_figure() -> None:
     bench = Bench(argparse.Namespace(tiny=True, out="", minutes=1))
     with pytest.raises(ValueError, match="flat"):
         draw(bench, Flat(), 1)
+
+
+def test_a_peer_is_named_with_its_options() -> None:
+    assert read_peer("leaf") == ("leaf", {})
+    assert read_peer("block:num_blocks_per_group=4:compiled=true") == (
+        "block",
+        {"num_blocks_per_group": 4, "compiled": True},
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [("leafs", "no such peer: leafs"), ("leaf:compiled", "name:option=value"), ("leaf:a=b", "Expecting value")],
+)
+def test_a_peer_that_can_not_be_read_says_why(spec: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        read_peer(spec)
+
+
+def test_every_tuning_is_of_a_peer() -> None:
+    assert {read_peer(spec)[0] for spec in TUNINGS} <= set(PEERS)
