@@ -94,7 +94,7 @@ def wait_until_settled(port: int) -> None:
 
 
 def stage_seconds(port: int) -> Counter[str]:
-    """What all jobs so far spent in each stage, by the service's own metrics; the rest is the API's and the PNG's."""
+    """What all jobs so far spent in each stage, by the service's own metrics; the rest is the API's."""
     text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).raise_for_status().text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return Counter({s.labels["stage"]: s.value for s in samples if s.name == "zimg_job_seconds_sum"})

@@ -32,7 +32,7 @@ HTTP_SECONDS = Histogram(
 
 
 #: Where a job's time goes: waiting for a worker, then as the worker that drew it measured.
-STAGES = ("queue", "text", "denoise", "decode", "upload")
+STAGES = ("queue", "text", "denoise", "decode", "png", "upload")
 #: How an attempt to deliver an event may end: taken, answered otherwise, answered 410, no answer, address not allowed.
 WEBHOOK_OUTCOMES = ("delivered", "rejected", "gone", "unreachable", "blocked")
 

@@ -44,7 +44,7 @@ class StageClock:
         self._uploaded = self._now()
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by stage, of those that were seen: text, denoise, decode, upload.
+        """Seconds by stage, of those that were seen: text, denoise, decode, png, upload.
 
         The engine tells the end of each forward, not the end of the text encoder: the first forward is taken to be as
         long as the mean of the others. With one forward, text counts as denoise.
@@ -59,6 +59,8 @@ class StageClock:
                 del found["text"]
             if self._drawn is not None:
                 found["decode"] = max(0.0, self._drawn - last)
+        if self._drawn is not None and self._upload_begun is not None:
+            found["png"] = max(0.0, self._upload_begun - self._drawn)  # looked at by the guards, and encoded
         if self._upload_begun is not None and self._uploaded is not None:
             found["upload"] = self._uploaded - self._upload_begun
         return found

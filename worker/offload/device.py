@@ -262,6 +262,7 @@ class CudaDevice(Device):
         """Let copies take as long as on a slower bus than this one of `own` bytes per second (0: full speed)."""
         self._hold_cycles_per_byte = 0.0
         if bytes_per_second:
+            torch.cuda._sleep(1_000_000_000)  # an idle card's clock is slow
             first = self.timed_mark()
             torch.cuda._sleep(100_000_000)
             second = self.timed_mark()

@@ -94,7 +94,7 @@ class Placement(Planning):
                 self._measure()
             else:
                 with self.watch.part("placing"):
-                    self._place(self._make_plan())
+                    self._place(self._plan_or_refuse(self._asked_beyond))
                 if self._trusted is not None:
                     self._hold(self._trusted)
                     self.owed, self._is_open = self._warm_up.everything(), True
@@ -104,7 +104,7 @@ class Placement(Planning):
             self._ride_unnamed(self._forms)
         if measures:
             with self.watch.part("placing"):
-                self._place(self._make_plan())
+                self._place(self._plan_or_refuse(self._asked_beyond))
         with self.watch.part("settling"):
             self.settle()
         self._is_open = True
@@ -192,7 +192,7 @@ class Placement(Planning):
         self.budget, self._missed, self._decode = budget, self._short, self._wished_decode()
         self._seats, self.was_remembered = self._options.seats, False
         try:
-            self._place(self._make_plan())
+            self._place(self._plan_or_refuse(self._asked_beyond))
             self.settle()
         except Exception as error:
             if not (isinstance(error, ImpossibleBudget | TooLittleMemory) or is_out_of_memory(error)):
@@ -332,6 +332,14 @@ class Placement(Planning):
     def _excess(self) -> int:
         """Bytes by which the process is over its budget, what may still come included."""
         return self._device.process_bytes() + (2 * GROWTH if self.plan.seats > 1 else GROWTH) - self.budget
+
+    def _asked_beyond(self) -> int:
+        """Bytes that `settle` would ask for beyond a plan for one rider, as far as the process shows it."""
+        if not self._device.tells_memory:
+            return 0
+        self._device.trim()
+        planned = self._facts.context + self._facts.fixed + (self.weights.arena_bytes if self.weights else 0)
+        return max(self._device.process_bytes() - planned, 0) + GROWTH + 2 * SPARE  # one for what is rounded up
 
     def _hold(self, known: Experience) -> None:
         """Hold the allocator to what an earlier start left it; it took what it needs already."""

@@ -10,7 +10,14 @@ UNLIMITED = 1 << 50
 
 
 class ImpossibleBudget(ValueError):
-    """Raised when the pipeline can not run in the budget; the message names the least one."""
+    """Raised when the pipeline can not run in the budget; the message names the least one.
+
+    `least_bytes`: the same as a number; 0 where none is known.
+    """
+
+    def __init__(self, message: str, least_bytes: int = 0) -> None:
+        super().__init__(message)
+        self.least_bytes = least_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ block), the ring, residents, activations, and the decode, for which memory is le
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -167,13 +168,14 @@ def _ways(wishes: Wishes) -> list[Way]:
 
 
 def _refusal(question: Question, way: Way) -> ImpossibleBudget:
-    facts = question.facts
+    facts, least = question.facts, way.least(question)
     return ImpossibleBudget(
         f"{gib(question.budget)} is too little for this pipeline: it needs at least "
-        f"{way.least(question) / GIB:.2f} GiB "
+        f"{math.ceil(100 * least / GIB) / 100:.2f} GiB "
         f"(context {gib(facts.context)}, fixed parts {gib(facts.fixed)}, reserve {gib(facts.reserve)}, scratch "
         f"and ring {gib(way.floor(question))}, activations {gib(facts.activations)}, "
-        f"{way.mode} decode {gib(way.decode(facts))})"
+        f"{way.mode} decode {gib(way.decode(facts))})",
+        least,
     )
 
 

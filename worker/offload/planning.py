@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,13 @@ class Planning:
         )
         unnamed = decoding.unnamed_mode(self._forms, plan.decode_mode, self._wished_decode())
         return replace(plan, packing_fault=self._packing.fault, unnamed_decode=unnamed)
+
+    def _plan_or_refuse(self, asked_beyond: Callable[[], int]) -> Plan:
+        """A plan; a refusal also counts the bytes that would be asked for beyond it, so what it names is accepted."""
+        try:
+            return self._make_plan()
+        except ImpossibleBudget:
+            return self._make_plan(missed=self._missed + asked_beyond())
 
     def _wished_decode(self) -> str:
         """As the caller wants; a decoder of layers that strips do not know is decoded plainly."""

@@ -46,7 +46,7 @@ def test_row_22_a_hundred_identical_submits_run_once(fleet):
 def test_row_22_the_worker_of_a_leader_is_killed_under_load(fleet):
     """The leader itself runs again: its death was no fault of the request. Nobody else draws."""
     fleet.start_scheduler()
-    doomed = fleet.start_worker(STUB_SECONDS="2")
+    doomed = fleet.start_worker(STUB_SECONDS="30")
     leader, followers = submit_equals(fleet)
     await_run(fleet, leader)
     others = submit(fleet, 200)

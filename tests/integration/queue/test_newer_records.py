@@ -24,10 +24,9 @@ def test_a_scheduler_outlives_records_of_a_newer_release_and_broken_ones(fleet):
     WebhookStore(redis).save(endpoint)
     scheduler = fleet.start_scheduler()
     wait_until(lambda: bool(redis.exists(LEDGER)), seconds=60, why=fleet.logs)
-    fleet.start_worker(STUB_SECONDS="1")
+    fleet.start_worker(STUB_SECONDS="5")
     lane, priority = submit(fleet, 2, tenant="a")
-    wait_until(is_running(fleet, lane), seconds=30, why=fleet.logs)
-    wait_until(is_running(fleet, priority), seconds=30, why=fleet.logs)
+    wait_until(lambda: all(is_running(fleet, one)() for one in (lane, priority)), seconds=30, why=fleet.logs)
 
     redis.hset(f"{PREFIX}job:{lane}", "lane", "of_tomorrow")
     redis.hset(f"{PREFIX}job:{priority}", "priority", "of_tomorrow")

@@ -103,7 +103,7 @@ def test_a_frozen_worker_that_wakes_up_is_fenced_off(fleet):
 
 def test_a_stopping_worker_finishes_what_it_holds(fleet):
     fleet.start_scheduler()
-    worker = fleet.start_worker(STUB_SECONDS="1")
+    worker = fleet.start_worker(STUB_SECONDS="4")
     ids = submit(fleet, 8)
     wait_until(is_running(fleet, ids[0]), seconds=30, why=fleet.logs)
 

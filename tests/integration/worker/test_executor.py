@@ -115,7 +115,7 @@ def test_each_stage_of_a_picture_is_measured(bench):
 
     stages = bench.store.tallies().stages
 
-    assert sorted(stages) == ["decode", "denoise", "queue", "text", "upload"]
+    assert sorted(stages) == ["decode", "denoise", "png", "queue", "text", "upload"]
     assert {times.up_to[-1] for times in stages.values()} == {1}
     assert stages["denoise"].seconds > 0
 

@@ -133,6 +133,18 @@ def test_a_budget_that_no_plan_can_keep_is_refused_with_the_least_one(open_engin
         open_engine(500 * KIB, lambda: 450 * KIB)
 
 
+@pytest.mark.parametrize("budget", [100 * KIB, 220 * KIB, 260 * KIB])
+@pytest.mark.parametrize("unplanned", [0, 60 * KIB, 300 * KIB])
+def test_a_start_with_the_least_budget_that_a_refusal_names_is_accepted(
+    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, unplanned: int, budget: int
+) -> None:
+    monkeypatch.setattr(placement, "GROWTH", 40 * KIB)
+    with pytest.raises(ImpossibleBudget) as refusal:
+        open_engine(budget, lambda: unplanned)
+    assert budget < refusal.value.least_bytes < budget + unplanned + 300 * KIB
+    assert draws(open_engine(refusal.value.least_bytes, lambda: unplanned))
+
+
 def test_where_the_plain_decode_takes_too_much_it_is_done_in_strips(open_engine: Callable[..., Engine]) -> None:
     opened: list[Engine] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -45,10 +46,21 @@ def test_every_phase_of_every_plan_stays_within_the_budget(budget: float, seats:
 def test_an_impossible_budget_is_refused_with_the_least_possible_one() -> None:
     with pytest.raises(ImpossibleBudget, match="at least") as refusal:
         plan(1.5)
-    least = float(str(refusal.value).split("at least ")[1].split(" GiB")[0])
-    assert plan(least + 0.01).predicted_peak <= (least + 0.01) * GIB
+    least = refusal.value.least_bytes / GIB
+    assert plan(least).predicted_peak <= least * GIB
     with pytest.raises(ImpossibleBudget):
-        plan(least - 0.02)
+        plan(least - 1 / GIB)
+
+
+@given(st.integers(0, GIB))
+def test_the_least_budget_that_a_refusal_names_in_words_is_not_refused(context: int) -> None:
+    facts = replace(FACTS, context=context)
+    with pytest.raises(ImpossibleBudget) as refusal:
+        plan(0.5, facts)
+    named = float(str(refusal.value).split("at least ")[1].split(" GiB")[0])
+    assert plan(named, facts).predicted_peak <= named * GIB
+    with pytest.raises(ImpossibleBudget):
+        plan(named - 0.0101, facts)
 
 
 def test_more_budget_never_carries_more() -> None:

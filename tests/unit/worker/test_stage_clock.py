@@ -35,7 +35,7 @@ def test_the_first_forward_is_taken_to_be_as_long_as_the_others():
     hand.at = 108.25
     clock.uploaded()
 
-    assert clock.seconds() == pytest.approx({"text": 2.0, "denoise": 4.0, "decode": 1.5, "upload": 0.25})
+    assert clock.seconds() == pytest.approx({"text": 2.0, "denoise": 4.0, "decode": 1.5, "png": 0.5, "upload": 0.25})
     assert told[-1] == ("denoise", 4, 4)
 
 
