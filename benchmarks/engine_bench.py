@@ -34,6 +34,8 @@ class Bench:
         self.where = "cpu" if arguments.tiny else "cuda"
         self.out = Path(arguments.out).open("a") if arguments.out else None  # noqa: SIM115 - open for the whole run
         self.prompts = 0
+        self.rate = 0.0  # operations per second of a large matrix product; 0: not measured
+        self.anchors: dict[int, float] = {}  # seconds by forwards: compiled, everything on the card
         self.trails: dict[str, tuple[Any, Any]] = {}  # by anchor: its pipeline, and how its first picture came about
         self.base = nvml_used()
         self._peak = self._count = 0

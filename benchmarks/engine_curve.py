@@ -2,10 +2,11 @@
 
     python -m benchmarks.engine_curve --out results.jsonl --minutes 6 --parts probes,eager,compiled,ours
 
-Further parts: strips, paced (the bus of PCIe 4 cards), timeline, least (the least budget planned anew), first (a start
-with what a refusal names as the least budget, before all others). Full-shape random
-weights, 1024x1024, text encoder and VAE inside the timer, every prompt fresh. One JSON line per figure, flushed at
-once, so that a run that is cut short loses nothing. `--tiny` tries the script out on a CPU.
+Each of our figures comes with its ratio to the anchor (all resident, compiled, in the same process) and how far it is
+from what copies and arithmetic alone would take. Further parts: strips, paced (the bus of PCIe 4 cards), timeline,
+least (the least budget planned anew), first (a start with what a refusal names as the least budget, before all others),
+slow. Full-shape random weights, 1024x1024, text encoder and VAE inside the timer, every prompt fresh. One JSON line per
+figure, flushed at once, so that a run that is cut short loses nothing. `--tiny` tries the script out on a CPU.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks.engine_bench import SUBJECT, Bench, digest, pools, ride, sync
+from benchmarks.engine_limits import distance, rates
 from benchmarks.engine_probes import anchor, compile_in_place, probe, probe_decoder, probe_strips, probe_text
 from benchmarks.engine_trail import trail_of, where_they_part
 
@@ -76,10 +78,13 @@ def paced(bench: Bench, carousel: Any) -> None:
     The copy is followed by a kernel that spins on the copy stream (one thread, so computing goes on beside it), and
     the planner is told the slower bus, as it would measure it there.
     """
+    from worker.offload import allowance
+
     placement, device = carousel._engine._placement, carousel._engine._device
     facts = placement._facts
-    sample = max(placement.assembly.blocks, key=lambda block: block.carried_bytes).host
-    own = device.measure_bandwidth(sample)
+    allowance.lift(device)  # for the copies that measure; planning anew holds it again
+    own = device.measure_bandwidth(max(placement.assembly.blocks, key=lambda block: block.carried_bytes).host)
+    device.trim()
     for gigabytes in (25, 12):
         device.pace(gigabytes * 1e9, own)
         placement._facts = replace(facts, bandwidth=gigabytes * 1e9)
@@ -120,8 +125,14 @@ def curve_point(bench: Bench, carousel: Any, budget: float, loads: list[tuple[in
     for in_flight, steps, pictures in loads:
         figures: dict[str, Any] = {}
         ride(bench, carousel, in_flight, steps, in_flight)
+        carried = carousel.report["fetched_bytes"]
         with bench.memory(figures):
             rate = ride(bench, carousel, in_flight, steps, pictures)
+        carried = (carousel.report["fetched_bytes"] - carried) / pictures
+        if bench.rate:
+            figures |= distance(1 / rate, steps, carried, plan.facts.bandwidth, bench.rate)
+        if steps in bench.anchors:
+            figures["of_anchor"] = round(1 / rate / bench.anchors[steps], 3)
         bench.say(
             "ours",
             budget=budget,
@@ -261,6 +272,7 @@ def run(bench: Bench) -> None:
             bench.attempt(part.__name__, lambda: part(bench, pipe), 60)  # noqa: B023
     if "strips" in parts:
         bench.attempt("strips", lambda: probe_strips(bench, pipe), 30)
+    bench.rate = rates(bench)
     hashes: dict[str, dict[int, str]] = {}
     if "eager" in parts:
         bench.attempt("anchor eager", lambda: hashes.update(eager=anchor(bench, pipe, "eager")), 30)

@@ -252,17 +252,23 @@ def chosen(arguments: argparse.Namespace) -> list[str]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """A short table of recorded lines: one row per peer; `-` where a figure is missing."""
+    """A short table of recorded lines: one row per peer; `-` where a figure is missing.
+
+    Where the peer `compiled` is among them, each figure of one in flight is also told as so many times its own.
+    """
+    anchor = (_of_batch([row for row in rows if row.get("peer") == "compiled"], 1) or {}).get("s")
     wide = max((len(row.get("peer", "")) for row in rows), default=0) + 2
-    lines = [f"{'peer':<{wide}}{'s/picture':>10}{'1: GiB':>8}{'4: pictures/s':>15}{'4: GiB':>8}  how; failure"]
+    heads = f"{'s/picture':>10}{'of compiled':>13}{'1: GiB':>8}{'4: pictures/s':>15}{'4: GiB':>8}"
+    lines = [f"{'peer':<{wide}}{heads}  how; failure"]
     for name in dict.fromkeys(row["peer"] for row in rows if "peer" in row):
         own = [row for row in rows if row.get("peer") == name]
         one, four = ({**row} if (row := _of_batch(own, batch)) else {} for batch in (1, 4))
         rate, how = max((one.get("images_per_s", 0.0), "one by one"), (four.get("images_per_s", 0.0), "batch of 4"))
         gib = (four if how == "batch of 4" else one).get("nvml_gib", "-")
+        share = f"{one['s'] / anchor:.2f}" if anchor and "s" in one else "-"
         reasons = [row["error"] if row["what"] == "failed" else row.get("failure", "") for row in own]
         failure = next(filter(None, reasons), "")[:90]
-        row = f"{name:<{wide}}{one.get('s', '-'):>10}{one.get('nvml_gib', '-'):>8}{rate or '-':>15}{gib:>8}"
+        row = f"{name:<{wide}}{one.get('s', '-'):>10}{share:>13}{one.get('nvml_gib', '-'):>8}{rate or '-':>15}{gib:>8}"
         lines.append(f"{row}  {how if rate else ''}; {failure}".rstrip("; "))
     return "\n".join(lines)
 

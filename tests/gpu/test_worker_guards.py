@@ -136,6 +136,49 @@ def test_a_card_filled_by_another_process_stops_the_intake_until_it_has_room_aga
         guard.close()
 
 
+def test_tickets_of_a_real_engine_finish_while_the_card_is_full_and_then_others_are_let_in(tmp_path: Path) -> None:
+    order = {"prompt": "mug", "height": 128, "width": 128, "seed": 3}
+    process = WorkerProcess(Settings(device="cuda", data_dir=tmp_path))
+    pipe = FAMILIES["z-image"]().to("cuda")
+    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), residents=2) as carousel:
+        process.engine, process._device = carousel, "cuda"
+        usual = carousel.submit(**order, steps=400).result(120).tobytes()  # type: ignore[arg-type]
+        emptied: list[int] = []  # bytes held by the allocator before and after
+
+        def empty_cache() -> None:
+            emptied.append(torch.cuda.memory_reserved())
+            process._empty_cache()
+            emptied.append(torch.cuda.memory_reserved())
+
+        torch.empty(GIB, dtype=torch.uint8, device="cuda")  # cached from here on
+        guard = WatermarkGuard(
+            card().memory,
+            in_flight=lambda: carousel.in_flight,
+            empty_cache=empty_cache,
+            watermark=Watermark(hold_seconds=1.0),
+            sample_seconds=0.02,
+        )
+        with a_full_card():
+            tickets = [carousel.submit(**order, steps=400) for _ in range(3)]  # type: ignore[arg-type]
+            guard.start()
+            try:
+                wait_until(lambda: not guard.admits)
+                assert carousel.in_flight, "it closed while tickets ride"
+                assert not emptied
+                assert {ticket.result(120).tobytes() for ticket in tickets} == {usual}
+                wait_until(lambda: len(emptied) >= 2)
+                assert emptied[1] <= emptied[0] - GIB
+            except BaseException:
+                guard.close()
+                raise
+        try:
+            wait_until(lambda: guard.admits)
+            assert carousel.submit(**order, steps=400).result(120).tobytes() == usual  # type: ignore[arg-type]
+        finally:
+            guard.close()
+    assert guard.crossings == 1
+
+
 def test_after_an_out_of_memory_error_the_plan_shrinks_and_the_same_picture_is_drawn(tmp_path: Path) -> None:
     pipe = FAMILIES["z-image"]().to("cuda")
     order = {"prompt": "mug", "height": 128, "width": 128, "seed": 3, "steps": 3}

@@ -176,6 +176,9 @@ class Device:
         """Host-to-device bytes per second, by copying pinned `source` a few times."""
         return 50e9
 
+    def pace(self, bytes_per_second: float, own: float) -> None:
+        """Let copies take as long as on a slower bus than this one of `own` bytes per second (0: full speed)."""
+
     def synchronize(self) -> None:
         """Wait for all work."""
 
@@ -259,7 +262,6 @@ class CudaDevice(Device):
         return Mark(event)
 
     def pace(self, bytes_per_second: float, own: float) -> None:
-        """Let copies take as long as on a slower bus than this one of `own` bytes per second (0: full speed)."""
         self._hold_cycles_per_byte = 0.0
         if bytes_per_second:
             torch.cuda._sleep(1_000_000_000)  # an idle card's clock is slow

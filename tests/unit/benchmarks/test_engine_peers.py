@@ -64,3 +64,11 @@ def test_a_peer_that_can_not_be_read_says_why(spec: str, reason: str) -> None:
 
 def test_every_tuning_is_of_a_peer() -> None:
     assert {read_peer(spec)[0] for spec in TUNINGS} <= set(PEERS)
+
+
+def test_beside_the_compiled_pipeline_every_peer_is_also_a_ratio() -> None:
+    rows = [figures(1, 1.5, 4.8), {**figures(1, 0.5, 21.1), "peer": "compiled"}]
+    _, leaf, compiled = table(rows).splitlines()
+    assert leaf.split()[2] == "3.00"
+    assert compiled.split()[2] == "1.00"
+    assert table(rows[:1]).splitlines()[1].split()[2] == "-"
