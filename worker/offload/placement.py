@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.offload import allowance, decoding
-from worker.offload.apart import Pool, apart
-from worker.offload.beside import beside
+from worker.offload.apart import Pool
 from worker.offload.card_memory import is_out_of_memory
-from worker.offload.compiling import CompiledForms, keep_compiled, open_forms
+from worker.offload.compiling import CompiledForms
 from worker.offload.device import Device
 from worker.offload.experience import Experience
 from worker.offload.gauge import Gauge
@@ -22,6 +20,7 @@ from worker.offload.parking import Lot, fitting_lot
 from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, gib
 from worker.offload.planner import bare_plan, fits_in_place
 from worker.offload.planning import Planning
+from worker.offload.stock import Stock
 from worker.offload.stopwatch import Stopwatch
 from worker.offload.ticket import Order, let_go_of_frames
 from worker.offload.warm_up import WarmUp
@@ -54,7 +53,7 @@ class Placement(Planning):
         *,
         watch: Stopwatch,
     ) -> None:
-        super().__init__(pipe, budget, device, options)
+        super().__init__(Stock(pipe, device, options, watch), budget, device, options)
         self._ride = ride
         self.gauge: Gauge | None = None
         self._warm_up = WarmUp(pipe, options, ride, watch)
@@ -79,14 +78,13 @@ class Placement(Planning):
             raise
 
     def _open(self) -> None:
-        options, assembly = self._options, self.assembly
-        if self._compiles:
-            keep_compiled(options.compile_cache)  # before anything is: the unpacking kernel is checked first
-            self._forms = open_forms(assembly.strategy, options, self._device.description)
+        stock = self.stock
+        stock.open_forms()
         with self.watch.part("weights"):
             in_place = self._move_weights()
         with self.watch.part("gates"):
-            self._close_gates()
+            stock.close_gates(self._pool)
+            decoding.close_decoder(self.assembly, stock.forms, lambda: self.plan.decode_mode, self._wished_decode())
         self.was_remembered = not in_place and self._remember()
         measures = self._device.is_cuda and not in_place and not self.was_remembered
         with self.watch.part("first rides"):
@@ -100,8 +98,8 @@ class Placement(Planning):
                     self.owed, self._is_open = self._warm_up.everything(), True
                     return
                 self._ride_first()
-        if self._forms is not None:
-            self._ride_unnamed(self._forms)
+        if stock.forms is not None:
+            self._ride_unnamed(stock.forms)
         if measures:
             with self.watch.part("placing"):
                 self._place(self._plan_or_refuse(self._asked_beyond))
@@ -135,23 +133,11 @@ class Placement(Planning):
             self._notebook.forget()
 
     def _move_weights(self) -> bool:
-        """Fixed parts to the device and blocks into host memory; True where they all stay in place instead.
-
-        Forms are loaded beside reading and pinning, which leave Python to them; many small steps would not.
-        """
-        with self.watch.part("fixed parts"):
-            self.assembly.move_fixed_parts(self._options.identity)
+        """Fixed parts to the device and blocks into host memory; True where they all stay in place instead."""
+        self.stock.move_fixed_parts()
         self._facts = self._assumed_facts()
         in_place = fits_in_place(self.assembly.facts(self._options.steps), self.budget, self._facts, self._wishes)
-        if not in_place:
-            self._check_packing()
-        is_filled = threading.Event()
-        with beside(lambda: self._prepare_forms(is_filled.is_set)):
-            try:
-                if not in_place:
-                    self._fill_host()  # the plan needs the packed sizes
-            finally:
-                is_filled.set()
+        self.stock.fill(in_place=in_place)
         return in_place
 
     def shrink(self) -> None:
@@ -221,19 +207,7 @@ class Placement(Planning):
 
     @property
     def forms(self) -> dict[str, int]:
-        return self._forms.counts if self._forms is not None else {}
-
-    @property
-    def _compiles(self) -> bool:
-        choice = self._options.compile
-        return choice == "on" or (choice == "auto" and self._device.is_cuda)
-
-    def _close_gates(self) -> None:
-        forms = self._forms
-        self.assembly.close_gates(
-            lambda block: apart((forms.of(block) if forms else None) or block.module.forward, self._pool)
-        )
-        decoding.close_decoder(self.assembly, self._forms, lambda: self.plan.decode_mode, self._wished_decode())
+        return self.stock.forms.counts if self.stock.forms is not None else {}
 
     def _pool(self) -> Pool | None:
         return self.weights.pool if self.weights is not None else None
@@ -279,7 +253,7 @@ class Placement(Planning):
     @property
     def _rides_first(self) -> bool:
         """Whether there is something to compile, or a card that first rides change."""
-        return self._device.is_cuda or self._forms is not None
+        return self._device.is_cuda or self.stock.forms is not None
 
     def _ride_first(self) -> None:
         """A full house of everything where an earlier start has compiled, measured and tried the plan."""
@@ -318,7 +292,7 @@ class Placement(Planning):
         """Hold the allocator to what the budget leaves it, and note what the next start need not find out."""
         held = self._device.process_bytes()
         logger.info("%s of %s held, %s predicted at most", gib(held), gib(self.budget), gib(self.plan.predicted_peak))
-        forms, outside, pool = self._forms, allowance.outside_bytes(self._device), self._device.pool_bytes()
+        forms, outside, pool = self.stock.forms, allowance.outside_bytes(self._device), self._device.pool_bytes()
         self._pool_bytes = pool
         known = Experience(self._facts, self._missed, self._decode, self._seats, outside_bytes=outside, pool_bytes=pool)
         if forms is not None:
@@ -405,26 +379,9 @@ class Placement(Planning):
             self._facts = self._measured("strips")
         return self._make_plan()
 
-    def _check_packing(self) -> None:
-        with self.watch.part("kernel check"):
-            self._packing.settle(block.raw_bytes // 2 for block in self.assembly.blocks if block.is_bf16)
-
-    def _fill_host(self) -> None:
-        """Bring the weights into host memory, packed if the device can unpack; else disk need not hold them twice."""
-        options = self._options
-        with self.watch.part("host weights"):
-            cache = "" if self._packing.fault else options.weights_cache
-            self.assembly.fill_host(self._packing.is_on, options.identity, cache, self.watch, self._packing.pays)
-
-    def _prepare_forms(self, is_enough: Callable[[], bool]) -> None:
-        if self._forms is not None:
-            self._device.enter_thread()
-            self._forms.prepare([*(block.module for block in self.assembly.blocks), self.assembly.decoder], is_enough)
-
     def _place(self, plan: Plan) -> None:
-        if not plan.in_place and self.assembly.host is None:
-            self._check_packing()
-            self._fill_host()
+        if not plan.in_place:
+            self.stock.fill_late()
         if self.weights is not None and plan.in_place and plan.in_place == self.plan.in_place:
             self.weights.adopt(plan)  # what lies in place may have no other copy
             self.plan = plan

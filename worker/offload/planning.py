@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from worker.offload import allowance, decoding, strips
-from worker.offload.assembly import Assembly
-from worker.offload.compiling import CompiledForms
 from worker.offload.device import Device
 from worker.offload.experience import Experience, Notebook, choices_of
-from worker.offload.kernel_check import PackingChoice
 from worker.offload.plan import NO_FACTS, Facts, ImpossibleBudget, Plan, Wishes
 from worker.offload.planner import make_plan
-from worker.offload.strategies import find_strategy
+from worker.offload.stock import Stock
 
 if TYPE_CHECKING:
     from worker.offload.carousel import Options
@@ -27,12 +22,9 @@ if TYPE_CHECKING:
 class Planning:
     """Asks the planner, with what is measured, corrected and wished by now; moves and rides nothing."""
 
-    def __init__(self, pipe: Any, budget: int, device: Device, options: Options) -> None:
+    def __init__(self, stock: Stock, budget: int, device: Device, options: Options) -> None:
         self.budget, self._device, self._options = budget, device, options
-        strategy = options.strategy or find_strategy(pipe, options.strategy_file)
-        self.assembly = Assembly(pipe, strategy, device, options.cast)
-        self._forms: CompiledForms | None = None
-        self._packing = PackingChoice(options.packing, device, Path(options.compile_cache or default_cache_dir()))
+        self.stock, self.assembly = stock, stock.assembly
         self._facts: Facts
         self._missed = 0  # bytes that plans turned out to lack
         self._decode, self._seats = self._wished_decode(), options.seats
@@ -43,7 +35,7 @@ class Planning:
     def _wishes(self) -> Wishes:
         options = self._options
         return Wishes(
-            packing=self._packing.is_on,
+            packing=self.stock.packing.is_on,
             ring_slots=options.ring_slots,
             residents=options.residents,
             seats=self._seats,
@@ -68,8 +60,8 @@ class Planning:
             wishes if residents is None else replace(wishes, residents=residents),
             assembly.never_loaded,
         )
-        unnamed = decoding.unnamed_mode(self._forms, plan.decode_mode, self._wished_decode())
-        return replace(plan, packing_fault=self._packing.fault, unnamed_decode=unnamed)
+        unnamed = decoding.unnamed_mode(self.stock.forms, plan.decode_mode, self._wished_decode())
+        return replace(plan, packing_fault=self.stock.packing.fault, unnamed_decode=unnamed)
 
     def _plan_or_refuse(self, asked_beyond: Callable[[], int]) -> Plan:
         """A plan; a refusal also counts the bytes that would be asked for beyond it, so what it names is accepted."""
@@ -94,10 +86,11 @@ class Planning:
         except ImpossibleBudget:
             self._facts, self._missed, self._decode, self._seats = before
             return False
-        if self._forms is not None:
-            self._forms.recall(known.layouts)
+        forms = self.stock.forms
+        if forms is not None:
+            forms.recall(known.layouts)
         self._has_relied = True
-        are_kept = self._forms is not None and self._forms.are_there(known.forms)
+        are_kept = forms is not None and forms.are_there(known.forms)
         is_like_then = allowance.outside_bytes(self._device) <= known.outside_bytes
         self._trusted = known if are_kept and is_like_then else None
         return True

@@ -70,8 +70,8 @@ def open_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Engin
 def first_forms(engine: Engine) -> tuple[object, ...]:
     """Layouts that have compiled forms of their own."""
     assert engine._placement is not None
-    assert engine._placement._forms is not None
-    return engine._placement._forms.layouts
+    assert engine._placement.stock.forms is not None
+    return engine._placement.stock.forms.layouts
 
 
 def draws(engine: Engine) -> bool:
