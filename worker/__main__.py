@@ -25,6 +25,7 @@ def main() -> int:
         print(f"zimg worker: {error}", file=sys.stderr)
         return os.EX_CONFIG
     if not settings.worker_restarts or sys.platform != "linux":
+        import_all(settings)  # leanly; Celery and the loader would do it slower
         work()
         return 0
     hold_signals()
