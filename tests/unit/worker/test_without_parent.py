@@ -1,4 +1,4 @@
-"""A worker that others restart (`ZIMG_WORKER_RESTARTS=0`) imports as a warm parent does: leanly, and before it works."""
+"""A worker that others restart (`ZIMG_WORKER_RESTARTS=0`) imports as a warm parent: leanly, before it works."""
 
 from __future__ import annotations
 
