@@ -70,7 +70,7 @@ MUTANTS = [
     Mutant("blocks-in-the-common-pool", 4, "apart.py", "        with inside():\n", "        if True:\n", "apart"),
     Mutant("what-a-block-leaves-stays-inside", 4, "apart.py", "        return copied_out(output, given)", "        return output", "apart"),
     Mutant("budget-not-compared", 5, "placement.py", "            if over <= 0:", "            if True:", "budget"),
-    Mutant("decode-not-planned-for", 5, "placement.py", "            self._place(self._corrected(over + SPARE))", "            pass", "budget"),
+    Mutant("decode-not-planned-for", 5, "placement.py", "            self._place(self._corrected(over + allowance.SPARE))", "            pass", "budget"),
     Mutant("lent-ring-believed", 6, "ring.py", "        self._by_block.clear()", "        pass", "budget"),
     Mutant("cancel-unseen", 7, "engine.py", "if rider.ticket.canceled]:", "if False]:", "tickets"),
     Mutant("parked-state-kept", 7, "parking.py", "            self._release(rider.parked)\n", "", "parking"),

@@ -18,6 +18,11 @@ from worker.offload.device import Device
 
 #: Left of the budget for kernels that the driver loads later: 48 MiB by 1,000 pictures of six sizes (H200).
 LATER_KERNELS = 64 << 20
+#: Left beyond what rides took: for kernels that are loaded later, and as much again for gaps among tensors of other
+#: sizes; twice that in company, whose states leave more gaps than the full house showed.
+GROWTH = 2 * LATER_KERNELS
+#: Added to what a plan missed, so that planning again does not miss by a little.
+SPARE = 16 << 20
 #: Tensors up to so many bytes lie in pages of their own, of which so many are taken beyond what the house took: at the
 #: limit a page more makes the allocator give all gaps back and take them anew (8 MiB more in 100 pictures on an H200).
 SMALL, SMALL_AHEAD = 1 << 20, 32 << 20
@@ -59,6 +64,11 @@ def hold(device: Device, budget: int, outside: int, pool: Pool | None = None, ro
     """
     take_room(device, pool, room)
     bound(device, budget, outside)
+
+
+def growth(seats: int) -> int:
+    """Bytes that a start for so many riders leaves free."""
+    return 2 * GROWTH if seats > 1 else GROWTH
 
 
 def bound(device: Device, budget: int, outside: int = 0) -> None:

@@ -31,11 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Left beyond what rides took: for kernels that are loaded later, and as much again for gaps among tensors of other
-#: sizes (see allowance.py); twice that in company, whose states leave more gaps than the full house showed.
-GROWTH = 2 * allowance.LATER_KERNELS
-#: Added to what a plan missed, so that planning again does not miss by a little.
-SPARE = 16 << 20
 #: Plans tried until one keeps its word.
 CORRECTIONS = 12
 
@@ -285,8 +280,9 @@ class Placement(Planning):
             logger.info("%.2f GiB too much: planning again", over / 2**30)
             self.corrections += 1
             self.was_remembered = False
-            self._place(self._corrected(over + SPARE))
-        raise ImpossibleBudget(f"the process stays {over / 2**30:.2f} GiB over its budget, however little is resident")
+            self._place(self._corrected(over + allowance.SPARE))
+        text = f"the process stays {gib(over)} over its budget, however little is resident"
+        raise ImpossibleBudget(text, self.plan.least_budget + over)
 
     def _keep_word(self) -> None:
         """Hold the allocator to what the budget leaves it, and note what the next start need not find out."""
@@ -305,15 +301,18 @@ class Placement(Planning):
 
     def _excess(self) -> int:
         """Bytes by which the process is over its budget, what may still come included."""
-        return self._device.process_bytes() + (2 * GROWTH if self.plan.seats > 1 else GROWTH) - self.budget
+        return self._device.process_bytes() + allowance.growth(self.plan.seats) - self.budget
 
     def _asked_beyond(self) -> int:
-        """Bytes that `settle` would ask for beyond a plan for one rider, as far as the process shows it."""
+        """Bytes that `settle` would ask for beyond a plan for one rider, as far as the process shows them.
+
+        What the allocator has cached is no part of it: the plan has a figure for what rides take.
+        """
         if not self._device.tells_memory:
             return 0
-        self._device.trim()
         planned = self._facts.context + self._facts.fixed + (self.weights.arena_bytes if self.weights else 0)
-        return max(self._device.process_bytes() - planned, 0) + GROWTH + 2 * SPARE  # one for what is rounded up
+        held = allowance.outside_bytes(self._device) + self._device.allocated_bytes()
+        return max(held - planned, 0) + allowance.growth(1) + 2 * allowance.SPARE
 
     def _hold(self, known: Experience) -> None:
         """Hold the allocator to what an earlier start left it; it took what it needs already."""
@@ -362,9 +361,9 @@ class Placement(Planning):
         """A plan with so much less; where residents have no more to give a lone rider, and at last strips."""
         before = self.plan
         tries = [(self._seats, self._missed + missed)]
-        if before.decode_mode == "plain" and before.seats > 1 and self._options.places is None:
+        if before.seats > 1 and self._options.places is None:
             tries.append((1, 0))  # company's memory is company's alone
-            if before.lends_ring:
+            if before.decode_mode == "plain" and before.lends_ring:
                 del tries[0]  # nothing is resident that does not yield: company is what there is to give
         for seats, lost in tries:
             with contextlib.suppress(ImpossibleBudget):
@@ -373,11 +372,12 @@ class Placement(Planning):
                     self._missed, self._seats = lost, seats
                     return plan
         if before.decode_mode != "plain" or self._decode != "auto":
-            return self._make_plan(missed=self._missed + missed)  # says what the least budget is
+            self._missed += missed
+            return self._plan_or_refuse(lambda: allowance.SPARE)
         self._decode, self._missed, self._seats = "strips", 0, self._options.seats
         if self._device.is_cuda:
             self._facts = self._measured("strips")
-        return self._make_plan()
+        return self._plan_or_refuse(self._asked_beyond)
 
     def _place(self, plan: Plan) -> None:
         if not plan.in_place:

@@ -14,7 +14,7 @@ import torch
 
 from tests.unit.offload.conftest import family_pipeline
 from tests.unit.offload.test_budget import CARRIED, KIB, Card
-from worker.offload import allowance, drop_stores, placement
+from worker.offload import allowance, drop_stores
 from worker.offload.apart import Pool
 from worker.offload.blocks import Block
 from worker.offload.carousel import Options
@@ -77,8 +77,8 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What a first start leaves: compiled forms, and what it found out."""
     folder = tmp_path_factory.mktemp("known")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(placement, "GROWTH", 0)
-        patch.setattr(placement, "SPARE", KIB)
+        patch.setattr(allowance, "GROWTH", 0)
+        patch.setattr(allowance, "SPARE", KIB)
         patch.setattr(allowance, "LATER_KERNELS", 0)
         engine = Engine(family_pipeline("z-image"), BUDGET, LimitedCard(lambda: 40 * KIB), options_for(folder))
         engine.start()
@@ -89,8 +89,8 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def start_again(known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    monkeypatch.setattr(placement, "GROWTH", 0)
-    monkeypatch.setattr(placement, "SPARE", KIB)
+    monkeypatch.setattr(allowance, "GROWTH", 0)
+    monkeypatch.setattr(allowance, "SPARE", KIB)
     monkeypatch.setattr(allowance, "LATER_KERNELS", 0)
     opened: list[Engine] = []
     folder = tmp_path / "cache"

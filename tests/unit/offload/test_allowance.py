@@ -237,8 +237,8 @@ def test_the_limit_stands_while_jobs_ride_and_not_while_plans_are_tried_or_weigh
 
     monkeypatch.setattr(Placement, "_place", noting_place)
     monkeypatch.setattr(Assembly, "put_together", noting_end)
-    monkeypatch.setattr("worker.offload.placement.GROWTH", 0)
-    monkeypatch.setattr("worker.offload.placement.SPARE", KIB)
+    monkeypatch.setattr("worker.offload.allowance.GROWTH", 0)
+    monkeypatch.setattr("worker.offload.allowance.SPARE", KIB)
     engine = Engine(family_pipeline("z-image"), 500 * KIB, Limited(lambda: 0), dataclasses.replace(CARRIED))
     engine.start()
     try:

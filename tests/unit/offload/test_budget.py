@@ -8,12 +8,13 @@ import json
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.unit.offload.conftest import family_pipeline, plain_picture, same
-from worker.offload import ImpossibleBudget, drop_stores, placement
+from worker.offload import ImpossibleBudget, allowance, drop_stores, planning
 from worker.offload.carousel import Options
 from worker.offload.device import Device
 from worker.offload.engine import Engine
@@ -52,8 +53,8 @@ class Card(Device):
 
 @pytest.fixture
 def open_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Engine]]:
-    monkeypatch.setattr(placement, "GROWTH", 0)
-    monkeypatch.setattr(placement, "SPARE", KIB)
+    monkeypatch.setattr(allowance, "GROWTH", 0)
+    monkeypatch.setattr(allowance, "SPARE", KIB)
     opened: list[Engine] = []
 
     def opener(budget: int, unplanned: Callable[[], int], options: Options = CARRIED) -> Engine:
@@ -99,7 +100,7 @@ def test_room_is_left_for_what_rides_have_not_shown_and_twice_of_it_in_company(
     open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, seats: int, times: int
 ) -> None:
     growth, budget = 40 * KIB, 500 * KIB
-    monkeypatch.setattr(placement, "GROWTH", growth)
+    monkeypatch.setattr(allowance, "GROWTH", growth)
     engine = open_engine(budget, lambda: 0, dataclasses.replace(CARRIED, seats=seats))
     assert engine.plan.seats == seats
     left = budget - engine.report()["process_bytes"]
@@ -133,16 +134,65 @@ def test_a_budget_that_no_plan_can_keep_is_refused_with_the_least_one(open_engin
         open_engine(500 * KIB, lambda: 450 * KIB)
 
 
-@pytest.mark.parametrize("budget", [100 * KIB, 220 * KIB, 260 * KIB])
-@pytest.mark.parametrize("unplanned", [0, 60 * KIB, 300 * KIB])
-def test_a_start_with_the_least_budget_that_a_refusal_names_is_accepted(
-    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, unplanned: int, budget: int
-) -> None:
-    monkeypatch.setattr(placement, "GROWTH", 40 * KIB)
+def refused(open_engine: Callable[..., Engine], budget: int, *more: Any) -> int:
+    """The least bytes that the refusal of a start names."""
     with pytest.raises(ImpossibleBudget) as refusal:
-        open_engine(budget, lambda: unplanned)
-    assert budget < refusal.value.least_bytes < budget + unplanned + 300 * KIB
-    assert draws(open_engine(refusal.value.least_bytes, lambda: unplanned))
+        open_engine(budget, *more)
+    return refusal.value.least_bytes
+
+
+@pytest.mark.parametrize("decode", ["auto", "strips"])
+@pytest.mark.parametrize("waiting", [0, 30 * KIB])
+@pytest.mark.parametrize("unplanned", [0, 60 * KIB, 300 * KIB])
+def test_every_refusal_names_the_same_least_budget_and_a_start_with_it_draws(
+    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, unplanned: int, waiting: int, decode: str
+) -> None:
+    monkeypatch.setattr(allowance, "GROWTH", 40 * KIB)
+    monkeypatch.setattr(planning, "NO_FACTS", dataclasses.replace(planning.NO_FACTS, waiting=waiting))
+    more = (lambda: unplanned, dataclasses.replace(CARRIED, decode=decode))
+    least = refused(open_engine, 100 * KIB, *more)
+    slack = 4 * KIB  # spare added, and rounding
+    for budget in (220 * KIB, 310 * KIB, least - 20 * KIB, least - slack):
+        assert abs(refused(open_engine, budget, *more) - least) <= slack, budget // KIB
+    engine = open_engine(least, *more)
+    assert engine.report()["process_bytes"] + 40 * KIB <= least
+    image = engine.enter(Ticket(Order(prompt="a mug", height=64, width=64, seed=3, steps=2))).result(60)
+    assert image.size == (64, 64)
+
+
+class CachingCard(Card):
+    """One whose allocator keeps 300 KiB more than what is alive."""
+
+    CACHED = 300 * KIB
+
+    def process_bytes(self) -> int:
+        return super().process_bytes() + self.CACHED
+
+    def reserved_bytes(self) -> int:
+        return self.process_bytes() - self._unplanned()
+
+    def allocated_bytes(self) -> int:
+        return self.reserved_bytes() - self.CACHED
+
+
+def test_a_further_budget_that_is_refused_is_told_the_same_least_whatever_the_allocator_has_cached(
+    open_engine: Callable[..., Engine],
+) -> None:
+    least = refused(open_engine, 100 * KIB, lambda: 60 * KIB)
+    engine = Engine(family_pipeline("z-image"), 1200 * KIB, CachingCard(lambda: 60 * KIB), CARRIED)
+    engine.start()
+    try:
+        with pytest.raises(ImpossibleBudget) as refusal:
+            engine.rebudget(100 * KIB, 60)
+        assert abs(refusal.value.least_bytes - least) <= 4 * KIB
+        assert draws(engine)
+    finally:
+        engine.stop(60)
+
+
+def test_a_plan_tells_the_least_budget_that_a_refusal_would_name(open_engine: Callable[..., Engine]) -> None:
+    least = refused(open_engine, 100 * KIB, lambda: 60 * KIB)
+    assert abs(open_engine(500 * KIB, lambda: 60 * KIB).plan.least_budget - least) <= 4 * KIB
 
 
 def test_where_the_plain_decode_takes_too_much_it_is_done_in_strips(open_engine: Callable[..., Engine]) -> None:
