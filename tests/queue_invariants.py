@@ -14,7 +14,7 @@ from tests.queue_history import History, read_history
 from tests.queue_kit import limits, make_job, violations
 from tests.queue_processes import Fleet, wait_until
 
-REST_SECONDS = 10.0
+REST_SECONDS = 60.0
 #: Three tenants who all want more than there is, with their weights.
 CONTEST = {"x": 3, "y": 1, "z": 1}
 #: A row of fewer jobs is over before there is anything to compare.

@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from deploy.local.launcher import LAST_RUN_SECONDS
+from deploy.local.launcher import LAST_RUN_SECONDS, STOP_SECONDS
 from deploy.local.ports import choose_ports
 from tests.acceptance.test_real_life import finish, submit
 from tests.fixtures.s3 import S3Server
@@ -19,14 +19,14 @@ from tests.fixtures.tools import require_tool
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_takes_less_than_twenty_seconds_and_loses_no_job(spare_stack: Stack, number):
+def test_a_stop_ends_by_its_deadline_and_loses_no_job(spare_stack: Stack, number):
     service = spare_stack
     with service.http as http:
         jobs = [submit(http, f"picture {index}")["id"] for index in range(8)]
 
     seconds = service.stop(number)
 
-    assert seconds < 20
+    assert seconds < STOP_SECONDS + 11, "a machine that stands still adds to it"
     assert service.launcher.returncode == 0
     assert service.processes() == []
     assert not service.is_in_use()
@@ -165,7 +165,7 @@ def test_an_outside_redis_and_an_outside_storage_replace_the_embedded_ones(own_s
         assert service.redis().hget(f"{{zimg}}:job:{job['id']}", "state") == "SUCCEEDED"
         assert {child.name() for child in service.supervisor().children()} & {"weed", "valkey-server"} == set()
         assert not (service.data_dir / "valkey").exists()
-        assert service.stop() < 20
+        assert service.stop() < STOP_SECONDS + 11
     finally:
         redis_server.terminate()
         redis_server.wait(timeout=60)

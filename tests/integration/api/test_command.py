@@ -107,14 +107,14 @@ def test_more_than_the_limits_ever_allow_ends_at_once_and_says_how_much_fits(
 @pytest.mark.parametrize("arguments", [("gen", "a", "-n", "2"), ("batch", "list.csv")])
 def test_ctrl_c_ends_the_waiting_at_once_and_says_what_goes_on(live, worker, parts, tmp_path, arguments):
     (tmp_path / "list.csv").write_text("sku,title\nA,Red mug\n")
-    environ, before = {**os.environ, "PYTHONPATH": str(ROOT), "ZIMG_URL": live.url}, looks_at_jobs(live)
+    environ, before = {**os.environ, "PYTHONPATH": str(ROOT), "ZIMG_URL": live.url}, looks_at(live, arguments[0])
     process = subprocess.Popen(
         [sys.executable, "-m", "client", *arguments], cwd=tmp_path, env=environ,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         jobs = eventually(lambda: parts.jobs.list_jobs("local"))
-        eventually(lambda: looks_at_jobs(live) > before or arguments[0] == "batch")
+        eventually(lambda: looks_at(live, arguments[0]) > before)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     finally:
@@ -126,10 +126,11 @@ def test_ctrl_c_ends_the_waiting_at_once_and_says_what_goes_on(live, worker, par
     assert not parts.jobs.get(jobs[0].id).state.is_terminal
 
 
-def looks_at_jobs(live):
-    """How often somebody looked at a job at the live api."""
+def looks_at(live, command):
+    """How often somebody looked at a job, or at a batch, at the live api."""
+    path = {"gen": "job_id>", "batch": "batch_id>"}[command]
     lines = httpx.get(f"{live.url}/metrics", timeout=20).text.splitlines()
-    counted = (line.split()[-1] for line in lines if line.startswith("zimg_http_requests_total{") and "job_id>" in line)
+    counted = (line.split()[-1] for line in lines if line.startswith("zimg_http_requests_total{") and path in line)
     return sum(map(float, counted))
 
 

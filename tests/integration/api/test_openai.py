@@ -240,6 +240,7 @@ def test_a_retry_joins_the_call_whose_connection_broke(live, worker, parts):
     url = f"{live.url}/v1/images/generations"
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(url, json=body, headers={"x-stainless-retry-count": "0"}, timeout=1)
+    eventually(lambda: parts.jobs.list_jobs("local"))
     with worker.at_work():
         answer = httpx.post(url, json=body, headers={"x-stainless-retry-count": "1"}, timeout=30)
 

@@ -73,7 +73,7 @@ def test_a_program_dies_with_the_parent_that_was_killed(tmp_path):
 
     parent.kill()
 
-    wait_until(lambda: not is_alive(parent.program), seconds=10)
+    wait_until(lambda: not is_alive(parent.program), seconds=60)
     assert not is_alive(parent.program)
     os.kill(parent.grandchild, signal.SIGKILL)
 
@@ -84,7 +84,7 @@ def test_a_program_that_stores_is_told_to_end_and_may_say_its_last_words(tmp_pat
 
     parent.kill()
 
-    wait_until((tmp_path / "terminated").exists, seconds=10)
+    wait_until((tmp_path / "terminated").exists, seconds=60)
     assert (tmp_path / "terminated").exists()
     os.kill(parent.grandchild, signal.SIGKILL)
 
@@ -93,11 +93,11 @@ def test_the_folder_counts_as_in_use_until_the_last_grandchild_is_gone(tmp_path)
     parent = Parent(tmp_path, "SIGKILL")
     parent.kill()
     os.kill(parent.program, signal.SIGKILL) if is_alive(parent.program) else None
-    wait_until(lambda: not is_alive(parent.program), seconds=10)
+    wait_until(lambda: not is_alive(parent.program), seconds=60)
 
     assert parent.is_in_use()
     os.kill(parent.grandchild, signal.SIGKILL)
-    wait_until(lambda: not parent.is_in_use(), seconds=10)
+    wait_until(lambda: not parent.is_in_use(), seconds=60)
 
 
 def test_the_program_has_the_environment_of_its_entry(tmp_path):

@@ -47,7 +47,7 @@ class TlsServer(RedisServer):
         with (self.folder / "server.log").open("ab") as log:
             command = [self.binary, *options.split(), *files.split()]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
-        wait_until(lambda: connect(self.url, timeout_seconds=1).ping(), seconds=10, why=self.log)
+        wait_until(lambda: connect(self.url, timeout_seconds=1).ping(), seconds=60, why=self.log)
 
     def log(self) -> str:
         return (self.folder / "server.log").read_text()[-2000:]

@@ -28,12 +28,12 @@ def spinning(valkey_server):
 
         def spin():
             pool.submit(connect(valkey_server.url, timeout_seconds=60).eval, "while true do end", 0)
-            wait_until(lambda: is_busy(client), seconds=10)
+            wait_until(lambda: is_busy(client), seconds=60)
 
         yield spin
         with suppress(ResponseError):  # there is none where the test failed before
             client.script_kill()
-        wait_until(lambda: not is_busy(client), seconds=10)
+        wait_until(lambda: not is_busy(client), seconds=60)
         client.config_set("busy-reply-threshold", "5000")
 
 
@@ -63,7 +63,7 @@ def submit_and_lose_the_answer(store, proxy, redis, jobs):
     proxy.holds_answers = True
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(store.submit_many, jobs, GENEROUS)
-        wait_until(lambda: redis.exists(f"{{zimg}}:job:{jobs[-1].id}"), seconds=10)
+        wait_until(lambda: redis.exists(f"{{zimg}}:job:{jobs[-1].id}"), seconds=60)
         proxy.cut()
         proxy.holds_answers = False
         return answer.result(timeout=30)

@@ -116,7 +116,7 @@ def test_jobs_of_a_killed_worker_are_drawn_by_another_and_charged_once(fleet):
     fleet.start_scheduler()
     first = fleet.start_worker()
     ids = submit(fleet.store, 4, size=512, preset="turbo-8")
-    wait_until(lambda: is_running(fleet.store, ids[0]), why=fleet.logs)
+    wait_until(lambda: fleet.store.get(ids[0]).attempt > 0, why=fleet.logs)
 
     first.kill()
     first.wait(60)
@@ -132,7 +132,7 @@ def test_a_worker_that_dies_is_followed_by_a_fork_that_takes_its_jobs_over(fleet
     parent = fleet.start_worker()
     (worker,) = psutil.Process(parent.pid).children()
     ids = submit(fleet.store, 4, size=512, preset="turbo-8")
-    wait_until(lambda: is_running(fleet.store, ids[0]), why=fleet.logs)
+    wait_until(lambda: fleet.store.get(ids[0]).attempt > 0, why=fleet.logs)
 
     worker.kill()
 
@@ -151,7 +151,8 @@ def test_every_message_twice_draws_every_picture_once(fleet):
     fleet.start_worker()
     store = fleet.store
     ids = submit(store, 3)
-    releases = store.release(3)
+    releases = []
+    wait_until(lambda: releases.extend(store.release(3)) or len(releases) == 3, why=fleet.logs)
 
     fleet.send([*releases, *releases, *releases])
 
@@ -164,7 +165,7 @@ def test_a_stopped_worker_finishes_what_it_can_and_leaves_no_lease_behind(fleet)
     fleet.start_scheduler()
     worker = fleet.start_worker()
     ids = submit(fleet.store, 3, size=512)
-    wait_until(lambda: is_running(fleet.store, ids[0]), why=fleet.logs)
+    wait_until(lambda: fleet.store.get(ids[0]).attempt > 0, why=fleet.logs)
 
     begun = time.monotonic()
     worker.send_signal(signal.SIGTERM)
@@ -206,7 +207,7 @@ def test_a_worker_says_what_it_is_and_touches_its_progress_file(fleet, settings)
 
 
 def test_an_idle_worker_ends_at_once(fleet):
-    worker = fleet.start_worker()
+    worker = fleet.start_worker(ZIMG_DRAIN_SECONDS="90")
     process = psutil.Process(worker.pid)
     children = process.children(recursive=True)
 
@@ -214,7 +215,7 @@ def test_an_idle_worker_ends_at_once(fleet):
     worker.send_signal(signal.SIGTERM)
 
     assert worker.wait(120) == 0
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60, "it does not wait for what it would do with jobs"
     assert not [child for child in children if child.is_running()]
 
 

@@ -23,9 +23,9 @@ def test_a_server_that_is_not_there_is_our_own_error():
 
 def test_a_command_is_sent_once_even_if_its_answer_is_late(valkey, valkey_server):
     """redis-py's own default repeats it: the counter would be at 2 or more."""
-    client = connect(valkey_server.url, timeout_seconds=0.3)
+    client = connect(valkey_server.url, timeout_seconds=1.0)
     client.ping()
-    sleeper = threading.Thread(target=lambda: valkey.execute_command("DEBUG", "SLEEP", "1"))
+    sleeper = threading.Thread(target=lambda: valkey.execute_command("DEBUG", "SLEEP", "3"))
     sleeper.start()
 
     sent = []

@@ -103,10 +103,10 @@ def test_the_launcher_says_it_behind_ready_as_soon_as_the_key_is_made(tmp_path, 
         (tmp_path / "admin.key").write_text(KEY)
     run = threading.Thread(target=Launcher(settings, {})._follow, args=(watch, supervisor))
     run.start()
-    wait_until(lambda: is_told("ready after"), seconds=10)
+    wait_until(lambda: is_told("ready after"), seconds=60)
     if is_made_late:
         (tmp_path / "admin.key").write_text(KEY)
-    wait_until(lambda: is_told("keys create team1"), seconds=10, why=lambda: "".join(told))
+    wait_until(lambda: is_told("keys create team1"), seconds=60, why=lambda: "".join(told))
     supervisor.communicate(b"\n")
     run.join(timeout=60)
 
