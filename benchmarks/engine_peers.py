@@ -2,7 +2,7 @@
 
     python -m benchmarks.engine_peers --peers sequential,model,block,leaf,mmgp --out peers.jsonl --limit 110
 
-A peer is tuned with its own options: `--peers block,block:num_blocks_per_group=4,leaf:record_stream=false` measures
+A peer is tuned with its own options: `--peers block,block:low_cpu_mem_usage=true,leaf:record_stream=false` measures
 three; `--sweep` those of TUNINGS. `compiled=true` compiles the blocks first, as the engine compiles its own.
 
 Z-Image at its full shape with random weights, 1024x1024, 4 forwards, text encoder and decode inside the timer, every
@@ -36,11 +36,13 @@ FORWARDS = 4
 SLOW_SECONDS = 5.0
 #: mmgp's own unit: MB of weights of one model on the card.
 MMGP_BUDGET = 2500
-#: What is tried beside each peer's usual options, where they have some that change speed against memory.
+#: What is tried beside each peer's usual options, where they have some that change speed against memory. With streams
+#: diffusers' groups are of one block, whatever is asked for.
 TUNINGS = (
-    "block:num_blocks_per_group=2",
-    "block:num_blocks_per_group=4",
+    "block:record_stream=false",
+    "block:low_cpu_mem_usage=true",
     "leaf:record_stream=false",
+    "leaf:non_blocking=true",
     "cache-dit:transfer_buckets=8",
     "cache-dit:transfer_buckets=16",
     "mmgp:budget=1200",

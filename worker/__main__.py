@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 
 from core.broker import SPARE_THREADS
@@ -25,6 +26,8 @@ def main() -> int:
         print(f"zimg worker: {error}", file=sys.stderr)
         return os.EX_CONFIG
     if not settings.worker_restarts or sys.platform != "linux":
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the worker has its own: nothing was begun
+        configure_logging(settings)
         import_all(settings)  # leanly; Celery and the loader would do it slower
         work()
         return 0

@@ -264,13 +264,22 @@ class CudaDevice(Device):
     def pace(self, bytes_per_second: float, own: float) -> None:
         self._hold_cycles_per_byte = 0.0
         if bytes_per_second:
-            torch.cuda._sleep(1_000_000_000)  # an idle card's clock is slow
+            cycles_per_second = self._cycles_per_second()
+            self._hold_cycles_per_byte = (1 / bytes_per_second - 1 / own) * cycles_per_second
+
+    def _cycles_per_second(self) -> float:
+        """The card's clock while it computes: an idle one's is slow, and a busy one's may be held down."""
+        factor = torch.randn(4096, 4096, device=self.where, dtype=torch.bfloat16)
+        product = torch.empty_like(factor)
+        for _ in range(2000):  # some 0.4 s, of which the second half is looked at
+            torch.mm(factor, factor, out=product)
+        with torch.cuda.stream(self.carry_in):
+            torch.cuda._sleep(300_000_000)
             first = self.timed_mark()
             torch.cuda._sleep(100_000_000)
             second = self.timed_mark()
-            self.synchronize()
-            cycles_per_second = 100_000_000 / self.seconds_between(first, second)
-            self._hold_cycles_per_byte = (1 / bytes_per_second - 1 / own) * cycles_per_second
+        self.synchronize()
+        return 100_000_000 / self.seconds_between(first, second)
 
     def _pace_copy(self, nbytes: int) -> None:
         if self._hold_cycles_per_byte:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.engine_limits import distance, matmul_rate, operations
+from benchmarks.engine_forecast import BLOCK_OPERATIONS, DENOISE_BLOCKS
+from benchmarks.engine_limits import distance, operations
 
 
-def test_more_forwards_are_more_operations_by_the_denoiser_alone() -> None:
-    assert operations(8) - operations(4) == pytest.approx(operations(4) - operations(0))
+def test_a_forward_more_is_the_denoisers_operations_more() -> None:
+    assert operations(5) - operations(4) == pytest.approx(DENOISE_BLOCKS * BLOCK_OPERATIONS)
     assert operations(4) == pytest.approx(239e12, rel=0.02)
 
 
@@ -21,7 +22,3 @@ def test_the_longer_of_copies_and_arithmetic_is_the_limit() -> None:
         0.4,
         1.5,
     )
-
-
-def test_a_rate_is_measured() -> None:
-    assert matmul_rate("cpu") > 0

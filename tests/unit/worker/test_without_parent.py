@@ -15,8 +15,7 @@ sys.addaudithook(lambda event, args: reads.append(str(args[0])) if event == "ope
 from worker import __main__ as worker_main
 
 def say():
-    import torch
-    print("diffusers.pipelines.z_image.pipeline_z_image" in sys.modules, torch.cuda.is_initialized())
+    print("diffusers.pipelines.z_image.pipeline_z_image" in sys.modules)
     print(sum("modeling_bert.py" in path for path in reads))
 
 worker_main.work = say
@@ -32,4 +31,4 @@ def test_a_worker_without_a_warm_parent_has_its_models_classes_imported_leanly_b
     command = [sys.executable, "-c", STAND_IN]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["True False", "1"]
+    assert done.stdout.splitlines() == ["True", "1"]
