@@ -3,8 +3,8 @@
     python -m benchmarks.engine_curve --out results.jsonl --minutes 6 --parts probes,eager,compiled,ours
 
 Each of our figures comes with how far it is from what copies and arithmetic alone would take, and with the part
-"compiled" as a ratio to that anchor (all resident, in the same process). Further parts: strips, paced (the bus of PCIe 4
-cards), timeline, least (the least budget planned anew), first (a start with what a refusal names as the least budget,
+"compiled" as a ratio to that anchor (all resident, in the same process). Further parts: strips, paced (the bus of PCIe
+4 cards), timeline, least (the least budget planned anew), first (a start with what a refusal names as the least budget,
 before all others), slow. Full-shape random weights, 1024x1024, text encoder and VAE inside the timer, every prompt
 fresh. One JSON line per figure, flushed at once, so that a run that is cut short loses nothing. `--tiny` tries the
 script out on a CPU.
@@ -26,6 +26,7 @@ import torch
 
 from benchmarks.engine_bench import SUBJECT, Bench, digest, pools, ride, sync
 from benchmarks.engine_limits import distance, probe_rate
+from benchmarks.engine_pacing import paced_copies
 from benchmarks.engine_probes import anchor, compile_in_place, probe, probe_decoder, probe_strips, probe_text
 from benchmarks.engine_trail import trail_of, where_they_part
 
@@ -74,11 +75,7 @@ def repeated(bench: Bench, carousel: Any) -> None:
 
 
 def paced(bench: Bench, carousel: Any) -> None:
-    """The same at the bus speed of PCIe 4 cards: each copy is held until it has taken as long as there.
-
-    The copy is followed by a kernel that spins on the copy stream (one thread, so computing goes on beside it), and
-    the planner is told the slower bus, as it would measure it there.
-    """
+    """The same at the bus speed of PCIe 4 cards, of which the planner is told as it would measure it there."""
     from worker.offload import allowance
 
     placement, device = carousel._engine._placement, carousel._engine._device
@@ -87,18 +84,19 @@ def paced(bench: Bench, carousel: Any) -> None:
     own = device.measure_bandwidth(max(placement.assembly.blocks, key=lambda block: block.carried_bytes).host)
     device.trim()
     for gigabytes in (25, 12):
-        device.pace(gigabytes * 1e9, own)
         placement._facts = replace(facts, bandwidth=gigabytes * 1e9)
-        carousel.rebudget(5.8)
-        for in_flight, pictures in ((1, 3), (4, 8)):
-            ride(bench, carousel, in_flight, 4, in_flight)
-            carried, start = carousel.report["fetched_bytes"], time.perf_counter()
-            rate = ride(bench, carousel, in_flight, 4, pictures)
-            seconds = time.perf_counter() - start
-            figures = {"images_per_s": round(rate, 4), "s_per_image": round(1 / rate, 4)}
-            figures["carried_gb_per_s"] = round((carousel.report["fetched_bytes"] - carried) / seconds / 1e9, 2)
-            bench.say("paced", gb_per_s=gigabytes, budget=5.8, in_flight=in_flight, **figures)
-    device.pace(0, own)
+        with paced_copies(device, gigabytes * 1e9, own):
+            carousel.rebudget(5.8)
+            for in_flight, pictures in ((1, 3), (4, 8)):
+                ride(bench, carousel, in_flight, 4, in_flight)
+                carried, start = carousel.report["fetched_bytes"], time.perf_counter()
+                rate = ride(bench, carousel, in_flight, 4, pictures)
+                seconds = time.perf_counter() - start
+                figures = {"images_per_s": round(rate, 4), "s_per_image": round(1 / rate, 4)}
+                if 4 in bench.anchors:
+                    figures["of_anchor"] = round(1 / rate / bench.anchors[4], 3)
+                figures["carried_gb_per_s"] = round((carousel.report["fetched_bytes"] - carried) / seconds / 1e9, 2)
+                bench.say("paced", gb_per_s=gigabytes, budget=5.8, in_flight=in_flight, **figures)
     placement._facts = facts
 
 

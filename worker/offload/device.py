@@ -1,7 +1,7 @@
 """What the engine needs of a device, in two flavours: CUDA with streams and events, and the CPU where all is at once.
 
 One compute stream (the engine thread's current one), one stream that carries weights in, one that carries pictures
-out, two that move riders' states. Nothing here ever waits on the host except `pace`, `synchronize` and `Landing.wait`.
+out, two that move riders' states. Nothing here ever waits on the host except `synchronize` and `Landing.wait`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Device:
         self.unpack = unpack or self._own_unpack
         self.fetched_bytes = 0  # weights carried in so far
         self.state_bytes = 0  # riders' states carried out and in so far
+        self.after_copy: Callable[[int], None] | None = None  # a benchmark's, on the stream of each copy of weights
 
     @property
     def is_cuda(self) -> bool:
@@ -176,9 +177,6 @@ class Device:
         """Host-to-device bytes per second, by copying pinned `source` a few times."""
         return 50e9
 
-    def pace(self, bytes_per_second: float, own: float) -> None:
-        """Let copies take as long as on a slower bus than this one of `own` bytes per second (0: full speed)."""
-
     def synchronize(self) -> None:
         """Wait for all work."""
 
@@ -202,7 +200,6 @@ class CudaDevice(Device):
         self.carry_out = torch.cuda.Stream(where)
         self.states_out = torch.cuda.Stream(where)
         self.states_in = torch.cuda.Stream(where)
-        self._hold_cycles_per_byte = 0.0
         self.jitter_cycles = 0
         self._pools: set[tuple[int, ...]] = set()
         if not torch.cuda.is_bf16_supported():
@@ -228,7 +225,8 @@ class CudaDevice(Device):
         with torch.cuda.stream(self.carry_in):
             self._delay()
             target.copy_(source, non_blocking=True)
-            self._pace_copy(source.numel())
+            if self.after_copy is not None:
+                self.after_copy(source.numel())
             event = torch.cuda.Event()
             event.record(self.carry_in)
         self.fetched_bytes += source.numel()
@@ -260,30 +258,6 @@ class CudaDevice(Device):
             event.record(stream)
         self.state_bytes += source.numel()
         return Mark(event)
-
-    def pace(self, bytes_per_second: float, own: float) -> None:
-        self._hold_cycles_per_byte = 0.0
-        if bytes_per_second:
-            cycles_per_second = self._cycles_per_second()
-            self._hold_cycles_per_byte = (1 / bytes_per_second - 1 / own) * cycles_per_second
-
-    def _cycles_per_second(self) -> float:
-        """The card's clock while it computes: an idle one's is slow, and a busy one's may be held down."""
-        factor = torch.randn(4096, 4096, device=self.where, dtype=torch.bfloat16)
-        product = torch.empty_like(factor)
-        for _ in range(2000):  # some 0.4 s, of which the second half is looked at
-            torch.mm(factor, factor, out=product)
-        with torch.cuda.stream(self.carry_in):
-            torch.cuda._sleep(300_000_000)
-            first = self.timed_mark()
-            torch.cuda._sleep(100_000_000)
-            second = self.timed_mark()
-        self.synchronize()
-        return 100_000_000 / self.seconds_between(first, second)
-
-    def _pace_copy(self, nbytes: int) -> None:
-        if self._hold_cycles_per_byte:
-            torch.cuda._sleep(int(nbytes * self._hold_cycles_per_byte))
 
     def _delay(self) -> None:
         """Random delays, for the test that events and not luck keep the order."""
