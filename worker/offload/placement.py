@@ -310,7 +310,10 @@ class Placement(Planning):
         """
         if not self._device.tells_memory:
             return 0
-        planned = self._facts.context + self._facts.fixed + (self.weights.arena_bytes if self.weights else 0)
+        weights = 0
+        if self.weights is not None:
+            weights = self.plan.resident_bytes if self.plan.in_place else self.weights.arena_bytes
+        planned = self._facts.context + self._facts.fixed + weights
         held = allowance.outside_bytes(self._device) + self._device.allocated_bytes()
         return max(held - planned, 0) + allowance.growth(1) + 2 * allowance.SPARE
 
@@ -375,13 +378,14 @@ class Placement(Planning):
             self._missed += missed
             return self._plan_or_refuse(lambda: allowance.SPARE)
         self._decode, self._missed, self._seats = "strips", 0, self._options.seats
+        self.stock.fill_late()  # what lay in place is measured as it is carried
         if self._device.is_cuda:
             self._facts = self._measured("strips")
         return self._plan_or_refuse(self._asked_beyond)
 
     def _place(self, plan: Plan) -> None:
-        if not plan.in_place:
-            self.stock.fill_late()
+        if not plan.in_place and self.stock.fill_late():
+            plan = self._make_plan()  # the last one knew no packed sizes
         if self.weights is not None and plan.in_place and plan.in_place == self.plan.in_place:
             self.weights.adopt(plan)  # what lies in place may have no other copy
             self.plan = plan

@@ -59,11 +59,13 @@ class Stock:
             finally:
                 is_filled.set()
 
-    def fill_late(self) -> None:
-        """Blocks into host memory after all, where a first plan had them in place."""
-        if self.assembly.host is None:
-            self._check_packing()
-            self._fill_host()
+    def fill_late(self) -> bool:
+        """Blocks into host memory after all, where a first plan had them in place; whether that was to be done."""
+        if self.assembly.host is not None:
+            return False
+        self._check_packing()
+        self._fill_host()
+        return True
 
     def close_gates(self, pool: Callable[[], Pool | None]) -> None:
         """Have each block stop its rider before it runs, compiled where there is a form, in a pool of its own."""

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.unit.offload.budget_kit import CARRIED, KIB, Card
 from tests.unit.offload.conftest import family_pipeline
-from tests.unit.offload.test_budget import CARRIED, KIB, Card
 from worker.offload import allowance, drop_stores
 from worker.offload.apart import Pool
 from worker.offload.blocks import Block

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from tests.unit.offload.budget_kit import CARRIED, KIB, Card
 from tests.unit.offload.conftest import family_pipeline
-from tests.unit.offload.test_budget import CARRIED, KIB, Card
 from worker.offload import ImpossibleBudget, allowance
 from worker.offload.apart import Pool
 from worker.offload.assembly import Assembly

@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+from tests.unit.offload.budget_kit import CARRIED, KIB, Card, draws, open_engine_fixture  # noqa: F401 - the fixture
 from tests.unit.offload.conftest import family_pipeline, plain_picture, same
-from worker.offload import ImpossibleBudget, allowance, drop_stores, planning
-from worker.offload.carousel import Options
-from worker.offload.device import Device
+from worker.offload import ImpossibleBudget, allowance
 from worker.offload.engine import Engine
 from worker.offload.experience import NAME, Experience, Notebook
 from worker.offload.placement import Placement
@@ -25,60 +22,12 @@ from worker.offload.ticket import Order, Ticket
 from worker.offload.warm_up import WarmUp
 from worker.offload.weights import Weights
 
-KIB = 1 << 10
-CARRIED = Options(device="cpu", ring_slots=2, packing=True)
-
-
-class Card(Device):
-    """The CPU as a card that reads its weights' bytes and what `unplanned` says beside them."""
-
-    def __init__(self, unplanned: Callable[[], int]) -> None:
-        super().__init__(torch.device("cpu"))
-        self._unplanned = unplanned
-        self._made: list[weakref.ref[torch.Tensor]] = []
-
-    @property
-    def tells_memory(self) -> bool:
-        return True
-
-    def empty(self, nbytes: int) -> torch.Tensor:
-        tensor = super().empty(nbytes)
-        self._made.append(weakref.ref(tensor))
-        return tensor
-
-    def process_bytes(self) -> int:
-        alive = [made() for made in self._made]
-        return self._unplanned() + sum(one.untyped_storage().nbytes() for one in alive if one is not None)
-
-
-@pytest.fixture
-def open_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Engine]]:
-    monkeypatch.setattr(allowance, "GROWTH", 0)
-    monkeypatch.setattr(allowance, "SPARE", KIB)
-    opened: list[Engine] = []
-
-    def opener(budget: int, unplanned: Callable[[], int], options: Options = CARRIED) -> Engine:
-        opened.append(Engine(family_pipeline("z-image"), budget, Card(unplanned), options))
-        opened[-1].start()
-        return opened[-1]
-
-    yield opener
-    for engine in opened:
-        engine.stop(60)
-    drop_stores()
-
 
 def first_forms(engine: Engine) -> tuple[object, ...]:
     """Layouts that have compiled forms of their own."""
     assert engine._placement is not None
     assert engine._placement.stock.forms is not None
     return engine._placement.stock.forms.layouts
-
-
-def draws(engine: Engine) -> bool:
-    order = Order(prompt="a mug", height=64, width=64, seed=3, steps=2)
-    image = engine.enter(Ticket(order)).result(60)
-    return same(image, plain_picture("z-image", "a mug", 3, 2, 64, 64, 0.0))
 
 
 def test_what_the_plan_missed_is_taken_from_the_residents(open_engine: Callable[..., Engine]) -> None:
@@ -132,67 +81,6 @@ def test_a_start_tells_what_is_held_beside_what_was_predicted(
 def test_a_budget_that_no_plan_can_keep_is_refused_with_the_least_one(open_engine: Callable[..., Engine]) -> None:
     with pytest.raises(ImpossibleBudget, match="at least"):
         open_engine(500 * KIB, lambda: 450 * KIB)
-
-
-def refused(open_engine: Callable[..., Engine], budget: int, *more: Any) -> int:
-    """The least bytes that the refusal of a start names."""
-    with pytest.raises(ImpossibleBudget) as refusal:
-        open_engine(budget, *more)
-    return refusal.value.least_bytes
-
-
-@pytest.mark.parametrize("decode", ["auto", "strips"])
-@pytest.mark.parametrize("waiting", [0, 30 * KIB])
-@pytest.mark.parametrize("unplanned", [0, 60 * KIB, 300 * KIB])
-def test_every_refusal_names_the_same_least_budget_and_a_start_with_it_draws(
-    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, unplanned: int, waiting: int, decode: str
-) -> None:
-    monkeypatch.setattr(allowance, "GROWTH", 40 * KIB)
-    monkeypatch.setattr(planning, "NO_FACTS", dataclasses.replace(planning.NO_FACTS, waiting=waiting))
-    more = (lambda: unplanned, dataclasses.replace(CARRIED, decode=decode))
-    least = refused(open_engine, 100 * KIB, *more)
-    slack = 4 * KIB  # spare added, and rounding
-    for budget in (220 * KIB, 310 * KIB, least - 20 * KIB, least - slack):
-        assert abs(refused(open_engine, budget, *more) - least) <= slack, budget // KIB
-    engine = open_engine(least, *more)
-    assert engine.report()["process_bytes"] + 40 * KIB <= least
-    image = engine.enter(Ticket(Order(prompt="a mug", height=64, width=64, seed=3, steps=2))).result(60)
-    assert image.size == (64, 64)
-
-
-class CachingCard(Card):
-    """One whose allocator keeps 300 KiB more than what is alive."""
-
-    CACHED = 300 * KIB
-
-    def process_bytes(self) -> int:
-        return super().process_bytes() + self.CACHED
-
-    def reserved_bytes(self) -> int:
-        return self.process_bytes() - self._unplanned()
-
-    def allocated_bytes(self) -> int:
-        return self.reserved_bytes() - self.CACHED
-
-
-def test_a_further_budget_that_is_refused_is_told_the_same_least_whatever_the_allocator_has_cached(
-    open_engine: Callable[..., Engine],
-) -> None:
-    least = refused(open_engine, 100 * KIB, lambda: 60 * KIB)
-    engine = Engine(family_pipeline("z-image"), 1200 * KIB, CachingCard(lambda: 60 * KIB), CARRIED)
-    engine.start()
-    try:
-        with pytest.raises(ImpossibleBudget) as refusal:
-            engine.rebudget(100 * KIB, 60)
-        assert abs(refusal.value.least_bytes - least) <= 4 * KIB
-        assert draws(engine)
-    finally:
-        engine.stop(60)
-
-
-def test_a_plan_tells_the_least_budget_that_a_refusal_would_name(open_engine: Callable[..., Engine]) -> None:
-    least = refused(open_engine, 100 * KIB, lambda: 60 * KIB)
-    assert abs(open_engine(500 * KIB, lambda: 60 * KIB).plan.least_budget - least) <= 4 * KIB
 
 
 def test_where_the_plain_decode_takes_too_much_it_is_done_in_strips(open_engine: Callable[..., Engine]) -> None:

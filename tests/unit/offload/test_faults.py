@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
+from tests.unit.offload.budget_kit import CARRIED, KIB, Card, draws, open_engine_fixture  # noqa: F401 - the fixture
 from tests.unit.offload.conftest import Studio, family_pipeline, same
-from tests.unit.offload.test_budget import CARRIED, KIB, Card, draws, open_engine
 from tests.unit.offload.tiny import z_image
 from worker.offload import CarouselEnded, ImpossibleBudget, placement
 from worker.offload.card_memory import is_out_of_memory
@@ -21,7 +21,6 @@ from worker.offload.placement import Placement
 from worker.offload.ticket import Order, let_go_of_frames
 from worker.offload.weights import Weights
 
-__all__ = ["open_engine"]  # a fixture
 GIB = 1 << 30
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.unit.offload.budget_kit import KIB
 from tests.unit.offload.conftest import family_pipeline, plain_picture, same
 from tests.unit.offload.house_kit import (
     BUDGET,
@@ -26,7 +27,6 @@ from tests.unit.offload.house_kit import (
     start_again,
     want_memory_once,
 )
-from tests.unit.offload.test_budget import KIB
 from worker.offload import ImpossibleBudget, allowance
 from worker.offload.blocks import Block
 from worker.offload.engine import Engine

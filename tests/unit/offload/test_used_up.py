@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.unit.offload.test_budget import KIB, Card
+from tests.unit.offload.budget_kit import KIB, Card
 from tests.unit.offload.test_host_tables import Pinning
 from tests.unit.offload.tiny import z_image
 from worker.offload import Carousel, ImpossibleBudget
