@@ -141,10 +141,13 @@ class Assembly:
         cache: str | Path,
         watch: Stopwatch,
         measure: Callable[[], Pays] = lambda: is_smaller,
+        *,
+        is_late: bool = False,
     ) -> None:
         """Bring every block's bytes into host memory in the form in which they travel, once.
 
-        Where they are not there yet, `measure` says what decides which of them are packed.
+        Where they are not there yet, `measure` says what decides which of them are packed. `is_late`: the weights are
+        in use as they are until all of this has succeeded; what goes wrong then leaves them so.
         """
         key = store_key(self.blocks, identity, packing) if identity else ""
         expected = sum(block.raw_bytes for block in self.blocks) * (3 if packing else 4) // 4
@@ -156,7 +159,7 @@ class Assembly:
         else:
             with watch.part("gain"):
                 pays = self._decide(self.host, measure) if packing else None
-            is_pinned = self._fill(self.host, pays, watch)
+            is_pinned = self._fill(self.host, pays, watch, is_late)
         if not is_pinned:
             logger.warning("host memory could not be pinned (memlock or cgroup limit): copies will be slow")
 
@@ -186,22 +189,44 @@ class Assembly:
             with contextlib.suppress(Exception):
                 self.cache.open_shelf()
 
-    def _fill(self, store: HostWeights, pays: Pays | None, watch: Stopwatch) -> bool:
+    def _fill(self, store: HostWeights, pays: Pays | None, watch: Stopwatch, is_late: bool) -> bool:
         """Bring the blocks' bytes into an empty store; whether all are pinned."""
         is_pinned = True
+        try:
+            for block in self.blocks:
+                is_pinned = self._carry(block, store, pays, watch) and is_pinned
+                if not is_late:
+                    block.let_go()  # at a start host memory has no room for both
+        except BaseException:
+            if is_late:
+                self._empty(store)
+            raise
         for block in self.blocks:
-            with watch.part("pack"):
-                data = block.carry_form(self.device.where, pays)
-            with watch.part("pin"):
-                block.host = store.put(block, data.numel())
-                is_pinned = self.device.pin(block.host) and is_pinned
-            with watch.part("copy"):
-                block.host.copy_(data)
             block.let_go()
         store.seal()
         give_back_freed()
         logger.info("%d of %d blocks packed", sum(block.packed is not None for block in self.blocks), len(self.blocks))
         return is_pinned
+
+    def _carry(self, block: Block, store: HostWeights, pays: Pays | None, watch: Stopwatch) -> bool:
+        """One block's bytes into the store; whether they are pinned."""
+        with watch.part("pack"):
+            data = block.carry_form(self.device.where, pays)
+        with watch.part("pin"):
+            block.host = store.put(block, data.numel())
+            is_pinned = self.device.pin(block.host)
+        with watch.part("copy"):
+            block.host.copy_(data)
+        return is_pinned
+
+    def _empty(self, store: HostWeights) -> None:
+        """As before a late fill: no block is in host memory."""
+        for block in self.blocks:
+            if block.host is not None:
+                self.device.unpin(block.host)
+            block.host = block.packed = None
+        store.close()
+        self.host = None
 
     def storages(self) -> frozenset[int]:
         """Addresses of all weights and buffers where they lie now, those that blocks share included."""

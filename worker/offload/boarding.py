@@ -20,10 +20,8 @@ class Boarding:
 
     def next_of(self, line: Sequence[Ticket], riders: Sequence[Rider], seats: int) -> Ticket | None:
         """Whoever boards now, if anybody may: one that must be alone, alone; cancelled ones at once, to be told."""
-        if any(rider.ticket.order.alone for rider in riders):
-            return None
-        canceled = next((ticket for ticket in line if ticket.canceled), None)
-        if canceled is not None:
+        canceled = canceled_in(line)
+        if canceled is not None or any(rider.ticket.order.alone for rider in riders):
             return canceled
         first = self._first(line, sum(rider.lane == "batch" for rider in riders) < seats)
         if first is None or (first.order.alone and riders):
@@ -43,6 +41,11 @@ class Boarding:
             self._passed_over = 0
         is_due = has_batch_seat and self._passed_over >= PATIENCE
         return min(line, key=lambda ticket: _is_batch(ticket) != is_due, default=None)
+
+
+def canceled_in(line: Sequence[Ticket]) -> Ticket | None:
+    """The first who is to be told that it was cancelled, whoever rides and whatever is waited for."""
+    return next((ticket for ticket in line if ticket.canceled), None)
 
 
 def _is_batch(ticket: Ticket) -> bool:

@@ -143,7 +143,10 @@ class Carousel:
         return self._engine.enter(Ticket(order, on_step))
 
     def refresh(self, timeout: float = 60.0) -> None:
-        """Upload every resident weight again between two turns (before a clean retry of a spoilt picture)."""
+        """Upload every resident weight again between two turns, and forget the prompts that were encoded.
+
+        To be done before a clean retry of a spoilt picture.
+        """
         self._engine.refresh(timeout)
 
     def rebudget(self, vram_budget_gib: float, timeout: float = 600.0) -> None:

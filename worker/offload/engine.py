@@ -14,14 +14,14 @@ from greenlet import getcurrent
 
 from worker.offload.apart import Pool
 from worker.offload.blocks import Stop
-from worker.offload.boarding import Boarding
+from worker.offload.boarding import Boarding, canceled_in
 from worker.offload.card_memory import is_out_of_memory
 from worker.offload.device import Device
 from worker.offload.errand import Errand
 from worker.offload.herald import Herald
 from worker.offload.house import House
 from worker.offload.marks import Mark
-from worker.offload.placement import Placement
+from worker.offload.placement import Placement, Unplaced
 from worker.offload.plan import Plan
 from worker.offload.rider import Rider, call_arguments, own_pipeline, take_apart, to_pixels
 from worker.offload.stopwatch import Stopwatch
@@ -61,6 +61,8 @@ class Engine(threading.Thread):
         self._house: House | None = None  # rides that the start still owes
         self._must_plan_again = False  # as soon as nobody rides: the process was found over its budget
         self._failure: BaseException | None = None
+        self._unplaced: Unplaced | None = None
+        self._shortages = 0  # of memory between rides, one after another, that no smaller plan could help
         self._herald = Herald()
         self._lead: deque[Mark] = deque()
         self._turns = self._pictures = self._rides = 0
@@ -112,11 +114,12 @@ class Engine(threading.Thread):
         return ticket
 
     def refresh(self, timeout: float) -> None:
-        """Upload the residents again between two turns."""
+        """Upload the residents again between two turns, and forget what was computed of prompts."""
 
         def upload() -> None:
             if self._placement is not None and self._placement.weights is not None:
                 self._placement.weights.refresh()
+                self._placement.assembly.cache.forget()
 
         self._send(Errand(upload), self._errands).wait(timeout, "the carousel did not come to a turn's end in time")
 
@@ -125,7 +128,11 @@ class Engine(threading.Thread):
 
         def plan() -> None:
             assert self._placement is not None
-            self._placement.rebudget(budget)
+            try:
+                self._placement.rebudget(budget)
+            except Unplaced as error:
+                self._unplaced = error
+                raise
 
         self._send(Errand(plan), self._quiet_errands).wait(timeout, "the rides did not end in time")
 
@@ -228,6 +235,8 @@ class Engine(threading.Thread):
                     self._quiet_errands.clear()
             for errand in errands:
                 errand.run()
+            if self._unplaced is not None:
+                raise self._unplaced
             self._turn_once()
 
     def _see_to_house(self, house: House) -> None:
@@ -251,22 +260,38 @@ class Engine(threading.Thread):
 
     def _turn_once(self) -> None:
         """One turn; where memory is short, plan with less and let those who met it start again."""
-        is_short = False
+        shortage: Exception | None = None
         try:
             self._turn()
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             logger.warning("out of memory between rides: %s", error)
-            is_short = True
-        if is_short or self._again:
-            self._relieve()
+            let_go_of_frames(error)
+            shortage = error
+        if shortage is not None or self._again:
+            has_helped = self._relieve()
+            self._shortages = 0 if shortage is None or has_helped else self._shortages + 1
+            if shortage is not None and self._shortages > RETRIES:
+                self._fail_riders(shortage)
+        else:
+            self._shortages = 0
 
-    def _relieve(self) -> None:
+    def _relieve(self) -> bool:
+        """Whether there is a smaller plan now."""
         assert self._placement is not None
+        before = self._placement.plan
         self._placement.shrink()
         with self._change:
             self._line[:0], self._again = self._again, []
+        return self._placement.plan is not before
+
+    def _fail_riders(self, shortage: Exception) -> None:
+        """Nothing helps: whoever rides is told, and those in line have their own tries."""
+        self._shortages = 0
+        for rider in list(self._riders):
+            rider.ticket.retries = RETRIES
+            self._resume(rider, shortage)
 
     def _turn(self) -> None:
         """Admit, drop who cancelled, serve one stop."""
@@ -362,7 +387,7 @@ class Engine(threading.Thread):
     def _next_in_line(self) -> Ticket | None:
         is_wished = self._must_plan_again or any(errand.is_wanted for errand in self._quiet_errands)
         if is_wished and not self._is_trying:
-            return None
+            return canceled_in(self._line)
         return self._boarding.next_of(self._line, self._riders, self.plan.seats)
 
     def _draw(self, rider: Rider) -> torch.Tensor:

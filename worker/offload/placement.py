@@ -15,14 +15,14 @@ from worker.offload.compiling import CompiledForms
 from worker.offload.device import Device
 from worker.offload.experience import Experience
 from worker.offload.gauge import Gauge
-from worker.offload.host_memory import TooLittleMemory, give_back_freed
+from worker.offload.host_memory import give_back_freed
 from worker.offload.parking import Lot, fitting_lot
 from worker.offload.plan import UNLIMITED, Facts, ImpossibleBudget, Plan, gib
 from worker.offload.planner import bare_plan, fits_in_place
 from worker.offload.planning import Planning
 from worker.offload.stock import Stock
 from worker.offload.stopwatch import Stopwatch
-from worker.offload.ticket import Order, let_go_of_frames
+from worker.offload.ticket import Order, TicketCanceled, let_go_of_frames
 from worker.offload.warm_up import WarmUp
 from worker.offload.weights import Weights
 
@@ -33,6 +33,10 @@ logger = logging.getLogger(__name__)
 
 #: Plans tried until one keeps its word.
 CORRECTIONS = 12
+
+
+class Unplaced(RuntimeError):
+    """Raised when no plan is in its place any more."""
 
 
 class Placement(Planning):
@@ -68,8 +72,7 @@ class Placement(Planning):
         try:
             self._open()
         except Exception:
-            if self._has_relied:
-                self._notebook.forget()  # else the next start would meet the same again
+            self._forget_relied()  # else the next start would meet the same again
             raise
 
     def _open(self) -> None:
@@ -113,6 +116,7 @@ class Placement(Planning):
             self._keep_word()
         if not is_kept or has_failed or self._short:
             self._notebook.forget()
+            self._forget_relied()  # of another budget, maybe
         return is_kept
 
     def plan_again(self) -> None:
@@ -125,7 +129,7 @@ class Placement(Planning):
     def forget(self) -> None:
         """What was relied on ended in an error: the next start finds out anew."""
         if self._trusted is not None:
-            self._notebook.forget()
+            self._forget_relied()
 
     def _move_weights(self) -> bool:
         """Fixed parts to the device and blocks into host memory; True where they all stay in place instead."""
@@ -152,6 +156,8 @@ class Placement(Planning):
                 plan = self._make_plan()
                 if (plan.resident_bytes, plan.seats) != (before.resident_bytes, before.seats):
                     self._short = self._missed
+                    if self._trusted is not None:
+                        self._forget_relied()
                     logger.warning("out of memory: planned again with %d residents", len(plan.residents))
                     self._place_within(plan)
                     return
@@ -167,23 +173,33 @@ class Placement(Planning):
             raise failure
 
     def rebudget(self, budget: int) -> None:
-        """Plan and place anew; raises ImpossibleBudget, or that memory ran out, and goes back to the old plan."""
-        before = self.plan, self.budget, self._missed, self._decode, self._seats
+        """Plan and place anew. Raises what went wrong, ImpossibleBudget for one, and the old plan is in force again.
+
+        Raises Unplaced where not even that could be placed: nothing may ride any more.
+        """
+        before = self.plan, self.budget, self._missed, self._decode, self._seats, self._short
         allowance.lift(self._device)
         self.budget, self._missed, self._decode = budget, self._short, self._wished_decode()
         self._seats, self.was_remembered = self._options.seats, False
         try:
             self._place(self._plan_or_refuse(self._asked_beyond))
             self.settle()
+        except TicketCanceled:
+            raise  # closed meanwhile: all of it is taken down
         except Exception as error:
-            if not (isinstance(error, ImpossibleBudget | TooLittleMemory) or is_out_of_memory(error)):
-                raise
-            plan, self.budget, self._missed, self._decode, self._seats = before
+            plan, self.budget, self._missed, self._decode, self._seats, self._short = before
             let_go_of_frames(error)
+            self._go_back(plan, error)
+            raise
+
+    def _go_back(self, plan: Plan, error: Exception) -> None:
+        try:
             if self.plan is not plan or is_out_of_memory(error):
                 self._place_within(plan)
             self._grant()
-            raise
+        except Exception as failure:
+            text = f"no plan can be placed any more: {type(failure).__name__}: {failure}"
+            raise Unplaced(text) from error
 
     def close(self) -> None:
         """Put the pipeline together as it was, unless it is used up."""
@@ -240,7 +256,7 @@ class Placement(Planning):
         assert sample is not None
         unpacking = {stage: weights.unpacking_seconds(block) for stage, block in largest.items()}
         facts = gauge.facts(self._device.measure_bandwidth(sample), unpacking)
-        known = self._facts
+        known, self._has_figures = self._facts, True
         if mode == "strips":
             return replace(facts, strips=facts.decode, decode=known.decode)
         return replace(facts, strips=known.strips)
@@ -295,7 +311,8 @@ class Placement(Planning):
             is_all = self._trusted is None  # else some rides are still owed
             forms.note_used(is_all=is_all)
             known = replace(known, layouts=forms.layouts, forms=forms.receipt if is_all else ())
-        self._notebook.write(known)
+        if self._has_figures:  # of what lay in place nothing was measured
+            self._notebook.write(known)
         self._grant()
         give_back_freed()  # of compiling and loading
 
@@ -401,4 +418,5 @@ class Placement(Planning):
         """Host memory for parked states; on the CPU only where the caller wants some parked."""
         if not plan.in_place and (self._device.is_cuda or self._options.places):
             self.lot = fitting_lot(self._device, plan, self.lot)
+        if self.lot is not None:
             self.lot.places, self.lot.shared = plan.places, self.assembly.storages()

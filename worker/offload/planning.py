@@ -26,9 +26,10 @@ class Planning:
         self.budget, self._device, self._options = budget, device, options
         self.stock, self.assembly = stock, stock.assembly
         self._facts: Facts
+        self._has_figures = not device.is_cuda  # measured by this start or an earlier one, where that is to be done
         self._missed = 0  # bytes that plans turned out to lack
         self._decode, self._seats = self._wished_decode(), options.seats
-        self._has_relied = False  # on what an earlier start found out
+        self._relied: Notebook | None = None  # where this start found what an earlier one had found out
         self._trusted: Experience | None = None  # of a start just like this one: tickets need not wait for the rides
 
     @property
@@ -97,11 +98,16 @@ class Planning:
         forms = self.stock.forms
         if forms is not None:
             forms.recall(known.layouts)
-        self._has_relied = True
+        self._relied, self._has_figures = self._notebook, True
         are_kept = forms is not None and forms.are_there(known.forms)
         is_like_then = allowance.outside_bytes(self._device) <= known.outside_bytes
         self._trusted = known if are_kept and is_like_then else None
         return True
+
+    def _forget_relied(self) -> None:
+        """What an earlier start found out did not hold."""
+        if self._relied is not None:
+            self._relied.forget()
 
     @property
     def _notebook(self) -> Notebook:

@@ -64,7 +64,7 @@ class Stock:
         if self.assembly.host is not None:
             return False
         self._check_packing()
-        self._fill_host()
+        self._fill_host(is_late=True)
         return True
 
     def close_gates(self, pool: Callable[[], Pool | None]) -> None:
@@ -78,12 +78,12 @@ class Stock:
         with self._watch.part("kernel check"):
             self.packing.settle(block.raw_bytes // 2 for block in self.assembly.blocks if block.is_bf16)
 
-    def _fill_host(self) -> None:
+    def _fill_host(self, *, is_late: bool = False) -> None:
         """Packed if the device can unpack; else disk need not hold them twice."""
         options, packing = self._options, self.packing
         with self._watch.part("host weights"):
             cache = "" if packing.fault else options.weights_cache
-            self.assembly.fill_host(packing.is_on, options.identity, cache, self._watch, packing.pays)
+            self.assembly.fill_host(packing.is_on, options.identity, cache, self._watch, packing.pays, is_late=is_late)
 
     def _prepare_forms(self, is_enough: Callable[[], bool]) -> None:
         if self.forms is not None:

@@ -55,8 +55,13 @@ class PromptCache:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._kept
 
-    def close(self) -> None:
+    def forget(self) -> None:
+        """Know no prompt any more: what was computed with spoilt weights is spoilt."""
         self._kept.clear()
+        self._spans.clear()
+
+    def close(self) -> None:
+        self.forget()
         if self._shelf is not None:
             self._device.unpin(self._shelf)
 

@@ -178,9 +178,11 @@ class Weights:
         self._scratch = self._device.empty(0)
 
     def _place(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
-        """Bring these blocks to the device as they are; on the CPU they are there."""
+        """Bring these blocks to the device as they are; on the CPU they are there unless they were carried."""
         flats = []
-        for block in blocks if self._device.is_cuda else ():
+        for block in blocks:
+            if block.host is None and not self._device.is_cuda:
+                continue
             flat = block.flatten(self._device.where) if block.host is None else self._device.empty(block.raw_bytes)
             if block.host is not None:
                 self._unpack(block, block.host.to(self._device.where), flat)
