@@ -73,7 +73,8 @@ class Parts:
     profile: ModelProfile
     worker: str
     exit: Callable[[int, str], None]
-    make_room: Callable[[], bool] = lambda: False  # after an out-of-memory error: True if another try makes sense
+    #: After an out-of-memory error of a ride begun at that time.monotonic(): True if another try makes sense.
+    make_room: Callable[[float], bool] = lambda _since: False
     marking: Marking = NO_MARKING
     on_refused: Callable[[], None] = lambda: None  # a claim was in vain, maybe since an operator paused this worker
     queue: str = ""  # of the model that this worker draws with, as in NewJob
@@ -268,6 +269,7 @@ class Executor:
 
     def _ride_with_room(self, held: HeldLease) -> tuple[Image.Image, bool]:
         """One ride; after an out-of-memory error one more, if room could be made."""
+        begun = time.monotonic()
         try:
             return self._ride(held)
         except Exception as error:
@@ -276,7 +278,7 @@ class Executor:
             self._parts.counts["out_of_memory"] += 1
             log.error("out of memory", action="guard", job_id=held.lease.job_id)
         failure = OutOfMemory("The card had no room for this picture.")
-        if not self._parts.make_room():
+        if not self._parts.make_room(begun):
             raise failure
         try:
             return self._ride(held)

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from PIL import Image, ImageStat
 
+from worker.offload.card_memory import is_out_of_memory
 from worker.offload.ticket import CarouselEnded
 
 #: Standard deviation of the 8-bit values in every channel, below which nobody could see anything.
@@ -46,7 +47,13 @@ class Trouble(StrEnum):
 
 
 #: Errors after which every further call in this process fails too.
-STICKY_WORDS = ("CUDA error", "CUDNN_STATUS_EXECUTION_FAILED", "CUDA driver error", "device-side assert")
+STICKY_WORDS = (
+    "CUDA error",
+    "Triton Error [CUDA]",
+    "CUDNN_STATUS_EXECUTION_FAILED",
+    "CUDA driver error",
+    "device-side assert",
+)
 
 
 def classify(error: BaseException) -> Trouble:
@@ -57,7 +64,7 @@ def classify(error: BaseException) -> Trouble:
         text = str(one)
         if isinstance(one, CarouselEnded):  # whatever ended it
             return Trouble.STICKY
-        if type(one).__name__ == "OutOfMemoryError" or "out of memory" in text:
+        if is_out_of_memory(one):
             return Trouble.MEMORY
         if type(one).__name__ == "AcceleratorError" or any(word in text for word in STICKY_WORDS):
             return Trouble.STICKY

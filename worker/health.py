@@ -77,7 +77,8 @@ class Health:
     def close(self) -> None:
         """Say goodbye."""
         self._closed.set()
-        self._thread.join(timeout=5)
+        if self._thread.ident is not None:  # else it was told to stop before it began
+            self._thread.join(timeout=5)
         try:
             self._store.forget_worker(self._worker.name)
         except RedisUnavailable:

@@ -94,7 +94,7 @@ class LeaseKeeper:
         self._held: dict[str, HeldLease] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self.is_stopping = False  # stop_all was called
+        self._stopping: Exception | None = None  # why, once stop_all was called
         self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
 
     def start(self) -> None:
@@ -118,6 +118,9 @@ class LeaseKeeper:
         held = HeldLease(lease, self._lease_seconds, taken_at)
         with self._lock:
             self._held[lease.token] = held
+            stopping = self._stopping
+        if stopping is not None:  # its claim was in the air when all others were stopped
+            held.stop(stopping)
         return held
 
     def drop(self, held: HeldLease) -> None:
@@ -131,10 +134,16 @@ class LeaseKeeper:
         return len(self._held)
 
     def stop_all(self, reason: Exception) -> None:
-        """Let the work on every lease end."""
+        """Let the work on every lease end, also on those that are taken from now on."""
+        with self._lock:
+            self._stopping = reason
         for held in self._snapshot():
             held.stop(reason)
-        self.is_stopping = True
+
+    @property
+    def is_stopping(self) -> bool:
+        """stop_all was called."""
+        return self._stopping is not None
 
     def renew_all(self) -> None:
         """One renewal of everything that is due. Raises RedisUnavailable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import secrets
@@ -32,7 +33,7 @@ from worker.progress import ProgressReporter
 from worker.shelf import Room, Shelf
 from worker.spool import Spool
 from worker.watchdog import EXIT_STALLED, StallJudge, Watchdog, end_process
-from worker.watermark import WatermarkGuard
+from worker.watermark import WatermarkGuard, watermark_of
 
 #: After an out-of-memory error the engine plans with so much less.
 SHRINK_GIB = 0.25
@@ -50,6 +51,7 @@ class WorkerProcess:
         self._progress_file = progress_file(settings)
         self._counts: Counter[str] = Counter()
         self._budget_gib = settings.vram_budget_gib
+        self._shrunk_at = 0.0  # time.monotonic() of the last plan with less
         self._shrinking = threading.Lock()
         self._drained = threading.Event()
         self._health: Health | None = None
@@ -181,7 +183,15 @@ class WorkerProcess:
     def _make_watermark(self) -> WatermarkGuard | None:
         if self._card is None:
             return None
-        return WatermarkGuard(self._card.memory, in_flight=lambda: self.engine.in_flight, empty_cache=self._empty_cache)
+        share = 0.0
+        with contextlib.suppress(Exception):  # it may answer later
+            share = self.settings.vram_budget_gib * GIB / self._card.memory().total
+        return WatermarkGuard(
+            self._card.memory,
+            in_flight=lambda: self.engine.in_flight,
+            empty_cache=self._empty_cache,
+            watermark=watermark_of(share),
+        )
 
     def _gauges(self) -> dict[str, float]:
         gauges = {
@@ -195,16 +205,32 @@ class WorkerProcess:
             "warm_up_owed": 0.0 if getattr(self.engine, "is_settled", True) else 1.0,
             "packing_failed": 1.0 if getattr(getattr(self.engine, "plan", None), "packing_fault", "") else 0.0,
         }
-        if self._card is not None:
-            memory = self._card.memory()
-            gauges["gpu_memory_used_bytes"], gauges["gpu_memory_total_bytes"] = float(memory.used), float(memory.total)
-            gauges["gpu_memory_reserved_bytes"] = float(torch.cuda.memory_reserved(self._device))
-        return gauges
+        return gauges | self._card_gauges()
 
-    def _make_room(self) -> bool:
-        """Free what is cached and let the engine plan with a little less; True if that worked."""
+    def _card_gauges(self) -> dict[str, float]:
+        """NVML is a help, not a need: where it answers no more the worker lives on without these."""
+        if self._card is None:
+            return {}
+        try:
+            memory = self._card.memory()
+            reserved = torch.cuda.memory_reserved(self._device)
+        except Exception:
+            return {}
+        return {
+            "gpu_memory_used_bytes": float(memory.used),
+            "gpu_memory_total_bytes": float(memory.total),
+            "gpu_memory_reserved_bytes": float(reserved),
+        }
+
+    def _make_room(self, since: float) -> bool:
+        """Free what is cached and let the engine plan with a little less; True if that worked.
+
+        Once for all rides that began before it, at monotonic `since` and later: they met the same shortage.
+        """
         rebudget = getattr(self.engine, "rebudget", None)
         with self._shrinking:
+            if since < self._shrunk_at:
+                return True
             self._empty_cache()
             if rebudget is None:
                 return True
@@ -214,6 +240,7 @@ class WorkerProcess:
                 log.error("the plan can not shrink", action="guard", error=str(error))
                 return False
             self._budget_gib -= SHRINK_GIB
+            self._shrunk_at = time.monotonic()
             log.warning("the plan shrank", action="guard", budget_bytes=int(self._budget_gib * GIB))
             return True
 

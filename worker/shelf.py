@@ -55,6 +55,8 @@ class _Parcel:
     size_bytes: int
     on_end: OnEnd
     is_left: bool = False
+    is_asking: bool = False  # whether the storage is back
+    went_up_at: float = 0.0  # time.monotonic() of its last try
     outcome: Stored | Exception | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -70,6 +72,7 @@ class Shelf:
         self._stopped: deque[_Parcel] = deque()  # the lease was stopped: to be ended, not uploaded
         self._left: dict[str, _Parcel] = {}  # those that nobody waits for
         self._pause_seconds, self._ask_at = 0.0, 0.0  # of a storage that is away; 0 = it is not
+        self._troubled_at = 0.0  # when the storage was last found away
         self._is_asking = self._was_full = self._closed = False
         self._threads = [
             threading.Thread(target=self._run, name=f"upload-{number}", daemon=True)
@@ -175,8 +178,10 @@ class Shelf:
                 if self._stopped:
                     return self._stopped.popleft()
                 if self._waiting and self._may_ask():
-                    self._is_asking = self._pause_seconds > 0
-                    return self._waiting.pop(next(iter(self._waiting)))
+                    parcel = self._waiting.pop(next(iter(self._waiting)))
+                    parcel.is_asking = self._is_asking = self._pause_seconds > 0
+                    parcel.went_up_at = time.monotonic()
+                    return parcel
                 self._changed.wait(self._idle_seconds())
         return None
 
@@ -191,9 +196,10 @@ class Shelf:
     def _carry(self, parcel: _Parcel) -> None:
         outcome = self._try(parcel)
         with self._changed:
-            self._is_asking = False
+            if parcel.is_asking:
+                parcel.is_asking = self._is_asking = False
             if outcome is None:
-                self._note_trouble()
+                self._note_trouble(parcel)
                 self._put_back(parcel)
             elif isinstance(outcome, Stored):
                 self._pause_seconds = 0.0
@@ -219,7 +225,11 @@ class Shelf:
         except Exception as error:
             return error
 
-    def _note_trouble(self) -> None:
+    def _note_trouble(self, parcel: _Parcel) -> None:
+        """Wait twice as long, once for all that were in the air at that moment."""
+        if parcel.went_up_at < self._troubled_at:
+            return
+        self._troubled_at = time.monotonic()
         self._pause_seconds = min(max(FIRST_PAUSE_SECONDS, 2 * self._pause_seconds), LONGEST_PAUSE_SECONDS)
         self._ask_at = time.monotonic() + self._pause_seconds
 

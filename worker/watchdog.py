@@ -17,6 +17,9 @@ LEAST_SECONDS, TIMES_USUAL, WEIGHT = 60.0, 5.0, 0.2
 LOOK_SECONDS = 1.0
 EXIT_STALLED, EXIT_STICKY = 70, 71
 
+#: To say why in: a disk may be full, and a log's lock held.
+LAST_WORDS_SECONDS = 5.0
+
 log = get_logger(__name__)
 
 
@@ -61,11 +64,19 @@ def _ewma(old: float, new: float) -> float:
 
 
 def end_process(code: int, reason: str, reason_file: Path | None = None) -> None:
-    """Write why, and leave at once: threads that hang would stop an orderly exit."""
-    log.log(logging.ERROR if code else logging.WARNING, "worker ends", action="exit", reason=reason, code=code)
-    if reason_file is not None:
-        reason_file.write_text(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {reason}\n")
-    os._exit(code)
+    """Write why, and leave at once: threads that hang would stop an orderly exit.
+
+    It leaves without saying why where that can not be written: a full disk, a log whose lock a frozen process holds.
+    """
+    at_last = threading.Timer(LAST_WORDS_SECONDS, os._exit, (code,))
+    at_last.daemon = True
+    at_last.start()
+    try:
+        log.log(logging.ERROR if code else logging.WARNING, "worker ends", action="exit", reason=reason, code=code)
+        if reason_file is not None:
+            reason_file.write_text(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {reason}\n")
+    finally:
+        os._exit(code)
 
 
 class Watchdog:

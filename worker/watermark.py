@@ -40,6 +40,12 @@ class Watermark:
         return self.is_closed
 
 
+def watermark_of(budget_share: float) -> Watermark:
+    """The watermark of a card of which the engine may fill that share: what it may do is no reason to close."""
+    high = max(HIGH_SHARE, min(budget_share, 1.0))
+    return Watermark(high=high, low=high - (HIGH_SHARE - LOW_SHARE))
+
+
 class WatermarkGuard:
     """Samples the card; while it is over the mark nothing is admitted, and the idle engine's cache is emptied."""
 
@@ -58,6 +64,7 @@ class WatermarkGuard:
         self._admits.set()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watermark", daemon=True)
+        self._is_blind = False
         self.crossings = 0
 
     @property
@@ -89,7 +96,15 @@ class WatermarkGuard:
 
     def _run(self) -> None:
         while not self._closed.wait(self._sample_seconds):
-            try:
-                self.sample(time.monotonic())
-            except Exception:
-                log.exception("the card could not be read", action="watermark")
+            self.look()
+
+    def look(self) -> None:
+        """One sample, if the card can be read; while it can not, nothing is watched and nobody kept out."""
+        try:
+            self.sample(time.monotonic())
+            self._is_blind = False
+        except Exception:
+            if not self._is_blind:
+                log.exception("the card can not be read: its memory is not watched until it can", action="watermark")
+            self._is_blind, self._watermark.is_closed = True, False
+            self._admits.set()

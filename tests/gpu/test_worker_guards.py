@@ -197,7 +197,7 @@ def test_after_an_out_of_memory_error_the_plan_shrinks_and_the_same_picture_is_d
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
         assert classify(caught.value) is Trouble.MEMORY
-        assert process._make_room()
+        assert process._make_room(time.monotonic())
         assert carousel.plan.budget == int((20.0 - SHRINK_GIB) * GIB)
         assert carousel.submit(**order).result(120).tobytes() == picture  # type: ignore[arg-type]
 

@@ -83,7 +83,7 @@ class Gates:
     def _remember(self, rider: Rider, key: Hashable, output: torch.Tensor) -> None:
         rider.memo[key] = output
         if rider.prompt_key is not None:
-            self._cache.put((rider.prompt_key, key), output)
+            self._cache.put((rider.prompt_key, key), output, rider.since)
 
 
 def _at_turn(block: Block, run: Callable[..., Any]) -> Callable[..., Any]:

@@ -38,6 +38,7 @@ class Rider(greenlet):  # type: ignore[misc]
         self.waited = 0
         self.passes_left = passes
         self.prompt_key: Hashable | None = None
+        self.since = 0  # how often the prompt cache had been emptied when the ride began
         self.fresh = True  # has not boarded the looping stage yet
         self.refined = False  # the parts that depend on the prompt alone are known
         self.memo: dict[Hashable, torch.Tensor] = {}
@@ -80,7 +81,7 @@ def current_rider(where: str) -> Rider:
 
 def own_pipeline(pipe: Any, device: Device, cache: PromptCache, rider: Rider) -> Any:
     """A pipeline object of the rider's own over the shared modules, with its own noise scheduler."""
-    mine = copy.copy(pipe)
+    mine, rider.since = copy.copy(pipe), cache.forgettings
     kind: Any = type(pipe)
     mine.__class__ = _on_device(kind, device.where)
     mine.__dict__["scheduler"] = copy.deepcopy(pipe.scheduler)

@@ -34,6 +34,7 @@ class PromptCache:
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._spans: dict[Hashable, tuple[int, int]] = {}
         self.hits = 0
+        self.forgettings = 0
 
     def get(self, key: Hashable) -> Any:
         """The value on the device, or None."""
@@ -42,8 +43,13 @@ class PromptCache:
         self.hits += 1
         return _map_tensors(self._kept[key], self._device.upload)
 
-    def put(self, key: Hashable, value: Any) -> None:
-        """Keep a copy of `value`, unless it is larger than the cache or is kept already."""
+    def put(self, key: Hashable, value: Any, since: int = 0) -> None:
+        """Keep a copy of `value`, unless it is larger than the cache or is kept already.
+
+        `since`: how often all was forgotten when its ride began; what rode in a refresh may be spoilt and is not kept.
+        """
+        if since < self.forgettings:
+            return
         sizes: list[int] = []
         _map_tensors(value, lambda tensor: sizes.append(_room_for(tensor)) or tensor)  # type: ignore[func-returns-value]
         if key in self._kept or sum(sizes) > self._nbytes:
@@ -59,6 +65,7 @@ class PromptCache:
         """Know no prompt any more: what was computed with spoilt weights is spoilt."""
         self._kept.clear()
         self._spans.clear()
+        self.forgettings += 1
 
     def close(self) -> None:
         self.forget()
@@ -97,7 +104,7 @@ class _Writer:
 
 def remember_prompts(pipe: Any, cache: PromptCache, note: Callable[[Hashable], None]) -> None:
     """Let `pipe.encode_prompt` answer from the cache; `note` is told each prompt's key."""
-    original = pipe.encode_prompt
+    original, since = pipe.encode_prompt, cache.forgettings
 
     @functools.wraps(original)
     def encode_prompt(*args: Any, **kwargs: Any) -> Any:
@@ -109,7 +116,7 @@ def remember_prompts(pipe: Any, cache: PromptCache, note: Callable[[Hashable], N
         if known is not None:
             return known
         value = original(*_copy_lists(args), **{name: _copy_lists(value) for name, value in kwargs.items()})
-        cache.put(key, value)
+        cache.put(key, value, since)
         return value
 
     pipe.encode_prompt = encode_prompt

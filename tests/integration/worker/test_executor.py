@@ -11,7 +11,10 @@ from PIL import Image
 
 from core.image_store import ImageStore, object_key
 from core.job import JobState
+from core.job_store import JobStore, WorkerInfo
+from core.redis_client import connect
 from tests.integration.worker.conftest import new_job, wait_until
+from worker.health import Health
 from worker.lease_keeper import HeldLease
 from worker.offload import CarouselEnded
 
@@ -284,7 +287,7 @@ def test_two_black_pictures_are_a_black_image_and_nothing_is_stored(counted):
 
 def test_after_an_out_of_memory_error_room_is_made_and_the_ride_repeated(counted):
     rooms: list[int] = []
-    made = counted.remade(make_room=lambda: rooms.append(1) or True)
+    made = counted.remade(make_room=lambda since: rooms.append(1) or True)
     release = made.submit()
     made.parts.engine.errors.append(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
 
@@ -355,6 +358,40 @@ def test_a_drain_gives_back_what_does_not_finish_in_time_without_costing_an_atte
 
     job = counted.job(release.job_id)
     assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+
+
+def test_a_job_whose_claim_is_in_the_air_when_a_drain_ends_is_given_back(counted):
+    began, may_answer = threading.Event(), threading.Event()
+
+    class SlowStore(JobStore):
+        def claim(self, *given):
+            lease = super().claim(*given)
+            began.set()
+            assert may_answer.wait(60)
+            return lease
+
+    here = counted.remade(store=SlowStore(connect(counted.settings.redis_url), counted.settings))
+    release = here.submit()
+    thread = threading.Thread(target=here.execute, args=(release,), daemon=True)
+    thread.start()
+    assert began.wait(60)
+    here.executor.drain(0.0)
+
+    may_answer.set()
+    thread.join(60)
+
+    job = here.job(release.job_id)
+    assert (job.state, job.attempt, job.alone) == (JobState.QUEUED, 0, False)
+    assert here.parts.engine.submits == 0
+
+
+def test_a_worker_that_is_stopped_before_it_beats_says_goodbye(bench):
+    info = WorkerInfo(name="early", slots=1, started_ms=1)
+    health = Health(bench.store, info, progress_file=bench.settings.data_dir / "p", slots=lambda: 1, gauges=dict)
+
+    health.close()
+
+    assert "early" not in {worker.name for worker in bench.store.live_workers()}
 
 
 def test_a_drain_lets_a_job_finish_within_the_grace(counted):

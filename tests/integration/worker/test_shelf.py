@@ -14,7 +14,7 @@ from tests.fault_proxy import tcp_proxy
 from tests.integration.worker.conftest import new_job, wait_until
 from tests.integration.worker.test_executor import CountingEngine
 from worker.lease_keeper import HeldLease
-from worker.shelf import Room, Shelf
+from worker.shelf import FIRST_PAUSE_SECONDS, Room, Shelf
 from worker.spool import Spool
 
 MIB = 1 << 20
@@ -121,6 +121,25 @@ def test_a_storage_that_is_only_slow_keeps_no_seat(bench):
         wait_until(lambda: all(here.job(one.job_id).state.is_terminal for one in releases))
 
         assert here.parts.engine.submits == 4
+
+
+def test_one_moment_in_which_the_storage_fails_many_uploads_is_one_pause(bench):
+    with behind_proxy(bench, Patience(5.0, 60.0, 1)) as (here, proxy):
+        proxy.holds_answers = True
+        releases = [here.submit(new_job(seed=seed)) for seed in range(6)]
+        shelf = here.parts.shelf
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(here.execute, releases))
+        wait_until(lambda: shelf.count == 6 and not shelf._waiting)  # all six are in the air
+
+        proxy.cut()
+
+        wait_until(lambda: len(shelf._waiting) >= 5)  # one may ask whether it is back
+        assert shelf._pause_seconds == FIRST_PAUSE_SECONDS
+        proxy.holds_answers = False
+        proxy.cut()
+        wait_until(lambda: all(here.job(one.job_id).state.is_terminal for one in releases))
+        assert here.parts.engine.submits == 6
 
 
 def test_the_next_run_on_the_same_disk_stores_the_picture_of_a_lost_worker(bench):

@@ -38,3 +38,13 @@ def test_what_is_given_out_is_a_copy_that_later_writing_does_not_touch() -> None
     known = cache.get("a mug")
     cache.put("a lamp", states(2))
     assert torch.equal(known[0], states(1)[0])
+
+
+def test_what_began_before_all_was_forgotten_is_not_kept_and_what_began_after_is() -> None:
+    cache = PromptCache(Device(torch.device("cpu")), 4 * KIB)
+    before = cache.forgettings
+    cache.forget()
+    cache.put("a mug", states(1), before)
+    assert "a mug" not in cache
+    cache.put("a mug", states(2), cache.forgettings)
+    assert torch.equal(cache.get("a mug")[0], states(2)[0])

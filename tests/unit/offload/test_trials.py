@@ -18,6 +18,7 @@ from worker.offload.blocks import Block
 from worker.offload.carousel import Options
 from worker.offload.engine import Engine
 from worker.offload.rider import Rider
+from worker.offload.text import PromptCache
 from worker.offload.ticket import Order, Ticket
 from worker.offload.warm_up import WarmUp
 from worker.offload.weights import Weights
@@ -170,6 +171,27 @@ def test_a_refresh_forgets_what_a_spoilt_text_encoder_made_of_prompts(open_engin
     clean = engine.enter(Ticket(mug(prompt="a jug", alone=True)))
     assert same(clean.result(60), plain_picture("z-image", "a jug", 3, 2, 64, 64, 0.0))
     assert clean.finite
+
+
+def test_what_rode_during_a_refresh_is_not_remembered(
+    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(900 * KIB, lambda: 0, dataclasses.replace(CARRIED, seats=1))
+    usual, refreshes = PromptCache.put, [1]
+
+    def put(cache: PromptCache, *given: Any) -> None:
+        if refreshes:
+            refreshes.pop()
+            cache.forget()  # as a refresh does at that moment
+        usual(cache, *given)
+
+    monkeypatch.setattr(PromptCache, "put", put)
+    hits = []
+    for seed in range(3):
+        engine.enter(Ticket(mug(seed=seed))).result(60)
+        hits.append(engine.report()["prompt_cache_hits"])
+    assert hits[1] == hits[0] == 0, "nothing of the first ride is believed"
+    assert hits[2] > 0
 
 
 @pytest.mark.parametrize("what", ["somebody rides alone", "a further budget waits"])

@@ -48,6 +48,10 @@ def test_numbers_that_are_not_finite_spoil_even_a_picture_that_looks_well():
         (RuntimeError("CUDA error: out of memory"), Trouble.MEMORY),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), Trouble.STICKY),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), Trouble.STICKY),
+        (RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"), Trouble.STICKY),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), Trouble.MEMORY),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), Trouble.MEMORY),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), Trouble.MEMORY),
         (ValueError("height must be divisible by 16"), Trouble.OTHER),
     ],
 )

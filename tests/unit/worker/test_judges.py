@@ -1,15 +1,19 @@
 """Decisions that need only readings and a clock: stalls, the VRAM watermark, leases."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from core.errors import JobCanceled, LeaseLost
 from core.job import GenerationRequest, Lane, Lease
 from worker.card import CardMemory
 from worker.lease_keeper import GivenBack, HeldLease
 from worker.watchdog import StallJudge, Watchdog
-from worker.watermark import Watermark, WatermarkGuard
+from worker.watermark import Watermark, WatermarkGuard, watermark_of
 
 
 def test_an_engine_without_jobs_never_stalls():
@@ -77,6 +81,52 @@ def test_a_dip_below_the_upper_mark_starts_the_minute_anew():
 
     assert not mark.look(0.95, 61)
     assert mark.look(0.95, 121)
+
+
+@pytest.mark.parametrize(("budget_share", "high"), [(0.24, 0.92), (0.97, 0.97), (1.3, 1.0)])
+def test_what_the_engine_may_fill_of_a_small_card_does_not_close_the_intake(budget_share, high):
+    mark = watermark_of(budget_share)
+
+    assert (mark.high, mark.low) == (high, pytest.approx(high - 0.04))
+    assert not any(mark.look(high, now) for now in (0, 61, 122))
+
+
+def test_a_card_that_can_not_be_read_any_more_keeps_nobody_out():
+    readings = [CardMemory(95, 100)]
+
+    def read():
+        if not readings:
+            raise OSError("NVML: Unknown Error")
+        return readings[0]
+
+    guard = WatermarkGuard(read, in_flight=lambda: 0, empty_cache=lambda: None, watermark=Watermark(hold_seconds=0.0))
+    guard.look()
+    guard.look()
+    assert not guard.admits
+    reading = readings.pop()
+    with capture_logs() as lines:
+        guard.look()
+        guard.look()
+    assert guard.admits
+    assert len(lines) == 1, "said once"
+    readings.append(reading)
+    guard.look()
+    guard.look()
+    assert not guard.admits, "watched again"
+
+
+@pytest.mark.parametrize("where", ["/dev/full", "a pipe that nobody reads"])
+def test_a_process_ends_though_it_can_not_write_why(tmp_path, where):
+    if where != "/dev/full":
+        os.mkfifo(tmp_path / "pipe")
+        where = str(tmp_path / "pipe")
+    leave = "import sys; from pathlib import Path; from worker import watchdog; watchdog.LAST_WORDS_SECONDS = 0.2;"
+    leave += "watchdog.end_process(71, 'the CUDA context is lost', Path(sys.argv[1]))"
+
+    done = subprocess.run([sys.executable, "-c", leave, where], capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 71
+    assert "the CUDA context is lost" in done.stdout + done.stderr
 
 
 def test_over_the_watermark_nothing_is_admitted_and_the_cache_is_emptied_once_idle():
