@@ -156,6 +156,7 @@ def delete_data(query: ConfirmQuery) -> Response:
     for endpoint in parts.webhooks.endpoints(owner):
         parts.webhooks.remove(endpoint)
     canceled = cancel_open(parts, owner, until=begun + WORK_SECONDS / 2)  # first, so that nothing more is drawn
+    parts.batches.forget_all(owner)  # again: one may have been stored meanwhile
     removed = _remove_ended(parts, owner, until=begun + WORK_SECONDS)
     with redis_errors():
         pipeline = parts.redis.pipeline(transaction=False)

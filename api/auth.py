@@ -178,7 +178,11 @@ def _require_same_origin_or_key(parts: Services, placeholder: str) -> None:
 
 def is_own_origin(parts: Services, origin: str) -> bool:
     """Whether a page of our own sent it; the scheme is left out, since a proxy may have ended TLS."""
-    return urlsplit(origin).netloc in {request.host, urlsplit(parts.settings.public_base_url).netloc} - {""}
+    try:
+        place = urlsplit(origin).netloc
+    except ValueError:  # brackets that hold no address
+        return False
+    return place in {request.host, urlsplit(parts.settings.public_base_url).netloc} - {""}
 
 
 def _caller_of_hash(parts: Services, key_hash: str) -> Caller | None:

@@ -114,7 +114,10 @@ def event_frame(job: Job | None, event: Event) -> str:
     """A stored event as the API shows it: no object keys, no internals."""
     data = dict(event.data)
     if event.type == "output":
-        data = {"images": [image.model_dump(mode="json") for image in image_objects(job)] if job else []}
+        shown = image_objects(job) if job is not None and not job.picture_removed else []
+        data = {"images": [image.model_dump(mode="json") for image in shown]}
+    elif event.type == "status" and job is not None and job.picture_removed:
+        data["status"] = status_of(job)
     elif event.type == "error":
         data = {"code": data.get("code"), "message": localized(str(data.get("code")), str(data.get("message") or ""))}
     return frame(event.type, data, event.id)

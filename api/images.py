@@ -122,6 +122,8 @@ def _finished(parts: Services, submitted: Sequence[Submitted]) -> list[Job]:
 
 
 def _check(job: Job) -> None:
+    if job.picture_removed:
+        raise GenerationFailed("This picture expired or was deleted.", code="gone")
     if job.state is JobState.CANCELED:
         raise GenerationFailed("The job was canceled.", code="canceled")
     if job.state is JobState.DEAD:

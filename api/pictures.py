@@ -15,11 +15,13 @@ from api.job_json import effective_parameters
 from api.openapi_parts import NOT_CHANGED, PICTURES, problems, routes
 from api.thumbnails import WIDTHS, snap
 from core import __version__
-from core.errors import Gone, NotFound
+from core.errors import Gone, NotFound, StorageUnavailable
 from core.job import Job
+from core.logs import get_logger
 from core.provenance import TRAINED_ALGORITHMIC_MEDIA
 
 pictures = routes("pictures", PICTURES)
+log = get_logger(__name__)
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 #: The bytes under an id never change; a year is HTTP's longest useful age.
@@ -139,10 +141,14 @@ def find_finished(parts: Services, job_id: str) -> Job:
 
 
 def read_picture(parts: Services, job: Job) -> bytes:
-    """The PNG's bytes from storage; a picture has at most a few MB."""
+    """The PNG's bytes from storage; a picture has at most a few MB. Raises StorageUnavailable where some lack."""
     assert job.picture is not None
     with parts.images.open(job.picture.key) as stream:
-        return stream.read()
+        data = stream.read()
+    if job.picture.size_bytes and len(data) != job.picture.size_bytes:
+        log.error("the storage holds another picture than was stored", action="read", job_id=job.id, bytes=len(data))
+        raise StorageUnavailable("The storage can not take or give pictures now (bytes are missing).")
+    return data
 
 
 def _asks_for_a_part() -> bool:

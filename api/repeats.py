@@ -91,6 +91,7 @@ class _Calls:
         """Where Redis is away the key counts as open until it runs out: the answer is not lost for that."""
         with suppress(RedisUnavailable), redis_errors(), self._server.pipeline() as batch:
             batch.lrem(self._open, 0, key)
+            batch.lrem(self._unanswered, 0, key)  # a retry that had joined it may have ended before
             if unanswered:
                 batch.rpush(self._unanswered, key)
                 batch.expire(self._unanswered, KEPT_SECONDS)

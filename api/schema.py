@@ -78,7 +78,7 @@ def _check_openai_size(text: str) -> str:
 
 
 def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    if len(json.dumps(metadata, ensure_ascii=False).encode()) > METADATA_BYTES_MOST:
+    if len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode()) > METADATA_BYTES_MOST:
         raise PydanticCustomError("too_long", "metadata has more than {most} bytes", {"most": METADATA_BYTES_MOST})
     return metadata
 

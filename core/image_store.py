@@ -97,7 +97,7 @@ class ImageStore:
             return self._head(key)
 
     def present(self, keys: Iterable[str], deadline: float) -> Iterator[str]:
-        """Those of many keys under which something lies, until the `deadline` (monotonic seconds).
+        """Those of many keys under which some bytes lie, until the `deadline` (monotonic seconds).
 
         Pages of a folder's listing, each from the next wanted key on: a call tells of up to a thousand objects.
         """
@@ -109,7 +109,8 @@ class ImageStore:
                 page = self._client.list_objects_v2(Bucket=self.bucket, Prefix=folder, StartAfter=wanted[0][:-1])
             listed = [str(entry["Key"]) for entry in page.get("Contents", [])]
             known_to = listed[-1] if page.get("IsTruncated") and listed else folder[:-1] + "0"  # "0" comes after "/"
-            yield from set(listed).intersection(wanted)
+            empty = {str(entry["Key"]) for entry in page.get("Contents", []) if entry.get("Size") == 0}
+            yield from set(listed).intersection(wanted) - empty
             wanted = [key for key in wanted if key > known_to]
 
     @contextmanager

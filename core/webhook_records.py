@@ -83,6 +83,12 @@ class Delivery:
     next_ms: int = 0
     attempts: tuple[Attempt, ...] = field(default_factory=tuple)
     url: str = ""
+    uncounted: int = 0  # the first so many attempts are from before it was sent again
+
+    @property
+    def tries(self) -> int:
+        """Attempts that count: those since it was sent, or sent again."""
+        return len(self.attempts) - self.uncounted
 
     @property
     def lane(self) -> str:
@@ -92,8 +98,8 @@ class Delivery:
 
 def to_json(kept: Endpoint | Delivery) -> str:
     """As JSON, without a field that a release added where it says nothing: the one before does not know it."""
-    added = "source" if isinstance(kept, Endpoint) else "url"
-    return json.dumps({name: value for name, value in asdict(kept).items() if value or name != added})
+    added = {"source"} if isinstance(kept, Endpoint) else {"url", "uncounted"}
+    return json.dumps({name: value for name, value in asdict(kept).items() if value or name not in added})
 
 
 def endpoint_from(stored: dict[str, Any]) -> Endpoint:

@@ -217,7 +217,8 @@ class WebhookStore:
 
     def resend(self, delivery: Delivery) -> Delivery:
         """Put a delivery on its way again at once, with all its tries; what an attempt right now comes to stands."""
-        again = replace(delivery, state="pending", next_ms=0, attempts=delivery.attempts[-1:])
+        last = delivery.attempts[-1:]
+        again = replace(delivery, state="pending", next_ms=0, attempts=last, uncounted=len(last))
         of_requests = bool(delivery.url)
         with redis_errors():
             name = key_of("delivery", of_requests, delivery.id)

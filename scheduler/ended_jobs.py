@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import redis
+from redis.exceptions import ResponseError
 
+from core.logs import get_logger
 from core.redis_client import redis_errors
 from core.webhook_store import LEDGER
 
@@ -17,6 +20,14 @@ AHEAD_MOST = 20_000  # read, and not given out yet
 ABANDONED_MS = 60_000
 
 Entry = tuple[str, Mapping[str, str]]
+
+log = get_logger(__name__)
+
+
+def _place(entry_id: str) -> tuple[int, int]:
+    """Where an entry lies in its stream."""
+    ms, _, number = entry_id.partition("-")
+    return int(ms), int(number or 0)
 
 
 class EndedJobs:
@@ -28,9 +39,27 @@ class EndedJobs:
         self._consumer = consumer
         self._waiting: OrderedDict[str, deque[Entry]] = OrderedDict()  # by tenant; the next one's turn is first
         self._known: set[str] = set()
+        with redis_errors():
+            seconds, _ = client.time()
+        self._seen = f"{seconds}000-0"  # what ended later is not read yet
 
     def read(self) -> None:
-        """Read what ended, up to a bound, and what a killed scheduler left."""
+        """Read what ended, up to a bound, and what a killed scheduler left.
+
+        Where the group is gone, as with a Redis that was replaced by an empty one or an older copy, it is made anew and
+        goes on behind what was read last.
+        """
+        try:
+            self._read()
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            log.warning("the ledger's group is gone, and made anew", action="webhook", group=self._group)
+            with suppress(ResponseError), redis_errors():  # another process made it
+                self._redis.xgroup_create(LEDGER, self._group, id=self._seen, mkstream=True)
+            self._read()
+
+    def _read(self) -> None:
         with redis_errors():
             left: Any = self._redis.xautoclaim(LEDGER, self._group, self._consumer, ABANDONED_MS, count=READ_AT_ONCE)
         self._add(left[1])
@@ -46,6 +75,7 @@ class EndedJobs:
         for entry_id, fields in entries:
             if entry_id not in self._known:  # one's own that waited long counts as abandoned too
                 self._known.add(entry_id)
+                self._seen = max(self._seen, entry_id, key=_place)
                 told = fields or {}
                 self._waiting.setdefault(told.get("tenant", ""), deque()).append((entry_id, told))
 

@@ -56,7 +56,7 @@ class OutboundGuard:
 
     def __init__(self, allowed: Sequence[str] = ()) -> None:
         self._networks = [network for network in map(_network, allowed) if network is not None]
-        self._hosts = {one.lower() for one in allowed if _network(one) is None}
+        self._hosts = {_as_servers_know(one) for one in allowed if _network(one) is None}
 
     def check(self, url: str, *, field: str = "url") -> str:
         """The URL if events may go there; raises InvalidRequest naming `field` and why not. Asks no name server."""
@@ -85,7 +85,7 @@ class OutboundGuard:
         time is over, or httpx's and the system's errors, or ValueError for a name that is none.
         """
         begun, parts = time.monotonic(), urlsplit(url)
-        host = parts.hostname or ""
+        host = _as_servers_know(parts.hostname or "")
         port = parts.port or (443 if parts.scheme == "https" else 80)
         address = _within(seconds, lambda: self._resolve(host, port))
         literal = f"[{address}]" if address.version == 6 else str(address)
@@ -108,7 +108,7 @@ class OutboundGuard:
         return self._is_allowed(host, address) or _is_public(address)
 
     def _is_allowed(self, host: str, address: Address | None) -> bool:
-        return host.lower() in self._hosts or (
+        return _as_servers_know(host) in self._hosts or (
             address is not None
             and any(address in network for network in self._networks if network.version == address.version)
         )
@@ -122,6 +122,14 @@ async def _post(target: httpx.URL, body: bytes, headers: dict[str, str], host: s
         client.stream("POST", target, content=body, headers=headers, extensions={"sni_hostname": host}) as answer,
     ):
         return answer.status_code
+
+
+def _as_servers_know(host: str) -> str:
+    """A name as name servers and HTTP know it: lower case, beyond ASCII in IDNA's form; what is none stays."""
+    try:
+        return httpx.URL(scheme="http", host=host).raw_host.decode("ascii")
+    except (httpx.InvalidURL, ValueError):
+        return host.lower()
 
 
 @cache

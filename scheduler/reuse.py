@@ -90,7 +90,8 @@ class Reuse:
         if len(keys) > FEW:
             yield from self._images.present(keys, time.monotonic() + LOOK_SECONDS)
         else:
-            yield from (key for key in keys if self._images.head(key) is not None)
+            found = ((key, self._images.head(key)) for key in keys)
+            yield from (key for key, stored in found if stored is not None and stored.size_bytes > 0)
 
 
 def _parts(values: Sequence[Part]) -> Iterable[Sequence[Part]]:

@@ -156,9 +156,9 @@ def after_attempt(delivery: Delivery) -> Delivery:
     last = delivery.attempts[-1]
     if 200 <= last.status < 300:
         return replace(delivery, state="delivered")
-    if last.status == httpx.codes.GONE or len(delivery.attempts) > len(RETRY_SECONDS):
+    if last.status == httpx.codes.GONE or delivery.tries > len(RETRY_SECONDS):
         return replace(delivery, state="failed")
-    return replace(delivery, next_ms=last.at_ms + RETRY_SECONDS[len(delivery.attempts) - 1] * 1000)
+    return replace(delivery, next_ms=last.at_ms + RETRY_SECONDS[delivery.tries - 1] * 1000)
 
 
 def signed_headers(endpoint: Endpoint, delivery: Delivery, timestamp: int) -> dict[str, str]:

@@ -269,7 +269,7 @@ class Executor:
 
     def _ride_with_room(self, held: HeldLease) -> tuple[Image.Image, bool]:
         """One ride; after an out-of-memory error one more, if room could be made."""
-        begun = time.monotonic()
+        asked_at = time.monotonic()
         try:
             return self._ride(held)
         except Exception as error:
@@ -278,7 +278,7 @@ class Executor:
             self._parts.counts["out_of_memory"] += 1
             log.error("out of memory", action="guard", job_id=held.lease.job_id)
         failure = OutOfMemory("The card had no room for this picture.")
-        if not self._parts.make_room(begun):
+        if not self._parts.make_room(max(held.clock.begun or 0.0, asked_at)):
             raise failure
         try:
             return self._ride(held)

@@ -87,17 +87,19 @@ class LoadedModel:
     dtype: torch.dtype
     profile: ModelProfile
     cast: Cast = field(default_factory=dict)  # parts that the engine brings to `dtype` on their way
+    identity: str = ""  # of its files before they were read; "": none is known
 
 
 def load_model(settings: Settings) -> LoadedModel:
     """Load by the pipeline's own from_pretrained. Raises ConfigurationError where the machine or model can not work."""
-    device = choose_device(settings)
+    device, folder = choose_device(settings), folder_of(settings.model)
+    identity = folder_identity(folder) if folder is not None else ""
     pipe, dtype, cast = _load_on_card(settings, device) if device.startswith("cuda") else _load_on_cpu(settings)
     pipe.set_progress_bar_config(disable=True)
     log.info(
         "model loaded", action="load", model=settings.model, device=device, dtype=str(dtype).removeprefix("torch.")
     )
-    return LoadedModel(pipe, device, dtype, read_profile(settings.model), cast)
+    return LoadedModel(pipe, device, dtype, read_profile(settings.model), cast, identity)
 
 
 def _load_on_card(settings: Settings, device: str) -> tuple[Any, torch.dtype, Cast]:
@@ -255,7 +257,6 @@ def make_engine(settings: Settings, model: LoadedModel) -> Engine:
     if settings.engine == "plain":
         return PlainEngine(model.pipe, device=model.device, seats=settings.concurrency)
     weights, preset = weights_folder(settings), find_preset(settings.preset)
-    folder = loaded_from(model.pipe, settings.model)
     shapes = {size[::-1] for size in (model.profile.square, model.profile.portrait, model.profile.landscape)}
     try:
         return Carousel(
@@ -267,7 +268,7 @@ def make_engine(settings: Settings, model: LoadedModel) -> Engine:
             guided=preset.guidance_scale > 0,
             seats=settings.concurrency,
             strategy_file=settings.offload_strategy,
-            identity=folder_identity(folder) if folder else "",
+            identity=_identity_of(settings, model),
             weights_cache=weights,
             warm_up=tuple(sorted(shapes, key=lambda shape: -shape[0] * shape[1])),
             steps=preset.forwards,
@@ -276,6 +277,16 @@ def make_engine(settings: Settings, model: LoadedModel) -> Engine:
         )
     except (ImpossibleBudget, TooLittleMemory) as error:
         raise ConfigurationError(str(error)) from error
+
+
+def _identity_of(settings: Settings, model: LoadedModel) -> str:
+    """By what its packed weights are kept; "" where they must not be: its files changed while they were read."""
+    folder = loaded_from(model.pipe, settings.model)
+    identity = folder_identity(folder) if folder else ""
+    if model.identity and identity != model.identity:
+        log.warning("the model's files changed while they were loaded: nothing of it is kept", action="load")
+        return ""
+    return identity
 
 
 def leave_host_to_others(device: str) -> None:

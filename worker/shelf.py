@@ -55,7 +55,6 @@ class _Parcel:
     size_bytes: int
     on_end: OnEnd
     is_left: bool = False
-    is_asking: bool = False  # whether the storage is back
     went_up_at: float = 0.0  # time.monotonic() of its last try
     outcome: Stored | Exception | None = None
     ended: threading.Event = field(default_factory=threading.Event)
@@ -73,7 +72,8 @@ class Shelf:
         self._left: dict[str, _Parcel] = {}  # those that nobody waits for
         self._pause_seconds, self._ask_at = 0.0, 0.0  # of a storage that is away; 0 = it is not
         self._troubled_at = 0.0  # when the storage was last found away
-        self._is_asking = self._was_full = self._closed = False
+        self._asking: _Parcel | None = None  # whether the storage is back
+        self._was_full = self._closed = False
         self._threads = [
             threading.Thread(target=self._run, name=f"upload-{number}", daemon=True)
             for number in range(UPLOADS_AT_ONCE)
@@ -179,25 +179,26 @@ class Shelf:
                     return self._stopped.popleft()
                 if self._waiting and self._may_ask():
                     parcel = self._waiting.pop(next(iter(self._waiting)))
-                    parcel.is_asking = self._is_asking = self._pause_seconds > 0
+                    if self._pause_seconds:
+                        self._asking = parcel
                     parcel.went_up_at = time.monotonic()
                     return parcel
                 self._changed.wait(self._idle_seconds())
         return None
 
     def _may_ask(self) -> bool:
-        return not self._pause_seconds or (not self._is_asking and time.monotonic() >= self._ask_at)
+        return not self._pause_seconds or (self._asking is None and time.monotonic() >= self._ask_at)
 
     def _idle_seconds(self) -> float | None:
-        if not self._waiting or not self._pause_seconds or self._is_asking:
+        if not self._waiting or not self._pause_seconds or self._asking is not None:
             return None
         return max(0.01, self._ask_at - time.monotonic())
 
     def _carry(self, parcel: _Parcel) -> None:
         outcome = self._try(parcel)
         with self._changed:
-            if parcel.is_asking:
-                parcel.is_asking = self._is_asking = False
+            if self._asking is parcel:
+                self._asking = None
             if outcome is None:
                 self._note_trouble(parcel)
                 self._put_back(parcel)

@@ -31,6 +31,11 @@ class StageClock:
 
         return told
 
+    @property
+    def begun(self) -> float | None:
+        """When the last ride began, None before the first."""
+        return self._begun
+
     def drawn(self) -> None:
         """The engine handed the picture over."""
         self._drawn = self._now()

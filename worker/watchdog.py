@@ -68,10 +68,10 @@ def end_process(code: int, reason: str, reason_file: Path | None = None) -> None
 
     It leaves without saying why where that can not be written: a full disk, a log whose lock a frozen process holds.
     """
-    at_last = threading.Timer(LAST_WORDS_SECONDS, os._exit, (code,))
-    at_last.daemon = True
-    at_last.start()
     try:
+        at_last = threading.Timer(LAST_WORDS_SECONDS, os._exit, (code,))
+        at_last.daemon = True
+        at_last.start()
         log.log(logging.ERROR if code else logging.WARNING, "worker ends", action="exit", reason=reason, code=code)
         if reason_file is not None:
             reason_file.write_text(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {reason}\n")

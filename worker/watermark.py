@@ -39,6 +39,10 @@ class Watermark:
             self.is_closed = True
         return self.is_closed
 
+    def forget(self) -> None:
+        """Know no reading any more."""
+        self.is_closed, self._over_since = False, None
+
 
 def watermark_of(budget_share: float) -> Watermark:
     """The watermark of a card of which the engine may fill that share: what it may do is no reason to close."""
@@ -106,5 +110,6 @@ class WatermarkGuard:
         except Exception:
             if not self._is_blind:
                 log.exception("the card can not be read: its memory is not watched until it can", action="watermark")
-            self._is_blind, self._watermark.is_closed = True, False
+            self._is_blind = True
+            self._watermark.forget()
             self._admits.set()

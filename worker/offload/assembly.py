@@ -19,7 +19,7 @@ from worker.offload.device import Device
 from worker.offload.gates import Gates
 from worker.offload.host_memory import give_back_freed
 from worker.offload.host_tables import HostTables
-from worker.offload.host_weights import HostWeights, TooLittleMemory, store_key
+from worker.offload.host_weights import HostWeights, store_key
 from worker.offload.packing_gain import expected_bytes, is_smaller
 from worker.offload.plan import BlockFacts
 from worker.offload.stopwatch import Stopwatch
@@ -48,6 +48,11 @@ class Assembly:
     def __init__(self, pipe: Any, strategy: Strategy, device: Device, cast: Cast = MappingProxyType({})) -> None:
         """`cast`: components of `pipe` whose weights become another type on their way, and stay so."""
         self.pipe, self.strategy, self.device = pipe, strategy, device
+        if all(stage.passes != 0 for stage in strategy.stages):
+            raise ValueError(
+                f"strategy {strategy.name} names no stage that loops (`passes=0`): no denoiser of "
+                f"{type(pipe).__name__} has its layers in a list"
+            )
         _require_whole_precision(pipe)
         carried = {stage.component for stage in strategy.stages} if device.is_cuda else set()
         for name in cast.keys() - carried:
@@ -164,11 +169,11 @@ class Assembly:
             logger.warning("host memory could not be pinned (memlock or cgroup limit): copies will be slow")
 
     def _decide(self, store: HostWeights, measure: Callable[[], Pays]) -> Pays:
-        """What says which blocks are packed; raises TooLittleMemory, having touched nothing."""
-        pays = measure()
+        """What says which blocks are packed; what it raises, TooLittleMemory for one, has touched nothing."""
         try:
+            pays = measure()
             store.expect(expected_bytes((block.raw_bytes // 2 for block in self.blocks), pays))
-        except TooLittleMemory:
+        except BaseException:
             store.close()
             self.host = None
             raise
@@ -197,13 +202,13 @@ class Assembly:
                 is_pinned = self._carry(block, store, pays, watch) and is_pinned
                 if not is_late:
                     block.let_go()  # at a start host memory has no room for both
+            store.seal()
         except BaseException:
             if is_late:
                 self._empty(store)
             raise
         for block in self.blocks:
             block.let_go()
-        store.seal()
         give_back_freed()
         logger.info("%d of %d blocks packed", sum(block.packed is not None for block in self.blocks), len(self.blocks))
         return is_pinned

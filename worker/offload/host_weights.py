@@ -9,6 +9,7 @@ disk.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -128,8 +129,11 @@ class HostWeights:
         """Everything is written: cut the file to its exact size and mark the store complete."""
         os.ftruncate(self._file, self._used)
         if self._folder is not None and self._lock is not None:
-            write_index(self._folder, self._as_index())
-            self._lock.take(shared=True)
+            try:
+                write_index(self._folder, self._as_index())
+                self._lock.take(shared=True)
+            except OSError as error:
+                self._leave_shared(f"the shared weights could not be marked ({error}): weights stay private")
         self.is_complete = True
         self._start_checker()
 
@@ -161,6 +165,8 @@ class HostWeights:
         if self._folder is None or index is None:
             return False
         self._use(folder, index)
+        if self._disk is not None:
+            self._disk.note_use()
         self.is_complete = True
         self._start_checker()
         return True
@@ -177,6 +183,9 @@ class HostWeights:
                 lock = StoreLock(folder)
             if lock.take(shared=False):
                 index = read_index(folder)
+                if index is None:  # what somebody left who was killed while he filled it is nobody's
+                    (folder / "data").unlink(missing_ok=True)
+                    room = _room(folder.parent)
                 if index is None and room < self._needed():
                     logger.warning("shared memory is too small (%d MiB free): weights stay private", room >> 20)
                     shutil.rmtree(folder, ignore_errors=True)
@@ -221,10 +230,9 @@ class HostWeights:
         index = self._disk.find() if self._disk is not None else None
         if self._disk is None or index is None:
             return False
-        self._map_empty(index["used"])
         begun = time.monotonic()
         try:
-            self._disk.read(index, _memory_of(self._whole))
+            self._read_into_place(index)
         except (OSError, EOFError) as error:
             logger.warning("the packed weights on disk can not be read (%s): packing anew", error)
             packed_store.spoil(self._disk.folder)
@@ -235,6 +243,19 @@ class HostWeights:
         logger.info("%.1f GiB of packed weights read in %.1f s", self._used / 2**30, time.monotonic() - begun)
         self.seal()
         return True
+
+    def _read_into_place(self, index: Index) -> None:
+        assert self._disk is not None
+        self._map_empty(index["used"])
+        try:
+            self._disk.read(index, _memory_of(self._whole))
+        except OSError as error:
+            if self._folder is None or error.errno != errno.EFAULT:
+                raise
+            self._leave_shared("shared memory ran full: weights stay private")  # a page that could not be had
+            os.close(self._file)
+            self._map_empty(index["used"])
+            self._disk.read(index, _memory_of(self._whole))
 
     def _use(self, folder: Path, index: Index) -> None:
         self._used, self._index = index["used"], index["blocks"]
@@ -279,6 +300,7 @@ class HostWeights:
             if self._is_sound(bytes_) and self._disk is not None:
                 if self._disk.write(self._as_index(), bytes_, self._stop):
                     logger.info("packed weights kept on disk in %s", self._disk.folder)
+                self._disk.note_use()
                 packed_store.drop_stores(self._disk.folder.parent, unused_seconds=FORGET_SECONDS)
         except Stopped:
             return

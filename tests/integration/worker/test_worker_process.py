@@ -14,6 +14,7 @@ from core.image_store import ImageStore
 from core.job import JobState
 from core.job_store import JobStore
 from core.redis_client import PREFIX, connect
+from core.settings import GIB
 from tests.integration.worker.conftest import LIMITS, new_job, wait_until
 from worker.card import CardMemory
 from worker.process import WorkerProcess, server_ms
@@ -105,7 +106,7 @@ class Card:
         self._share = share
 
     def memory(self):
-        return CardMemory(int(self._share() * 1000), 1000)
+        return CardMemory(int(self._share() * 24 * GIB), 24 * GIB)
 
 
 def test_a_worker_starts_while_redis_is_away_by_its_own_clock():

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.unit.offload.tiny import z_image
-from worker.offload import Carousel
+from worker.offload import Carousel, Stage, Strategy
 from worker.offload.strategies import automatic_strategy, find_strategy, largest_lists, modules_at
 
 TUTORIAL = Path(__file__).parents[3] / "docs" / "adapt-a-model.md"
@@ -50,6 +50,16 @@ def test_a_model_without_a_strategy_is_carried_by_its_largest_lists() -> None:
     with Carousel(pipe, device="cpu", strategy=strategy, residents=1, ring_slots=2, packing=True) as carousel:
         image = carousel.submit(prompt="a mug", height=64, width=64, seed=2, steps=2).result(60)
     assert image.tobytes() == plain.tobytes()
+
+
+def test_a_strategy_without_a_stage_that_loops_is_refused_with_a_sentence() -> None:
+    once = Strategy(
+        name="text only",
+        pipelines=("ZImagePipeline",),
+        stages=(Stage(name="text", component="text_encoder", paths=("layers",), passes=1),),
+    )
+    with pytest.raises(ValueError, match="names no stage that loops"):
+        Carousel(z_image(), device="cpu", strategy=once)
 
 
 def test_the_users_own_strategy_comes_first(tmp_path: Path) -> None:

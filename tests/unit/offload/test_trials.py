@@ -17,6 +17,8 @@ from worker.offload import Carousel, CarouselEnded, TicketCanceled
 from worker.offload.blocks import Block
 from worker.offload.carousel import Options
 from worker.offload.engine import Engine
+from worker.offload.host_weights import HostWeights
+from worker.offload.kernel_check import PackingChoice
 from worker.offload.rider import Rider
 from worker.offload.text import PromptCache
 from worker.offload.ticket import Order, Ticket
@@ -61,6 +63,23 @@ def test_memory_that_runs_out_while_what_lay_in_place_is_packed_leaves_it_there(
         engine.rebudget(500 * KIB, 60)
 
     assert engine.plan.in_place
+    assert draws(engine)
+    engine.rebudget(500 * KIB, 60)
+    assert not engine.plan.in_place
+    assert draws(engine)
+
+
+@pytest.mark.parametrize("step", ["measuring what pays", "marking the store"])
+def test_whatever_goes_wrong_while_what_lay_in_place_is_packed_leaves_it_there(
+    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    engine = open_engine(GIB, lambda: 0, IN_PLACE)
+    owner, name = {"measuring what pays": (PackingChoice, "pays"), "marking the store": (HostWeights, "seal")}[step]
+    fail(monkeypatch, owner, name, short(), 1)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.rebudget(500 * KIB, 60)
+
     assert draws(engine)
     engine.rebudget(500 * KIB, 60)
     assert not engine.plan.in_place

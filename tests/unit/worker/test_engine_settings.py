@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 
 from core.model_profile import read_profile
 from core.settings import Settings
+from models import tiny
 from tests.unit.offload.tiny import z_image
 from worker.offload import Carousel
-from worker.pipeline import HOST_THREADS, LoadedModel, import_ahead, leave_host_to_others, make_engine
+from worker.pipeline import HOST_THREADS, LoadedModel, import_ahead, leave_host_to_others, load_model, make_engine
 from worker.warm_parent import ASK_THE_DRIVER
 
 OWN = """
@@ -26,6 +28,25 @@ STRATEGIES = (
     ),
 )
 """
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_weights_of_files_that_changed_while_they_were_read_are_kept_under_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_changed: bool
+) -> None:
+    folder = tmp_path / "model"
+    tiny.save(folder)
+    monkeypatch.setenv("ZIMG_DATA_DIR", str(tmp_path))
+    settings = replace(Settings.from_env(), model=str(folder), device="cpu", cpu_dtype="float32")
+    model = load_model(settings)
+    if is_changed:
+        (folder / "a-file-of-the-next-version").touch()
+    engine = make_engine(settings, model)
+    try:
+        assert isinstance(engine, Carousel)
+        assert (engine._engine._options.identity == "") is is_changed
+    finally:
+        engine.close()
 
 
 def test_a_strategy_named_in_the_environment_carries_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

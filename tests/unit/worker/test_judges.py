@@ -115,6 +115,31 @@ def test_a_card_that_can_not_be_read_any_more_keeps_nobody_out():
     assert not guard.admits, "watched again"
 
 
+def test_what_was_read_before_the_card_went_blind_counts_no_more():
+    readings = [CardMemory(95, 100)]
+
+    def read():
+        return readings.pop()
+
+    guard = WatermarkGuard(read, in_flight=lambda: 0, empty_cache=lambda: None)
+    guard.sample(0.0)
+    guard.look()  # nothing can be read
+    readings.append(CardMemory(95, 100))
+    guard.sample(3602.0)
+
+    assert guard.admits, "a minute above begins anew"
+
+
+def test_a_process_ends_though_it_can_start_no_thread():
+    leave = "import threading; from worker import watchdog\n"
+    leave += 'def refuse(self): raise RuntimeError("can\'t start new thread")\n'
+    leave += "threading.Thread.start = refuse\nwatchdog.end_process(71, 'the CUDA context is lost')"
+
+    done = subprocess.run([sys.executable, "-c", leave], capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 71
+
+
 @pytest.mark.parametrize("where", ["/dev/full", "a pipe that nobody reads"])
 def test_a_process_ends_though_it_can_not_write_why(tmp_path, where):
     if where != "/dev/full":

@@ -6,6 +6,9 @@ from core.job import Lane
 from core.redis_client import PREFIX
 from tests.queue_kit import REFUSED, limits
 
+#: What a busy machine may add to a run that the test made of two calls.
+STALL_SECONDS = 0.7
+
 
 def let_pass(kit, seconds, *runs, worker="w1"):
     """As if the runs, all of them on one worker, had gone on for so much longer."""
@@ -33,7 +36,7 @@ def place_of(kit, job_id):
 def test_a_lone_picture_after_a_burst_is_told_what_it_takes_alone(kit):
     ride_together(kit, 4, seconds=12)
 
-    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(3.0, abs=0.2)
+    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(3.0, abs=STALL_SECONDS)
 
 
 def test_a_picture_is_told_the_time_of_the_company_that_it_will_have(kit):
@@ -43,8 +46,8 @@ def test_a_picture_is_told_the_time_of_the_company_that_it_will_have(kit):
     etas = [place_of(kit, kit.queued()).eta_seconds for _ in range(6)]
 
     # Alone 3 s, in a company of four 8 s, between them on the line; there are seats for no more.
-    assert etas[:4] == pytest.approx([3.0, 4.7, 6.3, 8.0], abs=0.3)
-    assert etas[4:] == pytest.approx([8.0, 8.0], abs=0.3)
+    assert etas[:4] == pytest.approx([3.0, 4.7, 6.3, 8.0], abs=STALL_SECONDS)
+    assert etas[4:] == pytest.approx([8.0, 8.0], abs=STALL_SECONDS)
 
 
 def test_less_company_is_never_told_a_longer_time(kit):
@@ -52,7 +55,7 @@ def test_less_company_is_never_told_a_longer_time(kit):
     ride_together(kit, 4, seconds=6)
     kit.running()
 
-    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(6.0, abs=0.2)
+    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(6.0, abs=STALL_SECONDS)
 
 
 def test_whoever_has_a_seat_counts_to_the_company(kit):
@@ -60,7 +63,7 @@ def test_whoever_has_a_seat_counts_to_the_company(kit):
     ride_together(kit, 2, seconds=5)
     kit.running()
 
-    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(5.0, abs=0.2)
+    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(5.0, abs=STALL_SECONDS)
 
 
 def test_company_is_the_mean_over_the_time_of_the_run(kit):
@@ -84,7 +87,7 @@ def test_company_on_another_worker_is_none(kit):
     busy = kit.running(worker="w2")
     assert kit.state(busy.id) == "RUNNING"
 
-    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(4.0, abs=0.2)
+    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(4.0, abs=STALL_SECONDS)
 
 
 def test_a_worker_that_takes_nothing_now_shares_no_load(kit):
@@ -93,7 +96,7 @@ def test_a_worker_that_takes_nothing_now_shares_no_load(kit):
     kit.add_worker("full", slots=0)
     kit.running()
 
-    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(6.0, abs=0.2)
+    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(6.0, abs=STALL_SECONDS)
 
 
 @pytest.mark.parametrize(("drawn", "asked", "seconds"), [(1.0, 0.25, 0.75), (0.25, 1.0, 12.0)])
@@ -101,7 +104,7 @@ def test_a_picture_of_another_size_takes_as_much_more_or_less(kit, drawn, asked,
     ride_together(kit, 4, seconds=12, work=drawn)
     hide_the_gap(kit)
 
-    assert place_of(kit, kit.queued(work=asked)).eta_seconds == pytest.approx(seconds, rel=0.02, abs=0.1)
+    assert place_of(kit, kit.queued(work=asked)).eta_seconds == pytest.approx(seconds, rel=0.02, abs=0.3)
 
 
 def test_a_company_larger_than_any_measured_one_is_taken_to_share_the_card_evenly(kit):
@@ -110,7 +113,7 @@ def test_a_company_larger_than_any_measured_one_is_taken_to_share_the_card_evenl
     for _ in range(3):
         kit.running()
 
-    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(12.0, abs=0.2)
+    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(12.0, abs=STALL_SECONDS)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("lane", "batch"), ("tenant", "b")])
@@ -121,7 +124,7 @@ def test_jobs_that_an_operator_stopped_are_no_company(kit, kind, name):
     kit.store.pause(kind, name)
     assert kit.store.release(9) == []
 
-    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(3.0, abs=0.2)
+    assert place_of(kit, kit.queued()).eta_seconds == pytest.approx(3.0, abs=STALL_SECONDS)
 
 
 def test_jobs_beyond_their_tenants_cap_are_no_company(kit):
@@ -129,7 +132,7 @@ def test_jobs_beyond_their_tenants_cap_are_no_company(kit):
     ids = [kit.queued(allowed=limits(running_jobs=1)) for _ in range(9)]
     kit.claim(kit.store.release(9)[0])
 
-    assert place_of(kit, ids[1]).eta_seconds == pytest.approx(6.0, abs=0.3), "one that runs, then itself"
+    assert place_of(kit, ids[1]).eta_seconds == pytest.approx(6.0, abs=STALL_SECONDS), "one that runs, then itself"
 
 
 def test_with_no_worker_alive_the_company_is_the_largest_that_was_measured(kit):
@@ -137,7 +140,7 @@ def test_with_no_worker_alive_the_company_is_the_largest_that_was_measured(kit):
     kit.store.forget_worker("w1")
     ids = [kit.queued() for _ in range(9)]
 
-    assert place_of(kit, ids[0]).eta_seconds == pytest.approx(72.0, abs=0.3)
+    assert place_of(kit, ids[0]).eta_seconds == pytest.approx(72.0, abs=STALL_SECONDS)
 
 
 def test_company_that_was_canceled_counts_until_it_left(kit):
