@@ -118,8 +118,8 @@ class Calls:
             return
         attempt = self._try(endpoint, delivery)
         self._hooks.count_attempt(outcome_of(attempt))
-        tried = replace(delivery, attempts=(*delivery.attempts, attempt))
-        self._hooks.record(after_attempt(tried))
+        kept = self._hooks.delivery(delivery.id) or delivery  # sent again meanwhile, it has its tries and history anew
+        self._hooks.record(after_attempt(replace(kept, attempts=(*kept.attempts, attempt))))
         if attempt.status == httpx.codes.GONE and not endpoint.is_for_requests:  # one URL of many is gone
             self._hooks.disable(endpoint, OFF_SINCE_GONE)
         if attempt.error or attempt.status >= 300:

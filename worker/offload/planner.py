@@ -41,6 +41,12 @@ class Question:
         return max((block.carried for block in self.blocks), default=0)
 
     @property
+    def wished(self) -> int:
+        """Bytes of the residents that the caller fixed."""
+        count = self.wishes.residents
+        return sum(block.carried for block in choose_residents(self.blocks, 0, self.facts, count)) if count else 0
+
+    @property
     def always(self) -> int:
         """Bytes of the process whatever else is planned."""
         return self.facts.context + self.facts.fixed + self.facts.reserve
@@ -64,7 +70,8 @@ class Way:
 
     def least(self, question: Question) -> int:
         facts = question.facts
-        most = max(self.floor(question) + facts.activations, self.decode(facts) + self.pieces(facts))
+        blocks = self.floor(question) + question.wished + facts.activations
+        most = max(blocks, self.decode(facts) + self.pieces(facts))
         return question.always + most
 
 

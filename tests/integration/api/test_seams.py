@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -166,6 +167,32 @@ def test_what_is_sent_again_has_all_its_tries(http, parts, sender, receiver):
     http.post(f"/v1/webhooks/{hook}/deliveries/{delivery}/resend")
 
     assert tries_until_given_up() == first
+
+
+def test_sent_again_while_an_attempt_is_in_the_air_each_attempt_is_told_once_and_it_hurries(
+    http, parts, sender, receiver
+):
+    hook = add(http, receiver.url)["id"]
+    delivery = http.post(f"/v1/webhooks/{hook}/test").json["id"]
+    receiver.answers = [500] * 3
+    for _ in range(3):
+        turn(sender)
+        make_due(parts.redis)
+
+    class Meanwhile:
+        """The receiver's next answers; before it gives one the delivery is sent again."""
+
+        def pop(self, _):
+            other = http.application.test_client()
+            assert other.post(f"/v1/webhooks/{hook}/deliveries/{delivery}/resend").status_code == 202
+            return 500
+
+    receiver.answers = Meanwhile()
+    turn(sender)
+
+    shown = http.get(f"/v1/webhooks/{hook}/deliveries").json["data"][0]
+    assert len(shown["attempts"]) == len(receiver.calls) == 4
+    assert shown["next_attempt_at"] - time.time() < 60, "not the hours of a fourth try"
 
 
 def test_metadata_is_measured_as_it_was_sent(client):

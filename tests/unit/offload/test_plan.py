@@ -52,6 +52,16 @@ def test_an_impossible_budget_is_refused_with_the_least_possible_one() -> None:
         plan(least - 1 / GIB)
 
 
+@pytest.mark.parametrize("residents", [0, 1, 8, 40])
+def test_the_least_budget_has_room_for_the_residents_that_the_caller_fixed(residents: int) -> None:
+    wishes = Wishes(residents=residents)
+    with pytest.raises(ImpossibleBudget) as refusal:
+        plan(1.0, wishes=wishes)
+    made = plan(refusal.value.least_bytes / GIB, wishes=wishes)
+    assert len(made.residents) == residents
+    assert made.predicted_peak <= made.budget
+
+
 @given(st.integers(0, GIB))
 def test_the_least_budget_that_a_refusal_names_in_words_is_not_refused(context: int) -> None:
     facts = replace(FACTS, context=context)
