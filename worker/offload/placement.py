@@ -297,8 +297,11 @@ class Placement(Planning):
             self.corrections += 1
             self.was_remembered = False
             self._place(self._corrected(over + allowance.SPARE))
-        text = f"the process stays {gib(over)} over its budget, however little is resident"
-        raise ImpossibleBudget(text, self.plan.least_budget + over)
+        least = self.plan.least_budget + over
+        text = (
+            f"the process stays {gib(over)} over its budget, however little is resident: it needs at least {gib(least)}"
+        )
+        raise ImpossibleBudget(text, least)
 
     def _keep_word(self) -> None:
         """Hold the allocator to what the budget leaves it, and note what the next start need not find out."""

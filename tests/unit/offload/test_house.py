@@ -30,6 +30,7 @@ from tests.unit.offload.house_kit import (
 from worker.offload import ImpossibleBudget, allowance
 from worker.offload.blocks import Block
 from worker.offload.engine import Engine
+from worker.offload.experience import NAME
 from worker.offload.house import House
 from worker.offload.kept_forms import LIST_SUFFIX, SUFFIX
 from worker.offload.marks import Landing, Mark
@@ -362,3 +363,32 @@ def test_a_ride_that_fails_is_noted_and_followed_by_the_next() -> None:
     first.fail(RuntimeError("planted"))
     assert house.next() is not None
     assert house.has_failed
+
+
+def test_what_was_relied_on_is_forgotten_where_the_plan_shrank_before_all_had_ridden(
+    pending: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next start begins with the plan that ran out of memory."""
+    monkeypatch.setattr(Engine, "_see_to_house", lambda *_: None)  # it ends before it has settled
+    short, before = want_memory_once(monkeypatch), pending.plan.resident_bytes
+    assert is_known(pending)
+
+    assert pending.enter(Ticket(MUG)).result(60)
+
+    assert not short
+    assert pending.plan.resident_bytes < before
+    pending.stop(60)
+    assert not is_known(pending)
+
+
+def test_what_was_relied_on_is_forgotten_also_where_the_budget_is_another_by_then(pending: Engine) -> None:
+    notes = Path(pending._options.compile_cache)
+    (relied,) = notes.glob(f"{NAME}*")
+    pending.rebudget(BUDGET - 100 * KIB, 120)
+    assert pending._house is not None
+    pending._house._owed[0] = dataclasses.replace(pending._house._owed[0], width=13)  # it can not be drawn
+
+    assert pending.enter(Ticket(MUG)).result(60)
+    pending.settle(60)
+
+    assert not relied.exists()
