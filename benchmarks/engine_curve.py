@@ -4,10 +4,10 @@
 
 Each of our figures comes with how far it is from what copies and arithmetic alone would take, and with the part
 "compiled" as a ratio to that anchor (all resident, in the same process). Further parts: strips, paced (the bus of PCIe
-4 cards), timeline, least (the least budget planned anew), first (a start with what a refusal names as the least budget,
-before all others), slow. Full-shape random weights, 1024x1024, text encoder and VAE inside the timer, every prompt
-fresh. One JSON line per figure, flushed at once, so that a run that is cut short loses nothing. `--tiny` tries the
-script out on a CPU.
+4 cards), timeline, lengths (100 prompts of all lengths, and what is compiled for them), least (the least budget planned
+anew), first (a start with what a refusal names as the least budget, before all others), slow. Full-shape random
+weights, 1024x1024, text encoder and VAE inside the timer, every prompt fresh. One JSON line per figure, flushed at
+once, so that a run that is cut short loses nothing. `--tiny` tries the script out on a CPU.
 """
 
 from __future__ import annotations
@@ -100,6 +100,27 @@ def paced(bench: Bench, carousel: Any) -> None:
     placement._facts = facts
 
 
+def every_length(bench: Bench, carousel: Any, pipe: Any) -> None:
+    """Prompts of all lengths, four in flight, in the sizes that were named: how much was compiled meanwhile."""
+    text = f"{SUBJECT} " * 10
+    prompts = [text[: 1 + at * 511 // 99] for at in range(100)]  # a token a letter: from 1 to the pipeline's longest
+    tokens = [len(pipe.tokenizer(prompt).input_ids) for prompt in prompts]
+    before, start = compilations(), time.perf_counter()
+    tickets = [
+        carousel.submit(prompt=prompt, height=bench.size, width=bench.size, seed=0, steps=4) for prompt in prompts
+    ]
+    for ticket in tickets:
+        ticket.result(120)
+    rate, forms = len(prompts) / (time.perf_counter() - start), carousel.report["forms"]
+    figures = {"tokens": [min(tokens), max(tokens)], "images_per_s": round(rate, 4), "forms": forms}
+    bench.say("every length", prompts=len(prompts), compiled=compilations() - before, **figures)
+
+
+def compilations() -> int:
+    """Graphs that torch's compiler was given in this process so far."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
 def timeline(bench: Bench, carousel: Any) -> None:
     """What the copy and compute streams do during one picture: start and length in microseconds."""
     activities = [torch.profiler.ProfilerActivity.CUDA]
@@ -181,12 +202,14 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
         30,
     )
     if not crowds:
-        further_points(bench, carousel, reference)
+        further_points(bench, carousel, pipe, reference)
     carousel.close()
 
 
-def further_points(bench: Bench, carousel: Any, reference: dict[int, str]) -> None:
+def further_points(bench: Bench, carousel: Any, pipe: Any, reference: dict[int, str]) -> None:
     bench.attempt("repeated prompt", lambda: repeated(bench, carousel))
+    if "lengths" in bench.arguments.parts:
+        bench.attempt("every length", lambda: every_length(bench, carousel, pipe), 60)
     if "timeline" in bench.arguments.parts:
         bench.attempt("timeline", lambda: timeline(bench, carousel), 20)
     other_budgets(bench, carousel, reference)
