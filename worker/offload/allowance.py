@@ -23,6 +23,8 @@ LATER_KERNELS = 64 << 20
 GROWTH = 2 * LATER_KERNELS
 #: Added to what a plan missed, so that planning again does not miss by a little.
 SPARE = 16 << 20
+#: What a lone rider's peak leaves in gaps beside its tensors: 90 MiB on an H200. Only a plan that was tried shows them.
+GAPS = 128 << 20
 #: Tensors up to so many bytes lie in pages of their own, of which so many are taken beyond what the house took: at the
 #: limit a page more makes the allocator give all gaps back and take them anew (8 MiB more in 100 pictures on an H200).
 SMALL, SMALL_AHEAD = 1 << 20, 32 << 20
@@ -69,6 +71,11 @@ def hold(device: Device, budget: int, outside: int, pool: Pool | None = None, ro
 def growth(seats: int) -> int:
     """Bytes that a start for so many riders leaves free."""
     return 2 * GROWTH if seats > 1 else GROWTH
+
+
+def untried() -> int:
+    """Bytes that settling may ask for beyond a plan for one rider that was not tried yet."""
+    return growth(1) + 2 * SPARE + GAPS
 
 
 def bound(device: Device, budget: int, outside: int = 0) -> None:

@@ -85,6 +85,7 @@ class Placement(Planning):
             decoding.close_decoder(self.assembly, stock.forms, lambda: self.plan.decode_mode, self._wished_decode())
         self.was_remembered = not in_place and self._remember()
         measures = self._device.is_cuda and not in_place and not self.was_remembered
+        self.assembly.cache.rests = measures
         with self.watch.part("first rides"):
             if measures:
                 self._measure()
@@ -98,6 +99,7 @@ class Placement(Planning):
                 self._ride_first()
         if stock.forms is not None:
             self._ride_unnamed(stock.forms)
+        self.assembly.cache.rests = False
         if measures:
             with self.watch.part("placing"):
                 self._place(self._plan_or_refuse(self._asked_beyond))
@@ -335,7 +337,7 @@ class Placement(Planning):
             weights = self.plan.resident_bytes if self.plan.in_place else self.weights.arena_bytes
         planned = self._facts.context + self._facts.fixed + weights
         held = allowance.outside_bytes(self._device) + self._device.allocated_bytes()
-        return max(held - planned, 0) + allowance.growth(1) + 2 * allowance.SPARE
+        return max(held - planned, 0) + allowance.untried()
 
     def _hold(self, known: Experience) -> None:
         """Hold the allocator to what an earlier start left it; it took what it needs already."""
@@ -396,7 +398,7 @@ class Placement(Planning):
                     return plan
         if before.decode_mode != "plain" or self._decode != "auto":
             self._missed += missed
-            return self._plan_or_refuse(lambda: allowance.SPARE)
+            return self._plan_or_refuse(lambda: 3 * allowance.SPARE)
         self._decode, self._missed, self._seats = "strips", 0, self._options.seats
         self.stock.fill_late()  # what lay in place is measured as it is carried
         if self._device.is_cuda:

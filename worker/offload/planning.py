@@ -62,15 +62,15 @@ class Planning:
             assembly.never_loaded,
         )
         if self._device.tells_memory and not plan.in_place:
-            plan = replace(plan, least_budget=plan.least_budget + self._owed_by_the_least(missed, plan.seats) - missed)
+            least = plan.least_budget + self._owed_by_the_least(missed, plan.seats) - missed
+            plan = replace(plan, least_budget=min(least, plan.budget))
         unnamed = decoding.unnamed_mode(self.stock.forms, plan.decode_mode, self._wished_decode())
         return replace(plan, packing_fault=self.stock.packing.fault, unnamed_decode=unnamed)
 
     @staticmethod
     def _owed_by_the_least(missed: int, seats: int) -> int:
-        """What of the `missed` bytes a lone rider would miss too; at least what every start leaves free."""
-        lone = missed - allowance.growth(seats) + allowance.growth(1)
-        return max(lone, allowance.growth(1) + 2 * allowance.SPARE)
+        """What of the `missed` bytes a lone rider would miss too; at least what a plan that was not tried may ask for."""
+        return max(missed - allowance.growth(seats) + allowance.growth(1), allowance.untried())
 
     def _plan_or_refuse(self, asked_beyond: Callable[[], int]) -> Plan:
         """A plan; a refusal also counts the bytes that would be asked for beyond it, so what it names is accepted."""

@@ -35,6 +35,7 @@ class PromptCache:
         self._spans: dict[Hashable, tuple[int, int]] = {}
         self.hits = 0
         self.forgettings = 0
+        self.rests = False  # nothing is kept while host memory is short: as long as a start compiles
 
     def get(self, key: Hashable) -> Any:
         """The value on the device, or None."""
@@ -48,7 +49,7 @@ class PromptCache:
 
         `since`: how often all was forgotten when its ride began; what rode in a refresh may be spoilt and is not kept.
         """
-        if since < self.forgettings:
+        if self.rests or since < self.forgettings:
             return
         sizes: list[int] = []
         _map_tensors(value, lambda tensor: sizes.append(_room_for(tensor)) or tensor)  # type: ignore[func-returns-value]

@@ -45,6 +45,7 @@ class Card(Device):
 def open_engine_fixture(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Engine]]:
     monkeypatch.setattr(allowance, "GROWTH", 0)
     monkeypatch.setattr(allowance, "SPARE", KIB)
+    monkeypatch.setattr(allowance, "GAPS", 0)
     opened: list[Engine] = []
 
     def opener(budget: int, unplanned: Callable[[], int], options: Options = CARRIED) -> Engine:

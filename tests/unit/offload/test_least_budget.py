@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from tests.unit.offload.budget_kit import CARRIED, KIB, Card, draws, open_engine_fixture  # noqa: F401 - the fixture
 from tests.unit.offload.conftest import family_pipeline
 from worker.offload import ImpossibleBudget, allowance, planning
 from worker.offload.carousel import Options
 from worker.offload.engine import Engine
+from worker.offload.marks import Mark
 from worker.offload.ticket import Order, Ticket
 
 
@@ -40,6 +42,29 @@ def test_every_refusal_names_the_same_least_budget_and_a_start_with_it_draws(
     assert engine.report()["process_bytes"] + 40 * KIB <= least
     image = engine.enter(Ticket(Order(prompt="a mug", height=64, width=64, seed=3, steps=2))).result(60)
     assert image.size == (64, 64)
+
+
+class GappyCard(Card):
+    """One whose allocator holds 50 KiB of gaps as soon as somebody rides."""
+
+    def fetch(self, target: torch.Tensor, source: torch.Tensor, after: Mark) -> Mark:
+        self._unplanned = lambda: 50 * KIB
+        return super().fetch(target, source, after)
+
+
+@pytest.mark.parametrize("below", [0, 8 * KIB])
+def test_what_a_refusal_before_any_ride_names_has_room_for_the_gaps_that_a_ride_leaves(
+    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, below: int
+) -> None:
+    monkeypatch.setattr(allowance, "GAPS", 60 * KIB)
+    budget = refused(open_engine, 100 * KIB, lambda: 0) - below
+    engine = Engine(family_pipeline("z-image"), budget, GappyCard(lambda: 0), CARRIED)
+    engine.start()
+    try:
+        assert draws(engine)
+        assert engine.plan.least_budget <= budget, "it has just been had"
+    finally:
+        engine.stop(60)
 
 
 class CachingCard(Card):

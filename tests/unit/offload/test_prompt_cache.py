@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
 
+from tests.unit.offload.budget_kit import CARRIED, Card, draws, open_engine_fixture  # noqa: F401 - the fixture
+from tests.unit.offload.conftest import family_pipeline
 from worker.offload.device import Device
+from worker.offload.engine import Engine
 from worker.offload.text import PromptCache
+from worker.offload.warm_up import WarmUp
 
 KIB = 1 << 10
 
@@ -48,3 +57,46 @@ def test_what_began_before_all_was_forgotten_is_not_kept_and_what_began_after_is
     assert "a mug" not in cache
     cache.put("a mug", states(2), cache.forgettings)
     assert torch.equal(cache.get("a mug")[0], states(2)[0])
+
+
+def test_while_it_rests_nothing_is_kept_and_no_memory_is_made() -> None:
+    cache = PromptCache(Device(torch.device("cpu")), 4 * KIB)
+    cache.rests = True
+    cache.put("a mug", states(1))
+    assert "a mug" not in cache
+    assert cache._shelf is None
+    cache.rests = False
+    cache.put("a mug", states(1))
+    assert torch.equal(cache.get("a mug")[0], states(1)[0])
+
+
+class CompilingCard(Card):
+    """One that is measured and compiled for, as a real one is."""
+
+    @property
+    def is_cuda(self) -> bool:
+        return True
+
+
+def test_a_start_makes_the_memory_for_prompts_when_all_is_compiled(
+    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    for owner, name in ((WarmUp, "named"), (WarmUp, "unnamed"), (PromptCache, "open_shelf")):
+        usual = getattr(owner, name)
+
+        def noted(one: Any, name: str = name, usual: Callable[[Any], Any] = usual) -> Any:
+            steps.append(name)
+            return usual(one)
+
+        monkeypatch.setattr(owner, name, noted)
+    options = dataclasses.replace(
+        CARRIED, compile="on", compile_backend="eager", warm_up=((64, 64),), captions=(64,), seats=2
+    )
+    engine = Engine(family_pipeline("z-image"), 1 << 30, CompilingCard(lambda: 0), options)
+    engine.start()
+    try:
+        assert steps.index("open_shelf") > steps.index("unnamed") > steps.index("named")
+        assert draws(engine)
+    finally:
+        engine.stop(60)
