@@ -29,6 +29,8 @@ PINNING_THREADS = 4
 HOLD_CYCLES = 180_000_000
 #: Unpacks uint8 bytes of a layout into int16 values, all on the device, in the current stream.
 Unpack = Callable[[torch.Tensor, packing.Packed, torch.Tensor], None]
+#: Tensors of a rider's state on the device, each with its place in pinned host memory.
+State = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 
 class Device:
@@ -69,16 +71,19 @@ class Device:
         """Copy weights that are on the device already, once `after` has passed; a later `fetch` tells when."""
         target.copy_(source)
 
-    def stow(self, source: torch.Tensor, target: torch.Tensor, *after: Mark) -> Mark:
+    def stow(self, state: State, *after: Mark) -> Mark:
         """Copy a rider's state to pinned memory once `after` have passed; returns when it is there."""
-        target.copy_(source)
-        self.state_bytes += source.numel()
-        return Mark()
+        return self._move_state(state, after, is_out=True)
 
-    def recall(self, target: torch.Tensor, source: torch.Tensor, after: Mark) -> Mark:
+    def recall(self, state: State, after: Mark) -> Mark:
         """Copy a rider's state back once `after` has passed; returns when it is there."""
-        target.copy_(source)
-        self.state_bytes += source.numel()
+        return self._move_state(state, (after,), is_out=False)
+
+    def _move_state(self, state: State, after: tuple[Mark, ...], *, is_out: bool) -> Mark:
+        for here, host in state:
+            source, target = (here, host) if is_out else (host, here)
+            target.copy_(source, non_blocking=True)
+            self.state_bytes += source.numel()
         return Mark()
 
     def mark(self) -> Mark:
@@ -239,24 +244,16 @@ class CudaDevice(Device):
             self._delay()
             target.copy_(source, non_blocking=True)
 
-    def stow(self, source: torch.Tensor, target: torch.Tensor, *after: Mark) -> Mark:
-        return self._move_state(self.states_out, source, target, after)
-
-    def recall(self, target: torch.Tensor, source: torch.Tensor, after: Mark) -> Mark:
-        return self._move_state(self.states_in, source, target, (after,))
-
-    def _move_state(
-        self, stream: torch.cuda.Stream, source: torch.Tensor, target: torch.Tensor, after: tuple[Mark, ...]
-    ) -> Mark:
+    def _move_state(self, state: State, after: tuple[Mark, ...], *, is_out: bool) -> Mark:
+        stream = self.states_out if is_out else self.states_in
         for mark in after:
             if mark.event is not None:
                 stream.wait_event(mark.event)
         with torch.cuda.stream(stream):
             self._delay()
-            target.copy_(source, non_blocking=True)
+            super()._move_state(state, (), is_out=is_out)
             event = torch.cuda.Event()
             event.record(stream)
-        self.state_bytes += source.numel()
         return Mark(event)
 
     def _delay(self) -> None:

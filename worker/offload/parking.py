@@ -28,15 +28,16 @@ SMALLEST_LOT = 4 << 20
 
 @dataclass(slots=True)
 class Parked:
-    """The emptied storages of a rider's state, and where in host memory their bytes are."""
+    """The emptied storages of a rider's state, as bytes, each with its place in host memory."""
 
-    storages: list[tuple[torch.UntypedStorage, int, int]] = field(default_factory=list)  # storage, bytes, host offset
+    state: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
 
 class Parking(Protocol):
     """What the lot needs of a rider."""
 
     parked: Parked | None
+    state: list[torch.UntypedStorage] | None
     arriving: Mark | None
     left: Mark
     rode: int
@@ -80,6 +81,7 @@ class Lot:
         if following is not None and self.places > 1:
             self._recall(following, riders, (rider, following))
         self._arrive(rider)
+        rider.state = None  # what it lets go of while it rides must be free
         self._rides += 1
         rider.rode = self._rides
 
@@ -90,6 +92,7 @@ class Lot:
     def forget(self, rider: Parking) -> None:
         """The rider goes home: its space is free, and no copy writes into its memory any more."""
         self._arrive(rider)
+        rider.state = None
         if rider.parked is not None:
             self._release(rider.parked)
             rider.parked = None
@@ -105,17 +108,15 @@ class Lot:
         if parked is None:
             return
         try:
-            for storage, nbytes, _ in parked.storages:
-                storage.resize_(nbytes)
+            for here, there in parked.state:
+                here.untyped_storage().resize_(there.numel())
         except BaseException:  # no memory: the rider stays parked
-            for storage, _, _ in parked.storages:
-                storage.resize_(0)
+            for here, _ in parked.state:
+                here.untyped_storage().resize_(0)
             raise
-        rider.parked, now = None, self._device.mark()
-        for storage, nbytes, at in parked.storages:
-            source = self._host[at : at + nbytes]
-            rider.arriving = self._device.recall(_bytes_of(storage, self._device), source, now)
-        self._last_recall = rider.arriving or self._last_recall
+        rider.parked = None
+        if parked.state:
+            rider.arriving = self._last_recall = self._device.recall(parked.state, self._device.mark())
         self._release(parked)
 
     def _make_room(self, riders: Sequence[Parking], keep: tuple[Parking, ...], places: int) -> None:
@@ -132,29 +133,31 @@ class Lot:
             self._arrive(rider)
             rider.left = self._device.mark()
         others = {s.data_ptr() for r in riders if r is not rider and r.parked is None for s in self._state(r)}
-        rider.parked, done = Parked(), None
-        for storage in list(self._state(rider)):
+        rider.parked = Parked()
+        for storage in self._state(rider):
             at = None if storage.data_ptr() in others else self._space(storage.nbytes())
             if at is not None:
-                rider.parked.storages.append((storage, storage.nbytes(), at))
-                target = self._host[at : at + storage.nbytes()]
-                done = self._device.stow(_bytes_of(storage, self._device), target, rider.left, self._last_recall)
-        if done is not None:
-            self._device.wait(done)
+                there = self._host[at : at + storage.nbytes()]
+                rider.parked.state.append((_bytes_of(storage, self._device), there))
+        if rider.parked.state:
+            self._device.wait(self._device.stow(rider.parked.state, rider.left, self._last_recall))
             self.parkings += 1
-        for storage, _, _ in rider.parked.storages:
-            storage.resize_(0)
+        for here, _ in rider.parked.state:
+            here.untyped_storage().resize_(0)
 
-    def _state(self, rider: Parking) -> Iterator[torch.UntypedStorage]:
-        where = self._device.where.type
-        return (
-            storage
-            for storage in storages_of(rider.frame)
-            if storage.device.type == where
-            and storage.resizable()
-            and storage.nbytes() >= self._smallest
-            and storage.data_ptr() not in self.shared
-        )
+    def _state(self, rider: Parking) -> list[torch.UntypedStorage]:
+        """What of a rider's state could be moved; its frames, which stand still, are looked through once a stop."""
+        if rider.state is None:
+            where = self._device.where.type
+            rider.state = [
+                storage
+                for storage in storages_of(rider.frame)
+                if storage.device.type == where
+                and storage.resizable()
+                and storage.nbytes() >= self._smallest
+                and storage.data_ptr() not in self.shared
+            ]
+        return rider.state
 
     def _arrive(self, rider: Parking) -> None:
         if rider.arriving is not None:
@@ -174,7 +177,7 @@ class Lot:
         return start
 
     def _release(self, parked: Parked) -> None:
-        starts = {at for _, _, at in parked.storages}
+        starts = {there.storage_offset() for _, there in parked.state}
         self._taken = [span for span in self._taken if span[0] not in starts]
 
 
@@ -204,9 +207,11 @@ def _tensors(values: Iterable[Any], depth: int) -> Iterator[torch.Tensor]:
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value
-        elif depth and isinstance(value, dict):
+        elif not depth or not isinstance(value, dict | list | tuple) or not value:
+            continue
+        elif isinstance(value, dict):
             yield from _tensors(list(value.values()), depth - 1)
-        elif depth and isinstance(value, list | tuple):
+        else:
             yield from _tensors(value, depth - 1)
 
 

@@ -69,7 +69,7 @@ class Planning:
 
     @staticmethod
     def _owed_by_the_least(missed: int, seats: int) -> int:
-        """What of the `missed` bytes a lone rider would miss too; at least what a plan that was not tried may ask for."""
+        """What of the `missed` bytes a lone rider would miss too; at least what an untried plan may ask for."""
         return max(missed - allowance.growth(seats) + allowance.growth(1), allowance.untried())
 
     def _plan_or_refuse(self, asked_beyond: Callable[[], int]) -> Plan:

@@ -46,6 +46,7 @@ class Rider(greenlet):  # type: ignore[misc]
         self.pixels: torch.Tensor | None = None
         self.decode_mode = "plain"
         self.parked: Parked | None = None  # its state lies in host memory
+        self.state: list[torch.UntypedStorage] | None = None  # as it was found at this stop
         self.arriving: Mark | None = None  # its state is on its way back
         self.left = Mark()  # the end of its last turn
         self.rode = 0  # when that was, counted in rides
@@ -62,7 +63,7 @@ class Rider(greenlet):  # type: ignore[misc]
 
     def wait_at(self, stop: Stop) -> None:
         """Called inside the pipeline: let others turn until it is this stop's turn."""
-        self.stop = stop
+        self.stop, self.state = stop, None
         self.parent.switch()
 
     def step_done(self) -> None:

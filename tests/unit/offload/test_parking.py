@@ -26,6 +26,7 @@ class Guest(greenlet):  # type: ignore[misc]
         super().__init__(self.live)
         self.value = value
         self.parked: Parked | None = None
+        self.state: list[torch.UntypedStorage] | None = None
         self.arriving: Mark | None = None
         self.left = Mark()
         self.rode = self.waited = 0
@@ -73,6 +74,28 @@ def test_a_sweep_there_and_back_moves_only_those_who_have_no_place() -> None:
             lot.seat(guest, following, everybody)
         moved.append(device.state_bytes - before)
     assert moved[1:] == [2 * 2 * 8000] * 3, "two out and two in, of two tensors of 4000 bytes"
+
+
+def test_frames_are_looked_through_once_a_stop_and_hold_nothing_of_one_who_rides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[object] = []
+    monkeypatch.setattr(
+        "worker.offload.parking.storages_of",
+        lambda frame: looks.append(frame) or storages_of(frame),  # type: ignore[func-returns-value]
+    )
+    lot, everybody = Lot(Device(torch.device("cpu")), 2, 1 << 20, smallest=1000), guests(5)
+    for _ in range(4):
+        for guest, following in zip(everybody, [*everybody[1:], None], strict=True):
+            lot.seat(guest, following, everybody)
+            assert guest.state is None, "else what it lets go of would stay"
+            guest.switch()
+            lot.leave(guest)
+    assert len(looks) <= len(everybody) * (4 + 1), "each stood still five times"
+    for guest in everybody:
+        lot.forget(guest)
+        assert guest.state is None
+    assert [guest.sums for guest in everybody] == [[3000.0 * (at + 1)] * 4 for at in range(5)]
 
 
 def test_a_lot_that_is_full_leaves_the_state_on_the_card() -> None:
