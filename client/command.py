@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
+from .answers import ZimgProblem
 from .client import DEFAULT_URL, Job, Priority, Zimg
 from .doctor.command import doctor
 from .picture import read_parameters
@@ -186,7 +187,7 @@ def batch(
         typer.echo(json.dumps(made))
     else:
         typer.echo(str(target) if wait else made["id"])
-    if made["request_counts"]["failed"] or not is_written:
+    if not is_written or (made["request_counts"]["failed"] if not wait else _is_partly_drawn(made)):
         raise typer.Exit(FAILED)
 
 
@@ -319,6 +320,20 @@ def revoke_key(
     typer.echo(json.dumps({"id": key_id, "revoked": True}) if as_json else "revoked")
 
 
+def _is_partly_drawn(batch: dict[str, Any]) -> bool:
+    """Whether pictures are missing in a list that has ended, and says which."""
+    counts = batch["request_counts"]
+    missing = counts["total"] - counts["completed"]
+    if batch["status"] == "incomplete":
+        err.print(f"batch {batch['id']} broke off while it came in: send the list again")
+    elif missing:
+        err.print(
+            f"{missing} of {counts['total']} pictures were not drawn: {counts['failed']} failed, "
+            f"{counts['canceled']} were canceled"
+        )
+    return bool(missing) or batch["status"] != "completed"
+
+
 def _prompt(given: str) -> str:
     """What to draw, from standard input where that is named."""
     if given != "-":
@@ -345,8 +360,13 @@ def _save(zimg: Zimg, job: Job, path: Path) -> str:
     """Write the picture of a job that succeeded; its path, "" where there is no file then."""
     if job.picture is None:
         return ""
-    is_written = _write(path, zimg.download(job), f"the picture of job {job.id}", job.picture.url)
-    return str(path) if is_written else ""
+    what = f"the picture of job {job.id}"
+    try:
+        data = zimg.download(job)
+    except ZimgProblem as problem:
+        tell(f"{what} could not be fetched ({problem}); it is at {job.picture.url}")
+        return ""
+    return str(path) if _write(path, data, what, job.picture.url) else ""
 
 
 def _write(path: Path, data: bytes, what: str, where: str) -> bool:

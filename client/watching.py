@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from .answers import ZimgProblem
 from .client import Job, Zimg
 from .terminal import err
 
@@ -74,10 +75,10 @@ def _in_order(ended: queue.SimpleQueue[tuple[int, Job | Exception]], count: int)
 
 @contextmanager
 def _goes_on(what: str, ids: Sequence[str]) -> Iterator[None]:
-    """On Ctrl-C, say what the service goes on with."""
+    """On Ctrl-C, or where the service does not answer any more, say what it goes on with."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ZimgProblem):
         err.print(f"The service goes on; {what} {' '.join(ids)}")
         raise
 

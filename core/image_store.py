@@ -27,6 +27,7 @@ CONNECTIONS = 32
 #: Another writer of the same key is at work (409): wait a moment and look again.
 CONFLICT_TRIES, CONFLICT_SECONDS = 5, 0.2
 MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+NO_BUCKET = "NoSuchBucket"
 PRECONDITION = frozenset({"412", "PreconditionFailed"})
 CONFLICT = frozenset({"409", "ConditionalRequestConflict", "OperationAborted"})
 TAKEN = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
@@ -74,7 +75,7 @@ class ImageStore:
             try:
                 self._client.head_bucket(Bucket=self.bucket)
             except ClientError as error:
-                if _code(error) not in MISSING | {"NoSuchBucket"}:
+                if _code(error) not in MISSING | {NO_BUCKET}:
                     raise
                 self._create_bucket()
 
@@ -133,7 +134,7 @@ class ImageStore:
             self._client.delete_object(Bucket=self.bucket, Key=key)
 
     def _put_once(self, key: str, png: bytes, sha256: str) -> str:
-        """ "" when written; else the code of a refusal that another writer explains."""
+        """ "" when written; else the code of a refusal after which another try makes sense."""
         try:
             self._client.put_object(
                 Bucket=self.bucket,
@@ -145,9 +146,12 @@ class ImageStore:
                 IfNoneMatch="*",
             )
         except ClientError as error:
-            if _code(error) in PRECONDITION | CONFLICT:
-                return _code(error)
-            raise
+            code = _code(error)
+            if code == NO_BUCKET:  # the storage was away when a worker would have made it, or somebody removed it
+                self._create_bucket()
+            elif code not in PRECONDITION | CONFLICT:
+                raise
+            return code
         return ""
 
     def _head(self, key: str) -> Stored | None:

@@ -87,7 +87,7 @@ WORKER_GAUGES = {
     "gpu_memory_used_bytes": "GPU memory in use on the worker's card, by all processes.",
     "gpu_memory_total_bytes": "GPU memory of the worker's card.",
     "gpu_memory_reserved_bytes": "GPU memory that the worker's allocator holds.",
-    "gpu_memory_working_bytes": "GPU memory at the peak, less resident weights: it falls when the worker is idle.",
+    "gpu_memory_working_bytes": "GPU memory of what rides now, resident weights left out: it falls to 0 when idle.",
     "jobs_in_flight": "Jobs that ride in the worker's engine.",
     "black_images_total": "Pictures that the guard refused since the worker started.",
     "out_of_memory_total": "Times that the card had no room since the worker started.",

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 import redis
 import torch
@@ -31,7 +32,7 @@ from worker.pipeline import LoadedModel, collect_garbage_from_now_on, load_model
 from worker.png import Marking
 from worker.progress import ProgressReporter
 from worker.shelf import Room, Shelf
-from worker.spool import Spool
+from worker.spool import Spool, Sweeper
 from worker.watchdog import EXIT_STALLED, StallJudge, Watchdog, end_process
 from worker.watermark import WatermarkGuard, watermark_of
 
@@ -73,11 +74,15 @@ class WorkerProcess:
         self._intake = Intake(self._new_store(), self.name, lambda: self.admits)
         self.executor = Executor(self._parts(model))
         self._health = self._make_health(model)
-        parts = (self._keeper, self._reporter, self._shelf, self._watchdog, self._watermark, self._intake, self._health)
-        for part in parts:
-            if part is not None:
-                part.start()
+        for part in self._threads:
+            part.start()
         log.info("worker is ready", action="start", worker=self.name, seconds=round(time.monotonic() - begun, 1))
+
+    @property
+    def _threads(self) -> list[Any]:
+        """What runs beside the engine, in the order of its start."""
+        parts = (self._keeper, self._reporter, self._shelf, self._sweeper, self._watchdog, self._watermark)
+        return [part for part in (*parts, self._intake, self._health) if part is not None]
 
     @property
     def admits(self) -> bool:
@@ -109,6 +114,7 @@ class WorkerProcess:
             self._watermark.close()
         self._intake.close()
         self._watchdog.close()
+        self._sweeper.close()
         has_ended = self._shelf.close()
         self._reporter.close()
         self._keeper.close()
@@ -140,7 +146,7 @@ class WorkerProcess:
             free_disk_bytes=int(self.settings.backlog_free_disk_gib * GIB),
         )
         spool = Spool(folder, store.ended_among)
-        self._shelf = Shelf(images, spool, room)
+        self._shelf, self._sweeper = Shelf(images, spool, room), Sweeper(spool)
         return Parts(
             store=store,
             images=images,
@@ -214,12 +220,15 @@ class WorkerProcess:
         try:
             memory = self._card.memory()
             reserved = torch.cuda.memory_reserved(self._device)
+            resting = getattr(getattr(self.engine, "plan", None), "resting_bytes", 0)
+            working = max(torch.cuda.memory_allocated(self._device) - resting, 0)
         except Exception:
             return {}
         return {
             "gpu_memory_used_bytes": float(memory.used),
             "gpu_memory_total_bytes": float(memory.total),
             "gpu_memory_reserved_bytes": float(reserved),
+            "gpu_memory_working_bytes": float(working),
         }
 
     def _make_room(self, since: float) -> bool:

@@ -18,6 +18,8 @@ SUFFIX = ".spooled"
 #: What a worker that was killed had half written is removed then.
 KEPT_SECONDS = 86_400.0
 SWEEP_SECONDS = 60.0
+#: Also where nothing is spooled any more: a picture that nobody wants, prompt inside, lies here no longer than that.
+SWEEP_AT_LEAST_SECONDS = 3_600.0
 
 log = get_logger(__name__)
 
@@ -89,6 +91,30 @@ class Spool:
 
     def _path(self, job_id: str) -> Path:
         return self._folder / f"{job_id}{SUFFIX}"
+
+
+class Sweeper:
+    """Sweeps a spool at its start and every hour, in a thread of its own."""
+
+    def __init__(self, spool: Spool, every_seconds: float = SWEEP_AT_LEAST_SECONDS) -> None:
+        self._spool, self._every = spool, every_seconds
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._spool.sweep()
+            except Exception as error:
+                log.warning("the spool could not be swept", action="sweep", error=str(error))
+            if self._closed.wait(self._every):
+                return
 
 
 def _age_seconds(path: Path) -> float:

@@ -105,6 +105,8 @@ if step == 'open' and not held_day then
   rest = {interactive = tonumber(LIST.interactive), batch = tonumber(LIST.batch), units = tonumber(LIST.units)}
 end
 local asked = #news + rest.interactive + rest.batch
+-- In the queue. What is there, or is being drawn for somebody, takes none; nor does the same picture a second time in the call.
+local places = rest.interactive + rest.batch
 local weight, running = ARGV[2], ARGV[3]
 if asked > 0 then  -- a ban may have come since the key was looked at, or between two portions of a list
   local set = redis.call('HMGET', PREFIX .. 'tenant:' .. tenant, 'ban_reason', 'weight', 'running_jobs')
@@ -134,7 +136,7 @@ end
 -- The narrowest limit that the call would be over if nothing were used and nothing waited. The burst is none of them.
 local function never_fits()
   local narrowest
-  for _, one in ipairs({{'daily', cost + rest.units, ARGV[4]}, {'queue', asked, ARGV[7]}, {'service', asked, ARGV[8]},
+  for _, one in ipairs({{'daily', cost + rest.units, ARGV[4]}, {'queue', places, ARGV[7]}, {'service', places, ARGV[8]},
     {'key', cost + rest.units, KEY and KEY.daily or math.huge}}) do
     local most = tonumber(one[3])
     if one[2] > most and (not narrowest or most < tonumber(narrowest[4])) then
@@ -179,11 +181,15 @@ local free_hits = math.huge
 for _, purse in ipairs(purses) do
   free_hits = math.min(free_hits, purse.daily - (tonumber(redis.call('HGET', purse.use, 'hits')) or 0))
 end
+local is_known = {}
 for _, new in ipairs(news) do
-  local leader = free_hits > 0 and not new.extras.pays and leader_of(new)
-  if leader and leader.state == 'SUCCEEDED' then
+  local leader = leader_of(new)
+  if leader and leader.state == 'SUCCEEDED' and free_hits > 0 and not new.extras.pays then
     new.shown, free_hits, cost, new.cost = leader, free_hits - 1, cost - new.cost, 0
   end
+  new.waits = not leader and (new.fingerprint == '' or not is_known[new.fingerprint])
+  is_known[new.fingerprint] = true
+  if new.waits then places = places + 1 end
 end
 
 if asked > 0 and not is_drawn then
@@ -211,15 +217,17 @@ if asked > 0 and not is_drawn then
   end
   local waiting, held = held_jobs()
   for _, entity in ipairs(entities_of(tenant)) do waiting = waiting + redis.call('ZCARD', PREFIX .. 'tq:' .. entity) end
-  local over = waiting + asked - tonumber(ARGV[7])  -- so many places must come free for this call
-  if over > 0 then return {'queue_full', tostring(waiting), tostring(over)} end
+  local over = waiting + places - tonumber(ARGV[7])  -- so many places must come free for this call
+  if places > 0 and over > 0 then return {'queue_full', tostring(waiting), tostring(over)} end
   local looked_at = {}  -- each model has room of its own, so one without workers fills up alone
   local of_each = asked > #news and {job_at(1), unpack(news)} or news  -- the rest of a list is for its first row's model
-  for _, new in ipairs(of_each) do
-    local taken = waiting_of(new.model) + (held[new.model] or 0)
-    local over = taken + asked - tonumber(ARGV[8])
-    if over > 0 and not looked_at[new.model] then return {'overloaded', '0', tostring(over)} end
-    looked_at[new.model] = true
+  for at, new in ipairs(of_each) do
+    local is_rest = at == 1 and asked > #news
+    if (new.waits or is_rest) and not looked_at[new.model] then
+      local over = waiting_of(new.model) + (held[new.model] or 0) + places - tonumber(ARGV[8])
+      if over > 0 then return {'overloaded', '0', tostring(over)} end
+      looked_at[new.model] = true
+    end
   end
 end
 

@@ -42,6 +42,15 @@ def test_a_second_picture_under_a_key_changes_nothing_and_gets_the_first_ones_ha
         assert stream.read() == b"first"
 
 
+def test_a_bucket_that_is_not_there_is_made_for_the_first_picture(image_store, s3_environment):
+    """The storage was away when the worker started, or somebody removed it."""
+    store = ImageStore(Settings(s3_endpoint_url=s3_environment["S3_ENDPOINT_URL"], s3_bucket=f"b{secrets.token_hex(6)}"))
+
+    stored = store.put("a/1.png", b"picture", digest(b"picture"))
+
+    assert stored == store.head("a/1.png") == Stored(digest(b"picture"), 7)
+
+
 def test_of_many_keys_those_are_told_under_which_something_lies(image_store):
     owners = [f"{name}-{secrets.token_hex(4)}" for name in ("a", "a", "b")]
     keys = [f"{owner}/2026-11/{number:04}.png" for owner in owners for number in range(5)]

@@ -82,6 +82,11 @@ class Plan:
     packing_fault: str = ""  # why weights are not packed though that was wished
 
     @property
+    def resting_bytes(self) -> int:
+        """Bytes of weights on the device, and of room for them, while nobody rides."""
+        return self.facts.fixed + self.scratch_bytes + self.ring_slots * self.slot_bytes + self.resident_bytes
+
+    @property
     def predicted_peak(self) -> int:
         return max(self.peaks.values(), default=0)
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import threading
 import time
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -18,7 +19,7 @@ from core.model_profile import ModelProfile
 from core.provenance import TRAINED_ALGORITHMIC_MEDIA
 from worker.label import put_label
 from worker.png import EncodedPicture, Marking, encode_png
-from worker.spool import KEPT_SECONDS, Spool
+from worker.spool import KEPT_SECONDS, Spool, Sweeper
 
 PROFILE = ModelProfile("zimg-tiny", "r1", (512, 512), (448, 576), (576, 448))
 
@@ -193,6 +194,26 @@ def test_a_spool_forgets_what_ended_elsewhere_but_no_picture_that_still_waits_ho
     Spool(tmp_path, ended=lambda ids: {"ended"} & set(ids)).sweep()
 
     assert [path.stem for path in tmp_path.iterdir()] == ["waiting"]
+
+
+def test_a_worker_that_spools_nothing_any_more_forgets_what_ended_from_its_start_on(tmp_path):
+    (tmp_path / "ended.spooled").write_bytes(b"x")
+    asked = [threading.Event(), threading.Event(), threading.Event()]
+
+    def ended(ids):
+        next(event for event in asked if not event.is_set()).set()
+        if not asked[1].is_set():
+            raise ValueError("an answer that nobody expects")
+        return ids
+
+    sweeper = Sweeper(Spool(tmp_path, ended), every_seconds=0.01)
+    sweeper.start()
+    try:
+        assert asked[1].wait(10), "and what goes wrong once does not end it"
+        while list(tmp_path.iterdir()):
+            assert not asked[2].wait(0.01)
+    finally:
+        sweeper.close()
 
 
 def test_a_spool_forgets_what_was_never_written_whole_after_a_day(tmp_path):

@@ -3,7 +3,11 @@
 import threading
 import time
 
+from types import SimpleNamespace
+
+from core.metrics import WORKER_GAUGES
 from core.settings import Settings
+from worker.card import CardMemory
 from worker.process import SHRINK_GIB, WorkerProcess
 
 
@@ -49,6 +53,19 @@ def test_a_ride_that_began_on_the_smaller_plan_and_ran_out_of_memory_shrinks_it_
     process._make_room(time.monotonic())
 
     assert process.engine.asked == [5.8 - SHRINK_GIB, 5.8 - 2 * SHRINK_GIB]
+
+
+def test_a_heartbeat_holds_every_gauge_that_the_metrics_know():
+    """The autoscaler reads one of them: a metric that is declared and never told keeps workers for ever."""
+    process = process_with(Shrinking())
+    process.engine.in_flight = 0
+    process._watermark = None
+    process._shelf = SimpleNamespace(count=0, bytes=0, has_room=lambda: True)
+    process._card = SimpleNamespace(memory=lambda: CardMemory(used=2, total=3))
+    told = process._gauges()
+
+    assert set(told) == set(WORKER_GAUGES)
+    assert told["gpu_memory_working_bytes"] == 0
 
 
 def test_a_card_that_can_not_be_read_any_more_is_left_out_of_the_heartbeat():
