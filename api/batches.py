@@ -24,6 +24,7 @@ from api.context import Services, base_url, base_url_of_request, services, tenan
 from api.errors import UnsupportedMediaType, invalid_fields
 from api.headers import body_hash, idempotency_key
 from api.job_json import picture_url, status_of
+from api.list_room import room_for_a_list
 from api.openapi_parts import BATCHES, SECURITY, problems, routes
 from api.product_sheet import TEMPLATE_CHARACTERS_MOST, Sheet, read_sheet, write_sheet
 from api.strict_json import require_plain
@@ -85,10 +86,15 @@ FORM = {
     responses={202: objects.BatchObject, **problems(409, 410, 422, 429)},
 )
 def create() -> Response:
-    parts, owner = services(), tenant()
     key = idempotency_key("batches")
     if not key:  # a list that was taken before is answered as it was then: submit.lua knows
-        Traffic(parts.jobs).require_open(owner.name, Lane.BATCH)
+        Traffic(services().jobs).require_open(tenant().name, Lane.BATCH)
+    with room_for_a_list():
+        return _take_in(key)
+
+
+def _take_in(key: str) -> Response:
+    parts, owner = services(), tenant()
     data, name = _sent_file()
     sheet, templates = read_sheet(data), _templates()
     profile = wanted_profile(parts, request.form.get("model", "").strip())

@@ -44,7 +44,9 @@ def test_a_second_picture_under_a_key_changes_nothing_and_gets_the_first_ones_ha
 
 def test_a_bucket_that_is_not_there_is_made_for_the_first_picture(image_store, s3_environment):
     """The storage was away when the worker started, or somebody removed it."""
-    store = ImageStore(Settings(s3_endpoint_url=s3_environment["S3_ENDPOINT_URL"], s3_bucket=f"b{secrets.token_hex(6)}"))
+    store = ImageStore(
+        Settings(s3_endpoint_url=s3_environment["S3_ENDPOINT_URL"], s3_bucket=f"b{secrets.token_hex(6)}")
+    )
 
     stored = store.put("a/1.png", b"picture", digest(b"picture"))
 

@@ -79,14 +79,17 @@ def untried() -> int:
 
 
 def bound(device: Device, budget: int, outside: int = 0) -> None:
-    """Have the allocator take no more than `budget` bytes leave it, as `grant` and `hold` do."""
+    """Have the allocator take no more than `budget` bytes leave it, as `grant` and `hold` do.
+
+    Never less than it holds: where a neighbour on the card counts as ours, a smaller plan can still be placed.
+    """
     if device.tells_memory:
-        device.limit_reserved(left_of(device, budget, outside))
+        device.limit_reserved(max(left_of(device, budget, outside), device.reserved_bytes()))
 
 
 def left_of(device: Device, budget: int, outside: int) -> int:
-    """What `budget` bytes leave the allocator, once `outside` bytes at least lie beside it."""
-    return budget - max(outside_bytes(device), outside) - LATER_KERNELS
+    """What `budget` bytes leave the allocator, once `outside` bytes at least lie beside it; 0 where that is more."""
+    return max(budget - max(outside_bytes(device), outside) - LATER_KERNELS, 0)
 
 
 def take_room(device: Device, pool: Pool | None, room: int) -> None:

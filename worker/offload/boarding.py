@@ -18,8 +18,14 @@ class Boarding:
     def __init__(self) -> None:
         self._passed_over = 0
 
-    def next_of(self, line: Sequence[Ticket], riders: Sequence[Rider], seats: int) -> Ticket | None:
-        """Whoever boards now, if anybody may: one that must be alone, alone; cancelled ones at once, to be told."""
+    def next_of(
+        self, line: Sequence[Ticket], riders: Sequence[Rider], seats: int, trial: Sequence[Ticket] = ()
+    ) -> Ticket | None:
+        """Whoever boards now, if anybody may: one that must be alone, alone; cancelled ones at once, to be told.
+
+        While a plan is tried nobody boards but its `trial`: what happens to them is nothing to others.
+        """
+        line = [ticket for ticket in line if ticket.canceled or ticket in trial] if trial else line
         canceled = canceled_in(line)
         if canceled is not None or any(rider.ticket.order.alone for rider in riders):
             return canceled

@@ -12,6 +12,8 @@ logger = logging.getLogger(__name__)
 
 #: What errors for want of memory say that are not torch's own.
 FULL_WORDS = ("ALLOC_FAILED", "out of memory")
+#: What a driver may come to hold for a process without booking it on it; more is a neighbour's.
+UNBOOKED_GROWTH = 64 << 20
 #: Bytes in use on each card, by its UUID, before this process started CUDA.
 _BEFORE: dict[str, int] = {}
 
@@ -82,6 +84,25 @@ def bytes_since(where: torch.device) -> int:
         return 0
     used = used_bytes(where)
     return used - _BEFORE.setdefault(uuid, used)
+
+
+class Books:
+    """What of a card's memory is this process's, whoever else takes some of it or gives it back."""
+
+    def __init__(self) -> None:
+        self._beside: int | None = None
+
+    def bytes_of(self, own: int, since: int) -> int:
+        """Bytes, of what NVML books on this process (0: it does not tell) and of what the whole card took since.
+
+        The driver may take some for it that is booked on nobody: the least that was ever seen beside its own. More than
+        that and UNBOOKED_GROWTH is somebody else's.
+        """
+        if own == 0:
+            return max(since, 0)
+        seen = max(since - own, 0)
+        self._beside = seen if self._beside is None else min(self._beside, seen)
+        return own + min(seen, self._beside + UNBOOKED_GROWTH)
 
 
 def use_expandable_segments() -> None:

@@ -6,6 +6,7 @@ out, two that move riders' states. Nothing here ever waits on the host except `s
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -207,6 +208,7 @@ class CudaDevice(Device):
         self.states_in = torch.cuda.Stream(where)
         self.jitter_cycles = 0
         self._pools: set[tuple[int, ...]] = set()
+        self._books = card_memory.Books()
         if not torch.cuda.is_bf16_supported():
             raise ValueError(f"{torch.cuda.get_device_name(where)} can not compute in bf16, which this engine needs")
 
@@ -293,7 +295,7 @@ class CudaDevice(Device):
         torch.cuda.set_device(self.where)
 
     def land(self, tensor: torch.Tensor) -> Landing:
-        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        host = _pinned_like(tensor)
         now = torch.cuda.Event()
         now.record()
         self.carry_out.wait_event(now)
@@ -305,13 +307,16 @@ class CudaDevice(Device):
 
     def pin(self, tensor: torch.Tensor) -> bool:
         result = torch.cuda.cudart().cudaHostRegister(tensor.data_ptr(), tensor.numel() * tensor.element_size(), 0)
+        if int(result) != 0:
+            with contextlib.suppress(RuntimeError):  # CUDA keeps the refusal for whoever launches a kernel next
+                torch.zeros(1, device=self.where)
         return int(result) == 0
 
     def unpin(self, tensor: torch.Tensor) -> None:
         torch.cuda.cudart().cudaHostUnregister(tensor.data_ptr())
 
     def process_bytes(self) -> int:
-        return max(card_memory.own_bytes(self.where), card_memory.bytes_since(self.where), 0)
+        return self._books.bytes_of(card_memory.own_bytes(self.where), card_memory.bytes_since(self.where))
 
     def peak_bytes(self, reset: bool = False) -> int:
         peak = torch.cuda.max_memory_allocated(self.where)
@@ -339,7 +344,8 @@ class CudaDevice(Device):
 
     def limit_reserved(self, nbytes: int | None) -> None:
         total = torch.cuda.get_device_properties(self.where).total_memory
-        torch.cuda.set_per_process_memory_fraction(1.0 if nbytes is None else min(nbytes / total, 1.0), self.where)
+        share = 1.0 if nbytes is None else min(max(nbytes, 0) / total, 1.0)
+        torch.cuda.set_per_process_memory_fraction(share, self.where)
 
     def hold(self) -> None:
         torch.cuda._sleep(HOLD_CYCLES)
@@ -380,3 +386,11 @@ def open_device(where: str | torch.device, unpack: Unpack | None = None) -> Devi
     """The flavour for `where` ("cuda", "cuda:1", "cpu")."""
     device = torch.device(where)
     return CudaDevice(card_memory.card_of(device), unpack) if device.type == "cuda" else Device(device, unpack)
+
+
+def _pinned_like(tensor: torch.Tensor) -> torch.Tensor:
+    """Host memory for a picture; where none can be pinned now the copy takes longer, and the picture is there."""
+    try:
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    except RuntimeError:
+        return torch.empty(tensor.shape, dtype=tensor.dtype)

@@ -23,6 +23,7 @@ from worker.offload.house import House
 from worker.offload.marks import Mark
 from worker.offload.placement import Placement, Unplaced
 from worker.offload.plan import Plan
+from worker.offload.report import report_of
 from worker.offload.rider import Rider, call_arguments, own_pipeline, take_apart, to_pixels
 from worker.offload.stopwatch import Stopwatch
 from worker.offload.ticket import CarouselEnded, Order, Ticket, TicketCanceled, let_go_of_frames
@@ -56,7 +57,8 @@ class Engine(threading.Thread):
         self._boarding = Boarding()
         self._errands: list[Errand] = []  # between turns
         self._quiet_errands: list[Errand] = []  # when nobody rides
-        self._is_closing = self._is_trying = False
+        self._trial: list[Ticket] = []  # of a plan: nobody else boards while they ride
+        self._is_closing = False
         self._ready, self._settled = threading.Event(), threading.Event()
         self._house: House | None = None  # rides that the start still owes
         self._must_plan_again = False  # as soon as nobody rides: the process was found over its budget
@@ -158,32 +160,23 @@ class Engine(threading.Thread):
             raise TimeoutError("the carousel's thread did not stop in time")
 
     def report(self) -> dict[str, Any]:
-        return {
-            "turns": self._turns,
-            "pictures": self._pictures,
-            "process_bytes": self._device.process_bytes(),
-            "fetched_bytes": self._device.fetched_bytes,
-            "state_bytes": self._device.state_bytes,
-            "host_bytes": self._placement.assembly.host_bytes if self._placement else 0,
-            "parkings": self._placement.lot.parkings if self._placement and self._placement.lot else 0,
-            "start_seconds": self._watch.seconds,
-            "forms": self._placement.forms if self._placement else {},
-            "corrections": self._placement.corrections if self._placement else 0,
-            "prompt_cache_hits": self._placement.assembly.cache.hits if self._placement else 0,
-        }
+        counts = {"turns": self._turns, "pictures": self._pictures}
+        return counts | report_of(self._device, self._placement, self._watch)
 
     def _wake(self) -> None:
         with self._change:
             self._change.notify()
 
-    # The engine's own thread
-
     def run(self) -> None:
-        self._device.enter_thread()
-        torch.set_grad_enabled(False)  # of this thread, once: a rider's no_grad() then changes nothing for the others
-        self._herald.start()
         try:
+            self._device.enter_thread()
+            torch.set_grad_enabled(False)  # of this thread, once: a rider's no_grad() then changes nothing for others
+            self._herald.start()
             self._set_up_and_turn()
+        except BaseException as error:
+            if self._failure is not None or self._ready.is_set():
+                raise
+            self._failure = error  # whoever waits for the start is told
         finally:
             self._settled.set()
             self._ready.set()  # also where what was begun could not even be taken down
@@ -345,6 +338,7 @@ class Engine(threading.Thread):
             self._placement.lot.forget(rider)
         try:
             pixels = rider.throw(error) if error is not None else rider.switch()
+            landing = self._device.land(pixels) if rider.dead else None
         except BaseException as failure:
             let_go_of_frames(failure)
             if is_out_of_memory(failure) and rider.ticket.retries < RETRIES:
@@ -354,10 +348,10 @@ class Engine(threading.Thread):
             else:
                 rider.ticket.fail(failure)
         else:
-            if not rider.dead:
+            if landing is None:
                 return
             self._pictures += 1
-            rider.ticket.finish(self._device.land(pixels), rider.decode_mode)
+            rider.ticket.finish(landing, rider.decode_mode)
         torch.set_grad_enabled(False)
         with self._change:
             self._riders.remove(rider)
@@ -385,10 +379,10 @@ class Engine(threading.Thread):
             self._resume(rider)
 
     def _next_in_line(self) -> Ticket | None:
-        is_wished = self._must_plan_again or any(errand.is_wanted for errand in self._quiet_errands)
-        if is_wished and not self._is_trying:
+        is_waited_for = self._must_plan_again or any(errand.is_wanted for errand in self._quiet_errands)
+        if is_waited_for and not self._trial:
             return canceled_in(self._line)
-        return self._boarding.next_of(self._line, self._riders, self.plan.seats)
+        return self._boarding.next_of(self._line, self._riders, self.plan.seats, self._trial)
 
     def _draw(self, rider: Rider) -> torch.Tensor:
         """A rider's whole life: its pipeline, and its pixels on the device."""
@@ -414,19 +408,28 @@ class Engine(threading.Thread):
     # Setting up and taking down
 
     def _ride_now(self, orders: list[Order]) -> None:
-        """Draw these pictures before doing anything else (warm-up and measuring)."""
-        tickets = [Ticket(order) for order in orders]
+        """Draw these pictures before doing anything else (warm-up and measuring): all others wait."""
+        tickets = self._trial = [Ticket(order) for order in orders]
         self._line += tickets
-        self._is_trying = True  # a further budget that somebody wishes meanwhile waits
         try:
             while not all(ticket.done() for ticket in tickets):
                 if self._is_closing:
                     raise TicketCanceled("the carousel was closed")
                 self._turn_once()
         finally:
-            self._is_trying = False
+            self._end_trial()
         for ticket in tickets:
             ticket.result(60)
+
+    def _end_trial(self) -> None:
+        """What rode in it leaves, wherever it is: the plan that is in force next has nothing to do with it."""
+        tickets, self._trial = self._trial, []
+        with self._change:
+            self._line = [ticket for ticket in self._line if ticket not in tickets]
+        self._again = [ticket for ticket in self._again if ticket not in tickets]
+        for rider in [rider for rider in self._riders if rider.ticket in tickets]:
+            with contextlib.suppress(Exception):
+                self._resume(rider, TicketCanceled("the plan is not tried any more"))
 
     def _take_down(self) -> None:
         """Cancel everybody, or tell them what ended the carousel, and restore the pipeline."""

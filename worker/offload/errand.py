@@ -6,6 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+#: The longest trial of a plan that was seen took 40 s.
+GOING_ON_SECONDS = 300.0
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Errand:
@@ -34,11 +37,15 @@ class Errand:
             self.future.set_exception(reason)
 
     def wait(self, timeout: float, late: str) -> None:
-        """Until it is done; raises what went wrong, or TimeoutError saying `late`: it is not begun any more then."""
+        """Until it is done; raises what went wrong, or TimeoutError saying `late`: it is not begun any more then.
+
+        One that is being done is waited for, up to GOING_ON_SECONDS: what it changes its caller must know.
+        """
         try:
             self.future.result(timeout)
         except TimeoutError:
             if self.future.done():
                 raise
-            self.future.cancel()
-            raise TimeoutError(late) from None
+            if self.future.cancel():
+                raise TimeoutError(late) from None
+            self.future.result(GOING_ON_SECONDS)

@@ -35,7 +35,8 @@ class Herald:
         the process with "terminate called without an active exception" (seen on an H200).
         """
         self._messages.put(None)
-        self._thread.join(PATIENCE_SECONDS)
+        if self._thread.ident is not None:  # else no thread could be had
+            self._thread.join(PATIENCE_SECONDS)
 
     def _go_on(self) -> None:
         while self._pass_on():

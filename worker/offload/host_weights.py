@@ -231,6 +231,7 @@ class HostWeights:
         if self._disk is None or index is None:
             return False
         begun = time.monotonic()
+        self._map_empty(index["used"])
         try:
             self._read_into_place(index)
         except (OSError, EOFError) as error:
@@ -246,7 +247,6 @@ class HostWeights:
 
     def _read_into_place(self, index: Index) -> None:
         assert self._disk is not None
-        self._map_empty(index["used"])
         try:
             self._disk.read(index, _memory_of(self._whole))
         except OSError as error:
@@ -265,10 +265,15 @@ class HostWeights:
         self._map(os.open(folder / "data", os.O_RDWR), self._used)
 
     def _map_empty(self, nbytes: int) -> None:
-        if self._folder is None:
-            self._map(os.memfd_create("zimg-weights"), nbytes)
-        else:
-            self._map(os.open(self._folder / "data", os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600), nbytes)
+        if self._folder is not None:
+            try:
+                file = os.open(self._folder / "data", os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600)
+            except OSError as error:
+                self._leave_shared(f"shared memory takes no file ({error.strerror}): weights stay private")
+            else:
+                self._map(file, nbytes)
+                return
+        self._map(os.memfd_create("zimg-weights"), nbytes)
 
     def _map(self, file: int, nbytes: int) -> None:
         self._file = file

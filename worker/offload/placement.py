@@ -179,7 +179,7 @@ class Placement(Planning):
 
         Raises Unplaced where not even that could be placed: nothing may ride any more.
         """
-        before = self.plan, self.budget, self._missed, self._decode, self._seats, self._short
+        before = self.plan, self.budget, self._facts, self._missed, self._decode, self._seats, self._short
         allowance.lift(self._device)
         self.budget, self._missed, self._decode = budget, self._short, self._wished_decode()
         self._seats, self.was_remembered = self._options.seats, False
@@ -189,7 +189,7 @@ class Placement(Planning):
         except TicketCanceled:
             raise  # closed meanwhile: all of it is taken down
         except Exception as error:
-            plan, self.budget, self._missed, self._decode, self._seats, self._short = before
+            plan, self.budget, self._facts, self._missed, self._decode, self._seats, self._short = before
             let_go_of_frames(error)
             self._go_back(plan, error)
             raise
@@ -247,11 +247,13 @@ class Placement(Planning):
         assert weights is not None
         gauge = self.gauge = Gauge(self._device, weights.arena_bytes, weights.lent_bytes)
         gauge.begin()
-        with self.watch.part("gauged"):
-            self._ride([self._warm_up.longest()])
-            gauge.forget_times()
-            self._ride([self._warm_up.usual()])
-        self.gauge = None
+        try:
+            with self.watch.part("gauged"):
+                self._ride([self._warm_up.longest()])
+                gauge.forget_times()
+                self._ride([self._warm_up.usual()])
+        finally:
+            self.gauge = None  # else it would note each later turn
         give_back_freed()  # of compiling
         largest = {block.stop.stage: block for block in sorted(self.assembly.blocks, key=lambda b: b.carried_bytes)}
         sample = max(largest.values(), key=lambda block: block.carried_bytes).host

@@ -56,8 +56,8 @@ class PromptCache:
         if key in self._kept or sum(sizes) > self._nbytes:
             return
         start = self._clear(sum(sizes))
-        self._spans[key] = (start, self._end)
-        self._kept[key] = _map_tensors(value, _Writer(self.open_shelf(), start, self._device).write)
+        kept = _map_tensors(value, _Writer(self.open_shelf(), start, self._device).write)
+        self._spans[key], self._kept[key] = (start, self._end), kept
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._kept

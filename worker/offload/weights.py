@@ -148,8 +148,10 @@ class Weights:
     def refresh(self) -> None:
         """Upload every resident again from host memory (after set-up, and before a clean retry).
 
-        Weights that are in place have no other copy.
+        Weights that are in place have no other copy. What is lent is taken back first; raises torch.OutOfMemoryError.
         """
+        if self._is_lent:
+            self.retake()
         self._in_scratch = None
         for block, head in self._heads.items():
             assert block.host is not None

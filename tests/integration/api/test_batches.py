@@ -3,11 +3,12 @@
 import csv
 import io
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
 
+import api.list_room
 import core.long_list
 from api.objects import BatchObject
 from core.errors import RedisUnavailable
@@ -42,6 +43,20 @@ def test_each_row_becomes_two_jobs_in_the_batch_lane(http, worker, parts):
     assert {job.lane for job in jobs} == {Lane.BATCH}
     assert {job.request.prompt for job in jobs} >= {"Red mug on white", "Red mug, red room", "陶瓷碗，手工 on white"}
     assert jobs[0].metadata.keys() == {"sku", "variant", "row"}
+
+
+def test_no_more_lists_come_in_at_a_time_than_memory_has_room_for(http, worker, parts, monkeypatch):
+    monkeypatch.setattr(api.list_room, "WAIT_SECONDS", 0.01)
+    with ExitStack() as others:
+        for _ in range(api.list_room.LISTS_AT_ONCE):
+            others.enter_context(api.list_room.room_for_a_list())
+        refused = send(http)
+        assert http.post("/v1/jobs", json={"prompt": "a mug"}).status_code == 202
+    stored = len(parts.jobs.list_jobs("local"))
+
+    assert (refused.status_code, refused.json["code"], refused.headers["Retry-After"]) == (503, "overloaded", "10")
+    assert stored == 1
+    assert [send(http).status_code for _ in range(api.list_room.LISTS_AT_ONCE + 1)] == [202] * 3
 
 
 def test_a_list_is_as_old_as_the_server_says(http, worker, parts, monkeypatch):

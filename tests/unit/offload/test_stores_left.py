@@ -90,6 +90,28 @@ def test_shared_memory_that_runs_full_while_the_disk_is_read_spoils_nothing_on_i
     store.close()
 
 
+def test_shared_memory_that_takes_no_file_spoils_nothing_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, root = tmp_path / "disk", tmp_path / "shm"
+    root.mkdir()
+    folder, kept = kept_on_disk(cache, root)
+    usual = os.open
+
+    def refuse(path: Any, *given: Any, **more: Any) -> int:
+        if Path(path).name == "data" and root in Path(path).parents:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return usual(path, *given, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    blocks = some_blocks()
+    store = HostWeights(blocks, key=KEY, root=root, cache=cache)
+    assert (store.is_complete, store.is_shared) == (True, False)
+    assert read_index(folder) is not None
+    assert all(torch.equal(store.get(block), data) for block, data in zip(blocks, kept, strict=True))
+    store.close()
+
+
 def test_whoever_finds_the_weights_in_shared_memory_uses_those_on_disk_too(tmp_path: Path) -> None:
     cache, root = tmp_path / "disk", tmp_path / "shm"
     root.mkdir()

@@ -4,7 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from core.errors import Draining, ExceedsLimits, Gone, IdempotencyMismatch, Overloaded, QueueFull, QuotaExceeded, RateLimited
+from core.errors import (
+    Draining,
+    ExceedsLimits,
+    Gone,
+    IdempotencyMismatch,
+    Overloaded,
+    QueueFull,
+    QuotaExceeded,
+    RateLimited,
+)
 from core.job import JobState, Lane
 from core.redis_client import PREFIX
 from core.settings import Settings
@@ -226,6 +235,16 @@ def test_a_full_queue_takes_what_is_drawn_or_being_drawn_already(queue_redis, le
     with pytest.raises(error):
         kit.submit(fingerprint="another", allowed=allowed)
     assert kit.submit(fingerprint="f", allowed=allowed).leader == leader
+
+
+def test_one_models_full_queue_is_nothing_to_what_another_model_draws_beside_a_finished_picture(queue_redis):
+    kit = Kit(queue_redis, Settings(queued_jobs=1))
+    kit.succeeded(fingerprint="drawn")
+    kit.queued()
+    kit.add_worker("w2", slots=4, queue="other")
+    rows = [make_job(fingerprint="drawn"), make_job(queue="other")]
+
+    assert [one.state for one in kit.store.submit_many(rows, GENEROUS)] == [JobState.SUCCEEDED, JobState.QUEUED]
 
 
 def test_a_list_that_needs_fewer_places_than_it_has_rows_is_counted_by_its_places(kit):
