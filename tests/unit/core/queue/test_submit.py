@@ -237,6 +237,14 @@ def test_a_full_queue_takes_what_is_drawn_or_being_drawn_already(queue_redis, le
     assert kit.submit(fingerprint="f", allowed=allowed).leader == leader
 
 
+def test_a_queue_that_is_over_a_lowered_cap_takes_what_needs_no_place(kit):
+    leader = kit.succeeded(fingerprint="f")
+    for _ in range(3):
+        kit.queued()
+
+    assert kit.submit(fingerprint="f", allowed=limits(queued_jobs=1)).leader == leader
+
+
 def test_one_models_full_queue_is_nothing_to_what_another_model_draws_beside_a_finished_picture(queue_redis):
     kit = Kit(queue_redis, Settings(queued_jobs=1))
     kit.succeeded(fingerprint="drawn")
