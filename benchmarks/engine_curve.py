@@ -3,19 +3,20 @@
     python -m benchmarks.engine_curve --out results.jsonl --minutes 6 --parts probes,eager,compiled,ours
 
 Each of our figures comes with how far it is from what copies and arithmetic alone would take, and with the part
-"compiled" as a ratio to that anchor (all resident, in the same process). Further parts: strips, paced (the bus of PCIe
-4 cards), timeline, lengths (100 prompts of all lengths, and what is compiled for them), least (the least budget planned
-anew), first (a start with what a refusal names as the least budget, before all others), slow. Full-shape random
-weights, 1024x1024, text encoder and VAE inside the timer, every prompt fresh. One JSON line per figure, flushed at
-once, so that a run that is cut short loses nothing. `--tiny` tries the script out on a CPU.
+"compiled" as a ratio to that anchor: all resident, just before, in a process of its own. Further parts: strips, paced
+(the bus of PCIe 4 cards), timeline, lengths (100 prompts of all lengths, and what is compiled for them), least (the
+least budget planned anew), first (a start with what a refusal names as the least budget, in a process of its own),
+slow. Full-shape random weights, 1024x1024, text encoder and VAE inside the timer, every prompt fresh. One JSON line per
+figure, flushed at once, so that a run that is cut short loses nothing. `--tiny` tries the script out on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -34,6 +35,7 @@ from benchmarks.engine_trail import trail_of, where_they_part
 LOADS = [(1, 4, 6), (2, 4, 10), (4, 4, 20), (8, 4, 20), (16, 4, 20), (1, 8, 4), (4, 8, 10)]
 #: The same where a sweep has more seats than four: all ride at the same time, most of them parked.
 CROWDS = [(16, 4, 32), (32, 4, 64)]
+STAGES = ("anchors", "first", "ours")
 
 
 def parity(bench: Bench, carousel: Any, hashes: dict[int, str], kind: str) -> None:
@@ -177,19 +179,21 @@ def curve_point(bench: Bench, carousel: Any, budget: float, loads: list[tuple[in
     bench.say("pools", budget=budget, corrections=carousel.report["corrections"], **pools())
 
 
+def options_of(bench: Bench) -> dict[str, Any]:
+    """The carousel's, but for its budget."""
+    options: dict[str, Any] = {"device": bench.where, "warm_up": ((bench.size, bench.size),)}
+    options |= {"compile_cache": bench.arguments.forms, "seats": bench.arguments.seats}
+    return options | ({"residents": 2, "packing": True} if bench.arguments.tiny else {})
+
+
 def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
     from worker.offload import Carousel
 
-    options: dict[str, Any] = {"device": bench.where, "warm_up": ((bench.size, bench.size),)}
-    options |= {"compile_cache": bench.arguments.forms, "seats": bench.arguments.seats}
+    options = options_of(bench)
     crowds = [load for load in CROWDS if load[0] <= bench.arguments.seats]
-    if bench.arguments.tiny:
-        options |= {"residents": 2, "packing": True}
     if "eager" in hashes:
         eager_point(bench, pipe, hashes["eager"], options)
     reference = hashes.get("compiled", {1: "", 2: ""})
-    if "first" in bench.arguments.parts:
-        bench.attempt("least first", lambda: least_first(bench, pipe, options, reference), 60)
     start = time.perf_counter()
     budget = bench.arguments.budget
     carousel = Carousel(pipe, budget, compile="off" if bench.arguments.tiny else "on", **options)
@@ -281,24 +285,59 @@ def main() -> None:
     parser.add_argument("--seats", type=int, default=4, help="riders of one sweep; with 16 or 32 only these loads")
     parser.add_argument("--forms", default="", help="where compiled forms are kept; else for this run only")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--stage", default="", choices=["", *STAGES], help="run this one in this process")
+    parser.add_argument("--known", type=Path, help="the file with what earlier stages found")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="zimg-forms-") as scratch:
-        arguments.forms = arguments.forms or scratch
-        run(Bench(arguments))
+    if arguments.stage:
+        run_stage(Bench(arguments))
+    else:
+        run_all(arguments)
 
 
-def run(bench: Bench) -> None:
-    """Everything that was asked for, in an order that lets a short time tell the most."""
+def run_all(arguments: argparse.Namespace) -> None:
+    """Each stage in a process of its own: what one has loaded on the card would count against the next one's budget."""
+    parts = arguments.parts.split(",")
+    with tempfile.TemporaryDirectory(prefix="zimg-curve-") as scratch:
+        known = Path(scratch) / "known.json"
+        known.write_text(
+            json.dumps({"begun": time.monotonic(), "rate": 0.0, "anchors": {}, "hashes": {}, "trails": {}})
+        )
+        more = ["--known", str(known), "--forms", arguments.forms or f"{scratch}/forms"]
+        for stage in ["anchors", *(stage for stage in STAGES if stage in parts)]:
+            command = [sys.executable, "-m", "benchmarks.engine_curve", *sys.argv[1:], "--stage", stage, *more]
+            subprocess.run(command, check=True)
+
+
+def run_stage(bench: Bench) -> None:
+    """One stage, with what the earlier ones found."""
     if not bench.arguments.tiny:
         from worker.offload.card_memory import note_memory_before
 
         note_memory_before()
     from benchmarks.engine_models import build_z_image
 
-    parts = bench.arguments.parts.split(",")
+    known = json.loads(bench.arguments.known.read_text())
+    bench.started, bench.rate = known["begun"], known["rate"]  # the clock is the system's: processes share it
+    bench.anchors = {int(steps): seconds for steps, seconds in known["anchors"].items()}
+    hashes = {kind: {int(seed): name for seed, name in own.items()} for kind, own in known["hashes"].items()}
     pipe = build_z_image(bench.where, tiny=bench.arguments.tiny)
+    bench.trails = {kind: (pipe, [(name, found) for name, found in trail]) for kind, trail in known["trails"].items()}
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     bench.say("built", card=card, torch=torch.__version__, base_gib=round(bench.base / 2**30, 3))
+    if bench.arguments.stage == "anchors":
+        known |= draw_anchors(bench, pipe)
+        bench.arguments.known.write_text(json.dumps(known))
+    elif bench.arguments.stage == "first":
+        reference = hashes.get("compiled", {1: "", 2: ""})
+        bench.attempt("least first", lambda: least_first(bench, pipe, options_of(bench), reference), 60)
+    else:
+        bench.attempt("ours", lambda: ours(bench, pipe, hashes), 60)
+    bench.say("end", stage=bench.arguments.stage)
+
+
+def draw_anchors(bench: Bench, pipe: Any) -> dict[str, Any]:
+    """The pieces' times, the card's rate, and the plain pipeline with everything on the card."""
+    parts = bench.arguments.parts.split(",")
     if "probes" in parts:
         for part in (probe, probe_decoder, probe_text):
             bench.attempt(part.__name__, lambda: part(bench, pipe), 60)  # noqa: B023
@@ -312,12 +351,8 @@ def run(bench: Bench) -> None:
         undo = compile_in_place(pipe)
         bench.attempt("anchor compiled", lambda: hashes.update(compiled=anchor(bench, pipe, "compiled")), 60)
         undo()
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if "ours" in parts:
-        bench.attempt("ours", lambda: ours(bench, pipe, hashes), 60)
-    bench.say("end")
+    trails = {kind: trail for kind, (_, trail) in bench.trails.items()}
+    return {"rate": bench.rate, "anchors": bench.anchors, "hashes": hashes, "trails": trails}
 
 
 if __name__ == "__main__":
