@@ -12,8 +12,8 @@ COLOURS = {"copy": "#3b82c4", "unpack": "#e0a030", "compute": "#4f9d69"}
 #: The runs of the curve, each on one H200; a later one's figures here take the place of an earlier one's at the same
 #: budget: at 3.0 GiB a process that had nothing else to do (run 15), as a worker's.
 RUNS = (17, 15)
-#: What stood beside it (offloaders: runs 6, 11, 17): name, GiB of the process by NVML, seconds per picture; a label that
-#: would lie on another one is written in the line above.
+#: What stood beside it (offloaders: runs 6, 11, 17): name, GiB of the process by NVML, seconds per picture; a label
+#: that would lie on another one is written in the line above.
 HIGHER = ("SGLang's layers", "diffusers group, block", "0.85")
 PEERS = (
     ("all resident, compiled", 21.1, 0.474),
@@ -49,7 +49,8 @@ def curve() -> str:
     rows = [json.loads(line) for line in (HERE / "engine_results.jsonl").read_text().splitlines()]
     ours = [row for row in rows if row["run"] in RUNS and row["what"] == "ours"]
     alone = [row for row in ours if row["in_flight"] == 1 and row["forwards"] == 4]
-    ordered = sorted(alone, key=lambda row: (RUNS.index(row["run"]), -row["s_per_image"]))  # the fastest of a run's processes last
+    # of a run's processes the fastest last
+    ordered = sorted(alone, key=lambda row: (RUNS.index(row["run"]), -row["s_per_image"]))
     by_budget = {row["budget"]: row for row in ordered}
     points = sorted((row["process_gib"], row["s_per_image"]) for row in by_budget.values())
     parts = [_text(60, 20, "Seconds per picture (4 forwards, 1024x1024, 1 in flight) against GiB of the whole process")]
