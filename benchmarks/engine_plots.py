@@ -15,7 +15,8 @@ RUNS = (17, 15)
 #: What stood beside it (offloaders: runs 6, 11, 17): name, GiB of the process by NVML, seconds per picture; a label
 #: that would lie on another one is written in the line above, or below its dot.
 HIGHER = ("diffusers group, block", "0.91")
-LOWER = ("SGLang's layers", "0.89")
+LOWER = "SGLang's layers"
+LEFT = "0.89"
 PEERS = (
     ("all resident, compiled", 21.1, 0.474),
     ("SGLang's layers, compiled", 5.91, 1.032),
@@ -77,7 +78,7 @@ def _y(seconds: float) -> float:
 
 def _dot(gib: float, seconds: float, colour: str, label: str) -> str:
     x, y = _x(gib), _y(seconds)
-    side = -230 if gib > 18 and colour != COLOURS["copy"] else 6
+    side = -230 if gib > 18 and colour != COLOURS["copy"] else -32 if label == LEFT else 6
     up = 21 if label.startswith(HIGHER) else -16 if label.startswith(LOWER) else 7
     return f'<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="{colour}"/>' + _text(x + side, y - up, label)
 
