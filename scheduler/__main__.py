@@ -17,6 +17,7 @@ from core.redis_client import connect
 from core.settings import Settings
 from core.trash import TrashBin
 from scheduler import reaper, retention, webhooks
+from scheduler.health import PROGRESS_FILE
 from scheduler.loops import Loop
 from scheduler.reaper import Reaper
 from scheduler.regular_audit import RegularAudit
@@ -24,8 +25,6 @@ from scheduler.releaser import Releaser
 from scheduler.retention import Retention
 from scheduler.webhooks import Webhooks
 
-#: Touched by every loop that lives; a liveness probe compares its age.
-PROGRESS_FILE = "scheduler.progress"
 FAREWELL_SECONDS = 5.0
 
 log = get_logger(__name__)

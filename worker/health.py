@@ -15,6 +15,7 @@ from pathlib import Path
 from core.errors import RedisUnavailable
 from core.job_store import JobStore, WorkerInfo
 from core.logs import get_logger
+from core.progress import answer_probe, why_not_well
 from core.settings import Settings
 
 #: Of a lease: a worker counts as live for longer than that.
@@ -31,13 +32,8 @@ def progress_file(settings: Settings) -> Path:
 
 def trouble(settings: Settings, now: float) -> str:
     """Why the worker is not well, in a sentence; "" while it is. `now` is the time of day."""
-    file = progress_file(settings)
-    try:
-        age = now - file.stat().st_mtime
-    except OSError:
-        return f"{file} is not there: the worker is not ready yet"
     limit = settings.progress_stale_seconds
-    return f"{file} stands still since {age:.0f} s (limit {limit:.0f} s)" if age > limit else ""
+    return why_not_well(progress_file(settings), "worker", now=now, limit_seconds=limit)
 
 
 def has_been_well(settings: Settings) -> bool:
@@ -106,10 +102,7 @@ class Health:
 
 def main() -> int:
     """The probe: 0 for a worker that is well, 1 and a sentence for one that is not."""
-    why = trouble(Settings.from_env(), time.time())
-    if why:
-        print(why, file=sys.stderr)
-    return 1 if why else 0
+    return answer_probe(trouble(Settings.from_env(), time.time()))
 
 
 if __name__ == "__main__":

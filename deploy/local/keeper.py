@@ -1,9 +1,9 @@
 """The keeper: a supervisord event listener that does what supervisord lacks.
 
-It starts again a program that supervisord has given up (nothing is ever given up for good), and it kills a worker
-whose progress file stands still: such a worker hangs, perhaps with every one of its threads, and can not say so.
+It starts again a program that supervisord has given up (nothing is ever given up for good), and it kills a worker or
+scheduler whose progress file stands still: it hangs, perhaps with every one of its threads, and can not say so.
 
-    python -m deploy.local.keeper PROGRESS_FILE…      (supervisord runs it; a file has the name of its worker)
+    python -m deploy.local.keeper PROGRESS_FILE…      (supervisord runs it; a file has the name of its program)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ START_SECONDS = 900.0
 
 @dataclass(slots=True)
 class ProgressWatch:
-    """Decides whether a worker hangs, by its file's time stamps and a clock that neither jumps nor runs in suspend."""
+    """Decides whether a program hangs, by its file's time stamps and a clock that neither jumps nor runs in suspend."""
 
     stale_seconds: float
     start_seconds: float = START_SECONDS
@@ -87,10 +87,10 @@ class Keeper:
             _say(f"{program.name} was given up; starting it again")
             self._control.start(program)
 
-    def _kill_if_stale(self, worker: ProgramState, watch: ProgressWatch, progress_file: Path, now: float) -> None:
-        if worker.pid and watch.is_stale(pid=worker.pid, stamp=_time_stamp(progress_file), now=now):
-            _say(f"{worker.name} {worker.pid} makes no progress; killing it")
-            self._control.kill(worker)
+    def _kill_if_stale(self, program: ProgramState, watch: ProgressWatch, progress_file: Path, now: float) -> None:
+        if program.pid and watch.is_stale(pid=program.pid, stamp=_time_stamp(progress_file), now=now):
+            _say(f"{program.name} {program.pid} makes no progress; killing it")
+            self._control.kill(program)
 
 
 def _time_stamp(path: Path) -> int | None:

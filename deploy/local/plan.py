@@ -11,7 +11,7 @@ from core.settings import Settings
 from deploy.local import embedded
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRESS_SUFFIX = ".progress"  # after the worker's name, by which the keeper finds it
+PROGRESS_SUFFIX = ".progress"  # after the program's name, by which the keeper finds it; of the scheduler as it is
 
 #: The whole stop takes less than 20 s: the services together, then storage, then Redis, each of them its seconds.
 DRAIN_SECONDS = 10.0  # a worker finishes what it can, and gives the rest back
@@ -67,7 +67,7 @@ def make_programs(
     }
     workers = _workers(settings, environ, shared, cards)
     programs = [_service("api", shared), _service("scheduler", shared), *workers]
-    programs.append(_keeper(settings, [worker.name for worker in workers]))
+    programs.append(_keeper(settings, ["scheduler", *(worker.name for worker in workers)]))
     if not environ.get("S3_ENDPOINT_URL"):
         programs.append(_storage(settings, ports, shared))
     if not environ.get("REDIS_URL"):
@@ -102,12 +102,12 @@ def _workers(
     return made
 
 
-def _progress_file(settings: Settings, worker: str) -> Path:
-    return settings.data_dir / f"{worker}{PROGRESS_SUFFIX}"
+def _progress_file(settings: Settings, program: str) -> Path:
+    return settings.data_dir / f"{program}{PROGRESS_SUFFIX}"
 
 
-def _keeper(settings: Settings, workers: Sequence[str]) -> Program:
-    files = [str(_progress_file(settings, worker)) for worker in workers]
+def _keeper(settings: Settings, watched: Sequence[str]) -> Program:
+    files = [str(_progress_file(settings, program)) for program in watched]
     return Program(
         name="keeper",
         command=[sys.executable, "-m", "deploy.local.keeper", *files],

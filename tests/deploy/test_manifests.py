@@ -113,6 +113,12 @@ def test_the_autoscaler_reads_metrics_that_the_code_exports(objects):
         assert f'"{name}"' in exported or f'"{name.removeprefix("zimg_")}"' in exported
 
 
+def test_whatever_hangs_is_restarted(objects):
+    for deployment in (item for item in objects if item["kind"] == "Deployment"):
+        for container in deployment["spec"]["template"]["spec"]["containers"]:
+            assert container.get("livenessProbe"), container["name"]
+
+
 def test_no_image_is_left_without_a_version(objects):
     for deployment in (item for item in objects if item["kind"] == "Deployment"):
         for image in jmespath.search("spec.template.spec.containers[].image", deployment):

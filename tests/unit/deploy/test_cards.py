@@ -10,6 +10,7 @@ from deploy.local.cards import visible_cards
 from deploy.local.control import ProgramState
 from deploy.local.keeper import Keeper, ProgressWatch
 from deploy.local.plan import make_programs
+from scheduler.health import PROGRESS_FILE
 from tests.unit.deploy.test_plan import KEYS, PORTS
 
 FOUR = ["GPU-a", "GPU-b", "GPU-c", "GPU-d"]
@@ -67,7 +68,7 @@ def test_several_workers_see_a_card_each_and_have_a_progress_file_each(tmp_path)
     files = [program.environment["ZIMG_PROGRESS_FILE"] for program in made.values()]
     assert len(set(files)) == 4
     keeper = next(program for program in programs if program.name == "keeper")
-    assert keeper.command[-4:] == files
+    assert keeper.command[-5:] == [str(tmp_path / PROGRESS_FILE), *files]
 
 
 class Control:
