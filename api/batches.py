@@ -16,6 +16,7 @@ from flask_openapi.models.media_type import MediaType
 from flask_openapi.models.request_body import RequestBody
 from flask_openapi.models.schema import Schema
 from pydantic import ValidationError
+from werkzeug.datastructures import FileStorage
 
 from api import objects, schema
 from api.auth import require_still_open, require_tenant
@@ -89,13 +90,14 @@ def create() -> Response:
     key = idempotency_key("batches")
     if not key:  # a list that was taken before is answered as it was then: submit.lua knows
         Traffic(services().jobs).require_open(tenant().name, Lane.BATCH)
+    upload = _sent_file()  # all of it is here before it takes a place: who sends slowly keeps none
     with room_for_a_list():
-        return _take_in(key)
+        return _take_in(key, upload)
 
 
-def _take_in(key: str) -> Response:
+def _take_in(key: str, upload: FileStorage) -> Response:
     parts, owner = services(), tenant()
-    data, name = _sent_file()
+    data, name = upload.read(), (upload.filename or "products.csv")[:120]
     sheet, templates = read_sheet(data), _templates()
     profile = wanted_profile(parts, request.form.get("model", "").strip())
     pixels = _pixels(profile)
@@ -264,7 +266,8 @@ def _object_of(batch: Batch, counts: BatchCounts) -> dict[str, Any]:
     return shown.model_dump(mode="json")
 
 
-def _sent_file() -> tuple[bytes, str]:
+def _sent_file() -> FileStorage:
+    """The list as it came in, kept on disk where it is long."""
     request.max_content_length = FILE_BYTES_MOST
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the list as multipart/form-data with the CSV in the field `file`.")
@@ -272,7 +275,7 @@ def _sent_file() -> tuple[bytes, str]:
     upload = request.files.get("file")
     if upload is None:
         raise InvalidRequest("Send the CSV in the field `file`.", field="file", code="missing_field")
-    return upload.read(), (upload.filename or "products.csv")[:120]
+    return upload
 
 
 def _templates() -> dict[str, str]:

@@ -321,7 +321,7 @@ def revoke_key(
 
 
 def _is_partly_drawn(batch: dict[str, Any]) -> bool:
-    """Whether pictures are missing in a list that has ended, and says which."""
+    """Whether pictures are missing in a list that has ended, and says how many."""
     counts = batch["request_counts"]
     missing = counts["total"] - counts["completed"]
     if batch["status"] == "incomplete":

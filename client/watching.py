@@ -78,7 +78,9 @@ def _goes_on(what: str, ids: Sequence[str]) -> Iterator[None]:
     """On Ctrl-C, or where the service does not answer any more, say what it goes on with."""
     try:
         yield
-    except (KeyboardInterrupt, ZimgProblem):
+    except (KeyboardInterrupt, ZimgProblem) as end:
+        if isinstance(end, ZimgProblem) and 0 < end.status < 500:
+            raise  # an answer: of a list that was deleted, say
         err.print(f"The service goes on; {what} {' '.join(ids)}")
         raise
 

@@ -90,6 +90,8 @@ class ImageStore:
                 if there is not None:
                     return there
                 time.sleep(CONFLICT_SECONDS)
+        if code == NO_BUCKET:
+            raise StorageUnavailable(f"The bucket {self.bucket} is not there yet; try again shortly.")
         raise StorageUnavailable(f"Another writer held {key} for too long; try again shortly.")
 
     def head(self, key: str) -> Stored | None:
@@ -169,7 +171,7 @@ class ImageStore:
         try:
             self._client.create_bucket(Bucket=self.bucket, **where)
         except ClientError as error:
-            if _code(error) not in TAKEN:
+            if _code(error) not in TAKEN | CONFLICT:  # somebody else makes it at this moment
                 raise
 
 

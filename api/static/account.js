@@ -195,7 +195,7 @@ async function begin(known) {
   } catch (problem) {
     if (problem.isOfSession) return;
     toast(problem.status ? problem.message : say('offline'));
-    if (!problem.status || problem.status >= 500) startTimer = setTimeout(begin, AGAIN_MS);
+    if (service.mayPass(problem)) startTimer = setTimeout(begin, problem.retryAfterMs ?? AGAIN_MS);
   }
 }
 

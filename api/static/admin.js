@@ -8,7 +8,7 @@ import { drawWorkers, seatsOf } from './admin_workers.js';
 import { showReady, wireBar } from './bar.js';
 import { make } from './cards.js';
 import { ignoreHeldEnter, submitOnce } from './pressing.js';
-import { ask as plainAsk } from './service.js';
+import { ask as plainAsk, mayPass } from './service.js';
 import { session } from './storage.js';
 import { applyWords, say, saySize, sayTime } from './words.js';
 
@@ -223,11 +223,17 @@ function leave(why = '') {
 }
 
 async function enter() {
+  clearTimeout(timer);
   try {
     await look({ isFull: true });
   } catch (problem) {
-    return leave(told(problem));
+    if (!mayPass(problem)) return leave(told(problem));
+    $('gate').hidden = false;
+    $('gate-error').textContent = told(problem);
+    timer = setTimeout(enter, problem.retryAfterMs ?? LIVE_MS); // the key may be good
+    return;
   }
+  $('gate-error').textContent = '';
   $('gate').hidden = true;
   $('content').hidden = false;
   $('leave').hidden = false;

@@ -32,7 +32,7 @@ const short = (text) => (text.length > 90 ? `${text.slice(0, 90)}…` : text);
 function unsentText({ unsent: { problem, opensAt }, isBehind, isSending }) {
   if (isBehind) return [say('unsent'), say('behind')];
   if (!problem) return [say(isSending ? 'sending' : 'unsent'), ''];
-  const seconds = Math.ceil((opensAt - Date.now()) / 1000);
+  const seconds = Math.ceil((opensAt - performance.now()) / 1000);
   const reason = problem.status ? problem.message.replace(PATIENCE, '').replace(/[.。]$/, '') : say('noAnswer');
   return [say('unsent'), seconds > 0 ? `${reason} · ${say('sendsIn', { time: sayTime(seconds) })}` : reason];
 }
@@ -87,6 +87,11 @@ function askAgain(image) {
     tries += 1;
     if (tries < TRIES) setTimeout(() => { image.src = image.getAttribute('src'); }, AGAIN_MS * 2 ** (tries - 1));
   });
+}
+
+// One that stayed away: the line, or whatever kept it, may be there again.
+export function askForMissing() {
+  for (const image of document.querySelectorAll('.card img')) if (image.complete && !image.naturalWidth) image.src = image.getAttribute('src');
 }
 
 function pictureParts(job, { isStarred, isSelecting, onOpen, onSelect }) {

@@ -34,6 +34,8 @@ export function openDoor(onIn) {
 
   submitOnce($('sign-in-form'), enter);
   $('sign-in').addEventListener('cancel', (event) => event.preventDefault());
+  // A browser lets that be prevented only once: a second Escape closes it all the same.
+  $('sign-in').addEventListener('close', () => { if (service.shownFor() === null) ask(); });
   $('sign-out-here').addEventListener('click', signOut);
 
   return {

@@ -4,8 +4,8 @@ import * as service from './service.js';
 const PAGE = 48;
 const PAGES_OF_NEWER = 5; // after more than that was made elsewhere the list begins anew, and goes on with older ones
 
-// `onOlder` and `onNewer` take jobs, newest first; `onAnew` is called before them where the list begins anew, `onGone` with
-// the ids of jobs that were deleted elsewhere.
+// `onOlder` and `onNewer` take jobs, newest first; `onAnew` is called before them where the list begins anew, with the ids of
+// those that were drawn here since it was asked for; `onGone` with the ids of jobs that were deleted elsewhere.
 export function openHistory({ onOlder, onNewer, onAnew, onGone }) {
   const listed = new Map(); // id -> when it was made
   const drawnHere = new Map(); // of those that came into this tab by themselves: they join nothing, but may be gone
@@ -30,7 +30,7 @@ export function openHistory({ onOlder, onNewer, onAnew, onGone }) {
   }
 
   async function loadNewer() {
-    const found = [];
+    const found = [], asked = new Set([...listed.keys(), ...drawnHere.keys()]); // what comes after is not in the answer
     let at = null, isJoined = false;
     for (let page = 0; page < PAGES_OF_NEWER && !isJoined && (page === 0 || at); page += 1) {
       const answer = await service.history(at, PAGE);
@@ -38,26 +38,26 @@ export function openHistory({ onOlder, onNewer, onAnew, onGone }) {
       at = answer.next_cursor;
       isJoined = answer.data.some((job) => listed.has(job.id));
     }
-    join(found, { isJoined, at });
+    join(found, { isJoined, at, asked });
   }
 
-  function join(found, { isJoined, at }) {
+  function join(found, { isJoined, at, asked }) {
     if (!isJoined) cursor = at;
     if (isJoined || at === null) {
-      onGone(goneFrom(found, at));
+      onGone(goneFrom(found, at, asked));
     } else {
       listed.clear();
-      drawnHere.clear();
-      onAnew();
+      for (const id of asked) drawnHere.delete(id);
+      onAnew(new Set(drawnHere.keys()));
     }
     note(found);
     onNewer(found);
   }
 
-  // Those that are not among all the jobs since the oldest of `found`.
-  function goneFrom(found, at) {
+  // Those of `asked` that are not among all the jobs since the oldest of `found`.
+  function goneFrom(found, at, asked) {
     const [there, oldest] = [new Set(found.map((job) => job.id)), found.at(-1)?.created_at ?? 0];
-    const gone = [...listed, ...drawnHere].filter(([id, madeAt]) => !there.has(id) && (at === null || madeAt > oldest)).map(([id]) => id);
+    const gone = [...listed, ...drawnHere].filter(([id, madeAt]) => asked.has(id) && !there.has(id) && (at === null || madeAt > oldest)).map(([id]) => id);
     for (const id of gone) for (const kept of [listed, drawnHere]) kept.delete(id);
     return gone;
   }

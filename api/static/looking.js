@@ -11,12 +11,12 @@ const AT_ONCE = 100;      // of one question
 // `jobs` gives what is known, newest first. `onSeen` takes a job, `onMissing` the id of one that is no more, `onAnswer`
 // whether the service answered.
 export function openLooking({ jobs, onSeen, onMissing, onAnswer }) {
-  let timer = 0, lastFullLook = 0;
+  let timer = 0, lastFullLook = -LOOK_ALL_MS;
 
   function nearest() {
     const open = jobs().filter(isOpen).reverse();
-    const isFull = Date.now() - lastFullLook > LOOK_ALL_MS;
-    if (isFull) lastFullLook = Date.now();
+    const isFull = performance.now() - lastFullLook > LOOK_ALL_MS;
+    if (isFull) lastFullLook = performance.now();
     const running = open.filter((job) => job.status !== 'queued');
     return [...running, ...open.filter((job) => job.status === 'queued')].slice(0, isFull ? AT_ONCE : NEAR);
   }

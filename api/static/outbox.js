@@ -15,12 +15,13 @@ const SHOW_AFTER_MS = 700;    // what is taken sooner never shows as waiting
 const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 
 function keep(entry) {
-  local.set(KEPT + entry.key, JSON.stringify({ key: entry.key, request: entry.request, askedAt: entry.askedAt, owner: entry.owner }));
+  const { key, request, shape, askedAt, owner } = entry;
+  local.set(KEPT + key, JSON.stringify({ key, request, shape, askedAt, owner }));
 }
 
 function stored() {
   return local.keys().filter((name) => name.startsWith(KEPT)).flatMap((name) => {
-    try { return [{ ...JSON.parse(local.get(name)), problem: null }]; } catch { return []; }
+    try { return [{ ...JSON.parse(local.get(name)), since: -SHOW_AFTER_MS, problem: null }]; } catch { return []; }
   }).sort((a, b) => a.askedAt - b.askedAt);
 }
 
@@ -29,8 +30,9 @@ export function forgetUnsent() {
   for (const name of local.keys()) if (name.startsWith(KEPT) || name === OWNER) local.remove(name);
 }
 
-// `onRefused` says whether a request that will never be taken stays, for its prompt to be mended.
-export function openOutbox({ onTaken, onDelayed, onRefused, onChange }) {
+// `onRefused` says whether a request that will never be taken stays, for its prompt to be mended; `requestOf` what is sent of
+// an entry, once the box is open. Waits are counted by a clock that nobody sets.
+export function openOutbox({ onTaken, onDelayed, onRefused, onChange, requestOf }) {
   const entries = new Map(); // key -> entry, in the order of asking
   let owner = null; // whose session this is
   let isOpen = false, isHidden = false; // nothing is sent before the page is ready, nor shown once a session is over
@@ -57,12 +59,12 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange }) {
     const entry = next();
     if (isSending || !entry || !isOpen) return;
     if (isGone(entry)) { entries.delete(entry.key); onChange(); return later(0); }
-    const left = notBefore - Date.now();
+    const left = notBefore - performance.now();
     if (left > 0) return later(Math.min(left, CHECK_MS));
     isSending = true;
     const wakesBefore = wakes;
     try {
-      taken(entry, await service.draw(entry.request, entry.key));
+      taken(entry, await service.draw(requestOf(entry), entry.key));
     } catch (problem) {
       refused(entry, problem);
       if (wakes !== wakesBefore) notBefore = 0; // what it was refused for may be over since it was sent
@@ -82,7 +84,7 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange }) {
   function refused(entry, problem) {
     if (entry.isPutAway || problem.isOutdated) return;
     if (problem.isOfSession) { // whoever is signed in next has it sent, or dropped
-      notBefore = Date.now() + LONGEST_WAIT_MS;
+      notBefore = performance.now() + LONGEST_WAIT_MS;
       return;
     }
     entry.problem = problem;
@@ -91,8 +93,8 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange }) {
       return onRefused(entry, problem) || drop(entry);
     }
     const wait = problem.retryAfterMs ?? waitMs;
-    entry.opensAt = Date.now() + wait;
-    notBefore = Date.now() + Math.min(wait, CHECK_MS);
+    entry.opensAt = performance.now() + wait;
+    notBefore = performance.now() + Math.min(wait, CHECK_MS);
     waitMs = Math.min(waitMs * 2, LONGEST_WAIT_MS);
     if (!entry.isTold) onDelayed(entry);
     entry.isTold = true;
@@ -115,8 +117,8 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange }) {
   for (const entry of stored()) entries.set(entry.key, entry);
 
   return {
-    add(request) {
-      const entry = { key: newKey(), request, askedAt: Date.now(), owner: owner ?? local.get(OWNER), problem: null };
+    add(request, shape) {
+      const entry = { key: newKey(), request, shape, askedAt: Date.now(), since: performance.now(), owner: owner ?? local.get(OWNER), problem: null };
       entries.set(entry.key, entry);
       keep(entry);
       sendNext();
@@ -124,7 +126,7 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange }) {
       setTimeout(onChange, SHOW_AFTER_MS);
     },
     // In the order of asking; what is taken at once is never among them.
-    waiting: () => (isHidden ? [] : [...entries.values()]).filter((entry) => entry.problem || notBefore > Date.now() || Date.now() - entry.askedAt >= SHOW_AFTER_MS),
+    waiting: () => (isHidden ? [] : [...entries.values()]).filter((entry) => entry.problem || notBefore > performance.now() || performance.now() - entry.since >= SHOW_AFTER_MS),
     isSending: (entry) => isSending && next() === entry,
     isBehind: (entry) => !entry.isRefused && next() !== entry,
     putAway(entry) { entry.isPutAway = true; drop(entry); onChange(); sendNow(); },

@@ -1,6 +1,6 @@
 // The page: a prompt goes out as jobs, each job is a card, and open cards are looked at until they end.
 import { showReady, wireBar } from './bar.js';
-import { drawCard, isOpen, make } from './cards.js';
+import { askForMissing, drawCard, isOpen, make } from './cards.js';
 import { keepChoices } from './choices.js';
 import { openDoor } from './door.js';
 import { openDropped } from './dropped.js';
@@ -78,7 +78,7 @@ function drawUnsent(entry) {
   const id = unsentId(entry);
   if (!cards.has(id)) cards.set(id, make('li', 'card'));
   const { prompt, size } = entry.request;
-  const shape = { size: size ?? shapes?.square ?? '1x1' };
+  const shape = { size: size ?? shapes?.[entry.shape ?? 'square'] ?? '1x1' };
   const standing = { status: entry.isRefused ? 'refused' : 'unsent', unsent: entry, isBehind: outbox.isBehind(entry), isSending: outbox.isSending(entry) };
   const shown = { id, prompt, effective_parameters: shape, ...standing };
   drawCard(cards.get(id), shown, {
@@ -171,7 +171,7 @@ const { keepLooking, lookAtFailed, stop: stopLooking } = openLooking({
 
 // Drawing -------------------------------------------------------------------------------------------------------------
 
-const submit = (request) => outbox.add(request);
+const submit = (request, shape) => outbox.add(request, shape);
 
 const outbox = openOutbox({
   onTaken(entry, made) {
@@ -195,6 +195,8 @@ const outbox = openOutbox({
     return $('prompt').value !== entry.request.prompt;
   },
   onChange: arrange,
+  // A shape is a size of the model, which may not be known yet when it is asked for.
+  requestOf: ({ request, shape }) => (shape ? { ...request, size: shapes[shape] } : request),
 });
 
 function go() {
@@ -207,7 +209,7 @@ function go() {
   const form = new FormData($('composer'));
   const count = Number(form.get('count'));
   if (dropped.isFor(prompt)) submit(dropped.request());
-  else submit({ prompt, ...(shapes ? { size: shapes[form.get('shape')] } : {}), ...(count > 1 ? { n: count } : {}) });
+  else submit({ prompt, ...(count > 1 ? { n: count } : {}) }, form.get('shape'));
   $('prompt').focus();
   $('prompt').select();
 }
@@ -259,6 +261,7 @@ const stars = openStars({
 });
 
 function star(job) {
+  if (!jobs.has(job.id)) return; // deleted in another tab
   stars.toggle(job.id);
   drawOne(jobs.get(job.id));
   arrange();
@@ -281,8 +284,8 @@ const history = openHistory({
     refreshQuota();
     keepLooking(100);
   },
-  onAnew() {
-    drop([...jobs.keys()]);
+  onAnew(fresh) {
+    drop([...jobs.keys()].filter((id) => !fresh.has(id)));
     if ($('starred-only').checked) stars.load();
   },
   onGone: (ids) => ids.forEach(forget),
@@ -324,7 +327,7 @@ async function begin(known) {
   } catch (problem) {
     if (problem.isOfSession) return;
     message.ofService(() => (problem.status ? problem.message : say('offline')));
-    if (!problem.status || problem.status >= 500) startTimer = setTimeout(begin, 3000);
+    if (service.mayPass(problem)) startTimer = setTimeout(begin, problem.retryAfterMs ?? 3000);
   }
 }
 
@@ -374,6 +377,7 @@ function wire() {
   });
   for (const button of $('examples').querySelectorAll('button')) button.addEventListener('click', () => { write(button.textContent); $('prompt').focus(); });
   document.addEventListener('visibilitychange', loadNewest);
+  for (const [where, what] of [[document, 'visibilitychange'], [window, 'online']]) where.addEventListener(what, askForMissing);
   watchTabs({ onGone: forget, onChange: loadNewest });
   $('more').addEventListener('click', () => history.loadOlder().catch(tell));
   $('starred-only').addEventListener('change', () => { if ($('starred-only').checked) stars.load(); else stars.stop(); arrange(); selection.show(); });

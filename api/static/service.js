@@ -35,13 +35,19 @@ export const shownFor = () => owner;
 // `lost` is called when the service says that the session is over, or another's by now, or may be: a ban forbids everything.
 export function onSessionLost(lost) { whenLost = lost; }
 
+const ANSWER_MS = 30000; // a connection that died without a word must not keep what comes after it waiting
+// What changes something is waited for; a picture and a request to draw have times of their own.
+const patience = ({ method = 'GET', signal }) => signal ?? (/GET|HEAD/.test(method) ? AbortSignal.timeout(ANSWER_MS) : undefined);
+// The same question may be answered later.
+export const mayPass = ({ status }) => !status || status === 429 || status >= 500;
+
 async function call(path, options, read) {
   const [asked, meant] = [signIns, owners];
   const meantFor = owner === null ? {} : { [MEANT]: owner };
   const headers = { 'Accept-Language': language, ...meantFor, ...(options.body ? { 'Content-Type': 'application/json' } : {}), ...options.headers };
   let answer, body;
   try {
-    answer = await fetch(path, { ...options, headers, credentials: 'same-origin' });
+    answer = await fetch(path, { ...options, headers, credentials: 'same-origin', signal: patience(options) });
     body = await (answer.ok ? read(answer) : answer.text());
   } catch {
     throw new Problem(0, null, null, meant !== owners);
@@ -80,12 +86,10 @@ export const models = async (options) => (await ask('/v1/models', options)).data
 export const account = (options) => ask('/v1/account', options);
 export const usage = () => ask('/v1/usage');
 
-const DRAW_MS = 30000; // a connection that died without a word must not keep what comes after it waiting
-
 // One key per press of Go: a request that is sent twice draws once.
 export async function draw(request, key) {
   const answer = await ask('/v1/jobs', {
-    method: 'POST', body: JSON.stringify(request), headers: { 'Idempotency-Key': key }, signal: AbortSignal.timeout(DRAW_MS),
+    method: 'POST', body: JSON.stringify(request), headers: { 'Idempotency-Key': key }, signal: AbortSignal.timeout(ANSWER_MS),
   });
   return answer.object === 'list' ? answer.data : [answer];
 }

@@ -8,7 +8,7 @@ import { isGone } from './zip.js';
 const $ = (id) => document.getElementById(id);
 const dialog = $('viewer');
 const OF_THE_FILE = ['download', 'copy-picture', 'copy-link']; // what a picture that is gone can not do
-let shown = null, isMissing = false;
+let shown = null, isMissing = false, wasAskedAgain = false;
 let hooks = {};
 
 const localUrl = (job) => job.images[0].url.replace(/^https?:\/\/[^/]+/, '');
@@ -51,7 +51,7 @@ export function refreshViewer() { if (shown) fill(); }
 
 function show(job) {
   shown = job;
-  isMissing = false;
+  [isMissing, wasAskedAgain] = [false, false];
   $('no-copy').hidden = true;
   tellMissing('');
   fill();
@@ -82,9 +82,17 @@ function tellMissing(words) {
 // The picture could not be loaded: the service knows whether it is gone.
 async function tellWhy(job) {
   const problem = await service.isThere(job.id).then(() => null, (met) => met);
-  if (shown !== job || !problem || problem.isOutdated) return;
+  if (shown !== job || problem?.isOutdated) return;
+  if (!problem) return loadOnceMore();
   isMissing = isGone(problem);
   tellMissing(isMissing ? say('pictureGone') : problem.status ? problem.message : say('pictureLate'));
+}
+
+// It is there: what broke was its way here.
+function loadOnceMore() {
+  if (wasAskedAgain) return tellMissing(say('pictureLate'));
+  wasAskedAgain = true;
+  $('viewer-image').src = localUrl(shown);
 }
 
 function turn(step) {
@@ -113,7 +121,7 @@ async function copyShown() {
 function fill() {
   const url = localUrl(shown);
   const image = $('viewer-image');
-  if (image.getAttribute('src') !== url) image.src = url;
+  if (image.getAttribute('src') !== url || (image.complete && !image.naturalWidth)) image.src = url;
   image.alt = shown.prompt;
   [image.width, image.height] = [shown.images[0].width, shown.images[0].height];
   $('viewer-prompt').textContent = shown.prompt;

@@ -29,21 +29,23 @@ class Boarding:
         canceled = canceled_in(line)
         if canceled is not None or any(rider.ticket.order.alone for rider in riders):
             return canceled
-        first = self._first(line, sum(rider.lane == "batch" for rider in riders) < seats)
+        first = self._first(line, sum(rider.lane == "batch" for rider in riders) < seats, bool(trial))
         if first is None or (first.order.alone and riders):
             return None
         if not _is_batch(first) and sum(rider.lane != "batch" for rider in riders) < seats:
             seats += overtakers(seats)  # batch riders park
         return first if len(riders) < seats else None
 
-    def note(self, boarded: Ticket, line: Sequence[Ticket]) -> None:
-        """`boarded` has left the `line`."""
+    def note(self, boarded: Ticket, line: Sequence[Ticket], trial: Sequence[Ticket] = ()) -> None:
+        """`boarded` has left the `line`; one of a `trial` has passed nobody over."""
+        if boarded in trial:
+            return
         is_passing = not _is_batch(boarded) and any(_is_batch(ticket) for ticket in line)
         self._passed_over = self._passed_over + 1 if is_passing else 0
 
-    def _first(self, line: Sequence[Ticket], has_batch_seat: bool) -> Ticket | None:
+    def _first(self, line: Sequence[Ticket], has_batch_seat: bool, is_trial: bool) -> Ticket | None:
         """Where batch tickets ride in all seats their lane has what it can have."""
-        if not any(_is_batch(ticket) for ticket in line):
+        if not is_trial and not any(_is_batch(ticket) for ticket in line):
             self._passed_over = 0
         is_due = has_batch_seat and self._passed_over >= PATIENCE
         return min(line, key=lambda ticket: _is_batch(ticket) != is_due, default=None)

@@ -120,8 +120,8 @@ class Engine(threading.Thread):
 
         def upload() -> None:
             if self._placement is not None and self._placement.weights is not None:
+                self._placement.assembly.cache.forget()  # also where the residents can not be had anew
                 self._placement.weights.refresh()
-                self._placement.assembly.cache.forget()
 
         self._send(Errand(upload), self._errands).wait(timeout, "the carousel did not come to a turn's end in time")
 
@@ -373,7 +373,7 @@ class Engine(threading.Thread):
                 if ticket.canceled:
                     ticket.fail(TicketCanceled("the ticket was cancelled"))
                     continue
-                self._boarding.note(ticket, self._line)
+                self._boarding.note(ticket, self._line, self._trial)
                 rider = Rider(ticket, ticket.order.steps, self._draw, getcurrent())
                 self._riders.append(rider)
             self._resume(rider)
@@ -426,10 +426,10 @@ class Engine(threading.Thread):
         tickets, self._trial = self._trial, []
         with self._change:
             self._line = [ticket for ticket in self._line if ticket not in tickets]
-        self._again = [ticket for ticket in self._again if ticket not in tickets]
         for rider in [rider for rider in self._riders if rider.ticket in tickets]:
             with contextlib.suppress(Exception):
                 self._resume(rider, TicketCanceled("the plan is not tried any more"))
+        self._again = [ticket for ticket in self._again if ticket not in tickets]
 
     def _take_down(self) -> None:
         """Cancel everybody, or tell them what ended the carousel, and restore the pipeline."""

@@ -44,8 +44,6 @@ class Errand:
         try:
             self.future.result(timeout)
         except TimeoutError:
-            if self.future.done():
-                raise
             if self.future.cancel():
                 raise TimeoutError(late) from None
-            self.future.result(GOING_ON_SECONDS)
+            self.future.result(GOING_ON_SECONDS)  # or what it raised itself

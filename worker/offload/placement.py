@@ -179,7 +179,8 @@ class Placement(Planning):
 
         Raises Unplaced where not even that could be placed: nothing may ride any more.
         """
-        before = self.plan, self.budget, self._facts, self._missed, self._decode, self._seats, self._short
+        before = self.plan, self.budget, self._missed, self._decode, self._seats, self._short
+        figures = self._facts, self._has_figures
         allowance.lift(self._device)
         self.budget, self._missed, self._decode = budget, self._short, self._wished_decode()
         self._seats, self.was_remembered = self._options.seats, False
@@ -189,7 +190,8 @@ class Placement(Planning):
         except TicketCanceled:
             raise  # closed meanwhile: all of it is taken down
         except Exception as error:
-            plan, self.budget, self._facts, self._missed, self._decode, self._seats, self._short = before
+            plan, self.budget, self._missed, self._decode, self._seats, self._short = before
+            self._facts, self._has_figures = figures
             let_go_of_frames(error)
             self._go_back(plan, error)
             raise
@@ -356,6 +358,7 @@ class Placement(Planning):
             if not is_out_of_memory(error):
                 raise
             logger.warning("the new plan's pool has less room than the last one's: %s", error)
+        allowance.bound(self._device, self.budget, self._outside)  # of what the smaller plan holds
 
     @property
     def _pool_room(self) -> int:

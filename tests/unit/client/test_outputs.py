@@ -67,6 +67,14 @@ def test_a_list_that_is_not_drawn_in_full_ends_with_1_and_says_why(
     assert said in " ".join(capsys.readouterr().err.split())
 
 
+def test_who_waits_for_a_list_that_was_deleted_is_not_told_that_it_goes_on(stranger, capsys):
+    stranger.answer = (410, {}, json.dumps({"code": "gone", "detail": "The pictures of this list were deleted."}))
+    with Zimg(stranger.url) as zimg, pytest.raises(ZimgProblem):
+        watch_batch(zimg, BATCH, Path("list.csv"))
+
+    assert capsys.readouterr().err == ""
+
+
 def test_who_waits_for_a_service_that_answers_no_more_is_told_what_goes_on(stranger, capsys):
     stranger.answer = (503, {}, json.dumps({"code": "unavailable", "detail": "The api restarts."}))
     with Zimg(stranger.url) as zimg, pytest.raises(ZimgProblem):

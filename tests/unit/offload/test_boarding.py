@@ -54,6 +54,22 @@ def test_each_batch_ticket_is_passed_over_as_often_as_the_one_before_it() -> Non
     assert [at for at, name in enumerate(boarded) if name == "batch"] == [PATIENCE, 2 * PATIENCE + 1]
 
 
+def test_a_trial_boards_alone_and_changes_nothing_of_whose_turn_it_is() -> None:
+    boarding, trial = Boarding(), [ticket("trial")]
+    line = [ticket("batch", lane="batch"), *[ticket("now") for _ in range(3 * PATIENCE)]]
+    for _ in range(PATIENCE - 1):
+        assert board(boarding, line) == "now"
+    line += trial
+
+    first = boarding.next_of(line, (), 1, trial)
+    assert first is trial[0]
+    line.remove(first)
+    boarding.note(first, line, trial)
+    assert boarding.next_of(line, (), 1, trial) is None
+
+    assert [board(boarding, line) for _ in range(2)] == ["now", "batch"]
+
+
 def test_nobody_is_passed_over_while_no_batch_ticket_waits() -> None:
     boarding = Boarding()
     for _ in range(2 * PATIENCE):

@@ -132,7 +132,8 @@ def test_a_neighbour_that_fills_the_card_costs_residents_and_not_the_carousel(mo
             raise short()
         usual(weights, *given)
 
-    engine = Engine(family_pipeline("z-image"), 900 * KIB, Torchlike(lambda: 40 * KIB + taken[0]), CARRIED)
+    card = Torchlike(lambda: 40 * KIB + taken[0])
+    engine = Engine(family_pipeline("z-image"), 900 * KIB, card, CARRIED)
     engine.start()
     try:
         before = engine.plan.resident_bytes
@@ -141,6 +142,63 @@ def test_a_neighbour_that_fills_the_card_costs_residents_and_not_the_carousel(mo
         assert engine.plan.resident_bytes < before
     finally:
         engine.stop(60)
+
+
+def test_a_smaller_plan_is_held_to_the_budget_again_once_it_is_placed(
+    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reserving(LimitedCard):
+        def reserved_bytes(self) -> int:
+            return self.process_bytes() - self._unplanned()
+
+    monkeypatch.setattr(allowance, "LATER_KERNELS", 0)
+    outside = [40 * KIB]
+    card = Reserving(lambda: outside[0])
+    engine = Engine(family_pipeline("z-image"), 900 * KIB, card, CARRIED)
+    engine.start()
+    try:
+        outside[0] = 140 * KIB
+        fail(monkeypatch, Weights, "prepare", short(), 1)
+        before = engine.plan.resident_bytes
+        assert draws(engine)
+        assert engine.plan.resident_bytes < before
+        limit = card.limits[-1]
+        assert limit is not None
+        assert limit + outside[0] <= 900 * KIB
+    finally:
+        engine.stop(60)
+
+
+def test_a_refresh_that_finds_no_memory_forgets_prompts_all_the_same(
+    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(500 * KIB, lambda: 0, dataclasses.replace(CARRIED, seats=1))
+    assert draws(engine)
+    with monkeypatch.context() as patch:
+        fail(patch, Weights, "refresh", short(), 1)
+        with pytest.raises(torch.OutOfMemoryError):
+            engine.refresh(60)
+    hits = engine.report()["prompt_cache_hits"]
+    assert draws(engine)
+    assert engine.report()["prompt_cache_hits"] == hits
+
+
+def test_who_runs_out_of_memory_while_a_trial_ends_does_not_start_again(
+    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, usual = open_engine(500 * KIB, lambda: 0, WARMED), Rider.throw
+
+    def throw(rider: Rider, *given: Any) -> Any:
+        usual(rider, short()) if engine.plan else None
+        return usual(rider, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rider, "throw", throw)
+        fail(patch, Weights, "prepare", ValueError("a fault"), 40)
+        with pytest.raises(ValueError, match="a fault"):
+            engine.rebudget(450 * KIB, 60)
+    assert (engine._again, engine.in_flight) == ([], 0)
+    assert draws(engine)
 
 
 def test_a_neighbour_is_not_booked_on_us_where_the_driver_says_what_is_ours() -> None:
