@@ -215,5 +215,6 @@ export function wireSecret() {
   // The press that made the secret may go on: a second Enter, a second click.
   $('secret').addEventListener('keydown', (event) => { if (event.key === 'Enter') event.preventDefault(); });
   $('secret-dialog').addEventListener('click', (event) => { if (isDoubleClick(event)) event.preventDefault(); });
+  $('secret-dialog').addEventListener('cancel', (event) => event.preventDefault()); // one Escape is no purpose: nobody can show it again
   $('secret-dialog').addEventListener('close', () => { secrets.shift(); showFirst(); });
 }

@@ -223,12 +223,23 @@ const again = (job) => submit({ prompt: job.prompt, size: job.effective_paramete
 const vary = (job) => submit({ ...variationOf(job), ...modelOf(job, models) });
 
 async function cancel(id) {
-  try { take(await service.cancel(id)); } catch (problem) { tell(problem); }
+  const hadFocus = cards.get(id)?.contains(document.activeElement);
+  try { take(await service.cancel(id)); } catch (problem) { return tell(problem); }
+  if (hadFocus) regainFocus(cards.get(id)?.querySelector('button'));
 }
+
+// Where what had the focus is no more, a keyboard goes on from here.
+function regainFocus(place) {
+  if (document.activeElement === document.body) (place ?? $('prompt')).focus();
+}
+
+const besideOf = (card) => (card?.nextElementSibling ?? card?.previousElementSibling)?.querySelector('button');
 
 async function remove(job) {
   try { await service.remove(job.id); } catch (problem) { if (!isGone(problem)) return tell(problem); }
+  const beside = besideOf(cards.get(job.id));
   removed(job.id);
+  regainFocus(beside);
   toast(say('deleted'));
 }
 
@@ -237,10 +248,10 @@ const removal = openRemoval({ onChange: arrange, onRemoved: removed });
 // The focus goes on to the card beside it.
 function removeCard(job) {
   const card = cards.get(job.id);
-  const beside = card.nextElementSibling ?? card.previousElementSibling;
+  const beside = besideOf(card);
   const hadFocus = card.contains(document.activeElement);
   removal.remove(job);
-  if (hadFocus) (beside?.querySelector('button') ?? $('prompt')).focus();
+  if (hadFocus) (beside ?? $('prompt')).focus();
 }
 
 const stars = openStars({
