@@ -111,6 +111,8 @@ def test_two_services_live_side_by_side_and_know_nothing_of_each_other(stack, sp
 
 def test_a_worker_that_hangs_is_killed_and_its_job_still_ends(own_stack):
     service: Stack = own_stack(ZIMG_PROGRESS_STALE_SECONDS="10", ZIMG_LEASE_SECONDS="5", ZIMG_CLAIM_SECONDS="8")
+    # On a machine that itself stood still for a while the keeper may have had it started anew.
+    wait_until(lambda: service.program("worker").children(), seconds=60, why=lambda: service.log("keeper"))
     parent = service.program("worker")
     (hanging,) = parent.children()
     progress = service.data_dir / "worker.progress"
