@@ -14,7 +14,7 @@ from deploy.local.launcher import LAST_RUN_SECONDS, STOP_SECONDS
 from deploy.local.ports import choose_ports
 from tests.acceptance.test_real_life import finish, submit
 from tests.fixtures.s3 import S3Server
-from tests.fixtures.stack import ROOT, Stack, wait_until
+from tests.fixtures.stack import ROOT, Stack, lives, wait_until
 from tests.fixtures.tools import require_tool
 
 
@@ -46,7 +46,7 @@ def test_killing_the_supervisor_leaves_no_orphan_and_the_next_start_loses_nothin
 
     assert service.launcher.wait(timeout=60) == 1
     psutil.wait_procs(family, timeout=LAST_RUN_SECONDS)
-    assert [process for process in family if process.is_running()] == []
+    assert [process for process in family if lives(process)] == []
     assert service.processes() == []
     service.start()
     with service.http as http:
@@ -61,7 +61,7 @@ def test_killing_the_launcher_stops_everything_and_a_start_at_once_waits_for_tha
     service.launcher.wait()
     service.start()
 
-    assert [process for process in family if process.is_running()] == []
+    assert [process for process in family if lives(process)] == []
     assert httpx.get(f"{service.url}/readyz", timeout=20).status_code == 200
 
 

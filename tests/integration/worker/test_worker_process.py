@@ -15,6 +15,7 @@ from core.job import JobState
 from core.job_store import JobStore
 from core.redis_client import PREFIX, connect
 from core.settings import GIB
+from tests.fixtures.stack import lives
 from tests.integration.worker.conftest import LIMITS, new_job, wait_until
 from worker.card import CardMemory
 from worker.process import WorkerProcess, server_ms
@@ -217,7 +218,7 @@ def test_an_idle_worker_ends_at_once(fleet):
 
     assert worker.wait(120) == 0
     assert time.monotonic() - begun < 60, "it does not wait for what it would do with jobs"
-    assert not [child for child in children if child.is_running()]
+    assert not [child for child in children if lives(child)]
 
 
 def handles(process: psutil.Process, number: signal.Signals, how: str = "SigCgt") -> bool:
