@@ -19,7 +19,7 @@ _places = threading.BoundedSemaphore(LISTS_AT_ONCE)
 def room_for_a_list() -> Iterator[None]:
     """Wait for room and hold it while inside; raises Overloaded when there is none in time."""
     if not _places.acquire(timeout=WAIT_SECONDS):
-        raise Overloaded("Other product lists are coming in; send this one again shortly.", retry_after_seconds=10)
+        raise Overloaded("Other lists are coming in; send this one again shortly.", retry_after_seconds=10)
     try:
         yield
     finally:

@@ -420,14 +420,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "Another writer held {name} for too long; try again shortly.",
             "另一个写入者占用 {name} 的时间过长，请稍后重试。",
         ),
-        ("The bucket {name} is not there yet; try again shortly.", "存储桶 {name} 尚不存在，请稍后重试。"),
     ),
     "overloaded": (
         ("The service's queue is full; try again later.", "服务的队列已满，请稍后重试。"),
-        (
-            "Other product lists are coming in; send this one again shortly.",
-            "其他商品表正在接收中，请稍后重发此表。",
-        ),
+        ("Other lists are coming in; send this one again shortly.", "其他商品表正在接收中，请稍后重发。"),
         (
             "{count} streams and waiting calls are open already. Poll GET /v1/jobs/{{id}} without ?wait, or try again "
             "shortly.",

@@ -91,7 +91,7 @@ class ImageStore:
                     return there
                 time.sleep(CONFLICT_SECONDS)
         if code == NO_BUCKET:
-            raise StorageUnavailable(f"The bucket {self.bucket} is not there yet; try again shortly.")
+            raise StorageUnavailable(f"The storage can not take or give pictures now (no bucket {self.bucket} yet).")
         raise StorageUnavailable(f"Another writer held {key} for too long; try again shortly.")
 
     def head(self, key: str) -> Stored | None:
