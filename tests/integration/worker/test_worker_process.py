@@ -208,6 +208,16 @@ def test_a_worker_says_what_it_is_and_touches_its_progress_file(fleet, settings)
     wait_until(lambda: file.stat().st_mtime_ns != stamp, seconds=20)
 
 
+def test_a_worker_that_starts_forgets_pictures_of_jobs_that_are_no_more(fleet, settings):
+    kept = settings.data_dir / "spool" / f"{'0' * 32}.spooled"
+    kept.parent.mkdir()
+    kept.write_bytes(b"a picture, its prompt inside")
+
+    fleet.start_worker()
+
+    wait_until(lambda: not kept.exists(), seconds=20)
+
+
 def test_an_idle_worker_ends_at_once(fleet):
     worker = fleet.start_worker(ZIMG_DRAIN_SECONDS="90")
     process = psutil.Process(worker.pid)
