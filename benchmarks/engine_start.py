@@ -8,7 +8,8 @@ memory; *warm*: as *restart*, of a worker that died while its parent lives: seco
 written to the folder first, full shape, random weights; its files then lie in the page cache, unless `--evict` asks the
 system to forget them. Seconds count from just before the import of torch; `cpu_s` is the processor's. `settled_s`:
 nothing is owed any more (a restart rides its warm-up behind the first tickets). `parts_s` tells what the engine did
-till then, `host_held_gib` its most host memory but for pages of files, `card_peak_gib` the card's most in use by NVML,
+till then, `host_held_gib` its most host memory but for pages of files (also in each five seconds since the fork),
+`card_peak_gib` the card's most in use by NVML,
 `compiler_s` what torch's compiler did meanwhile, `forms` whether it found them.
 `--tiny` tries the script out on a CPU.
 """
@@ -109,6 +110,7 @@ def start_once(kind: str, *, profiled: bool = False) -> None:
     stamp.told |= what_was_drawn(image)
     stamp.told["forms when settled"] = engine.report["forms"]
     stamp.told |= {"host_held_gib": gib(memory.held), "host_files_gib": gib(memory.files)}
+    stamp.told["host_held_each_5s_gib"] = [gib(held) for held in memory.held_each_5s]
     stamp.told["card_peak_gib"] = gib(memory.card)
     stamp.told["weights_gib"] = gib(engine.report["host_bytes"])
     if kind == "cold":
@@ -130,10 +132,14 @@ def what_was_found(engine: Any) -> dict[str, Any]:
 
 
 def what_was_drawn(image: Any) -> dict[str, Any]:
-    """The first picture's size and a hash of its pixels, the same in every kind of start; and on what."""
+    """The first picture's size and a hash of its pixels, the same in every kind of start; and on what.
+
+    `pinned_cached_gib`: the most that torch pinned by itself, for pictures and for copies of kernels that it timed.
+    """
     import torch
 
     return {
+        "pinned_cached_gib": gib(torch.cuda.host_memory_stats().get("allocated_bytes.peak", 0)),
         "size": list(image.size),
         "pixels": hashlib.sha256(image.tobytes()).hexdigest()[:16],
         "card": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",

@@ -75,11 +75,13 @@ class HostMemory:
     """Most memory of this process between `start` and `stop`: held (own and shared), and pages of files.
 
     And of the first card that it sees: most bytes in use by anybody beyond what was in use at the start, 0 without one.
+    `held_each_5s`: the most held in each five seconds since `start`, to see what part of a start needs most.
     A process of its own looks, since a thread would take the interpreter from what is measured.
     """
 
     def __init__(self) -> None:
         self.held = self.files = self.card = 0
+        self.held_each_5s: list[int] = []
         self._onlooker: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -89,21 +91,24 @@ class HostMemory:
     def stop(self) -> None:
         assert self._onlooker is not None
         told, _ = self._onlooker.communicate()
-        self.held, self.files, self.card = map(int, told.split())
+        self.files, self.card, *self.held_each_5s = map(int, told.split())
+        self.held = max(self.held_each_5s)
 
 
 def look_on(pid: int) -> None:
-    """Look at a process until the other end is closed, or it ends; then print the most of `resident_bytes`."""
-    held = files = card = 0
-    before = card_bytes()
+    """Look at a process until the other end is closed, or it ends; then print the most that was seen."""
+    files = card = 0
+    held: list[int] = []
+    before, begun = card_bytes(), time.monotonic()
     with contextlib.suppress(OSError, KeyError):  # it has ended
         is_over = False
         while not is_over:
             is_over = bool(select.select([sys.stdin], [], [], MEMORY_PERIOD_SECONDS)[0])
             now = resident_bytes(pid)
-            held, files = max(held, now[0]), max(files, now[1])
+            held += [0] * (1 + int((time.monotonic() - begun) / 5) - len(held))
+            held[-1], files = max(held[-1], now[0]), max(files, now[1])
             card = max(card, card_bytes() - before)
-    print(held, files, card)
+    print(files, card, *held or [0])
 
 
 def resident_bytes(pid: int | None = None) -> tuple[int, int]:

@@ -16,7 +16,7 @@ import torch
 
 from tests.unit.offload.tiny import FAMILIES
 from worker.offload import Carousel, drop_stores, packing, parking
-from worker.offload.device import Device
+from worker.offload.device import Device, open_device
 from worker.offload.placement import Placement
 from worker.offload.plan import Plan
 
@@ -363,3 +363,13 @@ def test_a_pipeline_that_is_used_up_leaves_nothing_on_the_card() -> None:
 
     first = draw_and_end()  # workspaces come with the first one
     assert draw_and_end() - first < 1 << 20, "less than half of the pipeline"
+
+
+def test_pinned_memory_that_was_freed_goes_back_to_the_system() -> None:
+    device = open_device("cuda")
+    pinned = torch.empty(64 << 20, dtype=torch.uint8, pin_memory=True)
+    held = torch.cuda.host_memory_stats()["allocated_bytes.current"]
+    del pinned
+    assert torch.cuda.host_memory_stats()["allocated_bytes.current"] == held, "torch keeps it for later"
+    device.trim_host()
+    assert torch.cuda.host_memory_stats()["allocated_bytes.current"] <= held - (64 << 20)

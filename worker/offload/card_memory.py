@@ -117,6 +117,14 @@ def use_expandable_segments() -> None:
         logger.warning("expandable segments could not be switched on (%s): the memory peak may be higher", error)
 
 
+def give_back_pinned() -> None:
+    """Empty torch's cache of pinned host memory, where this torch knows how (pytorch pull requests 134919, 171270)."""
+    for name in ("_host_emptyCache", "_accelerator_emptyHostCache"):
+        if (empty := getattr(torch._C, name, None)) is not None:
+            empty()
+            return
+
+
 def _uuid_of(where: torch.device) -> str:
     """As the driver's library has it; starts CUDA."""
     return f"GPU-{torch.cuda.get_device_properties(where).uuid}"

@@ -18,7 +18,7 @@ import torch
 from worker.offload import card_memory, packing
 from worker.offload.apart import Pool
 from worker.offload.card_memory import note_memory_before
-from worker.offload.host_memory import map_pages, own_pages
+from worker.offload.host_memory import give_back_freed, map_pages, own_pages
 from worker.offload.libraries import wake_matmul
 from worker.offload.marks import Landing, Mark
 
@@ -192,6 +192,10 @@ class Device:
 
     def trim(self) -> None:
         """Give unused cached memory back to the driver."""
+
+    def trim_host(self) -> None:
+        """Give host memory that is free and kept for later, pinned or not, back to the system."""
+        give_back_freed()
 
 
 class CudaDevice(Device):
@@ -380,6 +384,11 @@ class CudaDevice(Device):
     def trim(self) -> None:
         torch.cuda.synchronize(self.where)
         torch.cuda.empty_cache()
+
+    def trim_host(self) -> None:
+        torch.cuda.synchronize(self.where)  # what a copy still reads is not free
+        card_memory.give_back_pinned()
+        super().trim_host()
 
 
 def open_device(where: str | torch.device, unpack: Unpack | None = None) -> Device:

@@ -55,7 +55,7 @@ class Placement(Planning):
         super().__init__(Stock(pipe, device, options, watch), budget, device, options)
         self._ride = ride
         self.gauge: Gauge | None = None
-        self._warm_up = WarmUp(pipe, options, ride, watch)
+        self._warm_up = WarmUp(pipe, options, ride, watch, device.trim_host)
         self._pool_bytes = 0  # that the pool of blocks and decode is known to need
         self._short = 0  # of what was missed, what errors for want of memory have shown while jobs rode
         self.plan: Plan
@@ -256,7 +256,6 @@ class Placement(Planning):
                 self._ride([self._warm_up.usual()])
         finally:
             self.gauge = None  # else it would note each later turn
-        give_back_freed()  # of compiling
         largest = {block.stop.stage: block for block in sorted(self.assembly.blocks, key=lambda b: b.carried_bytes)}
         sample = max(largest.values(), key=lambda block: block.carried_bytes).host
         assert sample is not None
@@ -323,7 +322,7 @@ class Placement(Planning):
         if self._has_figures:  # of what lay in place nothing was measured
             self._notebook.write(known)
         self._grant()
-        give_back_freed()  # of compiling and loading
+        give_back_freed()  # of loading
 
     def _excess(self) -> int:
         """Bytes by which the process is over its budget, what may still come included."""

@@ -98,7 +98,7 @@ def make_plan(  # noqa: PLR0917 - a pure function of plain facts
 
 def bare_plan(plan: Plan) -> Plan:
     """`plan` for one rider, with everything that can be lent lent to the decode: for the ride that measures."""
-    return replace(plan, lends_scratch=True, lends_ring=True, seats=1, places=1)
+    return replace(plan, lends_scratch=True, lends_ring=True, seats=1, places=1, parked_bytes=0)
 
 
 def overtakers(seats: int) -> int:

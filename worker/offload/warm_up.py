@@ -20,16 +20,27 @@ OVERLONG = "and more " * 700
 
 
 class WarmUp:
-    """Rides by the sizes and caption lengths that `options` name. `ride` draws pictures together, here and now."""
+    """Rides by the sizes and caption lengths that `options` name. `ride` draws pictures together, here and now.
 
-    def __init__(self, pipe: Any, options: Options, ride: Callable[[list[Order]], None], watch: Stopwatch) -> None:
-        self._pipe, self._options, self._draw, self._watch = pipe, options, ride, watch
+    `tidy` gives back what compiling left in host memory: after each ride that compiles, else it adds up.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        options: Options,
+        ride: Callable[[list[Order]], None],
+        watch: Stopwatch,
+        tidy: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._pipe, self._options, self._draw, self._watch, self._tidy = pipe, options, ride, watch, tidy
         self._count = 0
 
     def named(self) -> None:
         """Every size with every caption length, one after another."""
         for (height, width), tokens in self._pairs:
             self._ride(f"{height} x {width}, {tokens} tokens", self._order(height, width, tokens))
+            self._tidy()
 
     def together(self, seats: int) -> None:
         """All that is named and all that is not at once, and at least a full house, where forms are known already."""
@@ -61,6 +72,7 @@ class WarmUp:
         """Sizes and lengths that were not named compile their common form; so does a prompt that is too long."""
         for name, order in self._unnamed():
             self._ride(name, order)
+            self._tidy()
 
     def _unnamed(self) -> Iterator[tuple[str, Order]]:
         order = self._odd()

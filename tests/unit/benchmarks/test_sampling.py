@@ -41,6 +41,7 @@ def test_the_most_host_memory_is_told_by_a_process_that_looks_on() -> None:
     held = bytearray(64 << 20)
     memory.stop()
     assert len(held) < memory.held < 1 << 40
+    assert memory.held == max(memory.held_each_5s)
     assert memory.files > 1 << 20, "Python's own files"
     assert memory.card >= 0
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.offload.plan import GIB, MIB, BlockFacts, Facts, ImpossibleBudget, Plan, Wishes
-from worker.offload.planner import make_plan
+from worker.offload.planner import bare_plan, make_plan
 
 # Z-Image-Turbo as measured on an H100: 35 text layers, 2+2 refiners, 30 layers; packed to 12 bits then.
 BLOCKS = [BlockFacts(f"text.{at}", 0, 193 * MIB, 145 * MIB, 1) for at in range(35)] + [
@@ -110,6 +110,12 @@ def test_many_in_flight_fit_by_parking_their_states_where_that_pays(seats: int) 
     four = plan(5.8)
     assert (four.seats, four.places) == (4, 4), "four keep their states on the card: parking one would win little"
     assert made.resident_bytes >= four.resident_bytes
+
+
+def test_the_ride_that_measures_makes_no_room_for_parked_riders() -> None:
+    """It rides alone, and compiling takes host memory enough."""
+    made = bare_plan(plan(5.8))
+    assert (made.seats, made.places, made.parked_bytes) == (1, 1, 0)
 
 
 def test_riders_are_parked_where_their_states_do_not_fit() -> None:
