@@ -152,6 +152,7 @@ class Engine(threading.Thread):
             raise TicketCanceled("the carousel is closed")
 
     def stop(self, timeout: float) -> None:
+        self._herald.excuse()
         with self._change:
             self._is_closing = True
             self._change.notify()

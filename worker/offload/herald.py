@@ -20,6 +20,7 @@ class Herald:
     def __init__(self) -> None:
         self._messages: queue.SimpleQueue[tuple[Ticket, str, int, int] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._go_on, name="carousel-herald", daemon=True)
+        self._patience_seconds = PATIENCE_SECONDS
 
     def start(self) -> None:
         self._thread.start()
@@ -27,6 +28,11 @@ class Herald:
     def tell(self, ticket: Ticket, stage: str, step: int, steps: int) -> None:
         """Have the ticket's caller told; returns at once."""
         self._messages.put((ticket, stage, step, steps))
+
+    def excuse(self) -> None:
+        """Called by who is about to wait for the end: where that is a caller being told, the end waits for nobody."""
+        if threading.current_thread() is self._thread:
+            self._patience_seconds = 0.0
 
     def close(self) -> None:
         """Pass on what is left, and end.
@@ -36,7 +42,7 @@ class Herald:
         """
         self._messages.put(None)
         if self._thread.ident is not None:  # else no thread could be had
-            self._thread.join(PATIENCE_SECONDS)
+            self._thread.join(self._patience_seconds)
 
     def _go_on(self) -> None:
         while self._pass_on():

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.offload.conftest import Studio
 from worker.offload.herald import Herald
-from worker.offload.ticket import Order, Ticket
+from worker.offload.ticket import Order, Ticket, TicketCanceled
 
 ORDER = Order(prompt="a mug", height=64, width=64, seed=7, steps=2)
 
@@ -83,3 +83,21 @@ def test_no_thread_of_a_carousel_outlives_it(open_studio: Callable[..., Studio])
     assert {"carousel", "carousel-herald"} <= {thread.name for thread in started}
     studio.carousel.close()
     assert not [thread.name for thread in started if thread.is_alive() and thread.name.startswith("carousel")]
+
+
+def test_a_caller_who_closes_the_carousel_while_being_told_is_not_waited_for(
+    open_studio: Callable[..., Studio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The carousel's end waited for the caller, and the caller for that end."""
+    monkeypatch.setattr("worker.offload.herald.PATIENCE_SECONDS", 3600.0)
+    studio = open_studio(residents=1, ring_slots=2)
+    closed = threading.Event()
+
+    def close(*_: object) -> None:
+        studio.carousel.close()
+        closed.set()
+
+    ticket = studio.carousel.submit(prompt="a mug", height=64, width=64, seed=7, steps=2, on_step=close)
+    assert closed.wait(60)
+    with pytest.raises(TicketCanceled):
+        ticket.result(60)
