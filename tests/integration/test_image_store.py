@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from botocore.awsrequest import AWSResponse
 
 from core.errors import NotFound, StorageFailure, StorageUnavailable
 from core.image_store import ImageStore, Stored, object_key
@@ -42,15 +43,51 @@ def test_a_second_picture_under_a_key_changes_nothing_and_gets_the_first_ones_ha
         assert stream.read() == b"first"
 
 
-def test_a_bucket_that_is_not_there_is_made_for_the_first_picture(image_store, s3_environment):
-    """The storage was away when the worker started, or somebody removed it."""
+def refusal(status: int, code: str):
+    return AWSResponse("", status, {}, None), {"Error": {"Code": code, "Message": "planted"}}
+
+
+@pytest.fixture
+def strict_store(image_store, s3_environment, monkeypatch):
+    """A store of a bucket that is not there, and must be made before anything is put into it.
+
+    So it is with S3 itself; this server makes a bucket at the first put.
+    """
+    monkeypatch.setattr("core.image_store.CONFLICT_SECONDS", 0.0)
     store = ImageStore(
         Settings(s3_endpoint_url=s3_environment["S3_ENDPOINT_URL"], s3_bucket=f"b{secrets.token_hex(6)}")
     )
+    made = []
+    events = store._client.meta.events
+    events.register("after-call.s3.CreateBucket", lambda parsed, **_: made.append("Error" not in parsed))
+    events.register("before-call.s3.PutObject", lambda **_: None if any(made) else refusal(404, "NoSuchBucket"))
+    return store
 
-    stored = store.put("a/1.png", b"picture", digest(b"picture"))
 
-    assert stored == store.head("a/1.png") == Stored(digest(b"picture"), 7)
+def test_a_bucket_that_is_not_there_is_made_for_the_first_picture(strict_store):
+    """The storage was away when the worker started, or somebody removed it."""
+    stored = strict_store.put("a/1.png", b"picture", digest(b"picture"))
+
+    assert stored == strict_store.head("a/1.png") == Stored(digest(b"picture"), 7)
+
+
+def test_a_bucket_that_can_not_be_made_in_time_is_told_and_made_later(strict_store):
+    """As after a bucket was removed: S3 refuses its name for a while."""
+    asked = []
+
+    def refuse(**_):
+        asked.append("CreateBucket")
+        return refusal(409, "OperationAborted")
+
+    events = strict_store._client.meta.events
+    events.register("before-call.s3.CreateBucket", refuse)
+
+    with pytest.raises(StorageUnavailable, match=f"no bucket {strict_store.bucket} yet"):
+        strict_store.put("a.png", b"a", digest(b"a"))
+
+    assert len(asked) == 5
+    events.unregister("before-call.s3.CreateBucket", refuse)
+    assert strict_store.put("a.png", b"a", digest(b"a")).size_bytes == 1
 
 
 def test_of_many_keys_those_are_told_under_which_something_lies(image_store):
@@ -118,14 +155,16 @@ def test_a_deleted_picture_is_gone_and_its_key_is_free(image_store):
     assert image_store.put(key, b"new", digest(b"new")).sha256 == digest(b"new")
 
 
-def test_the_bucket_is_made_once_and_found_after_that(image_store, s3_environment):
-    name = f"made-{secrets.token_hex(4)}"
-    store = ImageStore(Settings(s3_endpoint_url=s3_environment["S3_ENDPOINT_URL"], s3_bucket=name))
+def test_the_bucket_is_made_once_and_found_after_that(strict_store):
+    made = []
+    strict_store._client.meta.events.register("after-call.s3.CreateBucket", lambda **_: made.append("CreateBucket"))
 
-    store.ensure_bucket()
-    store.ensure_bucket()
+    strict_store.ensure_bucket()
+    strict_store.ensure_bucket()
 
-    assert store.put("a.png", b"a", digest(b"a")).size_bytes == 1
+    assert made == ["CreateBucket"]
+    assert strict_store.put("a.png", b"a", digest(b"a")).size_bytes == 1
+    assert made == ["CreateBucket"]
 
 
 def test_a_storage_that_is_away_is_unavailable(image_store):
