@@ -169,10 +169,10 @@ class Executor:
             return failure.as_failure()
         except StorageUnavailable as error:
             return StorageFailure(str(error)).as_failure()
-        except Exception as error:
+        except BaseException as error:  # Rust's panics are no Exceptions; a lease that nobody ends is renewed for ever
             return self._unforeseen(lease, error)
 
-    def _unforeseen(self, lease: Lease, error: Exception) -> Failure:
+    def _unforeseen(self, lease: Lease, error: BaseException) -> Failure:
         log.exception("a job failed", action="run", job_id=lease.job_id, error=type(error).__name__)
         if classify(error) is Trouble.STICKY:
             lost = f"the CUDA context is lost: {type(error).__name__}"

@@ -59,6 +59,9 @@ class Engine(Protocol):
     def in_flight(self) -> int: ...
 
     @property
+    def has_ended(self) -> bool: ...
+
+    @property
     def has_drawn(self) -> bool: ...
 
     def submit(

@@ -106,7 +106,7 @@ class PlainEngine:
         self._running: list[PlainTicket] = []
         self._closed = False
         self.progress_stamp = time.monotonic()
-        self.has_drawn = False
+        self.has_drawn = self.has_ended = False
         self._threads = [threading.Thread(target=self._serve, name=f"seat-{n}", daemon=True) for n in range(seats)]
         for thread in self._threads:
             thread.start()

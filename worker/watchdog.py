@@ -32,6 +32,9 @@ class Watched(Protocol):
     @property
     def in_flight(self) -> int: ...
 
+    @property
+    def has_ended(self) -> bool: ...
+
 
 @dataclass(slots=True)
 class StallJudge:
@@ -99,6 +102,9 @@ class Watchdog:
     def _run(self) -> None:
         while not self._closed.wait(min(LOOK_SECONDS, self._judge.least_seconds / 4)):
             engine = self._engine
+            if engine.has_ended:  # else the next job would be the one to find out
+                self._stalled("the engine ended; the log says of what")
+                return
             if self._judge.is_stalled(now=time.monotonic(), stamp=engine.progress_stamp, in_flight=engine.in_flight):
                 patience = self._judge.patience_seconds
                 self._stalled(f"the engine made no step for {patience:.0f} s with {engine.in_flight} jobs in flight")

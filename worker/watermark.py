@@ -96,7 +96,14 @@ class WatermarkGuard:
             self._admits.set()
             log.warning("VRAM is below the watermark again", action="watermark", share=round(memory.share, 3))
         if closed and self._in_flight() == 0:
+            self._empty()
+
+    def _empty(self) -> None:
+        """Give back what the idle engine holds in vain; that it fails says nothing about the card's memory."""
+        try:
             self._empty_cache()
+        except Exception:
+            log.exception("the engine's cache could not be emptied; it will be tried again", action="watermark")
 
     def _run(self) -> None:
         while not self._closed.wait(self._sample_seconds):

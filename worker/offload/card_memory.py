@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from typing import Any
 
 import torch
@@ -91,6 +92,7 @@ class Books:
 
     def __init__(self) -> None:
         self._beside: int | None = None
+        self._lock = threading.Lock()
 
     def bytes_of(self, own: int, since: int) -> int:
         """Bytes, of what NVML books on this process (0: it does not tell) and of what the whole card took since.
@@ -100,9 +102,11 @@ class Books:
         """
         if own == 0:
             return max(since, 0)
-        seen = max(since - own, 0)
-        self._beside = seen if self._beside is None else min(self._beside, seen)
-        return own + min(seen, self._beside + UNBOOKED_GROWTH)
+        if since < own:  # somebody else gave memory back: it says nothing about what lies beside
+            return own
+        with self._lock:
+            self._beside = since - own if self._beside is None else min(self._beside, since - own)
+            return own + min(since - own, self._beside + UNBOOKED_GROWTH)
 
 
 def use_expandable_segments() -> None:

@@ -98,6 +98,11 @@ class Carousel:
         return self._engine.has_drawn
 
     @property
+    def has_ended(self) -> bool:
+        """Whether something ended it that no ticket caused: it draws nothing any more, and `submit` says why."""
+        return self._engine.has_ended
+
+    @property
     def is_settled(self) -> bool:
         """Whether all of the start's pictures have ridden; see `settle`."""
         return self._engine.is_settled
@@ -156,7 +161,8 @@ class Carousel:
     def close(self, timeout: float = 60.0) -> None:
         """Cancel what rides, stop, and leave the pipeline exactly as it was, unless `puts_back` is off.
 
-        A second call does nothing.
+        A second call does nothing. Raises TimeoutError, or why the pipeline could not be put together: then it is of no
+        use any more.
         """
         self._engine.stop(timeout)
 

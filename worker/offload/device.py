@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 PINNING_THREADS = 4
 #: Some 100 ms: a host thread that waits for Python's lock at each launch has launched twenty kernels by then.
 HOLD_CYCLES = 180_000_000
+#: Readings of the card's memory, until two of this process's are the same.
+STEADY_TRIES = 3
 #: Unpacks uint8 bytes of a layout into int16 values, all on the device, in the current stream.
 Unpack = Callable[[torch.Tensor, packing.Packed, torch.Tensor], None]
 #: Tensors of a rider's state on the device, each with its place in pinned host memory.
@@ -320,7 +322,11 @@ class CudaDevice(Device):
         torch.cuda.cudart().cudaHostUnregister(tensor.data_ptr())
 
     def process_bytes(self) -> int:
-        return self._books.bytes_of(card_memory.own_bytes(self.where), card_memory.bytes_since(self.where))
+        for _ in range(STEADY_TRIES):
+            own, since = card_memory.own_bytes(self.where), card_memory.bytes_since(self.where)
+            if own == card_memory.own_bytes(self.where):  # else another thread asked for some or gave some back
+                break
+        return self._books.bytes_of(own, since)
 
     def peak_bytes(self, reset: bool = False) -> int:
         peak = torch.cuda.max_memory_allocated(self.where)

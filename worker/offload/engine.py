@@ -6,7 +6,6 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,11 +19,11 @@ from worker.offload.device import Device
 from worker.offload.errand import Errand
 from worker.offload.herald import Herald
 from worker.offload.house import House
-from worker.offload.marks import Mark
+from worker.offload.marks import Landing, Lead
 from worker.offload.placement import Placement, Unplaced
 from worker.offload.plan import Plan
 from worker.offload.report import report_of
-from worker.offload.rider import Rider, call_arguments, own_pipeline, take_apart, to_pixels
+from worker.offload.rider import Rider, draw_picture
 from worker.offload.stopwatch import Stopwatch
 from worker.offload.ticket import CarouselEnded, Order, Ticket, TicketCanceled, let_go_of_frames
 from worker.offload.turn import Turntable
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Rides of blocks that the host may be ahead of the device: enough to hide launches, little enough to stay nimble.
-LEAD = 8
 #: Turns to look ahead for blocks to fetch.
 HORIZON = 12
 #: Starts after errors for want of memory, each with a smaller plan, before a ticket fails.
@@ -63,10 +60,12 @@ class Engine(threading.Thread):
         self._house: House | None = None  # rides that the start still owes
         self._must_plan_again = False  # as soon as nobody rides: the process was found over its budget
         self._failure: BaseException | None = None
+        self._close_failure: BaseException | None = None
+        self._landings: list[Landing] = []
         self._unplaced: Unplaced | None = None
         self._shortages = 0  # of memory between rides, one after another, that no smaller plan could help
         self._herald = Herald()
-        self._lead: deque[Mark] = deque()
+        self._lead = Lead()
         self._turns = self._pictures = self._rides = 0
         self._placement: Placement | None = None
         self._watch = watch or Stopwatch()
@@ -77,7 +76,11 @@ class Engine(threading.Thread):
     def start(self) -> None:
         """Start and wait until the carousel is ready; raises what went wrong."""
         super().start()
-        self._ready.wait()
+        try:
+            self._ready.wait()
+        except BaseException:  # Ctrl-C: nobody will have the carousel, so nobody could close it
+            self._close_soon()
+            raise
         if self._failure is not None:
             self.join()
             raise self._failure
@@ -94,6 +97,11 @@ class Engine(threading.Thread):
     @property
     def has_drawn(self) -> bool:
         return self._pictures > 0 or (self._placement is not None and self._placement.was_remembered)
+
+    @property
+    def has_ended(self) -> bool:
+        """Something went wrong that nobody's ticket caused: nothing rides any more."""
+        return self._failure is not None
 
     @property
     def is_settled(self) -> bool:
@@ -147,18 +155,23 @@ class Engine(threading.Thread):
 
     def _refuse_if_over(self) -> None:
         if self._failure is not None:
-            raise CarouselEnded(f"the carousel ended: {type(self._failure).__name__}: {self._failure}")
+            raise CarouselEnded.by(self._failure)
         if self._is_closing:
             raise TicketCanceled("the carousel is closed")
 
     def stop(self, timeout: float) -> None:
         self._herald.excuse()
-        with self._change:
-            self._is_closing = True
-            self._change.notify()
+        self._close_soon()
         self.join(timeout)
         if self.is_alive():
             raise TimeoutError("the carousel's thread did not stop in time")
+        if self._close_failure is not None:
+            raise self._close_failure
+
+    def _close_soon(self) -> None:
+        with self._change:
+            self._is_closing = True
+            self._change.notify()
 
     def report(self) -> dict[str, Any]:
         counts = {"turns": self._turns, "pictures": self._pictures}
@@ -175,9 +188,11 @@ class Engine(threading.Thread):
             self._herald.start()
             self._set_up_and_turn()
         except BaseException as error:
-            if self._failure is not None or self._ready.is_set():
-                raise
-            self._failure = error  # whoever waits for the start is told
+            if self._failure is None and not self._ready.is_set():
+                self._failure = error  # whoever waits for the start is told
+            else:
+                logger.exception("the carousel could not be taken down")
+                self._close_failure = error  # whoever closes it is told
         finally:
             self._settled.set()
             self._ready.set()  # also where what was begun could not even be taken down
@@ -289,6 +304,7 @@ class Engine(threading.Thread):
 
     def _turn(self) -> None:
         """Admit, drop who cancelled, serve one stop."""
+        self._landings = [landing for landing in self._landings if not landing.let_go()]
         self._admit()
         for rider in [rider for rider in self._riders if rider.ticket.canceled]:
             self._resume(rider, TicketCanceled("the ticket was cancelled"))
@@ -330,13 +346,13 @@ class Engine(threading.Thread):
                 self._resume(rider)
             if lot is not None:
                 lot.leave(rider)
-            self._pace()
+            self._lead.follow(self._device.mark())
 
     def _resume(self, rider: Rider, error: BaseException | None = None) -> None:
         """Let a rider run to its next stop, or its end; throw `error` into it."""
         rider.stop = None
         if error is not None and self._placement is not None and self._placement.lot is not None:
-            self._placement.lot.forget(rider)
+            self._placement.lot.forget(rider, self._riders)
         try:
             pixels = rider.throw(error) if error is not None else rider.switch()
             landing = self._device.land(pixels) if rider.dead else None
@@ -352,16 +368,11 @@ class Engine(threading.Thread):
             if landing is None:
                 return
             self._pictures += 1
+            self._landings.append(landing)
             rider.ticket.finish(landing, rider.decode_mode)
         torch.set_grad_enabled(False)
         with self._change:
             self._riders.remove(rider)
-
-    def _pace(self) -> None:
-        """Keep the host at most LEAD rides ahead of the device."""
-        self._lead.append(self._device.mark())
-        if len(self._lead) > LEAD:
-            self._lead.popleft().wait()
 
     def _admit(self) -> None:
         """Seat the tickets whose turn it is, and let each ride to its first stop."""
@@ -386,25 +397,8 @@ class Engine(threading.Thread):
         return self._boarding.next_of(self._line, self._riders, self.plan.seats, self._trial)
 
     def _draw(self, rider: Rider) -> torch.Tensor:
-        """A rider's whole life: its pipeline, and its pixels on the device."""
-        order, ticket = rider.ticket.order, rider.ticket
         assert self._placement is not None
-        pipe = own_pipeline(self._pipe, self._device, self._placement.assembly.cache, rider)
-
-        def on_step_end(_pipe: Any, step: int, _timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-            rider.passes_left = order.steps - step - 1
-            self._herald.tell(ticket, "denoise", step + 1, order.steps)
-            return kwargs
-
-        self._herald.tell(ticket, "encode", 0, order.steps)
-        target = torch.empty(order.height * order.width * 3 + 1, dtype=torch.uint8, device=self._device.where)
-        try:
-            images = pipe(**call_arguments(pipe, order, on_step_end)).images
-        finally:
-            take_apart(pipe)  # device memory does not wait until Python looks for garbage
-        self._herald.tell(ticket, "decode", order.steps, order.steps)
-        assert rider.finite is not None
-        return to_pixels(images[0], rider.finite, target)
+        return draw_picture(rider, self._pipe, self._device, self._placement.assembly.cache, self._herald.tell)
 
     # Setting up and taking down
 
@@ -434,7 +428,8 @@ class Engine(threading.Thread):
 
     def _take_down(self) -> None:
         """Cancel everybody, or tell them what ended the carousel, and restore the pipeline."""
-        reason = self._failure or TicketCanceled("the carousel was closed")
+        failure = self._failure
+        reason = TicketCanceled("the carousel was closed") if failure is None else CarouselEnded.by(failure)
         for rider in list(self._riders):
             with contextlib.suppress(Exception):  # a lost card refuses even that
                 self._resume(rider, reason)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Any
 
 import torch
+
+#: Rides of blocks that the host may be ahead of the device: enough to hide launches, little enough to stay nimble.
+LEAD = 8
 
 
 class Mark:
@@ -22,11 +26,31 @@ class Mark:
             self.event.synchronize()
 
 
+class Lead:
+    """Keeps the host at most LEAD rides ahead of the device."""
+
+    def __init__(self) -> None:
+        self._marks: deque[Mark] = deque()
+
+    def follow(self, mark: Mark) -> None:
+        """A ride is in the compute stream up to `mark`; waits for an earlier one where the host is too far ahead."""
+        self._marks.append(mark)
+        if len(self._marks) > LEAD:
+            self._marks.popleft().wait()
+
+
 class Landing:
     """A tensor on its way to host memory; any thread may wait for it."""
 
     def __init__(self, host: torch.Tensor, mark: Mark, source: torch.Tensor | None) -> None:
         self._host, self._mark, self._source = host, mark, source
+
+    def let_go(self) -> bool:
+        """Free what was copied from, once it is copied; whether that is so. Nobody may have asked for the picture."""
+        if self._source is None or self._mark.passed():
+            self._source = None
+            return True
+        return False
 
     def wait(self, timeout: float | None) -> torch.Tensor:
         """The host tensor, once complete; raises TimeoutError."""

@@ -7,6 +7,7 @@ their own beside others' rides; the compute stream waits for them, the host neve
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
@@ -42,6 +43,7 @@ class Parking(Protocol):
     left: Mark
     rode: int
     waited: int
+    given: frozenset[int]
 
     @property
     def frame(self) -> FrameType | None: ...
@@ -89,12 +91,18 @@ class Lot:
         """The rider's turn is in the compute stream."""
         rider.left = self._device.mark()
 
-    def forget(self, rider: Parking) -> None:
-        """The rider goes home: its space is free, and no copy writes into its memory any more."""
+    def forget(self, rider: Parking, riders: Sequence[Parking] = ()) -> None:
+        """The rider goes home: its space is free, and no copy writes into its memory any more.
+
+        Its state is on the card again where there is room: what its pipeline does at its end may look at it.
+        """
+        parked = rider.parked
+        with contextlib.suppress(Exception):  # a card without memory, or a lost one
+            self._recall(rider, riders, (rider,))
         self._arrive(rider)
         rider.state = None
-        if rider.parked is not None:
-            self._release(rider.parked)
+        if parked is not None:
+            self._release(parked)
             rider.parked = None
 
     def close(self) -> None:
@@ -132,7 +140,7 @@ class Lot:
         if rider.arriving is not None:
             self._arrive(rider)
             rider.left = self._device.mark()
-        others = {s.data_ptr() for r in riders if r is not rider and r.parked is None for s in self._state(r)}
+        others = {s.data_ptr() for r in riders if r is not rider for s in self._state(r)}
         rider.parked = Parked()
         for storage in self._state(rider):
             at = None if storage.data_ptr() in others else self._space(storage.nbytes())
@@ -155,7 +163,7 @@ class Lot:
                 if storage.device.type == where
                 and storage.resizable()
                 and storage.nbytes() >= self._smallest
-                and storage.data_ptr() not in self.shared
+                and storage.data_ptr() not in self.shared | rider.given
             ]
         return rider.state
 
@@ -189,17 +197,26 @@ def storages_of(frame: FrameType | None) -> list[torch.UntypedStorage]:
         names = frame.f_locals
         for value in list(names.values()):
             if isinstance(value, nn.Module):
-                owned |= {t.untyped_storage().data_ptr() for t in _tensors([*vars(value).values()], 2)}
+                owned |= addresses_of(vars(value).values(), 2)
             for tensor in _tensors([value], 4):
                 if isinstance(tensor, nn.Parameter):
                     owned.add(tensor.untyped_storage().data_ptr())
-                elif tensor.is_floating_point():
+                elif tensor.is_floating_point() and tensor.layout is torch.strided and not tensor.is_meta:
                     storage = tensor.untyped_storage()
                     found.setdefault(storage.data_ptr(), storage)
         if isinstance(names, dict):
             names.clear()  # before Python 3.13 it is a copy that the frame would keep, and its tensors with it
         frame = frame.f_back
     return [storage for at, storage in found.items() if at and at not in owned]
+
+
+def addresses_of(values: Iterable[Any], depth: int = 4) -> set[int]:
+    """Of the storages of tensors among `values` and inside their lists, tuples and dicts."""
+    return {
+        tensor.untyped_storage().data_ptr()
+        for tensor in _tensors(values, depth)
+        if tensor.layout is torch.strided and not tensor.is_meta
+    }
 
 
 def _tensors(values: Iterable[Any], depth: int) -> Iterator[torch.Tensor]:

@@ -189,14 +189,14 @@ class Placement(Planning):
             self.settle()
         except TicketCanceled:
             raise  # closed meanwhile: all of it is taken down
-        except Exception as error:
+        except BaseException as error:
             plan, self.budget, self._missed, self._decode, self._seats, self._short = before
             self._facts, self._has_figures = figures
             let_go_of_frames(error)
             self._go_back(plan, error)
             raise
 
-    def _go_back(self, plan: Plan, error: Exception) -> None:
+    def _go_back(self, plan: Plan, error: BaseException) -> None:
         try:
             if self.plan is not plan or is_out_of_memory(error):
                 self._place_within(plan)

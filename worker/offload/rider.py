@@ -17,7 +17,7 @@ from greenlet import getcurrent, greenlet
 from worker.offload.blocks import Stop
 from worker.offload.device import Device
 from worker.offload.marks import Mark
-from worker.offload.parking import Parked
+from worker.offload.parking import Parked, addresses_of
 from worker.offload.text import PromptCache, encode_without_waiting, remember_prompts
 from worker.offload.ticket import Order, Ticket
 
@@ -49,6 +49,7 @@ class Rider(greenlet):  # type: ignore[misc]
         self.state: list[torch.UntypedStorage] | None = None  # as it was found at this stop
         self.arriving: Mark | None = None  # its state is on its way back
         self.left = Mark()  # the end of its last turn
+        self.given = frozenset(addresses_of(value for _, value in ticket.order.extra))  # the caller's own tensors
         self.rode = 0  # when that was, counted in rides
         self._draw = draw
 
@@ -137,6 +138,29 @@ def call_arguments(pipe: Any, order: Order, on_step_end: Callable[..., dict[str,
     }
     known = inspect.signature(type(pipe).__call__).parameters
     return {name: value for name, value in arguments.items() if name in known}
+
+
+def draw_picture(
+    rider: Rider, pipe: Any, device: Device, cache: PromptCache, tell: Callable[[Ticket, str, int, int], None]
+) -> torch.Tensor:
+    """A rider's whole life: its pipeline, and its pixels on the device (see `to_pixels`); `tell` of each step."""
+    order, ticket = rider.ticket.order, rider.ticket
+    mine = own_pipeline(pipe, device, cache, rider)
+
+    def on_step_end(_pipe: Any, step: int, _timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        rider.passes_left = order.steps - step - 1
+        tell(ticket, "denoise", step + 1, order.steps)
+        return kwargs
+
+    tell(ticket, "encode", 0, order.steps)
+    target = torch.empty(order.height * order.width * 3 + 1, dtype=torch.uint8, device=device.where)
+    try:
+        images = mine(**call_arguments(mine, order, on_step_end)).images
+    finally:
+        take_apart(mine)  # device memory does not wait until Python looks for garbage
+    tell(ticket, "decode", order.steps, order.steps)
+    assert rider.finite is not None
+    return to_pixels(images[0], rider.finite, target)
 
 
 def to_pixels(image: torch.Tensor, finite: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

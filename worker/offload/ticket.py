@@ -17,11 +17,27 @@ Lane = Literal["interactive", "batch"]
 
 
 class CarouselEnded(RuntimeError):
-    """Raised by submit() after an error that ended the carousel; it says which."""
+    """Raised by submit() and result() after an error that ended the carousel; it says which."""
+
+    @classmethod
+    def by(cls, failure: BaseException) -> CarouselEnded:
+        """What everybody is told after `failure`, which is its cause."""
+        ended = cls(f"the carousel ended: {type(failure).__name__}: {failure}")
+        ended.__cause__ = failure
+        return ended
 
 
 class TicketCanceled(Exception):
     """Raised by result() of a ticket that was cancelled or whose carousel was closed."""
+
+
+def as_exception(error: BaseException) -> Exception:
+    """`error`, or one that names it where it is no Exception: a panic of Rust's ends one picture, not a thread."""
+    if isinstance(error, Exception):
+        return error
+    told = RuntimeError(f"{type(error).__name__}: {error}")
+    told.__cause__ = error
+    return told
 
 
 def let_go_of_frames(error: BaseException) -> None:
@@ -103,7 +119,7 @@ class Ticket:
     def fail(self, error: BaseException) -> None:
         """The engine: no picture will come."""
         if not self._done.is_set():
-            self._error = error
+            self._error = as_exception(error)
             self._done.set()
 
     def when_canceled(self, wake: Callable[[], None]) -> None:

@@ -65,6 +65,7 @@ class Weights:
             return
         berth = self._berths.get(block)
         source = self._from_berth(block, berth) if berth else self.ring.take(block)
+        self._in_scratch = None  # until all of it is there
         self._unpack(block, source, self._scratch)
         if self._poison and berth is None:
             source.fill_(POISON)

@@ -331,6 +331,21 @@ def test_what_only_a_new_process_helps_against_ends_this_one_with_its_reason(cou
     assert told in reason
 
 
+class Panic(BaseException):
+    """As a panic of Rust's in a tokenizer: no Exception."""
+
+
+def test_what_is_no_exception_ends_the_job_and_its_lease_too(counted):
+    """The lease was renewed for as long as the worker lived, with nobody at work."""
+    release = counted.submit()
+    counted.parts.engine.errors.append(Panic("index out of bounds"))
+
+    job = counted.execute(release)
+
+    assert job.failure.code == "engine_failed"
+    assert counted.parts.keeper.count == 0
+
+
 def test_a_worker_whose_lease_was_not_renewed_in_time_stores_nothing(bench, settings):
     job = new_job()
     bench.submit(job)

@@ -177,7 +177,7 @@ def test_a_buffer_inside_a_module_is_nobodys_state(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         "worker.offload.parking.storages_of", lambda _: [tensor.untyped_storage() for tensor in frame.values()]
     )
-    rider = type("Somebody", (), {"frame": None, "state": None})()
+    rider = type("Somebody", (), {"frame": None, "state": None, "given": frozenset()})()
     assert [storage.nbytes() for storage in lot._state(rider)] == [own.nbytes]
 
 

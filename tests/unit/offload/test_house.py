@@ -210,7 +210,7 @@ def test_an_error_of_the_engine_before_all_was_ridden_has_the_next_start_find_ou
         raise ValueError("planted")
 
     monkeypatch.setattr(Engine, "_serve", fail)
-    with pytest.raises(ValueError, match="planted"):
+    with pytest.raises(CarouselEnded, match="ValueError: planted"):
         pending.enter(Ticket(MUG)).result(60)
     with pytest.raises(CarouselEnded):
         pending.settle(60)
@@ -299,8 +299,9 @@ def test_where_no_plan_can_be_placed_any_more_the_carousel_ends_and_says_why(
         raise torch.OutOfMemoryError("CUDA out of memory (planted)")
 
     monkeypatch.setattr(Weights, "_allocate", refuse)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(CarouselEnded, match="CUDA out of memory") as caught:
         engine.enter(Ticket(MUG)).result(60)
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
     with pytest.raises(CarouselEnded, match="CUDA out of memory"):
         engine.enter(Ticket(MUG)).result(60)
 

@@ -30,6 +30,7 @@ class Guest(greenlet):  # type: ignore[misc]
         self.arriving: Mark | None = None
         self.left = Mark()
         self.rode = self.waited = 0
+        self.given: frozenset[int] = frozenset()
         self.sums: list[float] = []
 
     @property
@@ -192,3 +193,86 @@ def test_interactive_tickets_take_the_places_of_batch_tickets(open_studio: Calla
     assert studio.carousel.report["parkings"] > 0
     for ticket in batch:
         ticket.cancel()
+
+
+def test_a_tensor_of_two_riders_is_emptied_for_neither_of_them() -> None:
+    """Whoever was parked first no longer counted, so the other one's parking took what both look at."""
+    shared = torch.ones(1000)
+
+    def live(guest: Guest) -> None:
+        mine, own = shared, torch.full((1000,), guest.value)
+        while True:
+            getcurrent().parent.switch()
+            guest.sums.append(float(mine.sum() + own.sum()))
+
+    made = [Guest(float(at)) for at in range(3)]
+    for guest in made:
+        guest.run = lambda guest=guest: live(guest)
+        guest.switch()
+    lot = Lot(Device(torch.device("cpu")), 1, 1 << 20, smallest=1000)
+    for guest in made * 2:
+        lot.seat(guest, None, made)
+        assert shared.untyped_storage().nbytes() == 4000
+        guest.switch()
+        lot.leave(guest)
+    assert [guest.sums for guest in made] == [[1000.0 * (1 + at)] * 2 for at in range(3)]
+    assert lot.parkings > 0
+
+
+def test_what_the_caller_gave_stays_the_callers(open_studio: Callable[..., Studio]) -> None:
+    made = torch.Generator().manual_seed(0)
+    studio = open_studio("flux", residents=1, ring_slots=2, seats=4, places=1)
+    embeds, pooled = (torch.randn(*shape, generator=made).to(torch.bfloat16) for shape in ((1, 48, 32), (1, 32)))
+    before = embeds.clone()
+    order = {"prompt": None, "height": 64, "width": 64, "guidance_scale": 1.0, "pooled_prompt_embeds": pooled}
+
+    tickets = [studio.carousel.submit(seed=7, steps=3, prompt_embeds=embeds, **order) for _ in range(4)]
+
+    pictures = {ticket.result(60).tobytes() for ticket in tickets}
+    assert len(pictures) == 1
+    assert studio.carousel.report["parkings"] > 0
+    assert torch.equal(embeds, before)
+
+
+def test_who_goes_home_while_parked_may_look_at_its_state_once_more() -> None:
+    """A pipeline's own `finally` that read its tensors read memory that was nobody's: the process died."""
+
+    def live(guest: Guest) -> None:
+        state = torch.full((1000,), guest.value)
+        try:
+            getcurrent().parent.switch()
+        finally:
+            guest.sums.append(float(state.sum()))
+
+    made = [Guest(float(at + 1)) for at in range(2)]
+    for guest in made:
+        guest.run = lambda guest=guest: live(guest)
+        guest.switch()
+    lot = Lot(Device(torch.device("cpu")), 1, 1 << 20, smallest=1000)
+    for guest in made:
+        lot.seat(guest, None, made)
+        lot.leave(guest)
+    assert made[0].parked is not None
+
+    lot.forget(made[0], made)
+    with pytest.raises(TicketCanceled):
+        made[0].throw(TicketCanceled("planted"))
+
+    assert made[0].sums == [1000.0]
+    lot.forget(made[1], made)
+    assert not lot.is_used
+
+
+def test_what_has_no_storage_is_nobodys_state() -> None:
+    """A sparse tensor in one pipeline's frame ended the carousel for all."""
+
+    def live(guest: Guest) -> None:
+        adjacency, dense = torch.eye(40).to_sparse(), torch.ones(1000)
+        nowhere = torch.ones(1000, device="meta")
+        getcurrent().parent.switch()
+        guest.sums.append(float(adjacency.sum() + dense.sum()) + nowhere.numel())
+
+    guest = Guest(0.0)
+    guest.run = lambda: live(guest)
+    guest.switch()
+    assert [storage.nbytes() for storage in storages_of(guest.gr_frame)] == [4000]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.unit.offload.conftest import Studio
-from worker.offload import TicketCanceled, engine
+from worker.offload import TicketCanceled, rider
 
 
 @pytest.fixture
@@ -26,14 +26,14 @@ def no_garbage_collection() -> Iterator[None]:
 def ridden(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
     """Every rider, its pipeline and its noise scheduler so far, as long as somebody holds them."""
     seen: list[weakref.ref[Any]] = []
-    own_pipeline = engine.own_pipeline
+    own_pipeline = rider.own_pipeline
 
     def noting(*args: Any) -> Any:
         pipe = own_pipeline(*args)
         seen.extend(map(weakref.ref, (pipe, pipe.scheduler, args[-1])))
         return pipe
 
-    monkeypatch.setattr(engine, "own_pipeline", noting)
+    monkeypatch.setattr(rider, "own_pipeline", noting)
     return seen
 
 

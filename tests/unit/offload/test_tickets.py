@@ -13,8 +13,7 @@ import torch
 from tests.unit.offload.conftest import Studio, same
 from worker.offload import Carousel, TicketCanceled
 from worker.offload.boarding import PATIENCE
-from worker.offload.engine import LEAD
-from worker.offload.marks import Mark
+from worker.offload.marks import LEAD, Mark
 
 STREAMED = {"residents": 1, "ring_slots": 2, "packing": True, "poison": True}
 

@@ -52,6 +52,24 @@ def test_a_long_rest_before_a_job_does_not_count_as_a_stall():
 class StandingEngine:
     progress_stamp = 0.0
     in_flight = 1
+    has_ended = False
+
+
+class EndedEngine(StandingEngine):
+    in_flight = 0
+    has_ended = True
+
+
+def test_the_watchdog_tells_of_an_engine_that_ended_though_nobody_rides():
+    """Else the next job is the one that finds out, at the price of a lease."""
+    told, reasons = threading.Event(), []
+    watchdog = Watchdog(EndedEngine(), lambda reason: (reasons.append(reason), told.set()), StallJudge(0.05))
+
+    watchdog.start()
+
+    assert told.wait(60)
+    assert reasons == ["the engine ended; the log says of what"]
+    watchdog.close()
 
 
 def test_the_watchdog_tells_why_when_the_engine_stands_still():
@@ -173,6 +191,22 @@ def test_over_the_watermark_nothing_is_admitted_and_the_cache_is_emptied_once_id
     share[0] = 0.5
     guard.sample(64.0)
     assert guard.admits
+
+
+def test_a_full_card_stays_closed_though_the_cache_could_not_be_emptied():
+    """It was taken for a card that can not be read, and nobody was kept out."""
+
+    def fail():
+        raise RuntimeError("planted")
+
+    guard = WatermarkGuard(
+        lambda: CardMemory(990, 1000), in_flight=lambda: 0, empty_cache=fail, watermark=Watermark(hold_seconds=0.0)
+    )
+
+    guard.look()
+    guard.look()
+
+    assert (guard.admits, guard.crossings) == (False, 1)
 
 
 def lease() -> Lease:
