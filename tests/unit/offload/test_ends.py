@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from tests.unit.offload.conftest import Studio
+from tests.unit.offload.budget_kit import CARRIED, KIB
+from tests.unit.offload.conftest import Studio, family_pipeline, same
+from tests.unit.offload.house_kit import LimitedCard
 from tests.unit.offload.tiny import z_image
-from worker.offload import Carousel, CarouselEnded, TicketCanceled
+from worker.offload import Carousel, CarouselEnded, TicketCanceled, allowance, drop_stores, packing
 from worker.offload.assembly import Assembly
-from worker.offload.engine import Engine
+from worker.offload.blocks import Block
+from worker.offload.card_memory import Books
+from worker.offload.device import CudaDevice
+from worker.offload.engine import RETRIES, Engine
 from worker.offload.marks import Landing, Mark
 from worker.offload.placement import Placement
 from worker.offload.ticket import Order, Ticket
@@ -133,16 +140,14 @@ def test_a_picture_that_nobody_fetches_leaves_the_card_once_it_is_copied(
     monkeypatch.setattr(studio.carousel._engine._device, "land", land)
     tickets = [studio.draw(seed=seed) for seed in range(3)]
     studio.draw(seed=9).cancel()
-    while not all(ticket.done() for ticket in tickets):
-        pass
+    assert all(ticket._done.wait(60) for ticket in tickets)
     assert all(landing._source is not None for landing in landings), "still being copied"
     for copy in copies:
         copy.is_over = True
 
     before = len(landings)
     last = studio.draw(seed=4)
-    while not last.done():
-        pass
+    assert last._done.wait(60)
 
     assert [landing._source for landing in landings[:before]] == [None] * before
     copies[-1].is_over = True
@@ -154,3 +159,76 @@ def test_a_ticket_of_an_order_is_failed_once() -> None:
     ticket.fail(ValueError("second"))
     with pytest.raises(RuntimeError, match="first"):
         ticket.result(1)
+
+
+def test_a_block_whose_unpacking_failed_half_way_is_unpacked_anew(
+    open_studio: Callable[..., Studio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scratch was still taken for the block's before: a wrong picture, and no error."""
+    failures, known, blocks = [], [], []
+    prepare = Weights.prepare
+
+    def unpack(source: torch.Tensor, packed: packing.Packed, target: torch.Tensor) -> None:
+        packing.decode(source, packed, target)
+        if known and blocks[-1] == known[1] and len(failures) <= RETRIES:
+            failures.append(blocks[-1])
+            raise torch.OutOfMemoryError("CUDA out of memory (planted)")
+
+    def noting(weights: Weights, block: Block) -> None:
+        blocks.append(block.name)
+        prepare(weights, block)
+
+    monkeypatch.setattr(Weights, "prepare", noting)
+    studio = open_studio(residents=0, ring_slots=2, packing=True, unpack=unpack)
+    assert same(studio.draw().result(60), studio.plain())
+    blocks.clear()
+    assert same(studio.draw().result(60), studio.plain())
+    known += blocks[:2]  # of a prompt that is in the cache: the first is the one that lies in the scratch at a failure
+
+    with pytest.raises(torch.OutOfMemoryError):
+        studio.draw().result(60)
+
+    assert len(failures) == RETRIES + 1
+    assert same(studio.draw().result(60), studio.plain())
+
+
+def test_a_new_budget_whose_trial_ends_in_a_panic_leaves_the_old_one_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allowance, "GROWTH", 0)
+    monkeypatch.setattr(allowance, "SPARE", KIB)
+    engine = Engine(family_pipeline("z-image"), 500 * KIB, LimitedCard(lambda: 0), CARRIED)
+    engine.start()
+    try:
+        placement, device = engine._placement, engine._device
+        assert placement is not None
+        assert isinstance(device, LimitedCard)
+        before = placement.budget, engine.plan, device.limits[-1]
+
+        def panic(_: Placement) -> None:
+            raise Panic("in a trial's picture")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Placement, "settle", panic)
+            with pytest.raises(Panic):
+                engine.rebudget(900 * KIB, 60)
+        assert (placement.budget, engine.plan, device.limits[-1]) == before
+    finally:
+        engine.stop(60)
+        drop_stores()
+
+
+def test_what_somebody_else_gave_back_says_nothing_about_what_lies_beside() -> None:
+    """One such reading made all that the driver holds for this process a neighbour's, for good."""
+    gib, books = 1 << 30, Books()
+    assert books.bytes_of(4 * gib, 4 * gib + gib // 2) == 4 * gib + gib // 2
+    assert books.bytes_of(4 * gib, 3 * gib) == 4 * gib
+    assert books.bytes_of(4 * gib, 4 * gib + gib // 2) == 4 * gib + gib // 2
+
+
+def test_the_process_is_compared_with_the_card_while_it_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread's allocation between two readings was taken for a neighbour's memory."""
+    gib = 1 << 30
+    own, since = iter([4 * gib, 5 * gib, 5 * gib, 5 * gib]), iter([4 * gib, 5 * gib + 7])
+    monkeypatch.setattr("worker.offload.card_memory.own_bytes", lambda _: next(own))
+    monkeypatch.setattr("worker.offload.card_memory.bytes_since", lambda _: next(since))
+    device: Any = SimpleNamespace(where=torch.device("cuda", 0), _books=Books())
+    assert CudaDevice.process_bytes(device) == 5 * gib + 7
