@@ -13,7 +13,7 @@ import torch
 from worker.offload.blocks import is_passed_by
 from worker.offload.device import Device
 
-#: Host bytes for what depends on prompts alone: some fifty long captions of Z-Image, hundreds of short ones.
+#: Host bytes for what depends on prompts alone: some twenty-five of the longest captions of Z-Image, or 150 short ones.
 CACHE_BYTES = 128 << 20
 ALIGNMENT = 64
 #: What prompts of a wanted length are filled with.
