@@ -276,3 +276,23 @@ def test_what_has_no_storage_is_nobodys_state() -> None:
     guest.run = lambda: live(guest)
     guest.switch()
     assert [storage.nbytes() for storage in storages_of(guest.gr_frame)] == [4000]
+
+
+def test_who_goes_home_frees_its_space_though_its_state_can_not_be_brought_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device, made = Device(torch.device("cpu")), guests(2)
+    lot = Lot(device, 1, 1 << 20, smallest=1000)
+    for guest in made:
+        lot.seat(guest, None, made)
+        lot.leave(guest)
+    assert lot.is_used
+
+    def refuse(*_: object) -> Mark:
+        raise torch.OutOfMemoryError("CUDA out of memory (planted)")
+
+    monkeypatch.setattr(lot, "_make_room", refuse)
+    lot.forget(made[0], made)
+
+    assert made[0].parked is None
+    assert not lot.is_used
