@@ -77,7 +77,7 @@ MUTANTS = [
     Mutant("carried-as-it-lay-in-place", 3, "placement.py", "            plan = self._make_plan()  # the last one knew no packed sizes", "            pass", "least_budget"),
     Mutant("lent-ring-believed", 6, "ring.py", "        self._by_block.clear()", "        pass", "budget"),
     Mutant("cancel-unseen", 7, "engine.py", "if rider.ticket.canceled]:", "if False]:", "tickets"),
-    Mutant("parked-state-kept", 7, "parking.py", "            self._release(parked)\n            rider.parked = None\n", "", "parking"),
+    Mutant("parked-state-kept", 7, "parking.py", "            self._release(parked)\n            rider.parked = None\n", "            pass\n", "parking"),
     Mutant("state-held-while-it-rides", 7, "parking.py", "        rider.state = None  # what", "        # rider.state = None  # what", "parking"),
     Mutant("trial-rides-on", 7, "engine.py", "            self._end_trial()\n", "            self._trial = []\n", "left_over"),
     Mutant("anybody-boards-a-trial", 7, "boarding.py", " if trial else line\n", " if False else line\n", "left_over"),
