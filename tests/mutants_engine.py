@@ -76,6 +76,7 @@ MUTANTS = [
     Mutant("company-in-strips-never-broken-up", 5, "placement.py", "if before.seats > 1 and self", "if before.decode_mode == 'plain' and before.seats > 1 and self", "least_budget"),
     Mutant("carried-as-it-lay-in-place", 3, "placement.py", "            plan = self._make_plan()  # the last one knew no packed sizes", "            pass", "least_budget"),
     Mutant("lent-ring-believed", 6, "ring.py", "        self._by_block.clear()", "        pass", "budget"),
+    Mutant("modes-left-to-others", 1, "rider.py", "            self._modes.leave()\n", "            pass\n", "modes"),
     Mutant("cancel-unseen", 7, "engine.py", "if rider.ticket.canceled]:", "if False]:", "tickets"),
     Mutant("parked-state-kept", 7, "parking.py", "            self._release(parked)\n            rider.parked = None\n", "            pass\n", "parking"),
     Mutant("state-held-while-it-rides", 7, "parking.py", "        rider.state = None  # what", "        # rider.state = None  # what", "parking"),

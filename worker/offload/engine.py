@@ -354,7 +354,7 @@ class Engine(threading.Thread):
         if error is not None and self._placement is not None and self._placement.lot is not None:
             self._placement.lot.forget(rider, self._riders)
         try:
-            pixels = rider.throw(error) if error is not None else rider.switch()
+            pixels = rider.ride(error)
             landing = self._device.land(pixels) if rider.dead else None
         except BaseException as failure:
             let_go_of_frames(failure)
@@ -370,7 +370,6 @@ class Engine(threading.Thread):
             self._pictures += 1
             self._landings.append(landing)
             rider.ticket.finish(landing, rider.decode_mode)
-        torch.set_grad_enabled(False)
         with self._change:
             self._riders.remove(rider)
 
