@@ -70,7 +70,7 @@ def test_metrics_show_the_whole_service(http, worker):
 def test_methods_that_nobody_knows_are_counted_as_one(http):
     """A client without a key made a label of each: 7 MB of metrics in four seconds, kept for good."""
     for at in range(20):
-        http.open("/healthz", method=f"BREW{at}")
+        http.open("/healthz", method=f"BREW{at}").close()
 
     text = http.get("/metrics").text
 
