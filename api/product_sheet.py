@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from charset_normalizer import from_bytes
-
 from api.parser_words import of_csv
+from api.sheet_encoding import decode
 from core.errors import InvalidRequest
 
 ROWS_MOST = 10_000
@@ -43,9 +42,6 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
         "名称",
     ),
 }
-#: Excel saves in the machine's own encoding; these are the ones that people's machines have.
-ENCODINGS = ["gb18030", "big5", "cp932", "euc_kr", "cp1252", "cp1251", "cp1250"]
-
 #: A cell that a spreadsheet would run as a formula.
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*%?")
@@ -122,20 +118,6 @@ def _lines(text: str, delimiter: str) -> tuple[list[tuple[str, ...]], int]:
     except csv.Error as error:
         raise _wrong(f"The file is not a readable CSV ({of_csv(str(error))}).") from None
     return kept, count
-
-
-def decode(data: bytes) -> str:
-    """The text: by its byte order mark, as UTF-8, or by what its bytes look like (Excel's GB18030, Windows-1252, …)."""
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if data.startswith(mark):
-            return data.decode(encoding, errors="replace")
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        best = from_bytes(data, cp_isolation=ENCODINGS).best()
-    if best is None:
-        raise _wrong("The file's encoding is not known; save it as UTF-8.")
-    return str(best)
 
 
 def find_delimiter(text: str) -> str:

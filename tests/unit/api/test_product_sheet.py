@@ -11,7 +11,8 @@ import pytest
 from api.batch_rows import plan_rows, row_seed
 from api.batches import DEFAULT_TEMPLATES
 from api.errors import InvalidFields
-from api.product_sheet import Sheet, decode, escape, find_delimiter, read_sheet, write_sheet
+from api.product_sheet import Sheet, escape, find_delimiter, read_sheet, write_sheet
+from api.sheet_encoding import decode
 from api.translation import in_chinese
 from core.errors import InvalidRequest
 
