@@ -7,6 +7,8 @@ import { local } from './storage.js';
 const KEPT = 'zimg.unsent.';
 const OWNER = 'zimg.owner';   // whose session this browser had last: presumed until the service says whose it is
 const WORTH_A_RETRY = new Set([0, 408, 425, 429, 502, 503, 504]);
+// The service may have it after all of these: only their answer was lost.
+const isUnsure = (status) => status === 0 || status === 408 || status >= 500;
 const FIRST_WAIT_MS = 1000;   // where the service names none
 const LONGEST_WAIT_MS = 5000;
 const CHECK_MS = 60000;       // a longer wait is looked at again: an operator may have raised the limit
@@ -15,8 +17,8 @@ const SHOW_AFTER_MS = 700;    // what is taken sooner never shows as waiting
 const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 
 function keep(entry) {
-  const { key, request, shape, askedAt, owner } = entry;
-  local.set(KEPT + key, JSON.stringify({ key, request, shape, askedAt, owner }));
+  const { key, request, shape, askedAt, owner, mayBeTaken, isPutAway } = entry;
+  local.set(KEPT + key, JSON.stringify({ key, request, shape, askedAt, owner, mayBeTaken, isPutAway }));
 }
 
 function stored() {
@@ -44,6 +46,11 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange, requestOf 
   // Another tab has sent it, or put it away.
   const isGone = (entry) => local.get(KEPT + entry.key) === null;
 
+  function note(entry, mayBeTaken) {
+    entry.mayBeTaken = mayBeTaken;
+    if (!isGone(entry)) keep(entry);
+  }
+
   function claim(entry) {
     if (entry.owner === owner) return;
     entry.owner = owner;
@@ -62,6 +69,7 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange, requestOf 
     const left = notBefore - performance.now();
     if (left > 0) return later(Math.min(left, CHECK_MS));
     isSending = true;
+    note(entry, true); // a page that is left now does not hear the answer
     const wakesBefore = wakes;
     try {
       taken(entry, await service.draw(requestOf(entry), entry.key));
@@ -82,13 +90,16 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange, requestOf 
   }
 
   function refused(entry, problem) {
-    if (entry.isPutAway || problem.isOutdated) return;
+    if (problem.isOutdated) return;
+    note(entry, isUnsure(problem.status ?? 0));
     if (problem.isOfSession) { // whoever is signed in next has it sent, or dropped
       notBefore = performance.now() + LONGEST_WAIT_MS;
       return;
     }
+    if (entry.isPutAway && !entry.mayBeTaken) return drop(entry);
     entry.problem = problem;
     if (!WORTH_A_RETRY.has(problem.status ?? 0)) {
+      if (entry.isPutAway) return drop(entry);
       entry.isRefused = true;
       return onRefused(entry, problem) || drop(entry);
     }
@@ -96,7 +107,7 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange, requestOf 
     entry.opensAt = performance.now() + wait;
     notBefore = performance.now() + Math.min(wait, CHECK_MS);
     waitMs = Math.min(waitMs * 2, LONGEST_WAIT_MS);
-    if (!entry.isTold) onDelayed(entry);
+    if (!entry.isTold && !entry.isPutAway) onDelayed(entry);
     entry.isTold = true;
   }
 
@@ -113,7 +124,12 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange, requestOf 
   }
 
   window.addEventListener('online', sendNow);
-  window.addEventListener('storage', ({ key }) => { if (key?.startsWith(KEPT)) dropGone(); });
+  window.addEventListener('storage', ({ key, newValue }) => {
+    if (!key?.startsWith(KEPT)) return;
+    const entry = entries.get(key.slice(KEPT.length));
+    try { if (entry && JSON.parse(newValue)?.isPutAway) entry.isPutAway = true; } catch { /* not ours */ }
+    dropGone();
+  });
   for (const entry of stored()) entries.set(entry.key, entry);
 
   return {
@@ -126,10 +142,17 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange, requestOf 
       setTimeout(onChange, SHOW_AFTER_MS);
     },
     // In the order of asking; what is taken at once is never among them.
-    waiting: () => (isHidden ? [] : [...entries.values()]).filter((entry) => entry.problem || notBefore > performance.now() || performance.now() - entry.since >= SHOW_AFTER_MS),
+    waiting: () => (isHidden ? [] : [...entries.values()]).filter((entry) => !entry.isPutAway).filter((entry) => entry.problem || notBefore > performance.now() || performance.now() - entry.since >= SHOW_AFTER_MS),
     isSending: (entry) => isSending && next() === entry,
     isBehind: (entry) => !entry.isRefused && next() !== entry,
-    putAway(entry) { entry.isPutAway = true; drop(entry); onChange(); sendNow(); },
+    // What the service may have already is sent once more under its key, out of sight, and what comes back is cancelled.
+    putAway(entry) {
+      entry.isPutAway = true;
+      if (entry.mayBeTaken) keep(entry);
+      else drop(entry);
+      onChange();
+      sendNow();
+    },
     // The session is over: until it is known who is next nothing is sent, and nothing shown.
     close() { [owner, isOpen, isHidden] = [null, false, true]; },
     // What somebody else asked for in this browser is not sent in this session.
