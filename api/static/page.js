@@ -171,7 +171,15 @@ const { keepLooking, lookAtFailed, stop: stopLooking } = openLooking({
 
 // Drawing -------------------------------------------------------------------------------------------------------------
 
-const submit = (request, shape) => outbox.add(request, shape);
+// What is asked for is shown at once, also where only starred pictures were: nobody knew that it had been taken, and pressed again.
+function submit(request, shape) {
+  showStarredOnly(false);
+  outbox.add(request, shape);
+}
+
+function showStarredOnly(isWanted) {
+  if ($('starred-only').checked !== isWanted) $('starred-only').click();
+}
 
 const outbox = openOutbox({
   onTaken(entry, made) {
