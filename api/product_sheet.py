@@ -57,6 +57,8 @@ class Sheet:
     delimiter: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    #: Which line of the file each row is, as a spreadsheet counts them; empty lines hold none.
+    numbers: tuple[int, ...] = field(default=(), repr=False, compare=False)
     #: Where each column stands, by its name in lower case, and `sku` and `title` whatever those columns are called.
     places: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
@@ -68,6 +70,10 @@ class Sheet:
             if set(known) & set(names)
         }
         object.__setattr__(self, "places", {name: place for place, name in enumerate(names)} | ours)
+
+    def number(self, index: int) -> int:
+        """Of a row: what a spreadsheet calls it."""
+        return self.numbers[index] if self.numbers else index + 2
 
     def fields(self, row: Sequence[str], names: Collection[str] | None = None) -> dict[str, str]:
         """A row's cells by their columns' names (`places`): all of them, or those of `names`."""
@@ -83,14 +89,14 @@ def read_sheet(data: bytes) -> Sheet:
     csv.field_size_limit(CELL_CHARACTERS_MOST)
     delimiter = find_delimiter(text)
     _check_amount(text, delimiter)
-    lines, count = _lines(text, delimiter)
+    lines, numbers, count = _lines(text, delimiter)
     if count < 2:
         raise _wrong("The file needs a header line and at least one row.")
     if count - 1 > ROWS_MOST:
         raise _wrong(f"The file has {count - 1} rows; at most {ROWS_MOST} are taken.")
     header, *rows = lines
     width = max(map(len, lines))
-    return Sheet(delimiter, (*header, *[""] * (width - len(header))), tuple(rows))
+    return Sheet(delimiter, (*header, *[""] * (width - len(header))), tuple(rows), tuple(numbers[1:]))
 
 
 def _check_amount(text: str, delimiter: str) -> None:
@@ -103,21 +109,23 @@ def _check_amount(text: str, delimiter: str) -> None:
         raise _wrong(f"The file has {cells} cells; at most {CELLS_MOST} are read.")
 
 
-def _lines(text: str, delimiter: str) -> tuple[list[tuple[str, ...]], int]:
-    """The lines that hold something, of which no more are kept than are taken, and how many there are."""
+def _lines(text: str, delimiter: str) -> tuple[list[tuple[str, ...]], list[int], int]:
+    """The lines that hold something and their numbers, no more than are taken, and how many there are."""
     kept: list[tuple[str, ...]] = []
+    numbers: list[int] = []
     count = 0
     try:
-        for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+        for number, line in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), start=1):
             if len(line) > COLUMNS_MOST:
                 raise _wrong(f"The file has a line of {len(line)} columns; at most {COLUMNS_MOST} are read.")
             if any(map(str.strip, line)):
                 count += 1
                 if count <= ROWS_MOST + 1:
                     kept.append(tuple(line))
+                    numbers.append(number)
     except csv.Error as error:
         raise _wrong(f"The file is not a readable CSV ({of_csv(str(error))}).") from None
-    return kept, count
+    return kept, numbers, count
 
 
 def find_delimiter(text: str) -> str:
