@@ -59,6 +59,7 @@ def _bytes_of(mimetype: str) -> dict[str, Any]:
         200: _bytes_of("image/png"),
         206: _bytes_of("image/png"),
         304: NOT_CHANGED,
+        412: {"description": "Another picture than `If-Match` wants; no body"},
         **problems(404, 410, 416, 503),
     },
 )

@@ -19,6 +19,8 @@ from core.presets import find_preset
 GIB = 1 << 30
 LEDGER_DAYS_LEAST = 45  # a day's usage is kept for 40 days
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+#: A whole burst comes back within a century: the scripts count it in milliseconds, as a whole number.
+REFILL_SECONDS_MOST = 100 * 366 * 86_400
 MOST = 1_000_000_000  # Redis' scripts count in whole numbers that doubles hold
 #: Settings that are one of few words.
 CHOICES = {
@@ -182,10 +184,19 @@ class Settings:
             bounds.check(f"ZIMG_{name.upper()}", getattr(self, name))
         if self.log_level.upper() not in LOG_LEVELS:
             raise ConfigurationError(f"ZIMG_LOG_LEVEL={self.log_level!r}: use {', '.join(LOG_LEVELS)}")
+        self._check_burst()
         self._check_redis_url()
         self._check_proxies()
         if self.ledger_days < LEDGER_DAYS_LEAST:
             raise ConfigurationError(f"ZIMG_LEDGER_DAYS must be {LEDGER_DAYS_LEAST} or more: usage is proved by it")
+
+    def _check_burst(self) -> None:
+        """As of a tenant's own limits (`scheduler.quota.check_limits`)."""
+        if 0 < self.tenant_burst_per_second < self.tenant_burst / REFILL_SECONDS_MOST:
+            raise ConfigurationError(
+                f"ZIMG_TENANT_BURST_PER_SECOND={self.tenant_burst_per_second}: must be larger (a whole burst would "
+                "take more than a century to come back), or 0 for any rate"
+            )
 
     def _check_redis_url(self) -> None:
         """A password with `/`, `#` or `?` in it tears the address apart; it is not quoted, since it may be a secret."""

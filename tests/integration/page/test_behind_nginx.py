@@ -118,7 +118,7 @@ def test_where_tls_ends_in_front_of_nginx_links_are_https(door):
 
 
 def test_what_operators_read_is_not_for_the_world(door, live):
-    for path in ("/metrics", "//metrics", "/%6detrics", "/metrics?x=1"):
+    for path in ("/metrics", "//metrics", "/%6detrics", "/metrics?x=1", "/i/%2e%2e/metrics"):
         answer = httpx.get(f"{door}{path}", timeout=20)
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
     assert httpx.get(f"{live.url}/metrics", timeout=20).status_code == 200

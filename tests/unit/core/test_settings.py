@@ -21,6 +21,7 @@ from core.settings import BOUNDS, Settings
         ("ZIMG_BACKLOG_GIB", "inf"),
         ("ZIMG_PORT", "99999"),
         ("ZIMG_TENANT_QUEUED_JOBS", "-1"),
+        ("ZIMG_TENANT_BURST_PER_SECOND", "1e-9"),
         ("ZIMG_TENANT_DAILY_UNITS", "1000000001"),
         *((f"ZIMG_{name}_SECONDS", "0") for name in ("IDEMPOTENCY", "PICTURE_RETENTION", "RECORD_RETENTION")),
         *((f"ZIMG_{name}_SECONDS", "0") for name in ("INTERACTIVE_DEADLINE", "BATCH_DEADLINE", "PROGRESS_STALE")),
