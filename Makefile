@@ -24,13 +24,19 @@ endif
 TINY := models/tiny/model_index.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test tools check format bench soak faults starter-model lock clean
+.PHONY: help run audit ledger install test tools check format bench soak faults starter-model lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 run: install ## start the whole service on http://127.0.0.1:8080 (PORT= DATA_DIR= REDIS_URL= S3_ENDPOINT_URL= ZIMG_MODEL=)
 	@ZIMG_MODEL="$(MODEL)" exec $(BIN)/python -m deploy.local --port "$(PORT)" --data-dir "$(DATA_DIR)" --stop-with-parent
+
+audit: ## compare the queue's records with the ledger, of the service in DATA_DIR (ARGS=--repair mends)
+	@exec $(BIN)/python -m deploy.local.tool --data-dir "$(DATA_DIR)" scheduler.auditor $(ARGS)
+
+ledger: ## the bill of the service in DATA_DIR as JSON lines (ARGS="--day 2026-11-28", ARGS=--help)
+	@exec $(BIN)/python -m deploy.local.tool --data-dir "$(DATA_DIR)" scheduler.ledger export $(ARGS)
 
 install: $(STAMPS)/run $(filter $(TINY),$(MODEL)/model_index.json) ## install what `make run` needs into .venv
 

@@ -121,6 +121,16 @@ def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 100) -
     return master
 
 
+def require_zimg(client: redis.Redis) -> None:
+    """Raise ConfigurationError where this Redis holds nothing of zimg: its books would look clean, its bill empty."""
+    with redis_errors():
+        if next(iter(client.scan_iter(match=f"{PREFIX}*", count=1000)), None) is None:
+            raise ConfigurationError(
+                "found no zimg in the Redis that REDIS_URL names. "
+                "For the service of `make run` say: make audit, make ledger."
+            )
+
+
 def milliseconds(time_of_server: tuple[int, int]) -> int:
     """The answer of TIME in milliseconds since 1970."""
     seconds, microseconds = time_of_server

@@ -1,6 +1,6 @@
 """The auditor proves usage against the ledger, each ended job by its entry, and each job against its place.
 
-    python -m scheduler.auditor             (looks; exit code 1 where something is wrong)
+    python -m scheduler.auditor             (looks; exit code 1 where something is wrong, 2 where it could not look)
     python -m scheduler.auditor --repair    (and mends it)
 
 The scripts keep all of this true by themselves; what breaks it is a failover that lost the last writes. It may run
@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from core.errors import ConfigurationError, RedisUnavailable
 from core.job_store import JobStore
 from core.logs import configure_logging, get_logger
 from core.metrics import AUDIT_KINDS
-from core.redis_client import PREFIX, connect, redis_errors
+from core.redis_client import PREFIX, connect, redis_errors, require_zimg
 from core.settings import Settings
 from scheduler.audit_places import PlaceAudit
 from scheduler.audit_queues import QueueAudit
@@ -136,17 +137,27 @@ def tell(report: AuditReport) -> None:
 
 
 def main() -> int:
-    """Audit once, with --repair repair; 1 if something is wrong and was left so."""
+    """Audit once, with --repair repair; 1 if something is wrong and was left so, 2 if nothing could be looked at."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repair", action="store_true", help="mend what can be mended")
     arguments = parser.parse_args()
-    settings = Settings.from_env()
-    configure_logging(settings)
-    auditor = Auditor(JobStore(connect(settings.redis_url), settings))
-    report = auditor.audit(repair=arguments.repair)
-    auditor.remember(report)
+    try:
+        report = _audit_once(Settings.from_env(), repair=arguments.repair)
+    except (ConfigurationError, RedisUnavailable) as error:
+        print(f"auditor: {error}", file=sys.stderr)
+        return 2
     tell(report)
     return 1 if any(report.left.values()) else 0
+
+
+def _audit_once(settings: Settings, *, repair: bool) -> AuditReport:
+    configure_logging(settings)
+    client = connect(settings.redis_url)
+    require_zimg(client)
+    auditor = Auditor(JobStore(client, settings))
+    report = auditor.audit(repair=repair)
+    auditor.remember(report)
+    return report
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ from typing import IO
 
 import redis
 
-from core.errors import ZimgError
-from core.redis_client import PREFIX, connect, redis_errors
+from core.errors import ConfigurationError, RedisUnavailable, ZimgError
+from core.redis_client import PREFIX, connect, redis_errors, require_zimg
 from core.settings import Settings
 
 KEY = f"{PREFIX}ledger"
@@ -205,27 +205,35 @@ def _day(text: str) -> str:
 
 
 def main() -> int:
-    """Export; 1 where Redis is away or the file can not be read on, with a sentence."""
+    """Export; with a sentence 1 where the file can not be read on, 2 where there is no zimg to ask."""
     arguments = _parser().parse_args()
-    ledger = Ledger(connect(Settings.from_env().redis_url))
-    path: Path | None = arguments.output
     try:
-        begun = last_exported(path, arguments.format) if path else ""
-        is_new = path is None or not path.exists() or path.stat().st_size == 0
-        with path.open("a", encoding="utf-8") if path else nullcontext(sys.stdout) as to:
-            count = export(
-                ledger,
-                to,
-                form=arguments.format,
-                day=arguments.day or "",
-                after=begun or arguments.after,
-                header=is_new,
-            )
+        client = connect(Settings.from_env().redis_url)
+        require_zimg(client)
+        count = _export_to(Ledger(client), arguments)
+    except (ConfigurationError, RedisUnavailable) as error:
+        print(f"ledger: {error}", file=sys.stderr)
+        return 2
     except (ZimgError, OSError, ValueError, KeyError) as error:
         print(f"ledger: {error}", file=sys.stderr)
         return 1
     print(f"{count} entries", file=sys.stderr)
     return 0
+
+
+def _export_to(ledger: Ledger, arguments: argparse.Namespace) -> int:
+    path: Path | None = arguments.output
+    begun = last_exported(path, arguments.format) if path else ""
+    is_new = path is None or not path.exists() or path.stat().st_size == 0
+    with path.open("a", encoding="utf-8") if path else nullcontext(sys.stdout) as to:
+        return export(
+            ledger,
+            to,
+            form=arguments.format,
+            day=arguments.day or "",
+            after=begun or arguments.after,
+            header=is_new,
+        )
 
 
 if __name__ == "__main__":
