@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from core.errors import ConfigurationError
 from core.presets import find_preset
+from core.redis_url import check_redis_url
 
 GIB = 1 << 30
 LEDGER_DAYS_LEAST = 45  # a day's usage is kept for 40 days
@@ -185,7 +185,7 @@ class Settings:
         if self.log_level.upper() not in LOG_LEVELS:
             raise ConfigurationError(f"ZIMG_LOG_LEVEL={self.log_level!r}: use {', '.join(LOG_LEVELS)}")
         self._check_burst()
-        self._check_redis_url()
+        check_redis_url(self.redis_url)
         self._check_proxies()
         if self.ledger_days < LEDGER_DAYS_LEAST:
             raise ConfigurationError(f"ZIMG_LEDGER_DAYS must be {LEDGER_DAYS_LEAST} or more: usage is proved by it")
@@ -197,16 +197,6 @@ class Settings:
                 f"ZIMG_TENANT_BURST_PER_SECOND={self.tenant_burst_per_second}: must be larger (a whole burst would "
                 "take more than a century to come back), or 0 for any rate"
             )
-
-    def _check_redis_url(self) -> None:
-        """A password with `/`, `#` or `?` in it tears the address apart; it is not quoted, since it may be a secret."""
-        try:
-            _ = urlsplit(self.redis_url).port
-        except ValueError:
-            raise ConfigurationError(
-                "REDIS_URL can not be read. Its password may hold letters, digits, - and _ (openssl rand -hex 24); "
-                "write others as %2F and the like."
-            ) from None
 
     def _check_proxies(self) -> None:
         for network in self.trusted_proxies:
