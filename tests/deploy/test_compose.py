@@ -59,6 +59,38 @@ def test_nginx_finds_the_api_under_the_name_in_its_file(services):
     assert upstream in services["api"]["networks"]["default"]["aliases"]
 
 
+def test_a_password_of_letters_and_digits_is_asked_for_since_it_becomes_part_of_an_address():
+    text = FILE.read_text()
+
+    assert "REDIS_URL: redis://:${ZIMG_SECRET" in text
+    for document in (FILE, ROOT / "docs/operations.md"):
+        told = re.sub(r"[\s#]+", " ", document.read_text())
+        assert re.search(r"ZIMG_SECRET\W+(of|holds) letters and digits \(`?openssl rand -hex 24", told), document.name
+
+
+def test_nginx_is_started_anew_with_the_api_whose_address_it_looked_up_once(services):
+    assert services["nginx"]["depends_on"]["api"]["restart"] is True
+
+
+def test_no_log_fills_the_disk(services):
+    for name, service in services.items():
+        assert service["logging"]["driver"] == "json-file", name
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}, name
+
+
+def test_nginx_has_no_rights_beyond_its_own_files(services):
+    nginx = services["nginx"]
+
+    assert nginx["cap_drop"] == ["ALL"]
+    assert nginx["security_opt"] == ["no-new-privileges:true"]
+    assert nginx["read_only"] is True
+    assert int(nginx["ports"][0].rpartition(":")[2]) >= 1024, "a lower port needs a capability"
+    config = (FILE.parent / nginx["volumes"][0].split(":")[0]).read_text()
+    written = re.findall(r"^\s*(?:pid|\w+_temp_path) (\S+);", config, flags=re.M)
+    assert len(written) == 6
+    assert all(path.startswith(f"{folder}/") for path in written for folder in nginx["tmpfs"])
+
+
 def test_nothing_but_nginx_is_reached_from_outside(services):
     assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
 

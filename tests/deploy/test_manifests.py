@@ -1,5 +1,6 @@
 """Kubernetes manifests: they render, validate, and agree with the code they run."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,29 @@ def test_whatever_hangs_is_restarted(objects):
     for deployment in (item for item in objects if item["kind"] == "Deployment"):
         for container in deployment["spec"]["template"]["spec"]["containers"]:
             assert container.get("livenessProbe"), container["name"]
+
+
+def test_a_pod_of_any_common_network_is_a_trusted_proxy_and_others_are_to_be_added(objects):
+    trusted = find(objects, "ConfigMap", "zimg-settings")["data"]["ZIMG_TRUSTED_PROXIES"].split(",")
+
+    assert {"10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"} <= set(trusted)
+    assert "ZIMG_TRUSTED_PROXIES" in (ROOT / "k8s/README.md").read_text()
+
+
+def test_a_workers_disk_is_asked_for_and_bounded(objects):
+    pod = find(objects, "Deployment", "zimg-worker")["spec"]["template"]["spec"]
+    (data,) = [volume["emptyDir"] for volume in pod["volumes"] if volume["name"] == "data"]
+    asked = int(pod["containers"][0]["resources"]["requests"]["ephemeral-storage"].removesuffix("Gi"))
+    settings = Settings.from_env(find(objects, "ConfigMap", "zimg-settings")["data"])
+
+    assert asked >= 15 + settings.backlog_gib  # the packed model, and pictures that wait for the storage
+    assert int(data["sizeLimit"].removesuffix("Gi")) >= 2 * 15 + settings.backlog_gib  # while a model replaces another
+
+
+def test_the_version_that_is_named_knows_every_field_without_a_feature_gate(rendered):
+    assert re.search(r"preStop:\s+sleep:", rendered)  # on by default from 1.30
+    for path in ("k8s/README.md", "k8s/base/kustomization.yaml"):
+        assert "Kubernetes 1.30 or newer" in (ROOT / path).read_text()
 
 
 def test_no_image_is_left_without_a_version(objects):
