@@ -26,10 +26,10 @@ from deploy.local import embedded, exec_shim
 from deploy.local.cards import visible_cards
 from deploy.local.first_key import FirstKeyNote
 from deploy.local.locks import single_service, wait_until_unused
-from deploy.local.output_file import keep_output
+from deploy.local.output_file import KeptOutput
 from deploy.local.plan import make_programs
 from deploy.local.ports import is_free, kept_ports
-from deploy.local.readiness import ReadinessWatch, StartFailed
+from deploy.local.readiness import ReadinessWatch, StartFailed, last_words
 from deploy.local.supervisor_config import LOG_FOLDER, RUN_FOLDER, SUPERVISOR, shim_command, write_files
 
 LAST_RUN_SECONDS = 25.0
@@ -51,6 +51,7 @@ class Launcher:
     settings: Settings
     environ: Mapping[str, str]
     _supervisor: subprocess.Popen[bytes] | None = None
+    _said: KeptOutput | None = None
     _stop_deadline: float | None = None
     _socket_folder: str = ""
 
@@ -68,7 +69,8 @@ class Launcher:
                 self._supervisor = self._start()
                 if self._stop_deadline is not None:  # a signal came before there was anything to stop
                     self._stop()
-                return self._follow(ReadinessWatch(self.settings, control_url, self._supervisor), self._supervisor)
+                watch = ReadinessWatch(self.settings, control_url, self._supervisor, self._said)
+                return self._follow(watch, self._supervisor)
             finally:
                 if self._socket_folder:
                     shutil.rmtree(self._socket_folder, ignore_errors=True)
@@ -108,7 +110,7 @@ class Launcher:
             start_new_session=True,  # Ctrl-C reaches the launcher alone, which stops things in order
         )
         assert supervisor.stdout is not None
-        keep_output(supervisor.stdout, data_dir / LOG_FOLDER / "start.log")
+        self._said = KeptOutput(supervisor.stdout, data_dir / LOG_FOLDER / "start.log")
         return supervisor
 
     def _follow(self, watch: ReadinessWatch, supervisor: subprocess.Popen[bytes]) -> int:
@@ -125,8 +127,13 @@ class Launcher:
             weight_stores.drop_stores()  # they wait for the next worker, and none will come
             say("stopped")
             return 0
-        say(f"the supervisor died ({status}); its programs are gone with it. Nothing is lost: start again.")
+        self._say_that_it_died(status)
         return 1
+
+    def _say_that_it_died(self, status: int) -> None:
+        what = f"the supervisor died ({status}); its programs are gone with it. Nothing is lost: start again"
+        lines = self._said.last_lines() if self._said else ()
+        say(last_words(lines, what) if lines else f"{what}.")
 
     def _wait(self, supervisor: subprocess.Popen[bytes], note: FirstKeyNote | None = None) -> int:
         """Wait for supervisord's end; past the deadline of a stop it is killed, and its programs with it."""

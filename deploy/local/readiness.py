@@ -6,17 +6,17 @@ import http.client
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from core.settings import Settings
 from deploy.local.control import ControlError, ProgramState, SupervisorControl
+from deploy.local.output_file import TAIL_LINES, KeptOutput
 from deploy.local.supervisor_config import LOG_FOLDER
 
 POLL_SECONDS = 0.2
 REMINDER_SECONDS = 10.0
 STARTS_UNTIL_FAILED = 4
-TAIL_LINES = 20
 
 
 class StartFailed(Exception):
@@ -30,6 +30,7 @@ class ReadinessWatch:
     settings: Settings
     control_url: str
     supervisor: subprocess.Popen[bytes]
+    said: KeptOutput | None = None
     _starts: dict[str, set[int]] = field(default_factory=dict)
     _reported: set[str] = field(default_factory=set)
 
@@ -52,7 +53,7 @@ class ReadinessWatch:
                 last_line = now
             time.sleep(POLL_SECONDS)
         if not until_stopped():
-            raise StartFailed(self._tail("start", "The supervisor did not start"))
+            raise StartFailed(last_words(self.said.last_lines() if self.said else (), "The supervisor did not start"))
 
     @property
     def url(self) -> str:
@@ -113,4 +114,9 @@ class ReadinessWatch:
             lines = path.read_text(errors="replace").splitlines()[-TAIL_LINES:]
         except OSError:
             lines = []
-        return "\n".join([f"the last lines of {path}:", *(f"    {line}" for line in lines), f"zimg: {sentence}."])
+        return last_words(lines, sentence, begin=f"the last lines of {path}:")
+
+
+def last_words(lines: Iterable[str], sentence: str, *, begin: str = "the supervisor said last:") -> str:
+    """What a program said last, and a sentence about it."""
+    return "\n".join([begin, *(f"    {line}" for line in lines), f"zimg: {sentence}."])
