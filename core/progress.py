@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+#: Until its first sign of life a worker may load a model of 20 GB from a slow disk.
+START_SECONDS = 900.0
+
 
 def why_not_well(file: Path, name: str, *, now: float, limit_seconds: float) -> str:
     """Why the process `name` is not well, in a sentence; "" while its `file` moves. `now` is the time of day."""

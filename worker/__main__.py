@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 
-from core.broker import SPARE_THREADS
 from core.errors import ConfigurationError
 from core.logs import configure_logging, get_logger
 from core.settings import Settings
@@ -25,6 +24,7 @@ def main() -> int:
     except ConfigurationError as error:
         print(f"zimg worker: {error}", file=sys.stderr)
         return os.EX_CONFIG
+    forget_progress(settings)  # of the process before this one; what follows takes seconds
     if not settings.worker_restarts or sys.platform != "linux":
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the worker has its own: nothing was begun
         configure_logging(settings)
@@ -70,6 +70,7 @@ def is_cuda_usable() -> bool:
 
 def work() -> None:
     """The worker itself."""
+    from core.broker import SPARE_THREADS
     from worker.tasks import app, settings
 
     app.worker_main(

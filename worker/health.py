@@ -1,28 +1,29 @@
-"""What a worker says of itself: heartbeats in Redis, and a file whose time stamp the supervisor watches.
+"""Whether a worker is well, by two files: one that it stamps as it begins, one that it touches while it is ready.
 
-`python -m worker.health` asks that file, for Kubernetes' probes: exit 0 while the worker of these settings is well.
+    python -m worker.health            exit 0 while it is ready: Kubernetes' startup probe
+    python -m worker.health --alive    also while it starts: the liveness probe, and compose's healthcheck
+
+It imports little: a probe is a process of its own, and a worker asks for this before all else.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import enum
 import sys
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from core.errors import RedisUnavailable
-from core.job_store import JobStore, WorkerInfo
-from core.logs import get_logger
-from core.progress import answer_probe, why_not_well
+from core.progress import START_SECONDS, answer_probe, why_not_well
 from core.settings import Settings
 
-#: Of a lease: a worker counts as live for longer than that.
-SHARE_OF_LEASE = 1 / 6
-MOST_SECONDS = 5.0
 
-log = get_logger(__name__)
+class Question(enum.Enum):
+    """What a probe wants to know."""
+
+    READY = enum.auto()
+    ALIVE = enum.auto()  # what is not should be killed
 
 
 def progress_file(settings: Settings) -> Path:
@@ -30,10 +31,25 @@ def progress_file(settings: Settings) -> Path:
     return Path(settings.progress_file or settings.data_dir / "worker.progress")
 
 
-def trouble(settings: Settings, now: float) -> str:
-    """Why the worker is not well, in a sentence; "" while it is. `now` is the time of day."""
+def start_file(settings: Settings) -> Path:
+    """The file whose time stamp says when it began to start."""
+    return progress_file(settings).with_suffix(".start")
+
+
+def trouble(settings: Settings, now: float, question: Question = Question.READY) -> str:
+    """Why the worker is not ready, or not alive, in a sentence; "" while it is. `now` is the time of day."""
+    if question is Question.ALIVE and not has_been_well(settings):
+        return _why_not_starting(start_file(settings), now)
     limit = settings.progress_stale_seconds
     return why_not_well(progress_file(settings), "worker", now=now, limit_seconds=limit)
+
+
+def _why_not_starting(file: Path, now: float) -> str:
+    try:
+        age = now - file.stat().st_mtime
+    except OSError:
+        return f"{file} is not there: the worker has not begun"
+    return f"the worker starts since {age:.0f} s (limit {START_SECONDS:.0f} s)" if age > START_SECONDS else ""
 
 
 def has_been_well(settings: Settings) -> bool:
@@ -42,67 +58,23 @@ def has_been_well(settings: Settings) -> bool:
 
 
 def forget_progress(settings: Settings) -> None:
-    """A worker begins: whoever watches the file sees that it is not ready yet, and gives it the time of a start."""
+    """A worker begins: whoever watches the files sees that it is not ready yet, and gives it the time of a start.
+
+    To be called as early as can be: what the process before it left may be fresh.
+    """
+    file = start_file(settings)
+    with contextlib.suppress(OSError):  # no room for it is no reason not to start
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
     progress_file(settings).unlink(missing_ok=True)
-
-
-class Health:
-    """Beats in a thread of its own. A process that hangs as a whole stops beating, and both watchers see it."""
-
-    def __init__(
-        self,
-        store: JobStore,
-        worker: WorkerInfo,
-        *,
-        progress_file: Path,
-        slots: Callable[[], int],
-        gauges: Callable[[], dict[str, float]],
-    ) -> None:
-        """`slots` is asked at each beat: 0 while the worker takes nothing."""
-        self._store, self._worker = store, worker
-        self._file, self._slots, self._gauges = progress_file, slots, gauges
-        self._period = min(MOST_SECONDS, store.settings.lease_seconds * SHARE_OF_LEASE)
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="health", daemon=True)
-
-    def start(self) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        self.touch()
-        self._thread.start()
-
-    def close(self) -> None:
-        """Say goodbye."""
-        self._closed.set()
-        if self._thread.ident is not None:  # else it was told to stop before it began
-            self._thread.join(timeout=5)
-        try:
-            self._store.forget_worker(self._worker.name)
-        except RedisUnavailable:
-            log.info("Redis is away; it will forget this worker by itself", action="stop")
-
-    def beat(self) -> None:
-        """One heartbeat. Raises RedisUnavailable."""
-        self._store.heartbeat(replace(self._worker, slots=self._slots(), gauges=self._gauges()))
-
-    def touch(self) -> None:
-        """The watchdog in this process judges the engine; the file only says that the process itself still turns."""
-        self._file.touch()
-
-    def _run(self) -> None:
-        while not self._closed.is_set():
-            try:
-                self.touch()
-                self.beat()
-            except RedisUnavailable as error:
-                log.warning("heartbeat failed", action="heartbeat", error=str(error))
-            except Exception:
-                log.exception("heartbeat failed", action="heartbeat")
-            self._closed.wait(self._period)
 
 
 def main() -> int:
     """The probe: 0 for a worker that is well, 1 and a sentence for one that is not."""
-    return answer_probe(trouble(Settings.from_env(), time.time()))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--alive", action="store_true", help="0 also while it starts")
+    question = Question.ALIVE if parser.parse_args().alive else Question.READY
+    return answer_probe(trouble(Settings.from_env(), time.time(), question))
 
 
 if __name__ == "__main__":

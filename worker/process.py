@@ -25,7 +25,8 @@ from core.redis_client import connect, milliseconds, redis_errors
 from core.settings import GIB, Settings
 from worker.card import open_card
 from worker.executor import GIVE_BACK_SECONDS, Executor, Parts
-from worker.health import Health, progress_file
+from worker.health import progress_file
+from worker.heartbeat import Heartbeat
 from worker.intake import Intake
 from worker.lease_keeper import LeaseKeeper
 from worker.pipeline import LoadedModel, collect_garbage_from_now_on, load_model, make_engine, warm_up
@@ -55,7 +56,7 @@ class WorkerProcess:
         self._shrunk_at = 0.0  # time.monotonic() of the last plan with less
         self._shrinking = threading.Lock()
         self._drained = threading.Event()
-        self._health: Health | None = None
+        self._heartbeat: Heartbeat | None = None
 
     def start(self) -> None:
         """Load, warm up, and begin to live. Raises ConfigurationError where that can not work."""
@@ -73,7 +74,7 @@ class WorkerProcess:
         self._watermark = self._make_watermark()
         self._intake = Intake(self._new_store(), self.name, lambda: self.admits)
         self.executor = Executor(self._parts(model))
-        self._health = self._make_health(model)
+        self._heartbeat = self._make_heartbeat(model)
         for part in self._threads:
             part.start()
         log.info("worker is ready", action="start", worker=self.name, seconds=round(time.monotonic() - begun, 1))
@@ -82,7 +83,7 @@ class WorkerProcess:
     def _threads(self) -> list[Any]:
         """What runs beside the engine, in the order of its start."""
         parts = (self._keeper, self._reporter, self._shelf, self._sweeper, self._watchdog, self._watermark)
-        return [part for part in (*parts, self._intake, self._health) if part is not None]
+        return [part for part in (*parts, self._intake, self._heartbeat) if part is not None]
 
     @property
     def admits(self) -> bool:
@@ -124,8 +125,8 @@ class WorkerProcess:
 
     def say_goodbye(self) -> None:
         """Be known as a worker no longer, where it was."""
-        if self._health is not None:
-            self._health.close()
+        if self._heartbeat is not None:
+            self._heartbeat.close()
 
     def _new_store(self) -> JobStore:
         return JobStore(connect(self.settings.redis_url), self.settings)
@@ -165,7 +166,7 @@ class WorkerProcess:
             marking=Marking(self.settings.aigc_producer, visible=self.settings.aigc_label == "on"),
         )
 
-    def _make_health(self, model: LoadedModel) -> Health:
+    def _make_heartbeat(self, model: LoadedModel) -> Heartbeat:
         store = self._new_store()
         info = WorkerInfo(
             name=self.name,
@@ -178,7 +179,7 @@ class WorkerProcess:
             plan=str(getattr(self.engine, "plan", "")),
             started_ms=server_ms(store.redis),
         )
-        return Health(
+        return Heartbeat(
             store,
             info,
             progress_file=self._progress_file,

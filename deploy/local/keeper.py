@@ -17,13 +17,12 @@ from pathlib import Path
 
 from supervisor import childutils
 
+from core.progress import START_SECONDS
 from core.settings import Settings
 from core.weight_stores import StoreSweeper
 from deploy.local.control import ControlError, ProgramState, SupervisorControl
 
 RESTART_AFTER_SECONDS = 10.0
-#: Until its first sign of life a worker may load a model of 20 GB from a slow disk.
-START_SECONDS = 900.0
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ import jmespath
 import pytest
 import yaml
 
+from core.progress import START_SECONDS
 from core.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -118,6 +119,16 @@ def test_whatever_hangs_is_restarted(objects):
     for deployment in (item for item in objects if item["kind"] == "Deployment"):
         for container in deployment["spec"]["template"]["spec"]["containers"]:
             assert container.get("livenessProbe"), container["name"]
+
+
+def test_a_worker_that_loads_its_model_is_not_killed_and_one_that_hangs_is(objects):
+    (worker,) = find(objects, "Deployment", "zimg-worker")["spec"]["template"]["spec"]["containers"]
+    start, live = worker["startupProbe"], worker["livenessProbe"]
+
+    assert start["exec"]["command"] == ["python", "-m", "worker.health"]
+    assert start["periodSeconds"] * start["failureThreshold"] == START_SECONDS
+    assert live["exec"]["command"] == ["python", "-m", "worker.health", "--alive"]  # its parent may fork it anew
+    assert 'CMD ["python", "-m", "worker.health", "--alive"]' in (ROOT / "deploy/docker/Dockerfile").read_text()
 
 
 def test_a_pod_of_any_common_network_is_a_trusted_proxy_and_others_are_to_be_added(objects):

@@ -14,7 +14,7 @@ from core.job import JobState
 from core.job_store import JobStore, WorkerInfo
 from core.redis_client import connect
 from tests.integration.worker.conftest import new_job, wait_until
-from worker.health import Health
+from worker.heartbeat import Heartbeat
 from worker.lease_keeper import HeldLease
 from worker.offload import CarouselEnded
 
@@ -404,9 +404,9 @@ def test_a_job_whose_claim_is_in_the_air_when_a_drain_ends_is_given_back(counted
 
 def test_a_worker_that_is_stopped_before_it_beats_says_goodbye(bench):
     info = WorkerInfo(name="early", slots=1, started_ms=1)
-    health = Health(bench.store, info, progress_file=bench.settings.data_dir / "p", slots=lambda: 1, gauges=dict)
+    heartbeat = Heartbeat(bench.store, info, progress_file=bench.settings.data_dir / "p", slots=lambda: 1, gauges=dict)
 
-    health.close()
+    heartbeat.close()
 
     assert "early" not in {worker.name for worker in bench.store.live_workers()}
 
