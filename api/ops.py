@@ -96,7 +96,11 @@ def _models(parts: Services, depth: QueueDepth) -> dict[str, ModelReading]:
     """By the model's id; the default one is nameless in the queue."""
     return {
         name or parts.profile.id: ModelReading(
-            outstanding=one.outstanding, worker_slots=one.worker_slots, seconds_per_picture=one.gap_seconds
+            outstanding=one.outstanding,
+            paused=one.paused,
+            runnable=one.runnable,
+            worker_slots=one.worker_slots,
+            seconds_per_picture=one.gap_seconds,
         )
         for name, one in depth.models.items()
     }

@@ -274,7 +274,7 @@ class JobReader:
                 pipeline.zcard(PREFIX + name)
             pipeline.hgetall(f"{PREFIX}outcomes")
             waiting, retry, lease, dlq, outcomes = pipeline.execute()
-            models = model_depths(self.redis, [suffix[1:] for suffix in self.model_suffixes()], workers)
+            models = model_depths(self.redis, self._waits(), workers)
             oldest = self._oldest_waiting_seconds(self.entities())
         return QueueDepth(
             waiting={lane.value: int(waiting.get(lane.value, 0)) for lane in Lane},
@@ -290,6 +290,12 @@ class JobReader:
             gap_seconds=models[""].gap_seconds,
             models=models,
         )
+
+    def _waits(self) -> dict[str, tuple[int, int]]:
+        """Model -> jobs in its queue, and how many of them a pause holds back, seen in one step."""
+        told = self._scripts.run("waiting")
+        rows = zip(told[::3], told[1::3], told[2::3], strict=True)
+        return {str(model): (int(waiting), int(held_back)) for model, waiting, held_back in rows}
 
     def tallies(self) -> Tallies:
         """One reading of the counters, the same from every process."""

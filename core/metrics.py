@@ -54,6 +54,8 @@ class ModelReading:
     """How much work one model has, and the seats of its workers."""
 
     outstanding: int = 0
+    paused: int = 0  # of these: waiting, and held back by a pause
+    runnable: int = 0  # the others
     worker_slots: int = 0
     seconds_per_picture: float = 0.0  # between two ends while busy, of a unit of work
 
@@ -81,6 +83,21 @@ class ServiceReading:
     redis_used_bytes: int = 0
     redis_most_bytes: int = 0  # 0 = unknown
 
+
+#: Told for each model, whatever waits for it: an autoscaler takes no scale-down from a metric that is missing.
+MODEL_GAUGES: Mapping[str, tuple[str, Callable[[ModelReading], float]]] = {
+    "zimg_jobs_outstanding": ("Accepted jobs of the model not yet ended.", lambda one: one.outstanding),
+    "zimg_jobs_paused": ("Of these, jobs that wait while an operator pauses tenant or lane.", lambda one: one.paused),
+    "zimg_jobs_runnable": (
+        "Of these, the others, those with workers included: scale the model's workers on this.",
+        lambda one: one.runnable,
+    ),
+    "zimg_model_slots": ("Jobs that the model's live workers may carry.", lambda one: one.worker_slots),
+    "zimg_model_seconds_per_picture": (
+        "Mean time between two ends while busy, for a unit of work.",
+        lambda one: one.seconds_per_picture,
+    ),
+}
 
 #: What a worker may report in its heartbeat, and the help of the gauge that shows it.
 WORKER_GAUGES = {
@@ -147,19 +164,11 @@ def _queue_metrics(reading: ServiceReading) -> Iterator[Metric]:
 
 
 def _model_metrics(models: Mapping[str, ModelReading]) -> Iterator[Metric]:
-    text = "Accepted jobs of the model not yet ended: scale its workers on this."
-    outstanding = GaugeMetricFamily("zimg_jobs_outstanding", text, labels=("model",))
-    slots = GaugeMetricFamily("zimg_model_slots", "Jobs that the model's live workers may carry.", labels=("model",))
-    pace = GaugeMetricFamily(
-        "zimg_model_seconds_per_picture",
-        "Mean time between two ends while busy, for a unit of work.",
-        labels=("model",),
-    )
-    for model, one in models.items():
-        outstanding.add_metric((model,), one.outstanding)
-        slots.add_metric((model,), one.worker_slots)
-        pace.add_metric((model,), one.seconds_per_picture)
-    yield from (outstanding, slots, pace)
+    for name, (text, value_of) in MODEL_GAUGES.items():
+        family = GaugeMetricFamily(name, text, labels=("model",))
+        for model, one in models.items():
+            family.add_metric((model,), value_of(one))
+        yield family
 
 
 def _tally_metrics(reading: ServiceReading) -> Iterator[Metric]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import redis
@@ -23,6 +23,7 @@ class ModelDepth:
     """How full the queue of one model is, and its pace."""
 
     waiting: int = 0  # in its queue, or until a retry
+    paused: int = 0  # of these: in its queue, and held back by a pause of their tenant or lane
     released: int = 0
     running: int = 0
     workers: int = 0
@@ -35,26 +36,33 @@ class ModelDepth:
         """Accepted and not yet ended."""
         return self.waiting + self.released + self.running
 
+    @property
+    def runnable(self) -> int:
+        """What workers are wanted for: those that wait and may start, and those that are with workers."""
+        return max(0, self.outstanding - self.paused)
 
-def model_depths(client: redis.Redis, models: Sequence[str], workers: Iterable[WorkerInfo]) -> dict[str, ModelDepth]:
-    """By model, as in NewJob.queue; `models` begins with "", the default one. Raises RedisUnavailable."""
+
+def model_depths(
+    client: redis.Redis, waits: Mapping[str, tuple[int, int]], workers: Iterable[WorkerInfo]
+) -> dict[str, ModelDepth]:
+    """By model, as in NewJob.queue; `waits` (waiting.lua's) begins with "", the default. Raises RedisUnavailable."""
+    models = list(waits)
     own = {model: [one for one in workers if one.queue == model] for model in models}
     with redis_errors():
         pipeline = client.pipeline(transaction=False)
-        pipeline.hgetall(f"{PREFIX}nq")
         for name in ("retry", "lease"):
             pipeline.zcard(PREFIX + name)
         for model in models:
             suffix = f"@{model}" if model else ""
             pipeline.zcard(f"{PREFIX}rel{suffix}")
             pipeline.hgetall(f"{PREFIX}pace{suffix}")
-        counted, retrying, running, *rest = pipeline.execute()
+        retrying, running, *rest = pipeline.execute()
         of_models = [_models_of(client, name) if models[1:] else Counter() for name in ("retry", "lease")]
-    waits = _split(sum(int(many) for name, many in counted.items() if not name.startswith("@")), _further(counted))
     retries, runs = _split(retrying, of_models[0]), _split(running, of_models[1])
     return {
         model: ModelDepth(
-            waiting=waits[model] + retries[model],
+            waiting=waits[model][0] + retries[model],
+            paused=waits[model][1],
             released=released,
             running=runs[model],
             workers=len(own[model]),
@@ -115,10 +123,6 @@ def eta_seconds(work: float, pace: tuple[float, float] | None, slots: int, wait_
     gap_ms, run_ms = pace
     start_seconds = 0.0 if slots else WORKER_START_SECONDS
     return round(max(run_ms + wait_ms, work * gap_ms) / 1000 + start_seconds, 1)
-
-
-def _further(counted: Mapping[str, str]) -> Counter[str]:
-    return Counter({name[1:]: int(many) for name, many in counted.items() if name.startswith("@")})
 
 
 def _split(all_models: int, further: Counter[str]) -> Counter[str]:

@@ -67,7 +67,7 @@ def _words(text: str) -> set[str]:
 #: What a script may do beyond the usual, told to the server in its first line. While the server is out of memory no
 #: work is taken in or begun (the broker could not carry it, and an ended job needs more than one that waits);
 #: everything that ends work, frees memory or shuts somebody out goes on, and workers still say that they live.
-READING = frozenset({"crowd", "finished", "place", "usage"})
+READING = frozenset({"crowd", "finished", "place", "usage", "waiting"})
 TAKING_IN = frozenset({"submit", "release"})
 
 

@@ -115,6 +115,16 @@ def test_the_autoscaler_reads_metrics_that_the_code_exports(objects):
         assert f'"{name}"' in exported or f'"{name.removeprefix("zimg_")}"' in exported
 
 
+def test_the_autoscaler_reads_what_the_adapters_rules_tell_and_no_work_that_a_pause_holds_back(objects):
+    hpa = find(objects, "HorizontalPodAutoscaler", "zimg-worker")
+    rules = yaml.safe_load((ROOT / "k8s" / "prometheus-adapter-rules.yaml").read_text())
+
+    read = jmespath.search("spec.metrics[].external.metric.name", hpa)
+
+    assert sorted(read) == sorted(rule["seriesQuery"] for rule in rules)
+    assert "zimg_jobs_runnable" in read
+
+
 def test_whatever_hangs_is_restarted(objects):
     for deployment in (item for item in objects if item["kind"] == "Deployment"):
         for container in deployment["spec"]["template"]["spec"]["containers"]:

@@ -67,6 +67,16 @@ def test_metrics_show_the_whole_service(http, worker):
     assert 'zimg_http_requests_total{code="202",method="POST",route="/v1/jobs"}' in text
 
 
+def test_what_a_paused_tenant_waits_for_is_told_and_calls_for_no_worker(http, parts):
+    parts.jobs.pause("tenant", "local")
+    http.post("/v1/jobs", json={"prompt": "a", "n": 2}).close()
+
+    text = http.get("/metrics").text
+
+    told = dict(re.findall(r'^zimg_jobs_(\w+)\{model="[\w-]+"\} (\S+)$', text, flags=re.M))
+    assert told == {"outstanding": "2.0", "paused": "2.0", "runnable": "0.0"}
+
+
 def test_methods_that_nobody_knows_are_counted_as_one(http):
     """A client without a key made a label of each: 7 MB of metrics in four seconds, kept for good."""
     for at in range(20):

@@ -12,16 +12,21 @@ def scrape(reading: ServiceReading | None) -> str:
     return generate_latest(registry).decode()
 
 
-def test_outstanding_counts_waiting_released_and_running_jobs_for_each_model():
-    depth = ModelDepth(waiting=12, released=3, running=4)
+def test_outstanding_counts_waiting_released_and_running_jobs_for_each_model_and_runnable_those_that_no_pause_holds():
+    depth = ModelDepth(waiting=12, paused=5, released=3, running=4)
     models = {
-        "tiny": ModelReading(outstanding=depth.outstanding, worker_slots=8),
+        "tiny": ModelReading(
+            outstanding=depth.outstanding, paused=depth.paused, runnable=depth.runnable, worker_slots=8
+        ),
         "painter": ModelReading(outstanding=2),
     }
     text = scrape(ServiceReading(waiting={"interactive": 2, "batch": 10}, models=models))
 
     assert 'zimg_jobs_outstanding{model="tiny"} 19.0' in text
+    assert 'zimg_jobs_paused{model="tiny"} 5.0' in text
+    assert 'zimg_jobs_runnable{model="tiny"} 14.0' in text
     assert 'zimg_jobs_outstanding{model="painter"} 2.0' in text
+    assert 'zimg_jobs_runnable{model="painter"} 0.0' in text, "told where there is none, or the autoscaler stands still"
     assert 'zimg_model_slots{model="tiny"} 8.0' in text
     assert 'zimg_jobs_waiting{lane="batch"} 10.0' in text
 

@@ -23,6 +23,67 @@ def parked(kit):
     return kit.redis.scard(f"{PREFIX}parked")
 
 
+def counts(kit, model=""):
+    """What waits for a model, what of it a pause holds back, and what its workers are wanted for."""
+    found = kit.store.depth().models[model]
+    return found.waiting, found.paused, found.runnable
+
+
+def test_a_paused_tenants_jobs_call_for_no_worker_until_the_pause_ends(kit):
+    for lane in (Lane.BATCH, Lane.BATCH, Lane.INTERACTIVE):
+        kit.queued(tenant="away", lane=lane)
+    kit.queued(tenant="here")
+
+    kit.store.pause("tenant", "away")
+    waiting = counts(kit)
+    stepped = (len(released(kit)), parked(kit), counts(kit))
+    kit.store.resume("tenant", "away")
+
+    assert waiting == (4, 3, 1)
+    assert stepped == (1, 2, (3, 3, 1)), "the other one's is on its way, and wants a worker still"
+    assert counts(kit) == (3, 0, 4)
+
+
+def test_what_workers_hold_of_a_paused_tenant_is_not_held_back(kit):
+    kit.running(tenant="away")
+    kit.queued(tenant="away")
+
+    kit.store.pause("tenant", "away")
+
+    assert counts(kit) == (1, 1, 1)
+
+
+def test_a_job_of_a_paused_tenant_in_a_paused_lane_is_held_back_once(kit):
+    kit.queued(tenant="away", lane=Lane.BATCH)
+    kit.queued(tenant="here", lane=Lane.BATCH)
+    kit.queued(tenant="away")
+    kit.queued(tenant="here")
+
+    kit.store.pause("tenant", "away")
+    kit.store.pause("lane", "batch")
+
+    assert counts(kit) == (4, 3, 1)
+
+
+def test_what_a_pause_holds_back_is_told_for_each_model(kit):
+    for queue, many in (("", 2), ("other", 3)):
+        for _ in range(many):
+            kit.queued(tenant="away", queue=queue)
+            kit.queued(tenant="here", queue=queue, lane=Lane.BATCH)
+
+    kit.store.pause("tenant", "away")
+    of_tenant = [counts(kit), counts(kit, "other")]
+    kit.store.resume("tenant", "away")
+    kit.store.pause("lane", "batch")
+    kit.redis.sadd(f"{PREFIX}parked", "here|batch", "here|batch@other")  # in the race as well: they have come back
+    in_the_race = [counts(kit), counts(kit, "other")]
+    kit.redis.delete(f"{PREFIX}act", f"{PREFIX}act@other")
+    parked_alone = [counts(kit), counts(kit, "other")]
+
+    assert of_tenant == [(4, 2, 2), (6, 3, 3)]
+    assert in_the_race == parked_alone == [(4, 2, 2), (6, 3, 3)]
+
+
 def test_a_step_puts_no_more_than_a_hundred_aside_and_the_next_one_goes_on_at_once(kit):
     paused_by_many(kit)
     kit.redis.zadd(f"{PREFIX}act", {"person|interactive": 1})  # behind all of them
