@@ -12,12 +12,15 @@ from redis.exceptions import ResponseError
 
 from core.logs import get_logger
 from core.redis_client import redis_errors
+from core.scripts import Scripts
 from core.webhook_store import LEDGER
 
 READ_AT_ONCE = 1_000
 AHEAD_MOST = 20_000  # read, and not given out yet
 #: An entry that a killed scheduler had read is read again by another after this.
 ABANDONED_MS = 60_000
+#: Each process has a name of its own, and leaves it: after so long without a word it is forgotten.
+FORGOTTEN_MS = 86_400_000
 
 Entry = tuple[str, Mapping[str, str]]
 
@@ -35,6 +38,7 @@ class EndedJobs:
 
     def __init__(self, client: redis.Redis, group: str, consumer: str) -> None:
         self._redis = client
+        self._scripts = Scripts(client)
         self._group = group
         self._consumer = consumer
         self._waiting: OrderedDict[str, deque[Entry]] = OrderedDict()  # by tenant; the next one's turn is first
@@ -78,6 +82,10 @@ class EndedJobs:
                 self._seen = max(self._seen, entry_id, key=_place)
                 told = fields or {}
                 self._waiting.setdefault(told.get("tenant", ""), deque()).append((entry_id, told))
+
+    def forget_gone(self) -> int:
+        """Forget the group's consumers that are gone and owe nothing; how many."""
+        return int(self._scripts.run("forget_consumers", LEDGER, self._group, FORGOTTEN_MS))
 
     def next(self, most: int) -> list[Entry]:
         """The next ends, one of each tenant in turn; what is never marked `done` is read again."""

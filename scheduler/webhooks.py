@@ -30,7 +30,7 @@ from scheduler.webhook_calls import Calls
 PERIOD_SECONDS = 0.5
 TOLD_AT_ONCE = 200  # ends of jobs, before calls are begun
 ROUNDS_MOST = 50  # of one turn, while so much has ended
-ADOPT_SECONDS = 60.0  # how often it looks for what a scheduler of the release before put on its way
+UPKEEP_SECONDS = 60.0  # how often it looks for what others left: a scheduler of the release before, or one that is gone
 
 _TYPE_OF_STATE = {JobState.SUCCEEDED: "job.succeeded", JobState.DEAD: "job.failed", JobState.CANCELED: "job.canceled"}
 
@@ -48,7 +48,7 @@ class Webhooks:
         self._settings = settings
         self._consumer = f"{socket.gethostname()}-{id(self):x}"
         self._ended: dict[bool, EndedJobs] = {}  # of requests or not -> what its consumer group reads
-        self._adopt_at = 0.0  # monotonic time
+        self._upkeep_at = 0.0  # monotonic time
         self._turning = threading.Lock()
 
     def turn(self) -> None:
@@ -57,7 +57,7 @@ class Webhooks:
             for _ in range(ROUNDS_MOST):
                 registered = self._fan_out(self._tell_registered, of_requests=False)
                 named = self._fan_out(self._tell_named, of_requests=True)
-                self._adopt()
+                self._keep_up()
                 self._calls.start_due()
                 if max(registered, named) < TOLD_AT_ONCE:
                     return
@@ -66,10 +66,12 @@ class Webhooks:
         """Whether all calls were over, and nothing more was due, within that time."""
         return self._calls.wait(seconds=seconds)
 
-    def _adopt(self) -> None:
-        if time.monotonic() >= self._adopt_at:
+    def _keep_up(self) -> None:
+        if time.monotonic() >= self._upkeep_at:
             self._hooks.adopt()
-            self._adopt_at = time.monotonic() + ADOPT_SECONDS
+            for ended in self._ended.values():
+                ended.forget_gone()
+            self._upkeep_at = time.monotonic() + UPKEEP_SECONDS
 
     def _now(self) -> int:
         """Seconds by the server's clock, as a job's own end is told."""

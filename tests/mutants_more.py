@@ -79,6 +79,9 @@ MORE = [
     ("submit-ends-at-once", "if ends_left <= 0 then  -- one call", "if false then  -- one call", "pauses"),
     ("submit-ends-mirror", "    mirror_success({flight = leader.flight or leader.id}, leader.picture, leader.id)\n", "", "pauses"),
     ("submit-ends-owner", "leader.id}, leader.picture, leader.id)", "leader.id}, leader.picture, 'x')", "pauses shared_objects"),
+    # Names of readers that are gone
+    ("forget-pending", "if one.pending == 0 and one.idle", "if one.idle", "tests/integration/api/test_webhook_consumers.py"),
+    ("forget-idle", "if one.pending == 0 and one.idle >= tonumber(ARGV[3]) then", "if one.pending == 0 then", "tests/integration/api/test_webhook_consumers.py"),
     # Small ones
     ("lift-running", "if leader.state ~= 'QUEUED' then return end", "", "small_guards"),
     ("arrival-across-calls", "redis.call('MSET', arrival_key, exact(last_arrival), arrived_key, now)", "redis.call('SET', arrived_key, now)", "small_guards"),
