@@ -2,11 +2,13 @@
 // wait that the service names. Kept over a reload, so that no prompt is ever lost. Each request has a key of its own: sent
 // twice, by a retry or by two tabs, it draws once.
 import * as service from './service.js';
-import { local } from './storage.js';
+import { keptUnder, local } from './storage.js';
+import { openTakingBack, TAKING_BACK } from './taking_back.js';
 
 const KEPT = 'zimg.unsent.';
 const OWNER = 'zimg.owner';   // whose session this browser had last: presumed until the service says whose it is
 const WORTH_A_RETRY = new Set([0, 408, 425, 429, 502, 503, 504]);
+const MAY_BE_TAKEN = (status) => !status || status === 408 || status >= 500; // only its answer may have been lost
 const FIRST_WAIT_MS = 1000;   // where the service names none
 const LONGEST_WAIT_MS = 5000;
 const CHECK_MS = 60000;       // a longer wait is looked at again: an operator may have raised the limit
@@ -15,28 +17,26 @@ const SHOW_AFTER_MS = 700;    // what is taken sooner never shows as waiting
 const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 
 function keep(entry) {
-  const { key, request, shape, askedAt, owner } = entry;
-  local.set(KEPT + key, JSON.stringify({ key, request, shape, askedAt, owner }));
+  const { key, request, shape, askedAt, owner, mayBeTaken } = entry;
+  local.set(KEPT + key, JSON.stringify({ key, request, shape, askedAt, owner, mayBeTaken }));
 }
 
-function stored() {
-  return local.keys().filter((name) => name.startsWith(KEPT)).flatMap((name) => {
-    try { return [{ ...JSON.parse(local.get(name)), since: -SHOW_AFTER_MS, problem: null }]; } catch { return []; }
-  }).sort((a, b) => a.askedAt - b.askedAt);
-}
+const stored = () => keptUnder(KEPT).map((entry) => ({ ...entry, since: -SHOW_AFTER_MS, problem: null })).sort((a, b) => a.askedAt - b.askedAt);
 
 // Who signs out leaves no prompt behind, in no tab.
 export function forgetUnsent() {
-  for (const name of local.keys()) if (name.startsWith(KEPT) || name === OWNER) local.remove(name);
+  for (const name of local.keys()) if (name.startsWith(KEPT) || name.startsWith(TAKING_BACK) || name === OWNER) local.remove(name);
 }
 
 // `onRefused` says whether a request that will never be taken stays, for its prompt to be mended; `requestOf` what is sent of
-// an entry, once the box is open. Waits are counted by a clock that nobody sets.
-export function openOutbox({ onTaken, onDelayed, onRefused, onChange, requestOf }) {
+// an entry, once the box is open; `onTakenBack` is told of jobs that nobody wanted any more. Waits are counted by a clock that
+// nobody sets.
+export function openOutbox({ onTaken, onTakenBack, onDelayed, onRefused, onChange, requestOf }) {
   const entries = new Map(); // key -> entry, in the order of asking
   let owner = null; // whose session this is
   let isOpen = false, isHidden = false; // nothing is sent before the page is ready, nor shown once a session is over
   let isSending = false, timer = 0, notBefore = 0, waitMs = FIRST_WAIT_MS;
+  const takingBack = openTakingBack({ requestOf, onTakenBack });
   let wakes = 0; // how often somebody wanted all that waits sent at once
 
   const next = () => [...entries.values()].find((entry) => !entry.isRefused);
@@ -63,9 +63,12 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange, requestOf 
     if (left > 0) return later(Math.min(left, CHECK_MS));
     isSending = true;
     const wakesBefore = wakes;
+    const wasMaybeTaken = entry.mayBeTaken;
     try {
+      noteMayBeTaken(entry, true); // also where this tab does not live to see the answer
       taken(entry, await service.draw(requestOf(entry), entry.key));
     } catch (problem) {
+      noteMayBeTaken(entry, wasMaybeTaken || MAY_BE_TAKEN(problem.status));
       refused(entry, problem);
       if (wakes !== wakesBefore) notBefore = 0; // what it was refused for may be over since it was sent
     }
@@ -74,15 +77,25 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange, requestOf 
     later(0);
   }
 
+  function noteMayBeTaken(entry, mayBeTaken) {
+    if (Boolean(entry.mayBeTaken) === Boolean(mayBeTaken)) return;
+    entry.mayBeTaken = mayBeTaken;
+    if (!isGone(entry)) keep(entry);
+  }
+
+  // Another tab may have tried it since.
+  const mayBeTaken = (entry) => entry.mayBeTaken || keptUnder(KEPT + entry.key).some((kept) => kept.mayBeTaken);
+
   function taken(entry, jobs) {
     drop(entry);
     [notBefore, waitMs] = [0, FIRST_WAIT_MS];
-    onTaken(entry, jobs);
-    if (entry.isPutAway) for (const job of jobs) service.cancel(job.id).catch(() => {});
+    if (entry.isPutAway) takingBack.add(entry);
+    else onTaken(entry, jobs);
   }
 
   function refused(entry, problem) {
-    if (entry.isPutAway || problem.isOutdated) return;
+    if (entry.isPutAway) return entry.mayBeTaken ? takingBack.add(entry) : takingBack.forget(entry);
+    if (problem.isOutdated) return;
     if (problem.isOfSession) { // whoever is signed in next has it sent, or dropped
       notBefore = performance.now() + LONGEST_WAIT_MS;
       return;
@@ -129,9 +142,17 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange, requestOf 
     waiting: () => (isHidden ? [] : [...entries.values()]).filter((entry) => entry.problem || notBefore > performance.now() || performance.now() - entry.since >= SHOW_AFTER_MS),
     isSending: (entry) => isSending && next() === entry,
     isBehind: (entry) => !entry.isRefused && next() !== entry,
-    putAway(entry) { entry.isPutAway = true; drop(entry); onChange(); sendNow(); },
+    putAway(entry) {
+      const isUnderWay = isSending && next() === entry; // what becomes of it is known when its answer is there
+      entry.isPutAway = true;
+      if (mayBeTaken(entry)) takingBack.keep(entry);
+      if (mayBeTaken(entry) && !isUnderWay) takingBack.add(entry);
+      drop(entry);
+      onChange();
+      sendNow();
+    },
     // The session is over: until it is known who is next nothing is sent, and nothing shown.
-    close() { [owner, isOpen, isHidden] = [null, false, true]; },
+    close() { [owner, isOpen, isHidden] = [null, false, true]; takingBack.close(); },
     // What somebody else asked for in this browser is not sent in this session.
     belongTo(name) {
       [owner, isHidden] = [name, false];
@@ -141,7 +162,8 @@ export function openOutbox({ onTaken, onDelayed, onRefused, onChange, requestOf 
         else if ((entry.owner ?? name) !== name) drop(entry);
         else claim(entry);
       }
+      takingBack.belongTo(name);
     },
-    open() { isOpen = true; sendNow(); },
+    open() { isOpen = true; takingBack.open(); sendNow(); },
   };
 }

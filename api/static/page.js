@@ -173,18 +173,23 @@ const { keepLooking, lookAtFailed, stop: stopLooking } = openLooking({
 
 const submit = (request, shape) => outbox.add(request, shape);
 
+function takeDrawn(made) {
+  [...made].reverse().forEach(take);
+  history.noteDrawn(made);
+  arrange();
+  tellTabs();
+  refreshQuota();
+  keepLooking(150);
+}
+
 const outbox = openOutbox({
   onTaken(entry, made) {
     cards.delete(unsentId(entry));
     message.clear();
     $('status').textContent = say('announceQueued', { prompt: entry.request.prompt.slice(0, 80) });
-    [...made].reverse().forEach(take);
-    history.noteDrawn(made);
-    arrange();
-    tellTabs();
-    refreshQuota();
-    keepLooking(150);
+    takeDrawn(made);
   },
+  onTakenBack: takeDrawn,
   onDelayed(entry) {
     $('status').textContent = say('announceUnsent', { prompt: entry.request.prompt.slice(0, 80) });
     refreshQuota();
