@@ -171,7 +171,27 @@ const { keepLooking, lookAtFailed, stop: stopLooking } = openLooking({
 
 // Drawing -------------------------------------------------------------------------------------------------------------
 
-const submit = (request, shape) => outbox.add(request, shape);
+// A new card has no star yet: a filter that hid it would let one think that nothing happened.
+function submit(request, shape) {
+  if ($('starred-only').checked) showStarred(false);
+  outbox.add(request, shape);
+}
+
+function showStarred(isOnly) {
+  $('starred-only').checked = isOnly;
+  if (isOnly) stars.load();
+  else stars.stop();
+  arrange();
+  selection.show();
+}
+
+// What has become of a prompt; for everybody where its card, the first, is out of sight.
+function tellOf({ request }, words) {
+  const text = say(words, { prompt: request.prompt.slice(0, 80) });
+  const place = $('grid').firstElementChild?.getBoundingClientRect();
+  if (place && (place.bottom <= 0 || place.top >= window.innerHeight)) toast(text);
+  else $('status').textContent = text;
+}
 
 function takeDrawn(made) {
   [...made].reverse().forEach(take);
@@ -186,12 +206,13 @@ const outbox = openOutbox({
   onTaken(entry, made) {
     cards.delete(unsentId(entry));
     message.clear();
-    $('status').textContent = say('announceQueued', { prompt: entry.request.prompt.slice(0, 80) });
     takeDrawn(made);
+    tellOf(entry, 'announceQueued');
   },
   onTakenBack: takeDrawn,
   onDelayed(entry) {
-    $('status').textContent = say('announceUnsent', { prompt: entry.request.prompt.slice(0, 80) });
+    arrange();
+    tellOf(entry, 'announceUnsent');
     refreshQuota();
   },
   // Beside the prompt where it still stands; else the card keeps it.
@@ -396,7 +417,7 @@ function wire() {
   for (const [where, what] of [[document, 'visibilitychange'], [window, 'online']]) where.addEventListener(what, askForMissing);
   watchTabs({ onGone: forget, onChange: loadNewest });
   $('more').addEventListener('click', () => history.loadOlder().catch(tell));
-  $('starred-only').addEventListener('change', () => { if ($('starred-only').checked) stars.load(); else stars.stop(); arrange(); selection.show(); });
+  $('starred-only').addEventListener('change', () => showStarred($('starred-only').checked));
   $('sign-out').addEventListener('click', signOut);
   document.addEventListener('keydown', (event) => {
     if (/^(TEXTAREA|INPUT)$/.test(event.target.tagName)) return;
