@@ -17,7 +17,7 @@ import { refreshQuota } from './quota.js';
 import { openRemoval } from './removal.js';
 import { openStars } from './stars.js';
 import { tellTabs, watchTabs } from './tabs.js';
-import { toast } from './toast.js';
+import { isOffering, toast } from './toast.js';
 import { modelOf, variationOf } from './vary.js';
 import { closeViewer, loseShown, openViewer, refreshViewer, setUpViewer } from './viewer.js';
 import { applyWords, say } from './words.js';
@@ -113,7 +113,7 @@ function arrange() {
   while (at) { const next = at.nextElementSibling; at.remove(); at = next; }
   showEmpty(shown.length === 0 && service.shownFor() !== null);
   $('tools').hidden = jobs.size === 0;
-  $('more').hidden = !history.hasOlder() || $('starred-only').checked; // all of those are fetched
+  $('more').hidden = !hasMore();
   keepCounting(unsent.length > 0);
 }
 
@@ -189,7 +189,7 @@ function showStarred(isOnly) {
 function tellOf({ request }, words) {
   const text = say(words, { prompt: request.prompt.slice(0, 80) });
   const place = $('grid').firstElementChild?.getBoundingClientRect();
-  if (place && (place.bottom <= 0 || place.top >= window.innerHeight)) toast(text);
+  if (place && !isOffering() && (place.bottom <= 0 || place.top >= window.innerHeight)) toast(text);
   else $('status').textContent = text;
 }
 
@@ -328,6 +328,13 @@ const history = openHistory({
   onGone: (ids) => ids.forEach(forget),
 });
 
+const hasMore = () => history.hasOlder() && !$('starred-only').checked; // all of those are fetched
+
+async function loadOlder() {
+  try { await history.loadOlder(); } catch (problem) { tell(problem); return false; }
+  return true;
+}
+
 const loadNewest = () => document.visibilityState === 'visible' && history.loadNewer().catch(() => {}); // or the next time
 
 const door = openDoor(begin);
@@ -416,7 +423,7 @@ function wire() {
   document.addEventListener('visibilitychange', loadNewest);
   for (const [where, what] of [[document, 'visibilitychange'], [window, 'online']]) where.addEventListener(what, askForMissing);
   watchTabs({ onGone: forget, onChange: loadNewest });
-  $('more').addEventListener('click', () => history.loadOlder().catch(tell));
+  $('more').addEventListener('click', loadOlder);
   $('starred-only').addEventListener('change', () => showStarred($('starred-only').checked));
   $('sign-out').addEventListener('click', signOut);
   document.addEventListener('keydown', (event) => {
@@ -426,6 +433,7 @@ function wire() {
   });
   setUpViewer({
     cardOf: (id) => cards.get(id), onGone: forget, isStarred: (job) => stars.has(job.id), onStar: star, onAgain: again, onVary: vary, onDelete: remove, onToast: toast,
+    loadOlder, isLastOfMore: (id) => hasMore() && pictures().at(-1)?.id === id,
     neighbor: (id, step) => { const all = pictures(); const at = all.findIndex((job) => job.id === id); return at < 0 ? null : all[at + step] ?? null; },
   });
 }

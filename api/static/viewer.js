@@ -20,6 +20,7 @@ export function setUpViewer(given) {
   dialog.addEventListener('close', leave);
   $('viewer-image').addEventListener('error', () => { if (shown) tellWhy(shown); });
   dialog.addEventListener('keydown', (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return; // Alt and an arrow is the browser's own
     if (event.key === 'ArrowLeft') turn(-1);
     if (event.key === 'ArrowRight') turn(1);
   });
@@ -95,8 +96,11 @@ function loadOnceMore() {
   $('viewer-image').src = localUrl(shown);
 }
 
-function turn(step) {
-  const next = hooks.neighbor(shown.id, step);
+// Behind the last one that is loaded there may be more.
+async function turn(step) {
+  const from = shown;
+  while (step > 0 && shown === from && hooks.isLastOfMore(from.id) && await hooks.loadOlder());
+  const next = shown === from && hooks.neighbor(from.id, step);
   if (next) show(next);
 }
 
@@ -129,7 +133,7 @@ function fill() {
   $('no-copy-open').href = url;
   $('star').setAttribute('aria-pressed', String(hooks.isStarred(shown)));
   $('newer').disabled = !hooks.neighbor(shown.id, -1);
-  $('older').disabled = !hooks.neighbor(shown.id, 1);
+  $('older').disabled = !hooks.neighbor(shown.id, 1) && !hooks.isLastOfMore(shown.id);
   const made = shown.effective_parameters;
   const rows = [['sizeFact', saySize(made.size)], ['seedFact', made.seed], ['presetFact', made.preset], ['modelFact', shown.model.id],
     ['tookFact', sayTime(Math.max(1, shown.completed_at - shown.created_at))],
