@@ -22,11 +22,20 @@ async function cancel(job) {
 // `requestOf` says what is sent of an entry, `onTakenBack` is told the jobs that it had become.
 export function openTakingBack({ requestOf, onTakenBack }) {
   const entries = new Map(keptUnder(TAKING_BACK).map((entry) => [entry.key, entry]));
+  let owner = null; // whose session this is; null where that is not known
   let isOpen = false, isBusy = false, timer = 0, waitMs = FIRST_WAIT_MS;
 
   function drop({ key }) {
     entries.delete(key);
     local.remove(TAKING_BACK + key);
+  }
+
+  // What another put away in this browser is not asked for in this session, nor what a sign-out has dropped.
+  function dropStrange() {
+    for (const entry of [...entries.values()]) {
+      const isOfAnother = owner !== null && (entry.owner ?? owner) !== owner;
+      if (isOfAnother || local.get(TAKING_BACK + entry.key) === null) drop(entry);
+    }
   }
 
   async function takeBack(entry) {
@@ -71,14 +80,12 @@ export function openTakingBack({ requestOf, onTakenBack }) {
     keep: ({ key, request, shape, owner }) => local.set(TAKING_BACK + key, JSON.stringify({ key, request, shape, owner })),
     add(entry) {
       entries.set(entry.key, entry);
+      dropStrange(); // its answer may have come after somebody else signed in
       goOnAtOnce();
     },
     forget: drop,
-    close() { isOpen = false; },
-    // What another put away in this browser is not asked for in this session, nor what a sign-out has dropped.
-    belongTo(name) {
-      for (const entry of [...entries.values()]) if ((entry.owner ?? name) !== name || local.get(TAKING_BACK + entry.key) === null) drop(entry);
-    },
+    close() { [owner, isOpen] = [null, false]; },
+    belongTo(name) { owner = name; dropStrange(); },
     open() { isOpen = true; goOnAtOnce(); },
   };
 }

@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 
 from tests.integration.api.conftest import eventually, use_up
 from tests.integration.page.conftest import ask
+from tests.integration.page.test_gaps import BACK
 
 UNSENT = ".card[data-status=unsent]"
 JOB = ".card:not([data-status=unsent])"
@@ -154,3 +155,26 @@ def test_who_signs_out_leaves_nothing_to_take_back_behind(page, inviting_api, pa
 
     expect(page.locator("#sign-in")).to_be_visible()
     assert "secret plan" not in page.evaluate("() => JSON.stringify(localStorage)")
+
+
+def test_what_one_person_put_away_is_never_sent_in_anothers_session(page, inviting_api, parts, worker):
+    shop, cafe = (parts.tenants.create_key(name)[0] for name in ("shop", "cafe"))
+    page.goto(inviting_api.url)
+    page.fill("#key", shop)
+    page.press("#key", "Enter")
+    expect(page.locator("#sign-in")).to_be_hidden()
+    held = []
+    page.route(DRAW, lambda route: held.append(route), times=1)  # noqa: PLW0108 - it wants a function
+    ask(page, "the shop's secret")
+    expect(page.locator(UNSENT)).to_contain_text("Sending")
+    put_away(page)
+    assert page.context.request.post(f"{inviting_api.url}/v1/session", data={"key": cafe}).ok
+    page.evaluate(BACK)
+    expect(page.locator("#toast")).to_contain_text("cafe")
+
+    held[0].abort()
+    ask(page, "the cafe's own")
+
+    expect(page.locator(JOB)).to_have_count(1)
+    assert [job.request.prompt for job in parts.jobs.list_jobs("cafe")] == ["the cafe's own"]
+    assert "secret" not in page.evaluate("() => JSON.stringify(localStorage)")
