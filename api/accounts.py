@@ -13,7 +13,7 @@ from api.context import Services, services, tenant
 from api.openapi_parts import ACCOUNT, ADMIN_SECURITY, SECURITY, problems, routes
 from api.sessions import COOKIE, SESSION_SECONDS, close_session, open_session
 from core.errors import NotFound, Unauthenticated
-from scheduler.quota import MOST
+from core.settings import MOST
 from scheduler.tenants import NO_LIMIT, ApiKey
 
 keys = routes("keys", ACCOUNT, ADMIN_SECURITY)

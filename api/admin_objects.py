@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from api import schema
 from core.job import Lane
+from core.settings import MOST as INT_MOST
 from scheduler.invites import Invite
 from scheduler.overview import HISTORY_DAYS, DayUse
 from scheduler.quota import LEAST_WEIGHT, MOST_WEIGHT
-from scheduler.quota import MOST as INT_MOST
 from scheduler.tenants import BAN_REASON_MOST, Tenant
 from scheduler.traffic import Flow, Kind
 

@@ -26,6 +26,7 @@ class Row:
     sku: str
     variant: str
     prompt: str
+    number: int  # of the line, as a spreadsheet counts
 
 
 def plan_rows(sheet: Sheet, templates: Mapping[str, str]) -> list[Row]:
@@ -38,7 +39,7 @@ def plan_rows(sheet: Sheet, templates: Mapping[str, str]) -> list[Row]:
     characters = 0
     for index, cells in enumerate(sheet.rows):
         fields = sheet.fields(cells, names)
-        made = _variants(index, fields, wanted, errors)
+        made = _variants((index, sheet.number(index)), fields, wanted, errors)
         if len(errors) >= ERRORS_SHOWN_MOST:
             break
         rows += made
@@ -63,16 +64,16 @@ def _check_columns(sheet: Sheet, wanted: Mapping[str, Template]) -> None:
 
 
 def _variants(
-    index: int, fields: Mapping[str, str], templates: Mapping[str, Template], errors: list[FieldError]
+    place: tuple[int, int], fields: Mapping[str, str], templates: Mapping[str, Template], errors: list[FieldError]
 ) -> list[Row]:
     """The pictures of one row; what is wrong with it is added to `errors`."""
-    row = index + 2
+    index, row = place
     empty = sorted(name for name, cell in fields.items() if not cell)
     errors += [FieldError(f"/rows/{row}/{name}", "invalid_sheet", f"row {row}: {name} is empty") for name in empty]
     made: list[Row] = []
     for variant, template in templates.items() if not empty else ():
         try:
-            made.append(Row(index, fields["sku"], variant, _prompt(template, fields)))
+            made.append(Row(index, fields["sku"], variant, _prompt(template, fields), row))
         except InvalidRequest as wrong:
             errors.append(FieldError(f"/rows/{row}/{variant}", "invalid_sheet", f"row {row}: {wrong}"))
     return made
@@ -96,7 +97,7 @@ def check_rules(rules: ContentRules, rows: Sequence[Row]) -> None:
         try:
             rules.check(row.prompt)
         except InvalidRequest as refused:
-            errors.append(FieldError(f"/rows/{row.index + 2}/{row.variant}", refused.code, str(refused)))
+            errors.append(FieldError(f"/rows/{row.number}/{row.variant}", refused.code, str(refused)))
     if errors:
         raise InvalidFields(errors[:ERRORS_SHOWN_MOST])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from flask import Response, jsonify, make_response, request
 from flask_openapi.models.media_type import MediaType
@@ -338,12 +338,12 @@ def _batch_of(parts: Services, batch: Batch, job_id: str) -> Batch:
     return batch
 
 
-def _status(counts: BatchCounts) -> Literal["in_progress", "incomplete", "completed", "canceled"]:
+def _status(counts: BatchCounts) -> objects.BatchStatus:
     if counts.missing and not counts.is_coming_in:
         return "incomplete"
     if counts.open or counts.missing:
         return "in_progress"
-    return "canceled" if counts.canceled else "completed"
+    return counts.ending
 
 
 def _jobs_of(parts: Services, batch: Batch) -> list[Job]:

@@ -145,9 +145,14 @@ def _answer(parts: Services, body: schema.ImageCreate, made: Sequence[Job]) -> d
     return shown.model_dump(mode="json", exclude_none=True)
 
 
+def _usual_format(model: str | None) -> str:
+    """Where none is asked for: OpenAI's present models know no links, and their samples look for none."""
+    return "b64_json" if (model or "").startswith(("gpt-image", "chatgpt-image")) else "url"
+
+
 def _image(parts: Services, body: schema.ImageCreate, job: Job) -> dict[str, str]:
     """Either of the two, never both: some clients prefer the one that they did not ask for."""
-    if body.response_format == "b64_json":
+    if (body.response_format or _usual_format(body.model)) == "b64_json":
         return {"b64_json": base64.b64encode(read_picture(parts, job)).decode()}
     return {"url": picture_url(job.id)}
 

@@ -157,15 +157,19 @@ class BatchUrls(BaseModel):
     jobs: str
 
 
+BatchStatus = Literal["in_progress", "incomplete", "completed", "failed", "canceled"]
+
+
 class BatchObject(BaseModel):
     """A product list on its way.
 
     incomplete: storing it broke off; sent again with the same Idempotency-Key it goes on from there.
+    completed: every picture ended, and at least one succeeded; failed, canceled: none did. The webhooks say the same.
     """
 
     id: str
     object: Literal["batch"] = "batch"
-    status: Literal["in_progress", "incomplete", "completed", "canceled"]
+    status: BatchStatus
     created_at: int
     name: str
     rows: int

@@ -63,10 +63,11 @@ JOB_EVENT_DATA: dict[str, Any] = {
 }  # fmt: skip
 _NO_PICTURE = {**JOB_EVENT_DATA, "images": []}
 BATCH_EVENT_DATA: dict[str, Any] = {
-    "id": BATCH_ID, "object": "batch", "request_counts": {"total": 400, "completed": 398, "failed": 2},
+    "id": BATCH_ID, "object": "batch", "request_counts": {"total": 400, "completed": 398, "failed": 2, "canceled": 0},
     "manifest_url": f"{HOST}/v1/batches/{BATCH_ID}/manifest.csv",
 }  # fmt: skip
-_NONE_DONE = {**BATCH_EVENT_DATA, "request_counts": {"total": 2, "completed": 0, "failed": 2}}
+_NONE_DONE = {**BATCH_EVENT_DATA, "request_counts": {"total": 2, "completed": 0, "failed": 2, "canceled": 0}}
+_NONE_WANTED = {**BATCH_EVENT_DATA, "request_counts": {"total": 2, "completed": 0, "failed": 0, "canceled": 2}}
 
 
 def _event(kind: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -82,9 +83,7 @@ EVENT_EXAMPLES = {
     "job.canceled": _event("job.canceled", {**_NO_PICTURE, "status": "canceled"}),
     "batch.completed": _event("batch.completed", BATCH_EVENT_DATA),
     "batch.failed": _event("batch.failed", _NONE_DONE),
-    "batch.cancelled": _event(
-        "batch.cancelled", {**BATCH_EVENT_DATA, "request_counts": {"total": 2, "completed": 0, "failed": 0}}
-    ),
+    "batch.cancelled": _event("batch.cancelled", _NONE_WANTED),
     "webhook.test": _event("webhook.test", {"id": HOOK_ID, "object": "webhook"}),
 }
 

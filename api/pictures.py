@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from flask import Response, jsonify, request
@@ -58,6 +59,7 @@ def _bytes_of(mimetype: str) -> dict[str, Any]:
         200: _bytes_of("image/png"),
         206: _bytes_of("image/png"),
         304: NOT_CHANGED,
+        412: {"description": "Another picture than `If-Match` wants; no body"},
         **problems(404, 410, 416, 503),
     },
 )
@@ -77,7 +79,9 @@ def picture(path: PicturePath, query: PictureQuery) -> Response:
     data = read_picture(parts, job)
     response.set_data(data)
     response.headers["Accept-Ranges"] = "bytes"
-    response.make_conditional(request, accept_ranges=_asks_for_a_part(), complete_length=len(data))
+    response.make_conditional(request, accept_ranges=_asks_for_a_part(len(data)), complete_length=len(data))
+    if response.status_code == HTTPStatus.PRECONDITION_FAILED:
+        response.set_data(b"")
     return response
 
 
@@ -151,10 +155,15 @@ def read_picture(parts: Services, job: Job) -> bytes:
     return data
 
 
-def _asks_for_a_part() -> bool:
-    """Whether `Range` names one range of bytes; of other units and several ranges the whole is given (RFC 9110)."""
+def _asks_for_a_part(size_bytes: int) -> bool:
+    """Whether `Range` names one range of bytes; of other units and several ranges the whole is given (RFC 9110).
+
+    So it is of the last bytes where as many are wanted as there are, or more (14.1.2): werkzeug refuses that.
+    """
     wanted = request.range
-    return wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1
+    if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
+        return False
+    return not -wanted.ranges[0][0] >= size_bytes
 
 
 def _headers(job: Job, *, suffix: str) -> dict[str, str]:

@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from charset_normalizer import from_bytes
-
 from api.parser_words import of_csv
+from api.sheet_encoding import decode
 from core.errors import InvalidRequest
 
 ROWS_MOST = 10_000
@@ -43,9 +42,6 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
         "名称",
     ),
 }
-#: Excel saves in the machine's own encoding; these are the ones that people's machines have.
-ENCODINGS = ["gb18030", "big5", "cp932", "euc_kr", "cp1252", "cp1251", "cp1250"]
-
 #: A cell that a spreadsheet would run as a formula.
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*%?")
@@ -61,6 +57,8 @@ class Sheet:
     delimiter: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    #: Which line of the file each row is, as a spreadsheet counts them; empty lines hold none.
+    numbers: tuple[int, ...] = field(default=(), repr=False, compare=False)
     #: Where each column stands, by its name in lower case, and `sku` and `title` whatever those columns are called.
     places: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
@@ -72,6 +70,10 @@ class Sheet:
             if set(known) & set(names)
         }
         object.__setattr__(self, "places", {name: place for place, name in enumerate(names)} | ours)
+
+    def number(self, index: int) -> int:
+        """Of a row: what a spreadsheet calls it."""
+        return self.numbers[index] if self.numbers else index + 2
 
     def fields(self, row: Sequence[str], names: Collection[str] | None = None) -> dict[str, str]:
         """A row's cells by their columns' names (`places`): all of them, or those of `names`."""
@@ -87,14 +89,14 @@ def read_sheet(data: bytes) -> Sheet:
     csv.field_size_limit(CELL_CHARACTERS_MOST)
     delimiter = find_delimiter(text)
     _check_amount(text, delimiter)
-    lines, count = _lines(text, delimiter)
+    lines, numbers, count = _lines(text, delimiter)
     if count < 2:
         raise _wrong("The file needs a header line and at least one row.")
     if count - 1 > ROWS_MOST:
         raise _wrong(f"The file has {count - 1} rows; at most {ROWS_MOST} are taken.")
     header, *rows = lines
     width = max(map(len, lines))
-    return Sheet(delimiter, (*header, *[""] * (width - len(header))), tuple(rows))
+    return Sheet(delimiter, (*header, *[""] * (width - len(header))), tuple(rows), tuple(numbers[1:]))
 
 
 def _check_amount(text: str, delimiter: str) -> None:
@@ -107,35 +109,23 @@ def _check_amount(text: str, delimiter: str) -> None:
         raise _wrong(f"The file has {cells} cells; at most {CELLS_MOST} are read.")
 
 
-def _lines(text: str, delimiter: str) -> tuple[list[tuple[str, ...]], int]:
-    """The lines that hold something, of which no more are kept than are taken, and how many there are."""
+def _lines(text: str, delimiter: str) -> tuple[list[tuple[str, ...]], list[int], int]:
+    """The lines that hold something and their numbers, no more than are taken, and how many there are."""
     kept: list[tuple[str, ...]] = []
+    numbers: list[int] = []
     count = 0
     try:
-        for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+        for number, line in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), start=1):
             if len(line) > COLUMNS_MOST:
                 raise _wrong(f"The file has a line of {len(line)} columns; at most {COLUMNS_MOST} are read.")
             if any(map(str.strip, line)):
                 count += 1
                 if count <= ROWS_MOST + 1:
                     kept.append(tuple(line))
+                    numbers.append(number)
     except csv.Error as error:
         raise _wrong(f"The file is not a readable CSV ({of_csv(str(error))}).") from None
-    return kept, count
-
-
-def decode(data: bytes) -> str:
-    """The text: by its byte order mark, as UTF-8, or by what its bytes look like (Excel's GB18030, Windows-1252, …)."""
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if data.startswith(mark):
-            return data.decode(encoding, errors="replace")
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        best = from_bytes(data, cp_isolation=ENCODINGS).best()
-    if best is None:
-        raise _wrong("The file's encoding is not known; save it as UTF-8.")
-    return str(best)
+    return kept, numbers, count
 
 
 def find_delimiter(text: str) -> str:

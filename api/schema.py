@@ -222,7 +222,10 @@ class ImageCreate(Drawing):
         Field(description="As in `/v1/models`; while this service has one model, any name is taken for it."),
     ] = None
     size: OpenAISize | None = None
-    response_format: Literal["url", "b64_json"] | None = None
+    response_format: Annotated[
+        Literal["url", "b64_json"] | None,
+        Field(description="Without it: b64_json for models named gpt-image… and chatgpt-image…, else url."),
+    ] = None
     stream: Annotated[bool | None, Field(strict=True, description="Answer with server-sent events.")] = None
 
     def pixels(self, profile: ModelProfile) -> tuple[int, int]:

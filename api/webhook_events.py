@@ -37,6 +37,7 @@ class BatchEventCounts(BaseModel):
     total: int
     completed: int
     failed: int
+    canceled: int
 
 
 class BatchEventData(BaseModel):

@@ -112,6 +112,13 @@ def pools() -> dict[str, float]:
     return held
 
 
+def copied_back(profile: Any, file: Path) -> list[int]:
+    """Bytes of each copy from the card to the host in a profile, which is written to `file` on the way."""
+    profile.export_chrome_trace(str(file))
+    events = json.loads(file.read_text())["traceEvents"]
+    return [int(event["args"]["bytes"]) for event in events if "DtoH" in event["name"]]
+
+
 def sync() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.engine_bench import SUBJECT, Bench, digest, pools, ride, sync
+from benchmarks.engine_bench import SUBJECT, Bench, copied_back, digest, pools, ride, sync
 from benchmarks.engine_limits import distance, probe_rate
 from benchmarks.engine_pacing import paced_copies
 from benchmarks.engine_probes import anchor, compile_in_place, probe, probe_decoder, probe_strips, probe_text
@@ -137,8 +137,9 @@ def timeline(bench: Bench, carousel: Any) -> None:
     rows.sort(key=lambda row: row[1])
     first = rows[0][1] if rows else 0
     target = Path(bench.arguments.out).with_name("timeline.json")
+    back = copied_back(profile, target)
     target.write_text(json.dumps([[kind, start - first, length] for kind, start, length in rows]))
-    bench.say("timeline", events=len(rows))
+    bench.say("timeline", events=len(rows), copies_back=len(back), bytes_back=sum(back), most_back=max(back, default=0))
 
 
 def carried_bytes(carousel: Any) -> int:
@@ -194,11 +195,13 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
     if "eager" in hashes:
         eager_point(bench, pipe, hashes["eager"], options)
     reference = hashes.get("compiled", {1: "", 2: ""})
-    start = time.perf_counter()
     budget = bench.arguments.budget
-    carousel = Carousel(pipe, budget, compile="off" if bench.arguments.tiny else "on", **options)
+    peak: dict[str, Any] = {}
+    start = time.perf_counter()
+    with bench.memory(peak):
+        carousel = Carousel(pipe, budget, compile="off" if bench.arguments.tiny else "on", **options)
     parts = carousel.report["start_seconds"]
-    bench.say("ready", kind="compiled", seconds=round(time.perf_counter() - start, 1), parts=parts)
+    bench.say("ready", kind="compiled", seconds=round(time.perf_counter() - start, 1), parts=parts, **peak)
     bench.attempt("parity compiled", lambda: parity(bench, carousel, reference, "compiled"))
     bench.attempt(
         str(budget),

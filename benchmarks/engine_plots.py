@@ -10,20 +10,20 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 COLOURS = {"copy": "#3b82c4", "unpack": "#e0a030", "compute": "#4f9d69"}
 #: The runs of the curve, each on one H200; a later one's figures here take the place of an earlier one's at the same
-#: budget: at 3.0 GiB a process that had nothing else to do (run 15), as a worker's.
-RUNS = (17, 15)
-#: What stood beside it (offloaders: runs 6, 11, 17): name, GiB of the process by NVML, seconds per picture; a label
+#: budget.
+RUNS = (17, 18)
+#: What stood beside it (offloaders: runs 6 and 18): name, GiB of the process by NVML, seconds per picture; a label
 #: that would lie on another one is written in the line above, or below its dot.
-HIGHER = ("diffusers group, block", "0.91")
-LOWER = "SGLang's layers"
-LEFT = "0.89"
+HIGHER = ("cache-dit's layers", "0.91")
+LOWER = ("SGLang's layers", "diffusers group, block", "all resident")
+LEFT = "0.88"
 PEERS = (
-    ("all resident, compiled", 21.1, 0.474),
-    ("SGLang's layers, compiled", 5.91, 1.032),
+    ("all resident, compiled", 21.1, 0.461),
+    ("SGLang's layers, compiled", 5.91, 0.981),
     ("vLLM-Omni's layers, as they are", 6.78, 1.111),
-    ("diffusers group, leaf", 4.76, 1.687),
-    ("cache-dit's layers", 4.92, 2.192),
-    ("diffusers group, block", 5.2, 2.162),
+    ("diffusers group, leaf", 4.76, 1.414),
+    ("cache-dit's layers", 4.96, 2.062),
+    ("diffusers group, block", 5.14, 1.943),
     ("diffusers sequential", 3.13, 12.374),
 )
 

@@ -220,7 +220,7 @@ def main() -> int:
     tally, bench = Tally.load(state), Bench(arguments)
     with contextlib.closing(ready_carousel(bench, sizes, arguments.budget)) as carousel:
         figures: dict[str, Any] = {}
-        begun, before = time.perf_counter(), tally.drawn
+        begun, before, healed = time.perf_counter(), tally.drawn, carousel.report["out_of_memory"]
         bench.say("pools", when="before", **pools())
         soak = Soak(bench, carousel, tally, sizes)
         with bench.memory(figures):
@@ -228,9 +228,11 @@ def main() -> int:
         figures["images_per_s"] = round((tally.drawn - before) / (time.perf_counter() - begun), 3)
         bench.say("pools", when="after", **pools())
         figures["device_allocations"] = device_allocations() - soak.asked
+        healed = carousel.report["out_of_memory"] - healed
         figures["process_gib"] = round(carousel.report["process_bytes"] / 2**30, 3)
     tally.save(state)
     faults = [*tally.faults(), *overdrawn(figures["nvml_gib"], arguments.budget)]
+    faults += [f"{healed} times out of memory, and drawn at another try"] if healed else []
     for size, row in tally.by_size().items():
         bench.say("soak size", size=size, **row)
     bench.say("soak", drawn=tally.drawn, of=arguments.pictures, faults=faults, growth=tally.growth, **figures)

@@ -8,6 +8,7 @@ import secrets
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 import redis
 from redis.client import Pipeline
@@ -39,6 +40,9 @@ class Batch:
     templates: Mapping[str, str] = field(default_factory=dict)  # variant -> prompt template
 
 
+Ending = Literal["completed", "failed", "canceled"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchCounts:
     """How far the jobs of one batch are."""
@@ -56,6 +60,11 @@ class BatchCounts:
     @property
     def open(self) -> int:
         return self.total - self.succeeded - self.dead - self.canceled
+
+    @property
+    def ending(self) -> Ending:
+        """How a complete list came out, alike for who asks and who is told: by the best that came of its pictures."""
+        return "completed" if self.succeeded else "failed" if self.dead else "canceled"
 
     @property
     def is_complete(self) -> bool:

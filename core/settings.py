@@ -5,23 +5,88 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from core.errors import ConfigurationError
 from core.presets import find_preset
 
 GIB = 1 << 30
 LEDGER_DAYS_LEAST = 45  # a day's usage is kept for 40 days
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+#: A whole burst comes back within a century: the scripts count it in milliseconds, as a whole number.
+REFILL_SECONDS_MOST = 100 * 366 * 86_400
+MOST = 1_000_000_000  # Redis' scripts count in whole numbers that doubles hold
 #: Settings that are one of few words.
 CHOICES = {
     "aigc_label": ("on", "off"),
     "charge_hits": ("on", "off"),
     "engine": ("carousel", "plain"),
     "sign_up": ("off", "invite"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a number may be; `is_open`: more than `least`, not that itself."""
+
+    least: float = 0
+    most: float = MOST
+    is_open: bool = False
+
+    def check(self, variable: str, value: float) -> None:
+        """Raises ConfigurationError that names the variable and what it may be; NaN is nothing that it may be."""
+        if math.isfinite(value) and self.least <= value <= self.most and not (self.is_open and value == self.least):
+            return
+        wanted = f"more than {self.least:g}" if self.is_open else f"{self.least:g} or more"
+        limit = "" if self.most == MOST and value <= MOST else f", and at most {self.most:g}"
+        raise ConfigurationError(f"{variable}={value}: must be {wanted}{limit}")
+
+
+POSITIVE, AT_LEAST_ONE, ANY = Bounds(is_open=True), Bounds(1), Bounds()
+#: Of every number among the settings. Where 0 is allowed it means: none, never, or as many as there are.
+BOUNDS = {
+    "gpus": ANY,
+    "vram_budget_gib": POSITIVE,
+    "concurrency": AT_LEAST_ONE,
+    "port": Bounds(1, 65_535),
+    "redis_memory_gib": POSITIVE,
+    "min_workers": ANY,
+    "tenant_daily_units": ANY,
+    "tenant_burst_per_second": ANY,
+    "tenant_burst": AT_LEAST_ONE,
+    "tenant_queued_jobs": ANY,
+    "tenant_running_jobs": ANY,
+    "queued_jobs": AT_LEAST_ONE,
+    "backlog_gib": ANY,
+    "backlog_free_disk_gib": ANY,
+    "lease_seconds": POSITIVE,
+    "claim_seconds": POSITIVE,
+    "max_attempts": AT_LEAST_ONE,
+    "max_crashes": AT_LEAST_ONE,
+    "progress_stale_seconds": POSITIVE,
+    "worker_restarts": ANY,
+    "drain_seconds": ANY,
+    "interactive_deadline_seconds": AT_LEAST_ONE,
+    "batch_deadline_seconds": AT_LEAST_ONE,
+    "picture_retention_seconds": AT_LEAST_ONE,
+    "record_retention_seconds": AT_LEAST_ONE,
+    "audit_seconds": ANY,
+    "ledger_days": AT_LEAST_ONE,
+    "idempotency_seconds": AT_LEAST_ONE,
+    "sync_wait_seconds": AT_LEAST_ONE,
+    "api_threads": AT_LEAST_ONE,
+    "api_redis_timeout_seconds": POSITIVE,
+    "request_seconds": POSITIVE,
+    "long_waits": AT_LEAST_ONE,
+    "address_per_second": ANY,
+    "address_burst": AT_LEAST_ONE,
+    "address_connections": AT_LEAST_ONE,
 }
 
 
@@ -115,21 +180,33 @@ class Settings:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ConfigurationError(f"ZIMG_{name.upper()}={getattr(self, name)!r}: use {' or '.join(choices)}")
-        for name in ("concurrency", "port", "max_attempts", "max_crashes", "api_threads", "long_waits"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"ZIMG_{name.upper()}={getattr(self, name)}: must be 1 or more")
+        for name, bounds in BOUNDS.items():
+            bounds.check(f"ZIMG_{name.upper()}", getattr(self, name))
+        if self.log_level.upper() not in LOG_LEVELS:
+            raise ConfigurationError(f"ZIMG_LOG_LEVEL={self.log_level!r}: use {', '.join(LOG_LEVELS)}")
+        self._check_burst()
+        self._check_redis_url()
         self._check_proxies()
-        if self.redis_memory_gib <= 0:
-            raise ConfigurationError("ZIMG_REDIS_MEMORY_GIB must be more than 0")
-        for name in ("backlog_gib", "backlog_free_disk_gib", "audit_seconds", "worker_restarts"):
-            if getattr(self, name) < 0:
-                raise ConfigurationError(f"ZIMG_{name.upper()}={getattr(self, name)}: must be 0 or more")
         if self.ledger_days < LEDGER_DAYS_LEAST:
             raise ConfigurationError(f"ZIMG_LEDGER_DAYS must be {LEDGER_DAYS_LEAST} or more: usage is proved by it")
-        if self.api_redis_timeout_seconds <= 0:
-            raise ConfigurationError("ZIMG_API_REDIS_TIMEOUT_SECONDS must be more than 0")
-        if self.lease_seconds <= 0 or self.claim_seconds <= 0:
-            raise ConfigurationError("ZIMG_LEASE_SECONDS and ZIMG_CLAIM_SECONDS must be more than 0")
+
+    def _check_burst(self) -> None:
+        """As of a tenant's own limits (`scheduler.quota.check_limits`)."""
+        if 0 < self.tenant_burst_per_second < self.tenant_burst / REFILL_SECONDS_MOST:
+            raise ConfigurationError(
+                f"ZIMG_TENANT_BURST_PER_SECOND={self.tenant_burst_per_second}: must be larger (a whole burst would "
+                "take more than a century to come back), or 0 for any rate"
+            )
+
+    def _check_redis_url(self) -> None:
+        """A password with `/`, `#` or `?` in it tears the address apart; it is not quoted, since it may be a secret."""
+        try:
+            _ = urlsplit(self.redis_url).port
+        except ValueError:
+            raise ConfigurationError(
+                "REDIS_URL can not be read. Its password may hold letters, digits, - and _ (openssl rand -hex 24); "
+                "write others as %2F and the like."
+            ) from None
 
     def _check_proxies(self) -> None:
         for network in self.trusted_proxies:

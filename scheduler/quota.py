@@ -8,15 +8,12 @@ from typing import Any, get_type_hints
 
 from core.errors import InvalidRequest
 from core.job_store import TenantLimits
-from core.settings import Settings
+from core.settings import MOST, REFILL_SECONDS_MOST, Settings
 
 _KINDS: dict[str, Callable[[str], Any]] = {
     name: kind for name, kind in get_type_hints(TenantLimits).items() if name != "key"
 }
 LEAST_WEIGHT, MOST_WEIGHT = 0.01, 1000.0
-MOST = 10**9  # of any limit
-#: A whole burst comes back within a century: the scripts count it in milliseconds, as a whole number.
-REFILL_SECONDS_MOST = 100 * 366 * 86_400
 
 
 def default_limits(settings: Settings) -> TenantLimits:

@@ -166,11 +166,16 @@ def job_event(job: Job, base_url: str) -> dict[str, Any]:
 
 def batch_event(counts: BatchCounts, base_url: str, moment: int) -> dict[str, Any]:
     """`batch.completed`, or `failed` or `cancelled` (OpenAI's spelling) where no picture came of it."""
-    kind = "batch.completed" if counts.succeeded else ("batch.failed" if counts.dead else "batch.cancelled")
+    kind = {"completed": "batch.completed", "failed": "batch.failed", "canceled": "batch.cancelled"}[counts.ending]
     data = {
         "id": counts.id,
         "object": "batch",
-        "request_counts": {"total": counts.total, "completed": counts.succeeded, "failed": counts.dead},
+        "request_counts": {
+            "total": counts.total,
+            "completed": counts.succeeded,
+            "failed": counts.dead,
+            "canceled": counts.canceled,
+        },
         "manifest_url": f"{base_url}/v1/batches/{counts.id}/manifest.csv",
     }
     # Another event when it is complete another time: rows that were missing came, or dead ones were tried again.

@@ -2,7 +2,7 @@
 """The engine's invariants broken one by one: a test fails for each. `python -m tests.mutants_engine [NAME]`.
 
 The project is copied to a folder for that, so its own files stay as they are. What only a card shows (no weight ever
-copied back, the driver's own figure of memory) is in tests/gpu, and not tried here.
+copied back, the order of its streams, the driver's own figure of memory) is tried with `--on-card`, by tests/gpu.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-OFFLOAD, TESTS = "worker/offload", "tests/unit/offload/test_"
+OFFLOAD, TESTS, CARD_TESTS = "worker/offload", "tests/unit/offload/test_", "tests/gpu/test_"
 #: What the engine's tests need of the project.
 PARTS = (
     "worker",
@@ -49,7 +49,7 @@ class Mutant:
 
     @property
     def files(self) -> list[str]:
-        return [f"{TESTS}{name}.py" for name in self.tests.split()]
+        return [f"{TESTS}{name}.py" if "::" not in name else f"{CARD_TESTS}{name}" for name in self.tests.split()]
 
 
 MUTANTS = [
@@ -76,13 +76,37 @@ MUTANTS = [
     Mutant("company-in-strips-never-broken-up", 5, "placement.py", "if before.seats > 1 and self", "if before.decode_mode == 'plain' and before.seats > 1 and self", "least_budget"),
     Mutant("carried-as-it-lay-in-place", 3, "placement.py", "            plan = self._make_plan()  # the last one knew no packed sizes", "            pass", "least_budget"),
     Mutant("lent-ring-believed", 6, "ring.py", "        self._by_block.clear()", "        pass", "budget"),
+    Mutant("modes-left-to-others", 1, "rider.py", "            self._modes.leave()\n", "            pass\n", "modes"),
     Mutant("cancel-unseen", 7, "engine.py", "if rider.ticket.canceled]:", "if False]:", "tickets"),
-    Mutant("parked-state-kept", 7, "parking.py", "            self._release(parked)\n            rider.parked = None\n", "", "parking"),
+    Mutant("parked-state-kept", 7, "parking.py", "            self._release(parked)\n            rider.parked = None\n", "            pass\n", "parking"),
     Mutant("state-held-while-it-rides", 7, "parking.py", "        rider.state = None  # what", "        # rider.state = None  # what", "parking"),
     Mutant("trial-rides-on", 7, "engine.py", "            self._end_trial()\n", "            self._trial = []\n", "left_over"),
     Mutant("anybody-boards-a-trial", 7, "boarding.py", " if trial else line\n", " if False else line\n", "left_over"),
     Mutant("frames-hold-memory", 7, "engine.py", "            let_go_of_frames(failure)\n", "", "rider_memory"),
     Mutant("store-longer-than-its-bytes", 8, "host_weights.py", "        os.ftruncate(self._file, self._used)", "        pass", "host_weights"),
+]  # fmt: skip
+
+DELAYS = "engine.py::test_random_delays_on_either_stream_change_nothing"
+LENT = "engine.py::test_heads_and_a_lent_scratch_change_nothing_under_random_delays"
+PARKED = "engine.py::test_parked_riders_are_the_plain_pipelines"
+BACK = "engine.py::test_no_weight_goes_back_to_the_host"
+TIGHT = "engine.py::test_the_process_keeps_a_tight_budget_from_the_start_of_its_carousel_on"
+FLAT = "engine.py::test_company_of_many_sizes_takes_no_more_from_the_card_than_was_taken_at_the_start"
+#: What only a card shows.
+ON_CARD = [
+    Mutant("weights-copied-back", 2, "weights.py", "            self.ring.give(block)\n        self._in_scratch = block", "            source.cpu()\n            self.ring.give(block)\n        self._in_scratch = block", BACK),
+    Mutant("carried-twice", 3, "ring.py", "        slot.ready = self._device.fetch(", "        self._device.fetch(slot.buffer[kept : block.host.numel()], block.host[kept:], slot.free)\n        slot.ready = self._device.fetch(", "engine.py::test_copies_match_the_plan"),
+    Mutant("nothing-taken-ahead", 4, "allowance.py", "    _take_ahead(device, min(most, before + AHEAD))\n", "", FLAT),
+    Mutant("no-limit-on-the-card", 4, "device.py", "        share = 1.0 if nbytes is None else min(max(nbytes, 0) / total, 1.0)", "        share = 1.0", FLAT),
+    Mutant("context-not-counted", 5, "placement.py", "        return self._device.process_bytes() + allowance.growth(self.plan.seats) - self.budget", "        return self._device.reserved_bytes() - self.budget", TIGHT),
+    Mutant("arrival-not-awaited", 6, "ring.py", "        self._device.wait(slot.ready)\n        assert block", "        assert block", DELAYS),
+    Mutant("last-use-not-awaited", 6, "ring.py", "block.host[kept:], slot.free)", "block.host[kept:], Mark())", DELAYS),
+    Mutant("resident-not-awaited", 6, "weights.py", "        self._device.wait(berth.ready)\n        berth.ready = Mark()", "        berth.ready = Mark()", LENT),
+    Mutant("head-joined-at-once", 6, "ring.py", "            self._device.join(slot.buffer[:kept], head, slot.free)", "            self._device.join(slot.buffer[:kept], head, Mark())", LENT),
+    Mutant("state-freed-before-it-is-out", 6, "parking.py", "            self._device.wait(self._device.stow(rider.parked.state, rider.left, self._last_recall))", "            self._device.stow(rider.parked.state, rider.left, self._last_recall)", PARKED),
+    Mutant("state-out-before-its-turn-has-ended", 6, "parking.py", "self._device.stow(rider.parked.state, rider.left, self._last_recall)", "self._device.stow(rider.parked.state, self._last_recall)", PARKED),
+    Mutant("state-ridden-before-it-is-in", 6, "parking.py", "            self._device.wait(rider.arriving)\n", "            pass\n", PARKED),
+    Mutant("state-in-before-it-is-out", 6, "parking.py", "self._device.recall(parked.state, self._device.mark())", "self._device.recall(parked.state, Mark())", PARKED),
 ]  # fmt: skip
 
 
@@ -139,8 +163,10 @@ def main() -> int:
         epilog="example: python -m tests.mutants_engine cancel",
     )
     parser.add_argument("names", nargs="*", help="how those to try begin; all of them without")
-    names = parser.parse_args().names
-    chosen = [one for one in MUTANTS if not names or any(one.name.startswith(name) for name in names)]
+    parser.add_argument("--on-card", action="store_true", help="those that only a card shows, on this machine's")
+    arguments = parser.parse_args()
+    names, known = arguments.names, ON_CARD if arguments.on_card else MUTANTS
+    chosen = [one for one in known if not names or any(one.name.startswith(name) for name in names)]
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

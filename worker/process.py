@@ -203,7 +203,7 @@ class WorkerProcess:
         gauges = {
             "jobs_in_flight": float(self.engine.in_flight),
             "black_images_total": float(self._counts["black_images"]),
-            "out_of_memory_total": float(self._counts["out_of_memory"]),
+            "out_of_memory_total": float(self._counts["out_of_memory"] + getattr(self.engine, "shortages", 0)),
             "backlog_pictures": float(self._shelf.count),
             "backlog_bytes": float(self._shelf.bytes),
             "backlog_full": 0.0 if self._shelf.has_room() else 1.0,

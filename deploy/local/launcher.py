@@ -26,6 +26,7 @@ from deploy.local import embedded, exec_shim
 from deploy.local.cards import visible_cards
 from deploy.local.first_key import FirstKeyNote
 from deploy.local.locks import single_service, wait_until_unused
+from deploy.local.output_file import keep_output
 from deploy.local.plan import make_programs
 from deploy.local.ports import is_free, kept_ports
 from deploy.local.readiness import ReadinessWatch, StartFailed
@@ -98,15 +99,17 @@ class Launcher:
     def _start(self) -> subprocess.Popen[bytes]:
         data_dir = self.settings.data_dir
         say(f"starting; pictures and jobs lie in {data_dir}, logs in {data_dir / LOG_FOLDER}")
-        with (data_dir / LOG_FOLDER / "start.log").open("wb") as output:
-            return subprocess.Popen(
-                shim_command(data_dir, SUPERVISOR),
-                env={**self.environ, exec_shim.PARENT: str(os.getpid())},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the launcher alone, which stops things in order
-            )
+        supervisor = subprocess.Popen(
+            shim_command(data_dir, SUPERVISOR),
+            env={**self.environ, exec_shim.PARENT: str(os.getpid())},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches the launcher alone, which stops things in order
+        )
+        assert supervisor.stdout is not None
+        keep_output(supervisor.stdout, data_dir / LOG_FOLDER / "start.log")
+        return supervisor
 
     def _follow(self, watch: ReadinessWatch, supervisor: subprocess.Popen[bytes]) -> int:
         try:
@@ -158,4 +161,11 @@ def launch(*, port: int, data_dir: Path, stop_with_parent: bool, environ: Mappin
         return Launcher(Settings.from_env(changed), changed).run()
     except ConfigurationError as error:
         print(f"zimg: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        where = error.filename or changed["ZIMG_DATA_DIR"]
+        print(
+            f"zimg: {where} can not be written or read ({error.strerror}). Nothing is lost: free some space there, or "
+            "mend the folder's rights, and start again.",
+            file=sys.stderr,
+        )
+    return 2

@@ -6,6 +6,7 @@ import pytest
 from lupa.lua51 import LuaError
 
 from core.scripts import script_texts
+from tests import mutants_engine
 from tests.mutants import MUTANTS, Mutant, mutate
 
 
@@ -29,3 +30,18 @@ def test_a_mutant_that_is_not_where_it_says_is_refused(old, places):
 def test_a_mutant_that_is_no_lua_is_refused():
     with pytest.raises(LuaError):
         mutate(Mutant("x", "return {stalled, leases", "return return {stalled, leases", "reap"))
+
+
+@pytest.mark.parametrize("mutant", [*mutants_engine.MUTANTS, *mutants_engine.ON_CARD], ids=lambda one: one.name)
+def test_a_mutant_of_the_engine_stands_where_it_says_and_its_tests_are_there(mutant):
+    text = (mutants_engine.ROOT / mutants_engine.OFFLOAD / mutant.file).read_text()
+
+    assert text.count(mutant.old) == 1
+    assert mutant.new != mutant.old
+    compile(text.replace(mutant.old, mutant.new), mutant.file, "exec")
+    for file, _, name in (part.partition("::") for part in mutant.files):
+        assert (
+            f"def {name}(" in (mutants_engine.ROOT / file).read_text()
+            if name
+            else (mutants_engine.ROOT / file).exists()
+        )

@@ -93,6 +93,11 @@ class Carousel:
         return self._engine.in_flight
 
     @property
+    def shortages(self) -> int:
+        """Times that the card had no room since the start, where another try was made."""
+        return int(self._engine.shortages)
+
+    @property
     def has_drawn(self) -> bool:
         """Whether a picture was ever drawn whole: in this start, on a card, or in an earlier one just like it."""
         return self._engine.has_drawn

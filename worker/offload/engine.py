@@ -62,6 +62,7 @@ class Engine(threading.Thread):
         self._failure: BaseException | None = None
         self._close_failure: BaseException | None = None
         self._landings: list[Landing] = []
+        self.shortages = 0
         self._unplaced: Unplaced | None = None
         self._shortages = 0  # of memory between rides, one after another, that no smaller plan could help
         self._herald = Herald()
@@ -174,7 +175,7 @@ class Engine(threading.Thread):
             self._change.notify()
 
     def report(self) -> dict[str, Any]:
-        counts = {"turns": self._turns, "pictures": self._pictures}
+        counts = {"turns": self._turns, "pictures": self._pictures, "out_of_memory": self.shortages}
         return counts | report_of(self._device, self._placement, self._watch)
 
     def _wake(self) -> None:
@@ -275,7 +276,7 @@ class Engine(threading.Thread):
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            logger.warning("out of memory between rides: %s", error)
+            self._note_shortage("between rides", error)
             let_go_of_frames(error)
             shortage = error
         if shortage is not None or self._again:
@@ -285,6 +286,10 @@ class Engine(threading.Thread):
                 self._fail_riders(shortage)
         else:
             self._shortages = 0
+
+    def _note_shortage(self, when: str, error: BaseException) -> None:
+        self.shortages += 1
+        logger.error("out of memory %s, to be tried again: %s", when, error)
 
     def _relieve(self) -> bool:
         """Whether there is a smaller plan now."""
@@ -354,12 +359,12 @@ class Engine(threading.Thread):
         if error is not None and self._placement is not None and self._placement.lot is not None:
             self._placement.lot.forget(rider, self._riders)
         try:
-            pixels = rider.throw(error) if error is not None else rider.switch()
+            pixels = rider.ride(error)
             landing = self._device.land(pixels) if rider.dead else None
         except BaseException as failure:
             let_go_of_frames(failure)
             if is_out_of_memory(failure) and rider.ticket.retries < RETRIES:
-                logger.warning("out of memory in a ride: %s", failure)
+                self._note_shortage("in a ride", failure)
                 rider.ticket.retries += 1
                 self._again.append(rider.ticket)
             else:
@@ -370,7 +375,6 @@ class Engine(threading.Thread):
             self._pictures += 1
             self._landings.append(landing)
             rider.ticket.finish(landing, rider.decode_mode)
-        torch.set_grad_enabled(False)
         with self._change:
             self._riders.remove(rider)
 

@@ -163,7 +163,8 @@ class Lot:
                 if storage.device.type == where
                 and storage.resizable()
                 and storage.nbytes() >= self._smallest
-                and storage.data_ptr() not in self.shared | rider.given
+                and storage.data_ptr() not in self.shared
+                and storage.data_ptr() not in rider.given
             ]
         return rider.state
 

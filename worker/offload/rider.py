@@ -17,6 +17,7 @@ from greenlet import getcurrent, greenlet
 from worker.offload.blocks import Stop
 from worker.offload.device import Device
 from worker.offload.marks import Mark
+from worker.offload.modes import OwnModes, modes_now
 from worker.offload.parking import Parked, addresses_of
 from worker.offload.text import PromptCache, encode_without_waiting, remember_prompts
 from worker.offload.ticket import Order, Ticket
@@ -52,6 +53,18 @@ class Rider(greenlet):  # type: ignore[misc]
         self.given = frozenset(addresses_of(value for _, value in ticket.order.extra))  # the caller's own tensors
         self.rode = 0  # when that was, counted in rides
         self._draw = draw
+        self._modes = OwnModes(modes_now())
+
+    def ride(self, error: BaseException | None = None) -> Any:
+        """Run to the next stop, or to the end with its picture; `error` is thrown into the pipeline.
+
+        torch's settings are the rider's own meanwhile, and the engine's again afterwards.
+        """
+        self._modes.enter()
+        try:
+            return self.switch() if error is None else self.throw(error)
+        finally:
+            self._modes.leave()
 
     @property
     def frame(self) -> FrameType | None:

@@ -13,8 +13,8 @@ import torch
 from worker.offload.blocks import is_passed_by
 from worker.offload.device import Device
 
-#: Host bytes for what depends on prompts alone: some fifty long captions of Z-Image, hundreds of short ones.
-CACHE_BYTES = 128 << 20
+#: Host bytes for what depends on prompts alone: some twelve of the longest captions of Z-Image, or 75 short ones.
+CACHE_BYTES = 64 << 20
 ALIGNMENT = 64
 #: What prompts of a wanted length are filled with.
 FILLING = "and more "

@@ -6,6 +6,7 @@ import time
 import pytest
 
 import core.long_list
+from core.batch_store import BatchCounts
 from core.redis_client import PREFIX
 from scheduler.dead_letters import DeadLetters
 from tests.integration.api.test_batches import redis_gone_after, send
@@ -52,7 +53,7 @@ def test_a_list_whose_first_rows_end_at_once_is_told_when_all_have_come(
     turn(sender)
 
     assert http.get(f"/v1/batches/{again.json['id']}").json["status"] == "completed"
-    assert told(receiver) == [("batch.completed", (6, 6, 0))]
+    assert told(receiver) == [("batch.completed", (6, 6, 0, 0))]
 
 
 def test_the_end_of_a_list_is_told_by_the_servers_clock(http, worker, sender, receiver, parts, monkeypatch):
@@ -80,7 +81,7 @@ def test_a_list_that_broke_off_is_told_when_it_is_completed(http, worker, sender
     worker.draw_all()
     turn(sender)
 
-    assert told(receiver) == [("batch.completed", (6, 6, 0))]
+    assert told(receiver) == [("batch.completed", (6, 6, 0, 0))]
 
 
 def test_a_list_that_the_release_before_told_too_early_is_told_when_it_is_completed(
@@ -101,7 +102,7 @@ def test_a_list_that_the_release_before_told_too_early_is_told_when_it_is_comple
     turn(sender)
 
     assert batch.status_code == 503
-    assert told(receiver) == [("batch.completed", (6, 6, 0))]
+    assert told(receiver) == [("batch.completed", (6, 6, 0, 0))]
 
 
 def fail_all(worker):
@@ -176,8 +177,34 @@ def test_a_batch_is_told_again_when_its_dead_pictures_were_tried_again(http, wor
     turn(sender)
 
     assert told(receiver) == [
-        ("batch.failed", (6, 0, 6)),
-        ("batch.completed", (6, 2, 4)),
-        ("batch.completed", (6, 2, 4)),
+        ("batch.failed", (6, 0, 6, 0)),
+        ("batch.completed", (6, 2, 4, 0)),
+        ("batch.completed", (6, 2, 4, 0)),
     ]
     assert len(set(event_ids(receiver))) == 3
+
+
+def test_who_asks_and_who_is_told_hear_the_same_of_a_list_that_was_canceled_in_part(http, worker, sender, receiver):
+    """GET said canceled of a list with five pictures, and the webhook completed."""
+    add(http, receiver.url, events=OF_BATCHES)
+    batch = send(http).json
+    first = http.get(f"/v1/jobs?batch={batch['id']}").json["data"][0]["id"]
+    assert http.post(f"/v1/jobs/{first}/cancel").json["status"] == "canceled"
+    worker.draw_all()
+    turn(sender)
+
+    shown = http.get(f"/v1/batches/{batch['id']}").json
+
+    assert shown["status"] == "completed"
+    assert told(receiver) == [("batch.completed", tuple(shown["request_counts"].values()))]
+    assert shown["request_counts"]["canceled"] == 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "ending"),
+    [((1, 1, 1), "completed"), ((0, 1, 1), "failed"), ((0, 0, 3), "canceled"), ((3, 0, 0), "completed")],
+)
+def test_a_list_ends_as_the_best_that_came_of_its_pictures(counts, ending):
+    succeeded, dead, canceled = counts
+    found = BatchCounts(id="b", tenant="t", total=3, succeeded=succeeded, dead=dead, canceled=canceled)
+    assert found.ending == ending

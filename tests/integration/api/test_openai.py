@@ -50,6 +50,15 @@ def test_generate_gives_base64_when_asked(client, working, parts):
     assert len(jobs) == 3
 
 
+@pytest.mark.parametrize("model", ["gpt-image-1", "chatgpt-image-latest"])
+def test_code_written_for_openais_present_models_gets_what_it_decodes(client, working, model):
+    """Their samples name no format and decode b64_json, which was None."""
+    made = client.images.generate(model=model, prompt="a red mug", size="256x256")
+
+    assert base64.b64decode(made.data[0].b64_json).startswith(b"\x89PNG")
+    assert made.data[0].url is None
+
+
 def test_size_auto_is_the_models_own(client, working):
     assert client.images.generate(model="m", prompt="a", size="auto").size == "1024x1024"
 

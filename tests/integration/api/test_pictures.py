@@ -40,6 +40,24 @@ def test_a_range_is_answered_with_just_those_bytes(http, drawn, wanted, start, s
     assert answer.headers["Content-Range"].endswith(f"/{len(png)}")
 
 
+@pytest.mark.parametrize("more", [0, 1, 10**9])
+def test_the_last_bytes_of_as_many_as_there_are_or_more_are_the_whole(http, drawn, more):
+    """RFC 9110, 14.1.2; it was a 416."""
+    job_id, png = drawn
+
+    answer = http.get(f"/i/{job_id}.png", headers={"Range": f"bytes=-{len(png) + more}"})
+
+    assert (answer.status_code, answer.data) == (200, png)
+
+
+def test_a_picture_that_is_another_than_wanted_is_not_sent(http, drawn):
+    job_id, _ = drawn
+
+    answer = http.get(f"/i/{job_id}.png", headers={"If-Match": '"another"'})
+
+    assert (answer.status_code, answer.data) == (412, b"")
+
+
 def test_a_range_outside_the_file_is_416_and_tells_the_size(http, drawn):
     job_id, png = drawn
 

@@ -255,3 +255,14 @@ def answer_to(door, request):
                 answer += part
     head, _, body = answer.partition(b"\r\n\r\n")
     return head.decode(), json.loads(body)
+
+
+def test_what_is_refused_leaves_no_query_in_any_log(upstream, tmp_path):
+    """Each refusal was logged with its whole request line: a prompt that was sent as a query stood in it."""
+    with nginx_before(upstream.server_port, tmp_path) as url, httpx.Client(timeout=20) as client:
+        answers = [client.post(f"{url}/v1/jobs?note=a+secret+prompt").status_code for _ in range(40)]
+
+    assert 429 in answers
+    logs = "".join((tmp_path / name).read_text() for name in ("access.log", "error.log"))
+    assert "/v1/jobs 429" in logs
+    assert "secret" not in logs

@@ -117,6 +117,13 @@ def test_where_tls_ends_in_front_of_nginx_links_are_https(door):
     assert answer.json()["urls"]["events"].startswith(f"{outside}/v1/jobs/")
 
 
+def test_what_operators_read_is_not_for_the_world(door, live):
+    for path in ("/metrics", "//metrics", "/%6detrics", "/metrics?x=1", "/i/%2e%2e/metrics"):
+        answer = httpx.get(f"{door}{path}", timeout=20)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
+    assert httpx.get(f"{live.url}/metrics", timeout=20).status_code == 200
+
+
 def answered(live):
     """How many pictures the api has sent whole."""
     route = 'zimg_http_requests_total{code="200",method="GET",route="/i/<job_id>.png"}'

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 
+from core.job import JobState
 from tests.integration.api.conftest import eventually, live_api, use_up
 from tests.integration.page.conftest import ask
 
@@ -111,6 +112,35 @@ def test_an_answer_that_was_lost_on_the_way_does_not_draw_twice(home, parts):
 
     expect(home.locator(JOB)).to_have_count(1)
     assert prompts(parts) == ["once"]
+
+
+@pytest.mark.parametrize("is_reloaded", [False, True])
+def test_what_is_put_away_after_a_lost_answer_is_taken_back(home, parts, is_reloaded):
+    """The card said that it was not sent; the service had it, and drew all four."""
+    lost = []
+
+    def lose_each_answer(route):
+        if route.request.method == "POST" and not lost:
+            lost.append(route.fetch())  # the service has it
+        return route.abort() if route.request.method == "POST" else route.continue_()
+
+    home.route("**/v1/jobs", lose_each_answer)
+    ask(home, "nobody wants it any more")
+    expect(home.locator(UNSENT)).to_contain_text("No answer from the service")
+    assert len(lost) == 1
+
+    home.locator(UNSENT).get_by_role("button", name="Cancel").click()
+    expect(home.locator(UNSENT)).to_have_count(0)
+    if is_reloaded:
+        home.reload()
+        expect(home.locator(UNSENT)).to_have_count(0)
+    home.unroute("**/v1/jobs")
+
+    def states():
+        return {job.state for job in parts.jobs.list_jobs("local", limit=100)}
+
+    eventually(lambda: states() == {JobState.CANCELED})
+    assert home.evaluate("() => Object.keys(localStorage).filter((name) => name.startsWith('zimg.unsent'))") == []
 
 
 def test_prompts_asked_while_the_service_is_away_are_sent_when_it_is_back(settings, parts, worker, page, tmp_path):

@@ -274,6 +274,22 @@ def test_a_star_is_kept_and_narrows_the_history(with_pictures):
     expect(page.locator(".card")).to_contain_text("third")
 
 
+def test_what_is_asked_for_is_shown_where_only_starred_pictures_were(with_pictures, parts):
+    """The new card was hidden, nothing was said, and people pressed again."""
+    page = with_pictures
+    page.locator(".card-open").first.click()
+    page.get_by_role("button", name="Star").click()
+    page.keyboard.press("Escape")
+    page.locator("#starred-only").check()
+    expect(page.locator(JOB)).to_have_count(1)
+
+    ask(page, "a fourth one")
+
+    expect(page.locator(JOB)).to_have_count(4)
+    expect(page.locator(JOB).first).to_contain_text("a fourth one")
+    expect(page.locator("#starred-only")).not_to_be_checked()
+
+
 def test_a_picture_is_deleted_for_good(with_pictures, parts):
     page = with_pictures
     page.on("dialog", lambda dialog: dialog.accept())

@@ -209,13 +209,17 @@ def test_a_worker_says_what_it_is_and_touches_its_progress_file(fleet, settings)
 
 
 def test_a_worker_that_starts_forgets_pictures_of_jobs_that_are_no_more(fleet, settings):
-    kept = settings.data_dir / "spool" / f"{'0' * 32}.spooled"
-    kept.parent.mkdir()
-    kept.write_bytes(b"a picture, its prompt inside")
+    [waiting] = submit(fleet.store, 1)
+    spool = settings.data_dir / "spool"
+    spool.mkdir()
+    forgotten, kept = (spool / f"{job_id}.spooled" for job_id in ("0" * 32, waiting))
+    for file in (forgotten, kept):
+        file.write_bytes(b"a picture, its prompt inside")
 
     fleet.start_worker()
 
-    wait_until(lambda: not kept.exists(), seconds=20)
+    wait_until(lambda: not forgotten.exists(), seconds=20, why=fleet.logs)
+    assert kept.exists(), "its job still waits to be drawn"
 
 
 def test_an_idle_worker_ends_at_once(fleet):

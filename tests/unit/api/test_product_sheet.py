@@ -11,7 +11,8 @@ import pytest
 from api.batch_rows import plan_rows, row_seed
 from api.batches import DEFAULT_TEMPLATES
 from api.errors import InvalidFields
-from api.product_sheet import Sheet, decode, escape, find_delimiter, read_sheet, write_sheet
+from api.product_sheet import Sheet, escape, find_delimiter, read_sheet, write_sheet
+from api.sheet_encoding import decode
 from api.translation import in_chinese
 from core.errors import InvalidRequest
 
@@ -274,3 +275,17 @@ def test_the_prompts_of_a_list_have_a_bound_together():
         plan_rows(sheet, {"white": "{title} " + "x" * 3_000})
 
     assert (refused.value.code, refused.value.field) == ("invalid_sheet", "file")
+
+
+def test_rows_are_called_as_a_spreadsheet_calls_them_though_lines_between_are_empty():
+    """Excel's line 6 was told as row 4, and the wrong row was mended."""
+    sheet = read_sheet(b'sku;title\r\n\r\nA;"two\r\nlines"\r\n;\r\n\r\nB;\r\n')
+
+    assert [sheet.number(index) for index in range(2)] == [3, 6]
+    with pytest.raises(InvalidFields) as refused:
+        plan_rows(sheet, {"white": "{title}"})
+    assert [error.detail for error in refused.value.fields] == ["row 6: title is empty"]
+
+
+def test_a_sheet_without_numbers_counts_its_rows_below_the_header():
+    assert Sheet(",", ("sku", "title"), (("A", "mug"), ("B", "cup"))).number(1) == 3

@@ -294,7 +294,7 @@ def ride_with(engine: Engine, full: Full, count: int) -> list[Ticket]:
 
 @pytest.mark.parametrize("places", [None, 1])
 def test_out_of_memory_shrinks_the_plan_by_a_step_and_the_same_ticket_is_drawn(
-    open_engine: Callable[..., Engine], places: int | None
+    open_engine: Callable[..., Engine], places: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = open_engine(500 * KIB, lambda: 0, dataclasses.replace(CARRIED, places=places))
     before = len(engine.plan.residents)
@@ -305,6 +305,8 @@ def test_out_of_memory_shrinks_the_plan_by_a_step_and_the_same_ticket_is_drawn(
     assert len(engine.plan.residents) < before
     assert engine.plan.residents, "by one step, not to nothing"
     assert engine.in_flight == 0
+    assert engine.report()["out_of_memory"] == engine.shortages >= 1
+    assert "ERROR" in {record.levelname for record in caplog.records}, "the error log tells of it though it was drawn"
 
 
 def test_a_ticket_for_which_there_is_never_memory_fails_with_that_error_and_the_engine_goes_on(

@@ -14,7 +14,7 @@ from tests.unit.offload.tiny import FAMILIES
 from worker.offload import TicketCanceled
 from worker.offload.device import Device
 from worker.offload.marks import Mark
-from worker.offload.parking import Lot, Parked, storages_of
+from worker.offload.parking import Lot, Parked, addresses_of, storages_of
 
 CARRIED = {"residents": 1, "ring_slots": 2, "packing": True, "poison": True}
 
@@ -276,3 +276,47 @@ def test_what_has_no_storage_is_nobodys_state() -> None:
     guest.run = lambda: live(guest)
     guest.switch()
     assert [storage.nbytes() for storage in storages_of(guest.gr_frame)] == [4000]
+
+
+def test_who_goes_home_frees_its_space_though_its_state_can_not_be_brought_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device, made = Device(torch.device("cpu")), guests(2)
+    lot = Lot(device, 1, 1 << 20, smallest=1000)
+    for guest in made:
+        lot.seat(guest, None, made)
+        lot.leave(guest)
+    assert lot.is_used
+
+    def refuse(*_: object) -> Mark:
+        raise torch.OutOfMemoryError("CUDA out of memory (planted)")
+
+    monkeypatch.setattr(lot, "_make_room", refuse)
+    lot.forget(made[0], made)
+
+    assert made[0].parked is None
+    assert not lot.is_used
+
+
+def test_what_the_caller_gave_is_not_moved_while_its_rider_is_parked() -> None:
+    """Whoever looks at the own tensor meanwhile would read memory that is nobody's."""
+    given = torch.ones(1000)
+
+    def live(guest: Guest) -> None:
+        mine, own = given, torch.full((1000,), 2.0)
+        getcurrent().parent.switch()
+        guest.sums.append(float(mine.sum() + own.sum()))
+
+    made = guests(2)
+    made[0] = Guest(0.0)
+    made[0].given = frozenset(addresses_of([{"embeds": [given]}]))
+    made[0].run = lambda: live(made[0])
+    made[0].switch()
+    lot = Lot(Device(torch.device("cpu")), 1, 1 << 20, smallest=1000)
+    for guest in made:
+        lot.seat(guest, None, made)
+        lot.leave(guest)
+
+    assert made[0].parked is not None
+    assert [here.numel() for here, _ in made[0].parked.state] == [4000], "its own alone"
+    assert float(given.sum()) == 1000.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from tests.unit.offload.conftest import Studio
+from tests.unit.offload.test_tickets import STREAMED, watched_blocks
 from worker.offload import TicketCanceled, rider
 
 
@@ -51,6 +53,32 @@ def test_a_rider_that_is_home_is_gone_before_python_looks_for_garbage(
         studio.draw(seed=seed).result(60)
     studio.carousel.close()
     assert len(ridden) == 9
+    assert alive(ridden) == []
+
+
+@pytest.mark.parametrize("how", ["error", "cancel"])
+@pytest.mark.parametrize("block", [0, 3, 7, 12, 17, 25])
+@pytest.mark.usefixtures("no_garbage_collection")
+def test_a_rider_that_ended_in_a_block_is_gone_whichever_it_was(
+    open_studio: Callable[..., Studio], ridden: list[weakref.ref[Any]], block: int, how: str
+) -> None:
+    studio, tickets, known = open_studio(**STREAMED), [], threading.Event()
+
+    def end(call: int) -> None:
+        if call == block and how == "error":
+            raise RuntimeError("planted")
+        if call == block:
+            assert known.wait(60)
+            tickets[0].cancel()
+
+    with watched_blocks(studio.pipe, end):
+        tickets.append(studio.draw(prompt=f"a mug {block} {how}", steps=3))
+        known.set()
+        with pytest.raises(RuntimeError if how == "error" else TicketCanceled):
+            tickets[0].result(60)
+    tickets.clear()
+    assert studio.draw(seed=4).result(60)
+    studio.carousel.close()
     assert alive(ridden) == []
 
 

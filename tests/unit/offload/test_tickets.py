@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -263,6 +264,9 @@ def test_steps_cost_no_host_waits_in_the_engine(
 
     for name in ("item", "cpu", "tolist", "numpy", "nonzero", "__bool__", "__int__", "__float__"):
         count(name)
+    stood: list[str] = []
+    for owner, name in ((time, "sleep"), (torch.cuda, "synchronize"), (torch.cuda.Event, "synchronize")):
+        monkeypatch.setattr(owner, name, lambda *_: stood.append(threading.current_thread().name))
     studio = open_studio(residents=1, ring_slots=2, packing=False)
     studio.draw(seed=1, steps=2).result(60)
     few = dict(counted)
@@ -273,6 +277,7 @@ def test_steps_cost_no_host_waits_in_the_engine(
     studio.draw(seed=2, steps=12, prompt="a third one").result(60)
     assert counted == two
     assert few
+    assert "carousel" not in stood, "only `Lead` may wait there, by marks"
     assert two["__bool__"] == 2, "the host's own mask and the finite flag that a ticket reads: nothing of the device's"
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from core.errors import InvalidRequest
-from core.settings import Settings
-from scheduler.quota import MOST, REFILL_SECONDS_MOST, check_limits, default_limits
+from core.settings import MOST, REFILL_SECONDS_MOST, Settings
+from scheduler.quota import check_limits, default_limits
 from tests.queue_kit import Kit
 
 
