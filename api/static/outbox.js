@@ -35,7 +35,7 @@ export function openOutbox({ onTaken, onTakenBack, onDelayed, onRefused, onChang
   const entries = new Map(); // key -> entry, in the order of asking
   let owner = null; // whose session this is
   let isOpen = false, isHidden = false; // nothing is sent before the page is ready, nor shown once a session is over
-  let isSending = false, timer = 0, notBefore = 0, waitMs = FIRST_WAIT_MS;
+  let sending = null, timer = 0, notBefore = 0, waitMs = FIRST_WAIT_MS;
   const takingBack = openTakingBack({ requestOf, onTakenBack });
   let wakes = 0; // how often somebody wanted all that waits sent at once
 
@@ -57,11 +57,11 @@ export function openOutbox({ onTaken, onTakenBack, onDelayed, onRefused, onChang
 
   async function sendNext() {
     const entry = next();
-    if (isSending || !entry || !isOpen) return;
+    if (sending || !entry || !isOpen) return;
     if (isGone(entry)) { entries.delete(entry.key); onChange(); return later(0); }
     const left = notBefore - performance.now();
     if (left > 0) return later(Math.min(left, CHECK_MS));
-    isSending = true;
+    sending = entry;
     const wakesBefore = wakes;
     const wasMaybeTaken = entry.mayBeTaken;
     try {
@@ -72,7 +72,7 @@ export function openOutbox({ onTaken, onTakenBack, onDelayed, onRefused, onChang
       refused(entry, problem);
       if (wakes !== wakesBefore) notBefore = 0; // what it was refused for may be over since it was sent
     }
-    isSending = false;
+    sending = null;
     onChange();
     later(0);
   }
@@ -121,7 +121,7 @@ export function openOutbox({ onTaken, onTakenBack, onDelayed, onRefused, onChang
 
   // What is on its way is dealt with when its answer is there.
   function dropGone() {
-    for (const entry of entries.values()) if (isGone(entry) && !(isSending && next() === entry)) entries.delete(entry.key);
+    for (const entry of entries.values()) if (isGone(entry) && entry !== sending) entries.delete(entry.key);
     onChange();
   }
 
@@ -140,14 +140,14 @@ export function openOutbox({ onTaken, onTakenBack, onDelayed, onRefused, onChang
     },
     // In the order of asking; what is taken at once is never among them.
     waiting: () => (isHidden ? [] : [...entries.values()]).filter((entry) => entry.problem || notBefore > performance.now() || performance.now() - entry.since >= SHOW_AFTER_MS),
-    isSending: (entry) => isSending && next() === entry,
+    isSending: (entry) => entry === sending,
     isBehind: (entry) => !entry.isRefused && next() !== entry,
     putAway(entry) {
-      const isUnderWay = isSending && next() === entry; // what becomes of it is known when its answer is there
+      const isUnsure = mayBeTaken(entry);
       entry.isPutAway = true;
-      if (mayBeTaken(entry)) takingBack.keep(entry);
-      if (mayBeTaken(entry) && !isUnderWay) takingBack.add(entry);
-      drop(entry);
+      drop(entry); // before anything else is kept: there may be no room for both
+      if (isUnsure) takingBack.keep(entry);
+      if (isUnsure && entry !== sending) takingBack.add(entry); // else once its answer is there, or is lost
       onChange();
       sendNow();
     },

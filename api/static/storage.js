@@ -22,7 +22,7 @@ function openStorage(name) {
 export const local = openStorage('localStorage');
 export const session = openStorage('sessionStorage');
 
-// What is kept as JSON under names that begin so; what can not be read is not there.
+// The entries, each with its key, that are kept as JSON under names that begin so; what can not be read is not there.
 export const keptUnder = (prefix) => local.keys().filter((name) => name.startsWith(prefix)).flatMap((name) => {
-  try { return [JSON.parse(local.get(name))]; } catch { return []; }
+  try { return [JSON.parse(local.get(name))].filter((entry) => entry?.key); } catch { return []; }
 });

@@ -178,3 +178,70 @@ def test_what_one_person_put_away_is_never_sent_in_anothers_session(page, inviti
     expect(page.locator(JOB)).to_have_count(1)
     assert [job.request.prompt for job in parts.jobs.list_jobs("cafe")] == ["the cafe's own"]
     assert "secret" not in page.evaluate("() => JSON.stringify(localStorage)")
+
+
+WAITING = """(asked) => { for (const [at, mayBeTaken] of asked.entries()) {
+    const [key, prompt] = [`${at}`.repeat(32), `number ${at}`];
+    const entry = { key, request: { prompt }, shape: 'square', askedAt: at + 1, owner: 'local', mayBeTaken };
+    localStorage.setItem(`zimg.unsent.${key}`, JSON.stringify(entry));
+} }"""
+
+
+def test_what_follows_one_that_was_put_away_on_its_way_is_not_said_to_be_sent(page, live, parts, worker):
+    page.goto(live.url)
+    held = []
+    page.route(DRAW, lambda route: held.append(route), times=1)  # noqa: PLW0108 - it wants a function
+    ask(page, "the first")
+    expect(page.locator(UNSENT)).to_contain_text("Sending")
+    ask(page, "the second")
+    expect(page.locator(UNSENT)).to_have_count(2)
+
+    page.locator(UNSENT, has_text="the first").get_by_role("button", name="Cancel").click()
+
+    expect(page.locator(UNSENT)).to_have_count(1)
+    expect(page.locator(UNSENT)).to_contain_text("Not sent yet")
+    held[0].abort()
+    expect(page.locator(JOB, has_text="the second")).to_have_attribute("data-status", "queued")
+
+
+def test_two_that_are_put_away_while_the_first_is_on_its_way_are_both_taken_back(page, live, parts, worker):
+    """The second was sent by another tab, whose answer was lost."""
+    page.goto(live.url)
+    page.evaluate(WAITING, [False, True])
+    held = []
+    page.route(DRAW, lambda route: held.append(route), times=1)  # noqa: PLW0108 - it wants a function
+    page.reload()
+    expect(page.locator(UNSENT)).to_have_count(2)
+    eventually(lambda: page.evaluate("() => true") and held)
+    for prompt in ("number 0", "number 1"):
+        page.locator(UNSENT, has_text=prompt).get_by_role("button", name="Cancel").click()
+
+    held[0].abort()
+
+    eventually(lambda: page.evaluate(KEPT) == [])
+    assert states(parts) == ["canceled"] * 2
+
+
+def test_it_is_taken_back_over_a_reload_where_the_browser_can_keep_no_more(lost, parts):
+    lost.evaluate("""() => { for (let size = 2 ** 23; size >= 1; size /= 2) for (let at = 0; ; at += 1) {
+        try { localStorage.setItem(`filler.${size}.${at}`, 'x'.repeat(size)); } catch { break; }
+    } }""")
+    put_away(lost)
+    lost.unroute(DRAW)
+
+    lost.reload()
+
+    assert_all_canceled(lost, parts)
+
+
+@pytest.mark.parametrize("name", ["zimg.unsent.", "zimg.takingBack."])
+@pytest.mark.parametrize("kept", ["null", "1", "{}", "{"])
+def test_what_the_browser_keeps_and_nobody_can_read_keeps_no_page_from_beginning(page, live, parts, name, kept):
+    page.goto(live.url)
+    page.evaluate("([name, kept]) => localStorage.setItem(`${name}x`, kept)", [name, kept])
+    page.reload()
+
+    ask(page, "a lighthouse")
+
+    expect(page.locator(JOB)).to_contain_text("a lighthouse")
+    assert len(states(parts)) == 1
