@@ -177,6 +177,7 @@ async function readAll(isFull, mine) {
 }
 
 async function look({ isFull = false } = {}) {
+  if (session.get(KEY) === null) return; // the operator has left
   const mine = visits;
   try {
     const found = await readAll(isFull, mine);

@@ -297,3 +297,24 @@ def test_an_operator_who_leaves_while_the_page_looks_is_told_of_no_error(operato
     assert asked == []
     expect(operator.locator("#gate-error")).to_have_text("")
     expect(operator.locator("#alive")).to_be_hidden()
+
+
+@pytest.mark.parametrize("act", ["make-an-invite", "rotate-the-key-in-use"])
+def test_what_an_operator_did_before_leaving_is_told_as_no_error_and_lets_nobody_in(operator, act):
+    operator.on("dialog", lambda dialog: dialog.accept())
+    if act == "make-an-invite":
+        held = held_by(operator, "**/v1/admin/invites")
+        operator.locator("#invite-form [type=submit]").click()
+    else:
+        held = held_by(operator, "**/v1/admin/keys/*/rotate")
+        operator.locator("#keys tr", has_text="shop").get_by_role("button", name="Replace").click()
+    route, answer = wait_for(operator, held)
+    operator.locator("#leave").click()
+
+    route.fulfill(response=answer)
+    expect(operator.locator("#secret")).to_be_visible()
+    operator.evaluate("() => new Promise((done) => setTimeout(done, 100))")
+
+    assert operator.locator("#toast").text_content() in ("", "The key was replaced")
+    assert operator.evaluate("() => sessionStorage.getItem('zimg.adminKey')") is None
+    expect(operator.locator("#gate-error")).to_have_text("")
