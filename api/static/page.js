@@ -241,11 +241,9 @@ function go() {
 }
 
 const dropped = openDropped({ known: () => models, onWritten() { message.written(); length.show(); } });
-
 const length = openLength($('prompt'), $('prompt-over'));
 
 const again = (job) => submit({ prompt: job.prompt, size: job.effective_parameters.size, ...modelOf(job, models) });
-
 const vary = (job) => submit({ ...variationOf(job), ...modelOf(job, models) });
 
 async function cancel(id) {
@@ -329,10 +327,17 @@ const history = openHistory({
 });
 
 const hasMore = () => history.hasOlder() && !$('starred-only').checked; // all of those are fetched
-
 async function loadOlder() {
   try { await history.loadOlder(); } catch (problem) { tell(problem); return false; }
   return true;
+}
+
+// The last press takes its button away: a keyboard goes on with the first of what it brought.
+async function showOlder() {
+  const last = $('grid').lastElementChild;
+  if (!await loadOlder() || !$('more').hidden) return;
+  $('more').blur();
+  regainFocus(besideOf(last));
 }
 
 const loadNewest = () => document.visibilityState === 'visible' && history.loadNewer().catch(() => {}); // or the next time
@@ -423,7 +428,7 @@ function wire() {
   document.addEventListener('visibilitychange', loadNewest);
   for (const [where, what] of [[document, 'visibilitychange'], [window, 'online']]) where.addEventListener(what, askForMissing);
   watchTabs({ onGone: forget, onChange: loadNewest });
-  $('more').addEventListener('click', loadOlder);
+  $('more').addEventListener('click', showOlder);
   $('starred-only').addEventListener('change', () => showStarred($('starred-only').checked));
   $('sign-out').addEventListener('click', signOut);
   document.addEventListener('keydown', (event) => {

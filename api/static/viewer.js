@@ -122,6 +122,13 @@ async function copyShown() {
   }
 }
 
+// A button that can do no more would take the focus with it, and the viewer's keys.
+function showTurns(hasNewer, hasOlder) {
+  const focused = document.activeElement;
+  [$('newer').disabled, $('older').disabled] = [!hasNewer, !hasOlder];
+  if (focused?.matches('.turn:disabled')) (dialog.querySelector('.turn:enabled') ?? $('viewer-close')).focus();
+}
+
 function fill() {
   const url = localUrl(shown);
   const image = $('viewer-image');
@@ -132,8 +139,7 @@ function fill() {
   $('download').href = `${url}?download`;
   $('no-copy-open').href = url;
   $('star').setAttribute('aria-pressed', String(hooks.isStarred(shown)));
-  $('newer').disabled = !hooks.neighbor(shown.id, -1);
-  $('older').disabled = !hooks.neighbor(shown.id, 1) && !hooks.isLastOfMore(shown.id);
+  showTurns(hooks.neighbor(shown.id, -1), hooks.neighbor(shown.id, 1) || hooks.isLastOfMore(shown.id));
   const made = shown.effective_parameters;
   const rows = [['sizeFact', saySize(made.size)], ['seedFact', made.seed], ['presetFact', made.preset], ['modelFact', shown.model.id],
     ['tookFact', sayTime(Math.max(1, shown.completed_at - shown.created_at))],

@@ -236,3 +236,30 @@ def test_an_arrow_with_a_modifier_is_the_browsers(pictures, modifier):
     pictures.keyboard.press(f"{modifier}+ArrowRight")
 
     assert pictures.locator("#viewer-prompt").text_content() == "first"
+
+
+@pytest.mark.parametrize(("turn", "back"), [("#older", "ArrowLeft"), ("#newer", "ArrowRight")])
+def test_the_arrows_go_on_where_a_button_led_to_an_end(pictures, turn, back):
+    """A button that can do no more loses the focus; without one no key is the viewer's."""
+    pictures.locator(f"{DONE} .card-open").nth(1).click()
+
+    pictures.locator(turn).focus()
+    pictures.keyboard.press("Enter")
+    expect(pictures.locator(turn)).to_be_disabled()
+    pictures.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 20)))")
+    pictures.keyboard.press(back)
+
+    expect(pictures.locator("#viewer-prompt")).to_have_text("second")
+
+
+def test_a_keyboard_goes_on_with_the_first_of_the_older_ones(page, live, parts, worker):
+    """The last press takes its button away."""
+    canceled(parts, *(f"mug {number}" for number in range(60)))
+    page.goto(live.url)
+    expect(page.locator(JOB)).to_have_count(48)
+
+    page.locator("#more").focus()
+    page.keyboard.press("Enter")
+
+    expect(page.locator("#more")).to_be_hidden()
+    expect(page.locator(JOB, has_text="mug 11").get_by_role("button").first).to_be_focused()
