@@ -5,6 +5,7 @@ import { openDeleting } from './account_deleting.js';
 import { openWebhooks } from './account_webhooks.js';
 import { showReady, wireBar } from './bar.js';
 import { make } from './cards.js';
+import { openGrowing } from './growing.js';
 import { openMessage } from './message.js';
 import { ignoreHeldEnter, submitOnce } from './pressing.js';
 import { showLeft, WORDS } from './quota.js';
@@ -18,8 +19,7 @@ const REFRESH_MS = 5000;
 const AGAIN_MS = 3000;
 const CHART_WIDTH = 720; // until it has a place
 let account = null, use = null; // use: of whichever has less left of the day, the account or the key
-let jobs = [];
-let cursor = null;
+const jobs = openGrowing((limit, cursor) => service.history(cursor, limit), JOBS_AT_ONCE);
 let timer = 0, startTimer = 0;
 let refusal = ''; // why they are let in no more
 const messages = Object.fromEntries(
@@ -95,10 +95,11 @@ function drawKey() {
 }
 
 function drawJobs() {
-  show('no-jobs', jobs.length === 0);
-  show('jobs-table', jobs.length > 0);
-  show('more-jobs', cursor !== null);
-  keep($('jobs'), jobs.map(({ id, prompt, status, images, created_at, effective_parameters: { size } }) => ({ id, prompt, status, images, created_at, size })), (job) => job.id, (job) => {
+  const shown = jobs.items();
+  show('no-jobs', shown.length === 0);
+  show('jobs-table', shown.length > 0);
+  show('more-jobs', jobs.hasMore());
+  keep($('jobs'), shown.map(({ id, prompt, status, images, created_at, effective_parameters: { size } }) => ({ id, prompt, status, images, created_at, size })), (job) => job.id, (job) => {
     const row = make('tr');
     const text = job.prompt.length > 120 ? `${job.prompt.slice(0, 120)}…` : job.prompt;
     const words = make('bdi', '', text);
@@ -132,24 +133,19 @@ function draw() {
 }
 
 async function refresh() {
-  const [who, used, list] = await Promise.all([service.account(), service.usage(), service.history(null, Math.max(JOBS_AT_ONCE, Math.min(100, jobs.length))), webhooks.read()]);
-  [account, use] = [who, used];
-  jobs = list.data;
-  cursor = list.next_cursor;
+  [account, use] = await Promise.all([service.account(), service.usage(), jobs.refresh(), webhooks.read()]);
   draw();
 }
 
 async function moreJobs() {
-  const list = await service.history(cursor, JOBS_AT_ONCE);
-  jobs = [...jobs, ...list.data];
-  cursor = list.next_cursor;
+  await jobs.more();
   drawJobs();
 }
 
 function keepFresh() {
   clearTimeout(timer);
   timer = setTimeout(async () => {
-    if (!document.hidden && account && jobs.length <= 100) await refresh().catch(() => {});
+    if (!document.hidden && account) await refresh().catch(() => {});
     keepFresh();
   }, REFRESH_MS);
 }
@@ -157,7 +153,8 @@ function keepFresh() {
 // Nothing of whose account was shown before stays.
 function showAccountOf(who) {
   service.showFor(who.tenant);
-  [account, jobs, cursor] = [null, [], null];
+  account = null;
+  jobs.clear();
   webhooks.reset();
   for (const message of Object.values(messages)) message.clear();
   $('confirm').value = '';
@@ -247,7 +244,7 @@ openDeleting({
   onStart: messages['delete-error'].clear,
   onDone(left) {
     if (left) tellAt('delete-error', () => say('deletedSome', { n: left }));
-    jobs = [];
+    jobs.clear();
     tellTabs();
     return refresh();
   },

@@ -1,47 +1,47 @@
 // Webhooks on the account page: where events go, what became of each, and sending one again.
 import { $, answerCell, button, cell, fitTables, keep, number, rowHead, toast, when } from './account_parts.js';
 import { make } from './cards.js';
+import { openGrowing } from './growing.js';
 import * as service from './service.js';
 import { say } from './words.js';
 
 const AT_ONCE = 10;
-const MOST = 100; // of one call
-const NOTHING = { data: [], next_cursor: null };
 const PILLS = { pending: 'running', delivered: 'succeeded', failed: 'failed' };
 
 // `tell` tells a problem.
 export function openWebhooks(tell) {
   let endpoints = [], chosen = null; // the id of the one whose log is shown
-  let log = [], cursor = null;
   let reads = 0; // what is asked for anew makes an answer that is on its way worth nothing
 
   const named = ({ url }) => url ?? say('endpointOfRequests');
 
-  const ask = (id, limit, after) => service.ask(
-    `/v1/webhooks/${id}/deliveries?limit=${limit}${after ? `&cursor=${after}` : ''}${$('log-failed').checked ? '&status=failed' : ''}`,
-  );
+  const log = openGrowing((limit, after) => service.ask(
+    `/v1/webhooks/${chosen}/deliveries?limit=${limit}${after ? `&cursor=${after}` : ''}${$('log-failed').checked ? '&status=failed' : ''}`,
+  ), AT_ONCE);
 
-  async function read(limit = Math.max(AT_ONCE, Math.min(MOST, log.length))) {
+  // `isAnew`: the log is another one from now on.
+  async function read(isAnew = false) {
     const mine = ++reads;
+    if (isAnew) log.dropAnswers();
     const { data } = await service.ask('/v1/webhooks');
-    const wanted = (data.find((one) => one.id === chosen) ?? data[0])?.id ?? null;
-    const list = wanted ? await ask(wanted, limit) : NOTHING;
     if (mine !== reads) return;
-    [endpoints, chosen, log, cursor] = [data, wanted, list.data, list.next_cursor];
+    const before = chosen;
+    chosen = (data.find((one) => one.id === chosen) ?? data[0])?.id ?? null;
+    if (chosen) await log.refresh(isAnew || chosen !== before);
+    else log.clear();
+    if (mine !== reads) return;
+    endpoints = data;
     draw();
   }
 
   async function more() {
-    const mine = ++reads;
-    const list = await ask(chosen, AT_ONCE, cursor);
-    if (mine !== reads) return;
-    [log, cursor] = [[...log, ...list.data], list.next_cursor];
+    await log.more();
     draw();
   }
 
   function choose(id) {
     chosen = id;
-    return read(AT_ONCE);
+    return read(true);
   }
 
   async function turnOn(id) {
@@ -86,16 +86,17 @@ export function openWebhooks(tell) {
   }
 
   function draw() {
+    const sent = log.items();
     const isAlone = endpoints.length === 1;
     for (const id of ['endpoints-table', 'log']) $(id).hidden = endpoints.length === 0;
     $('no-endpoints').hidden = endpoints.length > 0;
     keep($('endpoints'), endpoints.map((one) => ({ ...one, isAlone, isChosen: one.id === chosen })), (one) => one.id, endpointRow);
     const shown = endpoints.find((one) => one.id === chosen);
     if (shown) $('log-title').textContent = say('deliveriesTo', { name: named(shown) });
-    $('no-deliveries').textContent = log.length ? '' : say($('log-failed').checked ? 'noneGivenUp' : 'noDeliveries');
-    $('deliveries-table').hidden = log.length === 0;
-    $('more-deliveries').hidden = cursor === null;
-    keep($('deliveries'), log.map((one) => ({
+    $('no-deliveries').textContent = sent.length ? '' : say($('log-failed').checked ? 'noneGivenUp' : 'noDeliveries');
+    $('deliveries-table').hidden = sent.length === 0;
+    $('more-deliveries').hidden = !log.hasMore();
+    keep($('deliveries'), sent.map((one) => ({
       id: one.id, type: one.type, url: one.url, event_id: one.event_id, state: one.state, made: one.created_at, next: one.next_attempt_at,
       tries: one.attempts.length, last: one.attempts.at(-1),
     })), (one) => one.id, deliveryRow);
@@ -103,14 +104,15 @@ export function openWebhooks(tell) {
   }
 
   $('more-deliveries').addEventListener('click', doing(more));
-  $('log-failed').addEventListener('change', doing(() => read(AT_ONCE)));
+  $('log-failed').addEventListener('change', doing(() => read(true)));
 
   return {
     read, draw,
     // Nothing of whose account was shown stays.
     reset() {
       reads += 1;
-      [endpoints, chosen, log, cursor] = [[], null, [], null];
+      [endpoints, chosen] = [[], null];
+      log.clear();
       $('log-failed').checked = false;
       draw();
     },

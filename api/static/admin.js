@@ -18,6 +18,7 @@ const KEY = 'zimg.adminKey';
 let seen = { overview: null, letters: null, hooks: null };
 let looks = 0;
 let timer = 0;
+let visits = 0; // what was asked for before the operator left says nothing any more
 
 function ask(path, { method = 'GET', body } = {}) {
   return plainAsk(path, { method, ...(body ? { body: JSON.stringify(body) } : {}), headers: { Authorization: `Bearer ${session.get(KEY) ?? ''}` } });
@@ -165,17 +166,24 @@ function showAlive(isAlive) {
 
 // Looking ------------------------------------------------------------------------------------------------------------
 
-async function look({ isFull = false } = {}) {
+async function readAll(isFull, mine) {
   const overview = await ask('/v1/admin/overview');
+  if (mine !== visits) return null;
   const before = seen.overview;
   const isChanged = !before || before.dead_letters !== overview.dead_letters || before.webhook_failures !== overview.webhook_failures;
-  seen.overview = overview;
-  if (isFull || isChanged || looks++ % SLOW_EVERY === 0) {
-    const [letters, hooks] = await Promise.all([goOn((cursor) => ask(`/v1/admin/dead-letters?limit=200${cursor && `&cursor=${cursor}`}`)), ask('/v1/admin/webhook-failures'), readPeople()]);
-    seen.letters = letters.data;
-    seen.hooks = hooks.data;
-  }
-  draw();
+  if (!isFull && !isChanged && looks++ % SLOW_EVERY) return { overview };
+  const [letters, hooks] = await Promise.all([goOn((cursor) => ask(`/v1/admin/dead-letters?limit=200${cursor && `&cursor=${cursor}`}`)), ask('/v1/admin/webhook-failures'), readPeople()]);
+  return { overview, letters: letters.data, hooks: hooks.data };
+}
+
+async function look({ isFull = false } = {}) {
+  if (session.get(KEY) === null) return; // the operator has left
+  const mine = visits;
+  try {
+    const found = await readAll(isFull, mine);
+    if (mine === visits) seen = { ...seen, ...found };
+  } catch (problem) { if (mine === visits) throw problem; }
+  if (mine === visits) draw();
 }
 
 let isReplacing = false;
@@ -198,7 +206,7 @@ async function replaceKey(replace) {
 function keepLooking() {
   clearTimeout(timer);
   timer = setTimeout(async () => {
-    const key = session.get(KEY);
+    const [mine, key] = [visits, session.get(KEY)];
     try {
       if (!document.hidden) await look();
     } catch (problem) {
@@ -206,12 +214,13 @@ function keepLooking() {
       if (isRefused && !isReplacing && key === session.get(KEY)) return leave(told(problem));
       if (!isRefused) showAlive(false);
     }
-    keepLooking();
+    if (mine === visits) keepLooking();
   }, LIVE_MS);
 }
 
 function leave(why = '') {
   clearTimeout(timer);
+  visits += 1;
   session.remove(KEY);
   seen = { overview: null, letters: null, hooks: null };
   $('content').hidden = true;
@@ -224,6 +233,7 @@ function leave(why = '') {
 
 async function enter() {
   clearTimeout(timer);
+  const mine = visits;
   try {
     await look({ isFull: true });
   } catch (problem) {
@@ -233,6 +243,7 @@ async function enter() {
     timer = setTimeout(enter, problem.retryAfterMs ?? LIVE_MS); // the key may be good
     return;
   }
+  if (mine !== visits) return;
   $('gate-error').textContent = '';
   $('gate').hidden = true;
   $('content').hidden = false;

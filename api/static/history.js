@@ -11,6 +11,7 @@ export function openHistory({ onOlder, onNewer, onAnew, onGone }) {
   const drawnHere = new Map(); // of those that came into this tab by themselves: they join nothing, but may be gone
   let cursor = null, isBegun = false;
   let turn = Promise.resolve(); // one load after another: both move the cursor
+  let older = null; // the load of older ones that is under way: a second press is no further wish
   let next = null; // a load of newer ones that has not begun: it will see what comes until then
 
   function inTurn(load) {
@@ -22,6 +23,7 @@ export function openHistory({ onOlder, onNewer, onAnew, onGone }) {
   const note = (jobs) => { for (const job of jobs) listed.set(job.id, job.created_at); };
 
   async function loadOlder() {
+    if (isBegun && cursor === null) return undefined; // there are no older ones
     const answer = await service.history(cursor, PAGE);
     [cursor, isBegun] = [answer.next_cursor, true];
     note(answer.data);
@@ -65,11 +67,16 @@ export function openHistory({ onOlder, onNewer, onAnew, onGone }) {
   return {
     noteDrawn(jobs) { for (const job of jobs) drawnHere.set(job.id, job.created_at); },
     hasOlder: () => cursor !== null,
-    loadOlder: () => inTurn(loadOlder),
+    loadOlder() {
+      if (older) return older;
+      const mine = inTurn(loadOlder).finally(() => { if (older === mine) older = null; });
+      older = mine;
+      return mine;
+    },
     loadNewer() {
       next ??= inTurn(() => { next = null; return isBegun ? loadNewer() : undefined; });
       return next;
     },
-    reset() { listed.clear(); drawnHere.clear(); [cursor, isBegun, turn, next] = [null, false, Promise.resolve(), null]; },
+    reset() { listed.clear(); drawnHere.clear(); [cursor, isBegun, turn, next, older] = [null, false, Promise.resolve(), null, null]; },
   };
 }

@@ -17,7 +17,7 @@ import { refreshQuota } from './quota.js';
 import { openRemoval } from './removal.js';
 import { openStars } from './stars.js';
 import { tellTabs, watchTabs } from './tabs.js';
-import { toast } from './toast.js';
+import { isOffering, toast } from './toast.js';
 import { modelOf, variationOf } from './vary.js';
 import { closeViewer, loseShown, openViewer, refreshViewer, setUpViewer } from './viewer.js';
 import { applyWords, say } from './words.js';
@@ -113,7 +113,7 @@ function arrange() {
   while (at) { const next = at.nextElementSibling; at.remove(); at = next; }
   showEmpty(shown.length === 0 && service.shownFor() !== null);
   $('tools').hidden = jobs.size === 0;
-  $('more').hidden = !history.hasOlder() || $('starred-only').checked; // all of those are fetched
+  $('more').hidden = !hasMore();
   keepCounting(unsent.length > 0);
 }
 
@@ -171,30 +171,48 @@ const { keepLooking, lookAtFailed, stop: stopLooking } = openLooking({
 
 // Drawing -------------------------------------------------------------------------------------------------------------
 
-// What is asked for is shown at once, also where only starred pictures were: nobody knew that it had been taken, and pressed again.
+// A new card has no star yet: a filter that hid it would let one think that nothing happened.
 function submit(request, shape) {
-  showStarredOnly(false);
+  if ($('starred-only').checked) showStarred(false);
   outbox.add(request, shape);
 }
 
-function showStarredOnly(isWanted) {
-  if ($('starred-only').checked !== isWanted) $('starred-only').click();
+function showStarred(isOnly) {
+  $('starred-only').checked = isOnly;
+  if (isOnly) stars.load();
+  else stars.stop();
+  arrange();
+  selection.show();
+}
+
+// What has become of a prompt; for everybody where its card, the first, is out of sight.
+function tellOf({ request }, words) {
+  const text = say(words, { prompt: request.prompt.slice(0, 80) });
+  const place = $('grid').firstElementChild?.getBoundingClientRect();
+  if (place && !isOffering() && (place.bottom <= 0 || place.top >= window.innerHeight)) toast(text);
+  else $('status').textContent = text;
+}
+
+function takeDrawn(made) {
+  [...made].reverse().forEach(take);
+  history.noteDrawn(made);
+  arrange();
+  tellTabs();
+  refreshQuota();
+  keepLooking(150);
 }
 
 const outbox = openOutbox({
   onTaken(entry, made) {
     cards.delete(unsentId(entry));
     message.clear();
-    $('status').textContent = say('announceQueued', { prompt: entry.request.prompt.slice(0, 80) });
-    [...made].reverse().forEach(take);
-    history.noteDrawn(made);
-    arrange();
-    tellTabs();
-    refreshQuota();
-    keepLooking(150);
+    takeDrawn(made);
+    tellOf(entry, 'announceQueued');
   },
+  onTakenBack: takeDrawn,
   onDelayed(entry) {
-    $('status').textContent = say('announceUnsent', { prompt: entry.request.prompt.slice(0, 80) });
+    arrange();
+    tellOf(entry, 'announceUnsent');
     refreshQuota();
   },
   // Beside the prompt where it still stands; else the card keeps it.
@@ -223,11 +241,9 @@ function go() {
 }
 
 const dropped = openDropped({ known: () => models, onWritten() { message.written(); length.show(); } });
-
 const length = openLength($('prompt'), $('prompt-over'));
 
 const again = (job) => submit({ prompt: job.prompt, size: job.effective_parameters.size, ...modelOf(job, models) });
-
 const vary = (job) => submit({ ...variationOf(job), ...modelOf(job, models) });
 
 async function cancel(id) {
@@ -309,6 +325,20 @@ const history = openHistory({
   },
   onGone: (ids) => ids.forEach(forget),
 });
+
+const hasMore = () => history.hasOlder() && !$('starred-only').checked; // all of those are fetched
+async function loadOlder() {
+  try { await history.loadOlder(); } catch (problem) { tell(problem); return false; }
+  return true;
+}
+
+// The last press takes its button away: a keyboard goes on with the first of what it brought.
+async function showOlder() {
+  const last = $('grid').lastElementChild;
+  if (!await loadOlder() || !$('more').hidden) return;
+  $('more').blur();
+  regainFocus(besideOf(last));
+}
 
 const loadNewest = () => document.visibilityState === 'visible' && history.loadNewer().catch(() => {}); // or the next time
 
@@ -398,8 +428,8 @@ function wire() {
   document.addEventListener('visibilitychange', loadNewest);
   for (const [where, what] of [[document, 'visibilitychange'], [window, 'online']]) where.addEventListener(what, askForMissing);
   watchTabs({ onGone: forget, onChange: loadNewest });
-  $('more').addEventListener('click', () => history.loadOlder().catch(tell));
-  $('starred-only').addEventListener('change', () => { if ($('starred-only').checked) stars.load(); else stars.stop(); arrange(); selection.show(); });
+  $('more').addEventListener('click', showOlder);
+  $('starred-only').addEventListener('change', () => showStarred($('starred-only').checked));
   $('sign-out').addEventListener('click', signOut);
   document.addEventListener('keydown', (event) => {
     if (/^(TEXTAREA|INPUT)$/.test(event.target.tagName)) return;
@@ -408,6 +438,7 @@ function wire() {
   });
   setUpViewer({
     cardOf: (id) => cards.get(id), onGone: forget, isStarred: (job) => stars.has(job.id), onStar: star, onAgain: again, onVary: vary, onDelete: remove, onToast: toast,
+    loadOlder, isLastOfMore: (id) => hasMore() && pictures().at(-1)?.id === id,
     neighbor: (id, step) => { const all = pictures(); const at = all.findIndex((job) => job.id === id); return at < 0 ? null : all[at + step] ?? null; },
   });
 }

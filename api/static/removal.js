@@ -39,7 +39,7 @@ export function openRemoval({ onChange, onRemoved }) {
     return true;
   }
 
-  window.addEventListener('pagehide', () => finish(true));
+  window.addEventListener('pagehide', () => { finish(true); endToast(); }); // it is final, also where the page comes back as it was left
 
   return {
     isRemoved: (id) => pending?.id === id || going.has(id),

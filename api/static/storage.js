@@ -21,3 +21,8 @@ function openStorage(name) {
 
 export const local = openStorage('localStorage');
 export const session = openStorage('sessionStorage');
+
+// The entries, each with its key, that are kept as JSON under names that begin so; what can not be read is not there.
+export const keptUnder = (prefix) => local.keys().filter((name) => name.startsWith(prefix)).flatMap((name) => {
+  try { return [JSON.parse(local.get(name))].filter((entry) => entry?.key); } catch { return []; }
+});

@@ -16,6 +16,9 @@ export function endToast() {
   gone?.();
 }
 
+// Whether there is something to be done about it still.
+export const isOffering = () => whenGone !== null;
+
 function offer({ words, run }) {
   const button = make('button', 'toast-act', words);
   button.type = 'button';
@@ -23,12 +26,19 @@ function offer({ words, run }) {
   return button;
 }
 
+// All else is inert while a dialog is open, and what stands in a dialog goes with it.
+function place(element) {
+  const above = document.querySelector('dialog[open]') ?? document.body;
+  if (element.parentElement === above) return;
+  above.append(element);
+  if (above !== document.body) above.addEventListener('close', () => place(element), { once: true });
+}
+
 // `act`: { words, run, onGone }; `onGone` is called once, when the offer is over.
 export function toast(text, act) {
   endToast();
   const element = document.getElementById('toast');
-  const above = document.querySelector('dialog[open]') ?? document.body; // all else is inert while a dialog is open
-  if (element.parentElement !== above) above.append(element);
+  place(element);
   element.replaceChildren(make('span', '', text), ...(act ? [offer(act)] : []));
   element.classList.add('shown');
   whenGone = act?.onGone ?? null;

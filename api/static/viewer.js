@@ -20,6 +20,7 @@ export function setUpViewer(given) {
   dialog.addEventListener('close', leave);
   $('viewer-image').addEventListener('error', () => { if (shown) tellWhy(shown); });
   dialog.addEventListener('keydown', (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return; // Alt and an arrow is the browser's own
     if (event.key === 'ArrowLeft') turn(-1);
     if (event.key === 'ArrowRight') turn(1);
   });
@@ -95,8 +96,11 @@ function loadOnceMore() {
   $('viewer-image').src = localUrl(shown);
 }
 
-function turn(step) {
-  const next = hooks.neighbor(shown.id, step);
+// Behind the last one that is loaded there may be more.
+async function turn(step) {
+  const from = shown;
+  while (step > 0 && shown === from && hooks.isLastOfMore(from.id) && await hooks.loadOlder());
+  const next = shown === from && hooks.neighbor(from.id, step);
   if (next) show(next);
 }
 
@@ -118,6 +122,13 @@ async function copyShown() {
   }
 }
 
+// A button that can do no more would take the focus with it, and the viewer's keys.
+function showTurns(hasNewer, hasOlder) {
+  const focused = document.activeElement;
+  [$('newer').disabled, $('older').disabled] = [!hasNewer, !hasOlder];
+  if (focused?.matches('.turn:disabled')) (dialog.querySelector('.turn:enabled') ?? $('viewer-close')).focus();
+}
+
 function fill() {
   const url = localUrl(shown);
   const image = $('viewer-image');
@@ -128,8 +139,7 @@ function fill() {
   $('download').href = `${url}?download`;
   $('no-copy-open').href = url;
   $('star').setAttribute('aria-pressed', String(hooks.isStarred(shown)));
-  $('newer').disabled = !hooks.neighbor(shown.id, -1);
-  $('older').disabled = !hooks.neighbor(shown.id, 1);
+  showTurns(hooks.neighbor(shown.id, -1), hooks.neighbor(shown.id, 1) || hooks.isLastOfMore(shown.id));
   const made = shown.effective_parameters;
   const rows = [['sizeFact', saySize(made.size)], ['seedFact', made.seed], ['presetFact', made.preset], ['modelFact', shown.model.id],
     ['tookFact', sayTime(Math.max(1, shown.completed_at - shown.created_at))],

@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from scheduler.submission import Wish
+from tests.integration.api.conftest import eventually
 from tests.integration.page.conftest import ask
 from tests.integration.page.test_gaps import BACK, DONE, JOB, canceled, pictures
 
@@ -236,3 +237,84 @@ def test_one_escape_does_not_put_a_new_key_away(page, inviting_api, parts, worke
     page.keyboard.press("Escape")
 
     expect(page.locator("#secret")).to_be_visible()
+
+
+def test_after_the_page_was_left_nothing_is_offered_that_can_not_be_done(page, live, parts, worker):
+    """A browser may show a page again as it was left."""
+    canceled(parts, "not this one")
+    page.goto(live.url)
+    page.get_by_role("button", name="Remove: not this one").click()
+    undo = page.get_by_role("button", name="Undo")
+    expect(undo).to_be_visible()
+
+    page.evaluate("() => window.dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+
+    expect(undo).to_be_hidden()
+    assert eventually(lambda: page.evaluate("() => true") and parts.jobs.list_jobs("local") == [])
+
+
+@pytest.fixture
+def operator(page, inviting_api, parts, worker):
+    """The operator's page, whose clock is ours."""
+    parts.tenants.create_key("shop")
+    page.clock.install()
+    page.goto(f"{inviting_api.url}/admin")
+    page.fill("#admin-key", ADMIN_KEY)
+    page.press("#admin-key", "Enter")
+    expect(page.locator("#alive")).to_have_text("live")
+    return page
+
+
+@pytest.mark.parametrize(("opens", "dialog", "said"), [("Limits", "limits", "Saved"), ("Ban", "ban", "banned")])
+def test_what_is_said_in_a_dialog_that_closes_is_seen_after_it(operator, opens, dialog, said):
+    operator.locator("#tenants tr", has_text="shop").get_by_role("button", name=opens).click()
+    if dialog == "ban":
+        operator.fill("#ban-reason", "spam")
+    operator.locator(f"#{dialog}-dialog [type=submit]").click()
+
+    expect(operator.locator(f"#{dialog}-dialog")).to_be_hidden()
+    expect(operator.locator("#toast")).to_contain_text(said)
+    expect(operator.locator("#toast")).to_be_visible()
+
+
+@pytest.mark.parametrize("path", ["overview", "webhook-failures"])
+def test_an_operator_who_leaves_while_the_page_looks_is_told_of_no_error(operator, path):
+    held = held_by(operator, f"**/v1/admin/{path}")
+    while not held:
+        operator.clock.fast_forward(2000)
+        operator.wait_for_timeout(20)
+    operator.locator("#leave").click()
+    asked = []
+    operator.on("request", lambda request: asked.append(request.url))
+
+    route, answer = wait_for(operator, held)
+    with operator.expect_request_finished(lambda request: path in request.url):
+        route.fulfill(response=answer)
+    operator.evaluate("() => new Promise((done) => setTimeout(done, 50))")
+    operator.clock.fast_forward(3000)
+    operator.evaluate("() => new Promise((done) => setTimeout(done, 50))")
+
+    assert asked == []
+    expect(operator.locator("#gate-error")).to_have_text("")
+    expect(operator.locator("#alive")).to_be_hidden()
+
+
+@pytest.mark.parametrize("act", ["make-an-invite", "rotate-the-key-in-use"])
+def test_what_an_operator_did_before_leaving_is_told_as_no_error_and_lets_nobody_in(operator, act):
+    operator.on("dialog", lambda dialog: dialog.accept())
+    if act == "make-an-invite":
+        held = held_by(operator, "**/v1/admin/invites")
+        operator.locator("#invite-form [type=submit]").click()
+    else:
+        held = held_by(operator, "**/v1/admin/keys/*/rotate")
+        operator.locator("#keys tr", has_text="shop").get_by_role("button", name="Replace").click()
+    route, answer = wait_for(operator, held)
+    operator.locator("#leave").click()
+
+    route.fulfill(response=answer)
+    expect(operator.locator("#secret")).to_be_visible()
+    operator.evaluate("() => new Promise((done) => setTimeout(done, 100))")
+
+    assert operator.locator("#toast").text_content() in ("", "The key was replaced")
+    assert operator.evaluate("() => sessionStorage.getItem('zimg.adminKey')") is None
+    expect(operator.locator("#gate-error")).to_have_text("")
