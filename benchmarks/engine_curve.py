@@ -195,13 +195,11 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
     if "eager" in hashes:
         eager_point(bench, pipe, hashes["eager"], options)
     reference = hashes.get("compiled", {1: "", 2: ""})
-    budget = bench.arguments.budget
-    peak: dict[str, Any] = {}
     start = time.perf_counter()
-    with bench.memory(peak):
-        carousel = Carousel(pipe, budget, compile="off" if bench.arguments.tiny else "on", **options)
+    budget = bench.arguments.budget
+    carousel = Carousel(pipe, budget, compile="off" if bench.arguments.tiny else "on", **options)
     parts = carousel.report["start_seconds"]
-    bench.say("ready", kind="compiled", seconds=round(time.perf_counter() - start, 1), parts=parts, **peak)
+    bench.say("ready", kind="compiled", seconds=round(time.perf_counter() - start, 1), parts=parts)
     bench.attempt("parity compiled", lambda: parity(bench, carousel, reference, "compiled"))
     bench.attempt(
         str(budget),

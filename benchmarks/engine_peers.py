@@ -44,8 +44,6 @@ TUNINGS = (
     "leaf:record_stream=false",
     "leaf:non_blocking=true",
     "leaf:non_blocking=true:record_stream=false",
-    "leaf:compiled=true",
-    "leaf:compiled=true:non_blocking=true",
     "cache-dit:transfer_buckets=8",
     "cache-dit:transfer_buckets=16",
     "mmgp:budget=1200",

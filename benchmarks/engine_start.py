@@ -111,7 +111,7 @@ def start_once(kind: str, *, profiled: bool = False) -> None:
     stamp.told["forms when settled"] = engine.report["forms"]
     stamp.told |= {"host_held_gib": gib(memory.held), "host_files_gib": gib(memory.files)}
     stamp.told["host_held_each_5s_gib"] = [gib(held) for held in memory.held_each_5s]
-    stamp.told["card_peak_gib"] = gib(memory.card)
+    stamp.told["card_peak_gib"] = round(memory.card / 2**30, 3)  # beside a budget of so many hundredths
     stamp.told["weights_gib"] = gib(engine.report["host_bytes"])
     if kind == "cold":
         stamp.told["kept_s"] = wait_for_store(Path(settings.weights_dir), stamp.begun)

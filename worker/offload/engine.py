@@ -349,8 +349,6 @@ class Engine(threading.Thread):
             rider.fresh = rider.fresh and stop.stage != self._table.route.looping
             with contextlib.nullcontext() if pool is None else pool():
                 self._resume(rider)
-            if lot is not None:
-                lot.leave(rider)
             self._lead.follow(self._device.mark())
 
     def _resume(self, rider: Rider, error: BaseException | None = None) -> None:
@@ -371,6 +369,7 @@ class Engine(threading.Thread):
                 rider.ticket.fail(failure)
         else:
             if landing is None:
+                rider.left = self._device.mark()
                 return
             self._pictures += 1
             self._landings.append(landing)

@@ -87,10 +87,6 @@ class Lot:
         self._rides += 1
         rider.rode = self._rides
 
-    def leave(self, rider: Parking) -> None:
-        """The rider's turn is in the compute stream."""
-        rider.left = self._device.mark()
-
     def forget(self, rider: Parking, riders: Sequence[Parking] = ()) -> None:
         """The rider goes home: its space is free, and no copy writes into its memory any more.
 

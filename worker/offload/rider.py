@@ -49,7 +49,7 @@ class Rider(greenlet):  # type: ignore[misc]
         self.parked: Parked | None = None  # its state lies in host memory
         self.state: list[torch.UntypedStorage] | None = None  # as it was found at this stop
         self.arriving: Mark | None = None  # its state is on its way back
-        self.left = Mark()  # the end of its last turn
+        self.left = Mark()  # the end of its last ride, its boarding included
         self.given = frozenset(addresses_of(value for _, value in ticket.order.extra))  # the caller's own tensors
         self.rode = 0  # when that was, counted in rides
         self._draw = draw

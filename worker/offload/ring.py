@@ -31,6 +31,7 @@ class Ring:
         self._device, self._heads = device, heads or {}
         self.slots = [Slot(buffer) for buffer in buffers]
         self._by_block: dict[Block, Slot] = {}
+        self.reopen()
 
     def prefetch(self, upcoming: Sequence[Block]) -> None:
         """Start the copies of these blocks, soonest first, as far as there are slots that hold none of them."""
@@ -63,7 +64,7 @@ class Ring:
         self._by_block.clear()
 
     def reopen(self) -> None:
-        """The slots' memory came back: copies may start once the compute stream has got here."""
+        """The slots' memory was the allocator's till now: copies may start once the compute stream has got here."""
         for slot in self.slots:
             slot.free = self._device.mark()
 

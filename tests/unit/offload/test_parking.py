@@ -60,7 +60,6 @@ def test_no_more_states_than_places_lie_on_the_card_and_each_comes_back_whole(pl
             lot.seat(guest, following, everybody)
             assert sum(bool(storages_of(one.gr_frame)) for one in everybody) <= places
             guest.switch()
-            lot.leave(guest)
     assert [guest.sums for guest in everybody] == [[3000.0 * (at + 1)] * 3 for at in range(6)]
 
 
@@ -91,7 +90,6 @@ def test_frames_are_looked_through_once_a_stop_and_hold_nothing_of_one_who_rides
             lot.seat(guest, following, everybody)
             assert guest.state is None, "else what it lets go of would stay"
             guest.switch()
-            lot.leave(guest)
     assert len(looks) <= len(everybody) * (4 + 1), "each stood still five times"
     for guest in everybody:
         lot.forget(guest)
@@ -112,7 +110,6 @@ def test_who_leaves_while_parked_frees_its_space() -> None:
     lot = Lot(Device(torch.device("cpu")), 1, 1 << 20, smallest=1)
     for guest in made:
         lot.seat(guest, None, made)
-        lot.leave(guest)
     parked = [guest for guest in made if guest.parked is not None]
     assert len(parked) == 2
     assert lot.is_used
@@ -214,7 +211,6 @@ def test_a_tensor_of_two_riders_is_emptied_for_neither_of_them() -> None:
         lot.seat(guest, None, made)
         assert shared.untyped_storage().nbytes() == 4000
         guest.switch()
-        lot.leave(guest)
     assert [guest.sums for guest in made] == [[1000.0 * (1 + at)] * 2 for at in range(3)]
     assert lot.parkings > 0
 
@@ -251,7 +247,6 @@ def test_who_goes_home_while_parked_may_look_at_its_state_once_more() -> None:
     lot = Lot(Device(torch.device("cpu")), 1, 1 << 20, smallest=1000)
     for guest in made:
         lot.seat(guest, None, made)
-        lot.leave(guest)
     assert made[0].parked is not None
 
     lot.forget(made[0], made)
@@ -285,7 +280,6 @@ def test_who_goes_home_frees_its_space_though_its_state_can_not_be_brought_back(
     lot = Lot(device, 1, 1 << 20, smallest=1000)
     for guest in made:
         lot.seat(guest, None, made)
-        lot.leave(guest)
     assert lot.is_used
 
     def refuse(*_: object) -> Mark:
@@ -315,7 +309,6 @@ def test_what_the_caller_gave_is_not_moved_while_its_rider_is_parked() -> None:
     lot = Lot(Device(torch.device("cpu")), 1, 1 << 20, smallest=1000)
     for guest in made:
         lot.seat(guest, None, made)
-        lot.leave(guest)
 
     assert made[0].parked is not None
     assert [here.numel() for here, _ in made[0].parked.state] == [4000], "its own alone"

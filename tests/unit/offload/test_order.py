@@ -1,0 +1,102 @@
+"""Copies and computing are ordered by marks, not by luck: no two streams touch the same bytes unordered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.unit.offload.conftest import family_pipeline, plain_picture, same
+from tests.unit.offload.order_kit import StreamsKnown, watched_device
+from worker.offload.blocks import Block
+from worker.offload.carousel import Options
+from worker.offload.engine import Engine
+from worker.offload.marks import Mark
+from worker.offload.placement import Placement
+from worker.offload.plan import Plan
+from worker.offload.ring import Ring
+from worker.offload.ticket import Order, Ticket
+
+Change = Callable[[Placement, Plan], Plan]
+
+
+def as_it_is(_: Placement, plan: Plan) -> Plan:
+    return plan
+
+
+def with_heads(placement: Placement, plan: Plan) -> Plan:
+    streamed = [block for block in placement.assembly.blocks if block.name not in plan.residents]
+    heads = tuple((block.name, block.carried_bytes // 1024 * 512) for block in streamed[::2])
+    return replace(plan, heads=heads, lends_scratch=True)
+
+
+def with_everything_lent(_: Placement, plan: Plan) -> Plan:
+    return replace(plan, lends_scratch=True, lends_ring=True, yielding=tuple(sorted(plan.residents)[-1:]))
+
+
+ARRANGEMENTS: dict[str, tuple[Change, dict[str, Any]]] = {
+    "a ring": (as_it_is, {"residents": 2, "ring_slots": 2}),
+    "one slot": (as_it_is, {"residents": 0, "ring_slots": 1}),
+    "heads": (with_heads, {"residents": 2, "ring_slots": 2}),
+    "all lent": (with_everything_lent, {"residents": 3, "ring_slots": 2}),
+    "parked, one place": (as_it_is, {"residents": 1, "ring_slots": 2, "places": 1}),
+    "parked, two places": (as_it_is, {"residents": 1, "ring_slots": 2, "places": 2}),
+    "a crowd": (as_it_is, {"residents": 1, "ring_slots": 2, "places": 2, "seats": 8}),
+}
+
+
+@pytest.mark.parametrize("name", ARRANGEMENTS)
+def test_no_two_streams_touch_the_same_bytes_unordered(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    change, options = ARRANGEMENTS[name]
+    make = Placement._make_plan
+    monkeypatch.setattr(
+        Placement, "_make_plan", lambda placement, **wishes: change(placement, make(placement, **wishes))
+    )
+    device = watched_device(monkeypatch)
+    engine = Engine(family_pipeline("z-image"), 20 << 30, device, Options(device="cpu", packing=True, **options))
+    engine.start()
+    try:
+        orders = [Order(prompt=f"mug {seed}", height=64, width=64, seed=seed, steps=3) for seed in range(8)]
+        for _ in range(2):
+            tickets = [engine.enter(Ticket(order)) for order in orders]
+            images = [ticket.result(60) for ticket in tickets]
+    finally:
+        engine.stop(60)
+
+    assert device.races == []
+    assert device.compared > 50
+    for seed, image in enumerate(images):
+        assert same(image, plain_picture("z-image", f"mug {seed}", seed, 3, 64, 64, 0.0))
+
+
+def test_the_first_copy_into_a_slot_waits_for_whoever_had_its_memory_before() -> None:
+    device, buffer = StreamsKnown(), torch.zeros(64, dtype=torch.uint8)
+    block = Block("a block", torch.nn.Linear(2, 2), 0, 0, once=False, unneeded=False)
+    block.host = torch.ones(64, dtype=torch.uint8)
+    device.compute("a check of the kernel", buffer.data_ptr(), 64)
+
+    Ring(device, [buffer]).prefetch([block])
+
+    assert device.compared == 1
+    assert device.races == []
+
+
+def test_a_copy_that_waits_for_nobody_is_a_race_and_one_that_waits_is_none() -> None:
+    device, slot, weights = StreamsKnown(), torch.zeros(64, dtype=torch.uint8), torch.ones(64, dtype=torch.uint8)
+    device.wait(device.fetch(slot, weights, Mark()))
+    device.compute("unpacking", slot.data_ptr(), 64)
+    device.wait(device.fetch(slot, weights, device.mark()))
+    device.compute("unpacking", slot.data_ptr(), 64)
+    assert device.races == []
+
+    arrived = device.fetch(slot, weights, Mark())
+    device.compute("unpacking", slot.data_ptr(), 64)
+    device.wait(arrived)
+
+    assert device.races == [
+        "a copy of weights (carry_in) does not wait for unpacking (compute)",
+        "unpacking (compute) does not wait for a copy of weights (carry_in)",
+    ]
