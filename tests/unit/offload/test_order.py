@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +41,7 @@ def with_everything_lent(_: Placement, plan: Plan) -> Plan:
 ARRANGEMENTS: dict[str, tuple[Change, dict[str, Any]]] = {
     "a ring": (as_it_is, {"residents": 2, "ring_slots": 2}),
     "one slot": (as_it_is, {"residents": 0, "ring_slots": 1}),
+    "all resident": (as_it_is, {"residents": 99, "ring_slots": 2}),
     "heads": (with_heads, {"residents": 2, "ring_slots": 2}),
     "all lent": (with_everything_lent, {"residents": 3, "ring_slots": 2}),
     "parked, one place": (as_it_is, {"residents": 1, "ring_slots": 2, "places": 1}),
@@ -48,8 +50,9 @@ ARRANGEMENTS: dict[str, tuple[Change, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", ARRANGEMENTS)
-def test_no_two_streams_touch_the_same_bytes_unordered(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def running(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[StreamsKnown, Engine]]:
+    """An engine of this arrangement, and its device."""
     change, options = ARRANGEMENTS[name]
     make = Placement._make_plan
     monkeypatch.setattr(
@@ -59,17 +62,41 @@ def test_no_two_streams_touch_the_same_bytes_unordered(name: str, monkeypatch: p
     engine = Engine(family_pipeline("z-image"), 20 << 30, device, Options(device="cpu", packing=True, **options))
     engine.start()
     try:
-        orders = [Order(prompt=f"mug {seed}", height=64, width=64, seed=seed, steps=3) for seed in range(8)]
-        for _ in range(2):
-            tickets = [engine.enter(Ticket(order)) for order in orders]
-            images = [ticket.result(60) for ticket in tickets]
+        yield device, engine
     finally:
         engine.stop(60)
+
+
+@pytest.mark.parametrize("name", ARRANGEMENTS)
+def test_no_two_streams_touch_the_same_bytes_unordered(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(name, monkeypatch) as (device, engine):
+        riders = engine.plan.seats  # a second house boards while the first one rides
+        orders = [Order(prompt=f"mug {seed}", height=64, width=64, seed=seed, steps=3) for seed in range(riders)]
+        tickets = [engine.enter(Ticket(order)) for order in orders * 2]
+        images = [ticket.result(60) for ticket in tickets[-riders:]]
 
     assert device.races == []
     assert device.compared > 50
     for seed, image in enumerate(images):
         assert same(image, plain_picture("z-image", f"mug {seed}", seed, 3, 64, 64, 0.0))
+
+
+def test_a_resident_that_nobody_rode_since_it_came_back_is_lent_again_once_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with running("all lent", monkeypatch) as (device, engine):
+        placement = engine._placement
+        assert placement is not None
+        assert placement.weights is not None
+        weights, [name] = placement.weights, placement.plan.yielding
+        weights.lend()
+        weights.retake()
+        weights.prefetch([block for block in placement.assembly.blocks if block.name == name])  # its rider cancels
+        before = device.compared
+        weights.lend()
+
+        assert device.compared > before
+        assert device.races == []
 
 
 def test_the_first_copy_into_a_slot_waits_for_whoever_had_its_memory_before() -> None:
