@@ -1,8 +1,8 @@
 # ruff: noqa: E501
 """The engine's invariants broken one by one: a test fails for each. `python -m tests.mutants_engine [NAME]`.
 
-The project is copied to a folder for that, so its own files stay as they are. What only a card shows (no weight ever
-copied back, the order of its streams, the driver's own figure of memory) is tried with `--on-card`, by tests/gpu.
+The project is copied to a folder for that, so its own files stay as they are. With `--on-card` what a card shows (weights
+copied back, bytes of a plan, some of the order of its streams) is broken, and tests/gpu must notice.
 """
 
 from __future__ import annotations
@@ -81,6 +81,10 @@ MUTANTS = [
     Mutant("resident-not-awaited", 6, "weights.py", "        self._device.wait(berth.ready)\n        berth.ready = Mark()", "        berth.ready = Mark()", "order"),
     Mutant("resident-lent-on-its-way", 6, "weights.py", "            self._device.wait(berth.ready)\n            berth.filled", "            berth.filled", "order"),
     Mutant("resident-fetched-at-once", 6, "weights.py", "            self._berths[self._blocks[name]].free = self._device.mark()", "            pass", "order"),
+    Mutant("head-refreshed-at-once", 6, "weights.py", "block.host[: head.numel()], self._device.mark())", "block.host[: head.numel()], Mark())", "order"),
+    Mutant("resident-refreshed-at-once", 6, "weights.py", "berth.filled, berth.free = False, self._device.mark()", "berth.filled, berth.free = False, Mark()", "order"),
+    Mutant("slots-survive-a-refresh", 1, "weights.py", "        self._in_scratch = None\n        self.ring.clear()\n", "        self._in_scratch = None\n", "order"),
+    Mutant("memory-let-go-under-a-copy", 6, "weights.py", "        self._device.synchronize()  # copies", "        # copies", "order"),
     Mutant("head-joined-at-once", 6, "ring.py", "            self._device.join(slot.buffer[:kept], head, slot.free)", "            self._device.join(slot.buffer[:kept], head, Mark())", "order"),
     Mutant("ring-lent-on-its-way", 6, "ring.py", "            self._device.wait(slot.ready)\n            slot.block", "            slot.block", "order"),
     Mutant("ring-filled-at-once", 6, "ring.py", "        for slot in self.slots:\n            slot.free = self._device.mark()", "        for slot in self.slots:\n            slot.free = Mark()", "order"),

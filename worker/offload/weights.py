@@ -147,13 +147,14 @@ class Weights:
         self._plan = plan
 
     def refresh(self) -> None:
-        """Upload every resident again from host memory (after set-up, and before a clean retry).
+        """Carry all that lies on the device anew from host memory (after set-up, and before a clean retry).
 
         Weights that are in place have no other copy. What is lent is taken back first; raises torch.OutOfMemoryError.
         """
         if self._is_lent:
             self.retake()
         self._in_scratch = None
+        self.ring.clear()
         for block, head in self._heads.items():
             assert block.host is not None
             self._device.fetch(head, block.host[: head.numel()], self._device.mark())

@@ -1,8 +1,9 @@
 """A CPU that knows a card's streams: it computes at once, and remembers who has waited for whom.
 
-Each stream counts its work. A mark is what its stream knew of all streams when it was made, and who waits for it knows
-that too (vector clocks: Fidge 1988, Mattern 1989). Two accesses to the same bytes, one of them a write, must be ordered
-so; where they are only ordered by luck, a card may mix them up one day, and `races` names them.
+Each stream counts its work (the one that carries finished pictures out is left out: its sources live until they are
+there). A mark is what its stream knew of all streams when it was made, and who waits for it knows that too (vector
+clocks: Fidge 1988, Mattern 1989). Two accesses to the same bytes, one of them a write, must be ordered so; where they
+are only ordered by luck, a card may mix them up one day, and `races` names them.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ class Clocked(Mark):
 
 def watched_device(monkeypatch: pytest.MonkeyPatch) -> StreamsKnown:
     """Have the device know whose states a ride uses, and that what is lent, taken back or freed is anybody's."""
-    ride, seat, park, lend, retake = Rider.ride, Lot.seat, Lot._park, Weights.lend, Weights.retake
+    ride, seat, park = Rider.ride, Lot.seat, Lot._park
+    lend, retake, drop = Weights.lend, Weights.retake, Weights.drop
     riders_known: weakref.WeakSet[Any] = weakref.WeakSet()
     device = StreamsKnown()
 
@@ -179,6 +181,14 @@ def watched_device(monkeypatch: pytest.MonkeyPatch) -> StreamsKnown:
             lent = weights._lent
             device.compute("who had the memory before", lent.data_ptr(), lent.numel(), before)
 
+    def drop_and_tell(weights: Any) -> None:
+        held = [(whole.data_ptr(), whole.numel()) for whole in (weights._kept, weights._lent) if whole is not None]
+        is_there = not weights._is_lent
+        drop(weights)
+        for start, nbytes in held if is_there else ():
+            device.compute("whoever gets the memory of weights", start, nbytes)
+
+    monkeypatch.setattr(Weights, "drop", drop_and_tell)
     monkeypatch.setattr(Rider, "ride", ride_and_tell)
     monkeypatch.setattr(Lot, "seat", seat_and_tell)
     monkeypatch.setattr(Lot, "_park", park_and_tell)

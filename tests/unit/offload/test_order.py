@@ -20,6 +20,7 @@ from worker.offload.placement import Placement
 from worker.offload.plan import Plan
 from worker.offload.ring import Ring
 from worker.offload.ticket import Order, Ticket
+from worker.offload.weights import POISON
 
 Change = Callable[[Placement, Plan], Plan]
 
@@ -38,11 +39,16 @@ def with_everything_lent(_: Placement, plan: Plan) -> Plan:
     return replace(plan, lends_scratch=True, lends_ring=True, yielding=tuple(sorted(plan.residents)[-1:]))
 
 
+def with_heads_and_yielding(placement: Placement, plan: Plan) -> Plan:
+    return with_heads(placement, with_everything_lent(placement, plan))
+
+
 ARRANGEMENTS: dict[str, tuple[Change, dict[str, Any]]] = {
     "a ring": (as_it_is, {"residents": 2, "ring_slots": 2}),
     "one slot": (as_it_is, {"residents": 0, "ring_slots": 1}),
     "all resident": (as_it_is, {"residents": 99, "ring_slots": 2}),
     "heads": (with_heads, {"residents": 2, "ring_slots": 2}),
+    "heads, all lent": (with_heads_and_yielding, {"residents": 3, "ring_slots": 2}),
     "all lent": (with_everything_lent, {"residents": 3, "ring_slots": 2}),
     "parked, one place": (as_it_is, {"residents": 1, "ring_slots": 2, "places": 1}),
     "parked, two places": (as_it_is, {"residents": 1, "ring_slots": 2, "places": 2}),
@@ -79,6 +85,38 @@ def test_no_two_streams_touch_the_same_bytes_unordered(name: str, monkeypatch: p
     assert device.compared > 50
     for seed, image in enumerate(images):
         assert same(image, plain_picture("z-image", f"mug {seed}", seed, 3, 64, 64, 0.0))
+
+
+@pytest.mark.parametrize("name", ["heads, all lent", "all resident"])
+def test_what_was_spoilt_on_the_card_is_carried_anew_by_a_refresh_and_in_order(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(name, monkeypatch) as (device, engine):
+        order = Order(prompt="mug 1", height=64, width=64, seed=1, steps=3)
+        engine.enter(Ticket(order)).result(60)
+        assert engine._placement is not None
+        weights = engine._placement.weights
+        assert weights is not None
+        device.synchronize()
+        held = [*weights._heads.values(), *(slot.buffer for slot in weights.ring.slots)]
+        for buffer in [*held, *(berth.buffer for berth in weights._berths.values())]:
+            device.compute("a fault", buffer.data_ptr(), buffer.numel())
+            buffer.fill_(POISON)
+        engine.refresh(60)
+        image = engine.enter(Ticket(order)).result(60)
+
+    assert device.races == []
+    assert same(image, plain_picture("z-image", "mug 1", 1, 3, 64, 64, 0.0))
+
+
+def test_a_new_plan_lets_go_of_memory_into_which_nothing_is_copied_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running("a ring", monkeypatch) as (device, engine):
+        engine.enter(Ticket(Order(prompt="mug 1", height=64, width=64, seed=1, steps=3))).result(60)
+        before = device.compared
+        engine.rebudget(19 << 30, 60)
+
+        assert device.compared > before
+        assert device.races == []
 
 
 def test_a_resident_that_nobody_rode_since_it_came_back_is_lent_again_once_it_is_there(
