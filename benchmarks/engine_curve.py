@@ -38,14 +38,15 @@ CROWDS = [(16, 4, 32), (32, 4, 64)]
 STAGES = ("anchors", "first", "ours")
 
 
-def parity(bench: Bench, carousel: Any, hashes: dict[int, str], kind: str) -> None:
-    tickets = {
-        seed: carousel.submit(
-            prompt=f"parity {seed} {SUBJECT}", height=bench.size, width=bench.size, seed=seed, steps=4
-        )
-        for seed in hashes
-    }
+def parity(bench: Bench, carousel: Any, hashes: dict[int, str], kind: str, company: int = 0) -> None:
+    """Whether the anchor's pictures are drawn, with so many others in flight, who board before and after."""
+    size = {"height": bench.size, "width": bench.size}
+    others = [carousel.submit(prompt=bench.fresh_prompt(), **size, seed=at, steps=4) for at in range(company // 2)]
+    tickets = {seed: carousel.submit(prompt=f"parity {seed} {SUBJECT}", **size, seed=seed, steps=4) for seed in hashes}
+    others += [carousel.submit(prompt=bench.fresh_prompt(), **size, seed=at, steps=4) for at in range(company // 2)]
     got = {seed: digest(ticket.result(120)) for seed, ticket in tickets.items()}
+    for other in others:
+        other.result(120)
     equal = got == hashes if all(hashes.values()) else None  # None: there is no anchor in this run
     bench.say("parity", kind=kind, equal=equal, ours=got, plain=hashes)
     if equal is False and kind in bench.trails:
@@ -206,7 +207,10 @@ def ours(bench: Bench, pipe: Any, hashes: dict[str, dict[int, str]]) -> None:
         lambda: curve_point(bench, carousel, budget, crowds or LOADS),
         30,
     )
-    if not crowds:
+    if crowds:
+        company = bench.arguments.seats
+        bench.attempt("a crowd's parity", lambda: parity(bench, carousel, reference, f"among {company}", company))
+    else:
         further_points(bench, carousel, pipe, reference)
     carousel.close()
 

@@ -108,9 +108,11 @@ MUTANTS = [
 DELAYS = "engine.py::test_random_delays_on_either_stream_change_nothing"
 LENT = "engine.py::test_heads_and_a_lent_scratch_change_nothing_under_random_delays"
 PARKED = "engine.py::test_parked_riders_are_the_plain_pipelines"
+BOARDED = "engine.py::test_riders_parked_right_after_boarding_are_the_plain_pipelines"
 BACK = "engine.py::test_no_weight_goes_back_to_the_host"
 #: What a card shows. Other orders are kept there by luck, whatever the delays: tests/unit/offload/test_order.py knows them.
 ON_CARD = [
+    Mutant("boarding-not-awaited", 6, "engine.py", "                rider.left = self._device.mark()\n", "                rider.left = rider.left if rider.rode == 0 else self._device.mark()\n", BOARDED),
     Mutant("weights-copied-back", 2, "weights.py", "            self.ring.give(block)\n        self._in_scratch = block", "            source.cpu()\n            self.ring.give(block)\n        self._in_scratch = block", BACK),
     Mutant("carried-twice", 3, "ring.py", "        slot.ready = self._device.fetch(", "        self._device.fetch(slot.buffer[kept : block.host.numel()], block.host[kept:], slot.free)\n        slot.ready = self._device.fetch(", "engine.py::test_copies_match_the_plan"),
     Mutant("arrival-not-awaited", 6, "ring.py", "        self._device.wait(slot.ready)\n        assert block", "        assert block", DELAYS),

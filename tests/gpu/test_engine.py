@@ -20,6 +20,7 @@ from worker.offload import Carousel, drop_stores, packing, parking
 from worker.offload.device import Device, open_device
 from worker.offload.placement import Placement
 from worker.offload.plan import Plan
+from worker.offload.rider import Rider
 
 ARRANGEMENTS = [
     {"residents": 0, "ring_slots": 2},
@@ -103,6 +104,25 @@ def test_parked_riders_are_the_plain_pipelines(
         assert ride(carousel, [0, 1, 2, 3]) == pictures
         torch.cuda.synchronize()
         assert torch.cuda.memory_allocated() <= allocated + (1 << 20)
+
+
+def test_riders_parked_right_after_boarding_are_the_plain_pipelines(
+    reference: tuple[Any, list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, pictures = reference
+    ride_on = Rider.ride
+
+    def ride_late(rider: Rider, error: BaseException | None = None) -> Any:
+        if rider.rode == 0:
+            torch.cuda._sleep(30_000_000)  # the boarding's work is far behind the copies
+        return ride_on(rider, error)
+
+    monkeypatch.setattr(parking, "SMALLEST", 1)
+    monkeypatch.setattr(Rider, "ride", ride_late)
+    options = {"residents": 1, "ring_slots": 2, "places": 1, "poison": True}
+    with Carousel(pipe, 20.0, device="cuda", compile="off", warm_up=((128, 128),), **options) as carousel:
+        for _ in range(3):
+            assert ride(carousel, [0, 1, 2, 3]) == pictures
 
 
 @pytest.mark.parametrize("family", ["sdxl", "flux", "qwen-image"])
