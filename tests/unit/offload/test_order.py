@@ -15,12 +15,13 @@ from tests.unit.offload.order_kit import StreamsKnown, watched_device
 from worker.offload.blocks import Block
 from worker.offload.carousel import Options
 from worker.offload.engine import Engine
+from worker.offload.errand import Errand
 from worker.offload.marks import Mark
 from worker.offload.placement import Placement
 from worker.offload.plan import Plan
 from worker.offload.ring import Ring
 from worker.offload.ticket import Order, Ticket
-from worker.offload.weights import POISON
+from worker.offload.weights import POISON, Weights
 
 Change = Callable[[Placement, Plan], Plan]
 
@@ -87,6 +88,25 @@ def test_no_two_streams_touch_the_same_bytes_unordered(name: str, monkeypatch: p
         assert same(image, plain_picture("z-image", f"mug {seed}", seed, 3, 64, 64, 0.0))
 
 
+def between_turns(engine: Engine, what: Callable[[Weights], None]) -> None:
+    """Do it in the engine's thread: a ticket is done before its turn has ended, and memory may be lent till then."""
+
+    def do() -> None:
+        assert engine._placement is not None
+        assert engine._placement.weights is not None
+        what(engine._placement.weights)
+
+    engine._send(Errand(do), engine._errands).wait(60, "no turn ended")
+
+
+def spoil(device: StreamsKnown, weights: Weights) -> None:
+    device.synchronize()
+    held = [*weights._heads.values(), *(slot.buffer for slot in weights.ring.slots)]
+    for buffer in [*held, *(berth.buffer for berth in weights._berths.values())]:
+        device.compute("a fault", buffer.data_ptr(), buffer.numel())
+        buffer.fill_(POISON)
+
+
 @pytest.mark.parametrize("name", ["heads, all lent", "all resident"])
 def test_what_was_spoilt_on_the_card_is_carried_anew_by_a_refresh_and_in_order(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -94,14 +114,7 @@ def test_what_was_spoilt_on_the_card_is_carried_anew_by_a_refresh_and_in_order(
     with running(name, monkeypatch) as (device, engine):
         order = Order(prompt="mug 1", height=64, width=64, seed=1, steps=3)
         engine.enter(Ticket(order)).result(60)
-        assert engine._placement is not None
-        weights = engine._placement.weights
-        assert weights is not None
-        device.synchronize()
-        held = [*weights._heads.values(), *(slot.buffer for slot in weights.ring.slots)]
-        for buffer in [*held, *(berth.buffer for berth in weights._berths.values())]:
-            device.compute("a fault", buffer.data_ptr(), buffer.numel())
-            buffer.fill_(POISON)
+        between_turns(engine, lambda weights: spoil(device, weights))
         engine.refresh(60)
         image = engine.enter(Ticket(order)).result(60)
 
@@ -123,17 +136,21 @@ def test_a_resident_that_nobody_rode_since_it_came_back_is_lent_again_once_it_is
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with running("all lent", monkeypatch) as (device, engine):
-        placement = engine._placement
-        assert placement is not None
-        assert placement.weights is not None
-        weights, [name] = placement.weights, placement.plan.yielding
-        weights.lend()
-        weights.retake()
-        weights.prefetch([block for block in placement.assembly.blocks if block.name == name])  # its rider cancels
-        before = device.compared
-        weights.lend()
+        assert engine._placement is not None
+        blocks = [block for block in engine._placement.assembly.blocks if block.name in engine.plan.yielding]
+        compared = []
 
-        assert device.compared > before
+        def lend_twice(weights: Weights) -> None:
+            weights.lend()
+            weights.retake()
+            weights.prefetch(blocks)  # and the rider cancels
+            compared.append(device.compared)
+            weights.lend()
+            compared.append(device.compared)
+
+        between_turns(engine, lend_twice)
+
+        assert compared[0] < compared[1]
         assert device.races == []
 
 
