@@ -135,14 +135,20 @@ class Clocked(Mark):
 
 
 def watched_device(monkeypatch: pytest.MonkeyPatch) -> StreamsKnown:
-    """Have the device know whose states a ride uses, and that what is lent, taken back or freed is anybody's."""
-    ride, seat, park = Rider.ride, Lot.seat, Lot._park
-    lend, retake, drop = Weights.lend, Weights.retake, Weights.drop
-    riders_known: weakref.WeakSet[Any] = weakref.WeakSet()
+    """One that knows whose states a ride uses, and that what is lent, taken back or freed is anybody's."""
     device = StreamsKnown()
+    watch_rides(monkeypatch, device)
+    watch_parking(monkeypatch, device)
+    watch_weights(monkeypatch, device)
+    return device
+
+
+def watch_rides(monkeypatch: pytest.MonkeyPatch, device: StreamsKnown) -> None:
+    """Tell what of a rider's state its rides use; what it shares with others they only read."""
+    ride, seat = Rider.ride, Lot.seat
+    riders_known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def tell(rider: Any, what: str) -> None:
-        """A rider's work: what it shares with others it only reads."""
         others = [other for other in riders_known if other is not rider and not other.dead]
         shared = {storage.data_ptr() for other in others for storage in storages_of(other.frame)}
         for storage in storages_of(rider.frame):
@@ -160,12 +166,27 @@ def watched_device(monkeypatch: pytest.MonkeyPatch) -> StreamsKnown:
         seat(lot, rider, following, riders)
         tell(rider, "a ride's begin")
 
+    monkeypatch.setattr(Rider, "ride", ride_and_tell)
+    monkeypatch.setattr(Lot, "seat", seat_and_tell)
+
+
+def watch_parking(monkeypatch: pytest.MonkeyPatch, device: StreamsKnown) -> None:
+    """Tell that a parked state's memory on the card is anybody's."""
+    park = Lot._park
+
     def park_and_tell(lot: Any, rider: Any, riders: Any) -> None:
         held = [(storage, storage.data_ptr(), storage.nbytes()) for storage in lot._state(rider)]
         park(lot, rider, riders)
         for storage, start, nbytes in held:
             if not storage.nbytes():
                 device.compute("whoever gets a parked state's memory", start, nbytes)
+
+    monkeypatch.setattr(Lot, "_park", park_and_tell)
+
+
+def watch_weights(monkeypatch: pytest.MonkeyPatch, device: StreamsKnown) -> None:
+    """Tell that the memory of weights is anybody's while it is lent, and once it is dropped."""
+    lend, retake, drop = Weights.lend, Weights.retake, Weights.drop
 
     def lend_and_tell(weights: Any) -> None:
         lent = weights._lent
@@ -188,10 +209,6 @@ def watched_device(monkeypatch: pytest.MonkeyPatch) -> StreamsKnown:
         for start, nbytes in held if is_there else ():
             device.compute("whoever gets the memory of weights", start, nbytes)
 
-    monkeypatch.setattr(Weights, "drop", drop_and_tell)
-    monkeypatch.setattr(Rider, "ride", ride_and_tell)
-    monkeypatch.setattr(Lot, "seat", seat_and_tell)
-    monkeypatch.setattr(Lot, "_park", park_and_tell)
     monkeypatch.setattr(Weights, "lend", lend_and_tell)
     monkeypatch.setattr(Weights, "retake", retake_and_tell)
-    return device
+    monkeypatch.setattr(Weights, "drop", drop_and_tell)

@@ -98,7 +98,7 @@ def test_a_start_forgets_what_the_process_before_it_left(tmp_path):
 
 
 def test_a_start_with_no_room_for_its_stamp_is_a_start(tmp_path, monkeypatch):
-    settings = worker_with(tmp_path / "gone")
+    settings = worker_with(tmp_path, progress_age=0)
 
     def no_room(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -106,6 +106,9 @@ def test_a_start_with_no_room_for_its_stamp_is_a_start(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "touch", no_room)
 
     forget_progress(settings)
+
+    assert not has_been_well(settings), "what the process before it left is forgotten all the same"
+    assert "has not begun" in trouble(settings, NOW, Question.ALIVE)
 
 
 @pytest.mark.parametrize(("arguments", "status"), [((), 1), (("--alive",), 0)])
