@@ -28,6 +28,13 @@ from tests.integration.api.conftest import (
 __all__ = ["live", "live_process", "parts", "settings", "storage_environment", "stores", "worker"]
 
 
+def sign_in(page, key):
+    """Through the door that stands before a page without a session."""
+    page.fill("#key", key)
+    page.press("#key", "Enter")
+    expect(page.locator("#sign-in")).to_be_hidden()
+
+
 def ask(page: Page, prompt: str) -> None:
     """What a person does: type, and press Enter."""
     page.fill("#prompt", prompt)

@@ -5,6 +5,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from tests.integration.page.conftest import sign_in
+
 DONE = ".card[data-status=succeeded]"
 #: The browser of the tests resolves this name to 127.0.0.1; to a page it is a foreign machine over plain http.
 ON_THE_LAN = "http://zimg.lan"
@@ -16,9 +18,7 @@ def abroad(page, inviting_api, parts, worker, complaints):
     key, _ = parts.tenants.create_key("shop")
     page.goto(f"{ON_THE_LAN}:{inviting_api.port}")
     assert page.evaluate("() => isSecureContext") is False
-    page.fill("#key", key)
-    page.press("#key", "Enter")
-    expect(page.locator("#sign-in")).to_be_hidden()
+    sign_in(page, key)
     page.fill("#prompt", "a red mug")
     page.press("#prompt", "Enter")
     with worker.at_work():

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from core.job import JobState
 from tests.integration.api.conftest import eventually, live_api, use_up
-from tests.integration.page.conftest import ask
+from tests.integration.page.conftest import ask, sign_in
 
 JOB = ".card:not([data-status=unsent])"
 UNSENT = ".card[data-status=unsent]"
@@ -216,9 +216,7 @@ def test_who_signs_out_leaves_no_prompt_behind(page, inviting_api, parts, worker
     key, _ = parts.tenants.create_key("shop")
     use_up(parts, "shop")
     page.goto(inviting_api.url)
-    page.fill("#key", key)
-    page.press("#key", "Enter")
-    expect(page.locator("#sign-in")).to_be_hidden()
+    sign_in(page, key)
     ask(page, "a secret plan")
     expect(page.locator(UNSENT)).to_have_count(1)
 
@@ -226,12 +224,6 @@ def test_who_signs_out_leaves_no_prompt_behind(page, inviting_api, parts, worker
 
     expect(page.locator("#sign-in")).to_be_visible()
     assert "secret plan" not in page.evaluate("() => JSON.stringify(localStorage)")
-
-
-def sign_in(page, key):
-    page.fill("#key", key)
-    page.press("#key", "Enter")
-    expect(page.locator("#sign-in")).to_be_hidden()
 
 
 @pytest.fixture
@@ -269,9 +261,7 @@ def without_looks(page):
 def test_a_prompt_that_meets_an_ended_session_goes_out_after_the_next_sign_in(page, inviting_api, parts, worker):
     key, _ = parts.tenants.create_key("shop")
     page.goto(inviting_api.url)
-    page.fill("#key", key)
-    page.press("#key", "Enter")
-    expect(page.locator("#sign-in")).to_be_hidden()
+    sign_in(page, key)
     ask(page, "before")
     expect(page.locator(JOB)).to_have_count(1)
     with without_looks(page):
@@ -400,9 +390,7 @@ def test_signing_out_on_the_account_page_leaves_no_prompt_behind_either(page, in
     key, _ = parts.tenants.create_key("shop")
     use_up(parts, "shop")
     page.goto(inviting_api.url)
-    page.fill("#key", key)
-    page.press("#key", "Enter")
-    expect(page.locator("#sign-in")).to_be_hidden()
+    sign_in(page, key)
     ask(page, "a secret plan")
     expect(page.locator(UNSENT)).to_have_count(1)
 

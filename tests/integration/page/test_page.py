@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from core.job import GenerationRequest
 from core.redis_client import PREFIX
 from tests.integration.api.conftest import eventually, live_api
-from tests.integration.page.conftest import ask
+from tests.integration.page.conftest import ask, sign_in
 from worker.png import encode_png
 
 #: A card of something that the service has taken; what waits to be sent has a card as well.
@@ -361,9 +361,7 @@ def test_where_keys_are_needed_the_page_asks_once(settings, parts, worker, page,
         page.fill("#key", "zimg_wrong")
         page.press("#key", "Enter")
         expect(page.locator("#sign-in-error")).to_contain_text("not known")
-        page.fill("#key", key)
-        page.press("#key", "Enter")
-        expect(page.locator("#sign-in")).to_be_hidden()
+        sign_in(page, key)
         ask(page, "with a key")
         expect(page.locator(JOB)).to_have_count(1)
         page.reload()

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from core.job import GenerationRequest
 from core.workers import WorkerInfo
-from tests.integration.page.conftest import PAINTER
+from tests.integration.page.conftest import PAINTER, sign_in
 from worker.png import encode_png
 
 JOB = ".card:not([data-status=unsent])"
@@ -97,9 +97,7 @@ def painters(page, inviting_api, parts, worker):
     key, _ = parts.tenants.create_key("shop")
     parts.jobs.heartbeat(WorkerInfo(name="painter", slots=4, queue="painter", started_ms=1))
     page.goto(inviting_api.url)
-    page.fill("#key", key)
-    page.press("#key", "Enter")
-    expect(page.locator("#sign-in")).to_be_hidden()
+    sign_in(page, key)
     page.wait_for_load_state("networkidle")
     return page, key
 

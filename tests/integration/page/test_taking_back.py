@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.integration.api.conftest import eventually, use_up
-from tests.integration.page.conftest import ask
+from tests.integration.page.conftest import ask, sign_in
 from tests.integration.page.test_gaps import BACK
 
 UNSENT = ".card[data-status=unsent]"
@@ -142,9 +142,7 @@ def test_what_waits_behind_it_is_sent_all_the_same(lost, parts):
 def test_who_signs_out_leaves_nothing_to_take_back_behind(page, inviting_api, parts, worker):
     key, _ = parts.tenants.create_key("shop")
     page.goto(inviting_api.url)
-    page.fill("#key", key)
-    page.press("#key", "Enter")
-    expect(page.locator("#sign-in")).to_be_hidden()
+    sign_in(page, key)
     page.route(DRAW, lambda route: route.abort())
     ask(page, "a secret plan")
     expect(page.locator(UNSENT)).to_contain_text("No answer from the service")
@@ -160,9 +158,7 @@ def test_who_signs_out_leaves_nothing_to_take_back_behind(page, inviting_api, pa
 def test_what_one_person_put_away_is_never_sent_in_anothers_session(page, inviting_api, parts, worker):
     shop, cafe = (parts.tenants.create_key(name)[0] for name in ("shop", "cafe"))
     page.goto(inviting_api.url)
-    page.fill("#key", shop)
-    page.press("#key", "Enter")
-    expect(page.locator("#sign-in")).to_be_hidden()
+    sign_in(page, shop)
     held = []
     page.route(DRAW, lambda route: held.append(route), times=1)  # noqa: PLW0108 - it wants a function
     ask(page, "the shop's secret")

@@ -5,17 +5,11 @@ from playwright.sync_api import expect
 
 from scheduler.submission import Wish
 from scheduler.tenants import hash_key
-from tests.integration.page.conftest import ask
+from tests.integration.page.conftest import ask, sign_in
 
 JOB = ".card:not([data-status=unsent])"
 UNSENT = ".card[data-status=unsent]"
 LOADED_AT_ONCE = 48
-
-
-def sign_in(page, key):
-    page.fill("#key", key)
-    page.press("#key", "Enter")
-    expect(page.locator("#sign-in")).to_be_hidden()
 
 
 def switch_unseen(page, api, key):
